@@ -1,0 +1,1 @@
+//! The contract between builder, runtime and a device

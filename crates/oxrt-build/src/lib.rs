@@ -1,0 +1,1 @@
+//! Profiles, candidate choice, memory planning: graph to plan

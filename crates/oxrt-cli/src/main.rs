@@ -1,0 +1,2 @@
+//! The oxrt command
+fn main() {}

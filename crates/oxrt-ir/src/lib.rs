@@ -1,0 +1,1 @@
+//! The graph: values, nodes, symbolic dimensions, verifier, text form

@@ -1,0 +1,1 @@
+//! ONNX files: read, write, check, raise old opsets

@@ -1,0 +1,1 @@
+//! One file per operator: schema, shape rule, reference evaluation, examples

@@ -1,0 +1,1 @@
+//! The engine file: header, steps, mappable weights, checksums

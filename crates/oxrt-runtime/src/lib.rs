@@ -1,0 +1,1 @@
+//! Loads a plan, binds shapes, runs

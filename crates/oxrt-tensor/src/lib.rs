@@ -1,0 +1,1 @@
+//! Element types, host tensors and views, .npy/.npz and image files

@@ -1,0 +1,1 @@
+//! PyTorch exported programs: .pt2 reader and ATen lowering

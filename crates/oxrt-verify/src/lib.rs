@@ -1,0 +1,1 @@
+//! Comparison of outputs and runs

@@ -1,0 +1,1 @@
+//! The public facade: open, simplify, build, run
