@@ -5,3 +5,6 @@ pub mod compute;
 pub mod kernels;
 pub mod pool;
 pub mod simd;
+
+#[cfg(test)]
+mod testing;

@@ -10,6 +10,7 @@ use crate::kernels::Kernels;
 use crate::kernels::activation::Act;
 use crate::kernels::gemm::GemmTile;
 use crate::pool::ThreadPool;
+use core::cell::RefCell;
 use core::mem::MaybeUninit;
 
 /// Longest part of the inner product that is summed in registers at once.
@@ -19,8 +20,45 @@ const POINTERS: usize = 2048;
 /// Floats of the left operand that a task keeps in the second cache.
 const A_FLOATS: usize = 96 * 1024;
 
+/// Bytes after which addresses share a set of the first cache.
+const L1_WAY: usize = 4096;
+
+thread_local! {
+    /// Where a thread gathers rows that collide; grows to at most `A_FLOATS` and a few rows, once.
+    static GATHERED: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Copies the rows behind `pointers` side by side, `kc` floats of each from `offset`, and points at the copies.
+///
+/// # Safety
+/// `pointers` are `rows` pointers to rows of at least `offset + kc` floats; the copies are valid until the next call on
+/// this thread.
+unsafe fn gather(pointers: *mut *const f32, rows: usize, offset: usize, kc: usize) {
+    // Off a power of two by a line, so that the copies spread over the sets.
+    let stride = kc.next_multiple_of(16) + 16;
+    GATHERED.with_borrow_mut(|buffer| {
+        if buffer.len() < rows * stride {
+            buffer.resize(rows * stride, 0.0);
+        }
+        for i in 0..rows {
+            // SAFETY: the buffer was made large enough; the source is the caller's promise.
+            unsafe {
+                let dst = buffer.as_mut_ptr().add(i * stride);
+                core::ptr::copy_nonoverlapping((*pointers.add(i)).add(offset), dst, kc);
+                *pointers.add(i) = dst;
+            }
+        }
+    });
+}
+
 /// Where the rows of the left operand are.
 pub trait Rows: Sync {
+    /// Whether the rows of one tile fall on the same few sets of the first cache, so that reading them side by side keeps
+    /// throwing each other out. They are then copied together first.
+    fn collide(&self) -> bool {
+        false
+    }
+
     /// Writes the pointers of rows `row..row + rows` for taps `tap..tap + taps`: those of one tap together, `stride`
     /// apart from the next tap's.
     ///
@@ -42,6 +80,10 @@ pub struct Matrix {
 unsafe impl Sync for Matrix {}
 
 impl Rows for Matrix {
+    fn collide(&self) -> bool {
+        self.stride != 0 && (self.stride * 4).is_multiple_of(L1_WAY)
+    }
+
     unsafe fn fill(&self, row: usize, rows: usize, _tap: usize, _taps: usize, _stride: usize, out: *mut *const f32) {
         for i in 0..rows {
             // SAFETY: `out` has room by contract; the row exists in the caller's matrix.
@@ -266,13 +308,28 @@ pub unsafe fn block(kernels: &Kernels, size: Size, how: Cut, rows: &impl Rows, b
         let k0 = tap * size.kc + offset;
         let last = k0 + taps * kc >= k;
         // Tiles whose pointers fit at once.
-        let group = (POINTERS / (mr * taps)).max(1);
+        let group = (POINTERS / (mr * taps)).min(A_FLOATS / (mr * taps * kc).max(1)).max(1);
         for group0 in (0..tiles).step_by(group) {
             let group = group.min(tiles - group0);
             for t in 0..group {
                 let (row, count) = cut(size.m, how.tiles, tile0 + group0 + t);
                 // SAFETY: `group * taps * mr` pointers fit by the choice of `group`.
                 unsafe { rows.fill(row, count, tap, taps, mr, pointers.add(t * taps * mr)) };
+            }
+            let mut a_offset = offset;
+            if size.taps == 1 && panels > 1 && rows.collide() {
+                // Tiles may leave the last pointers of their `mr` unused: those repeat the first one.
+                // SAFETY: every pointer of the group is set, to a row of `size.kc` floats.
+                unsafe {
+                    for t in 0..group {
+                        let (_, count) = cut(size.m, how.tiles, tile0 + group0 + t);
+                        for i in count..mr {
+                            *pointers.add(t * mr + i) = *pointers.add(t * mr);
+                        }
+                    }
+                    gather(pointers, group * mr, offset, kc);
+                }
+                a_offset = 0;
             }
             for p in panel0..panel0 + panels {
                 let width = panel_width(kernels, size.n, p);
@@ -287,7 +344,7 @@ pub unsafe fn block(kernels: &Kernels, size: Size, how: Cut, rows: &impl Rows, b
                         let tile = GemmTile {
                             a: pointers.add(t * taps * mr),
                             a_tap: mr,
-                            a_offset: offset,
+                            a_offset,
                             taps,
                             kc,
                             b: b.add(col * k + k0 * width),
@@ -323,3 +380,7 @@ pub unsafe fn block(kernels: &Kernels, size: Size, how: Cut, rows: &impl Rows, b
         }
     }
 }
+
+#[cfg(test)]
+#[path = "gemm_tests.rs"]
+mod tests;

@@ -134,3 +134,7 @@ pub unsafe fn activate<S: Simd>(s: S, p: *mut f32, rows: usize, cols: usize, str
         }
     }
 }
+
+#[cfg(test)]
+#[path = "activation_tests.rs"]
+mod tests;
