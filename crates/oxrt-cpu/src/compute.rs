@@ -2,7 +2,9 @@
 //!
 //! Nothing here allocates while it runs; what an operation needs beside its operands, the caller passes as workspace.
 
+pub mod conv;
 pub mod gemm;
+pub mod window;
 
 /// A raw pointer that may cross to the pool's threads.
 ///

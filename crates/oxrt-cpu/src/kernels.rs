@@ -8,10 +8,12 @@ pub mod activation;
 pub mod ceiling;
 pub mod gemm;
 pub mod math;
+pub mod taps;
 
 use crate::simd::{Isa, Simd};
 use activation::Act;
 use gemm::GemmTile;
+use taps::TapRun;
 
 /// The matrix microkernel for a fixed number of rows and panel width.
 pub type GemmFn = unsafe fn(&GemmTile);
@@ -87,6 +89,18 @@ kernels! {
     finish_tile(p: *mut f32, rows: usize, cols: usize, stride: usize, act: Act) = gemm::finish_tile;
     /// Any activation over a rectangle, in place.
     activate(p: *mut f32, rows: usize, cols: usize, stride: usize, act: Act) = activation::activate;
+    /// Depthwise convolution over a run of pixels.
+    depthwise(run: &TapRun) = taps::depthwise;
+    /// Maximum pooling over a run of pixels.
+    max_pool(run: &TapRun) = taps::max_pool;
+    /// Average pooling over a run of pixels.
+    average_pool(run: &TapRun) = taps::average_pool;
+}
+
+impl std::fmt::Debug for Kernels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Kernels({})", self.isa.name())
+    }
 }
 
 impl Kernels {

@@ -21,7 +21,7 @@ const POINTERS: usize = 2048;
 const A_FLOATS: usize = 96 * 1024;
 
 /// Bytes after which addresses share a set of the first cache.
-const L1_WAY: usize = 4096;
+pub(super) const L1_WAY: usize = 4096;
 
 thread_local! {
     /// Where a thread gathers rows that collide; grows to at most `A_FLOATS` and a few rows, once.
@@ -317,17 +317,20 @@ pub unsafe fn block(kernels: &Kernels, size: Size, how: Cut, rows: &impl Rows, b
                 unsafe { rows.fill(row, count, tap, taps, mr, pointers.add(t * taps * mr)) };
             }
             let mut a_offset = offset;
-            if size.taps == 1 && panels > 1 && rows.collide() {
+            if panels > 1 && rows.collide() {
                 // Tiles may leave the last pointers of their `mr` unused: those repeat the first one.
                 // SAFETY: every pointer of the group is set, to a row of `size.kc` floats.
                 unsafe {
                     for t in 0..group {
                         let (_, count) = cut(size.m, how.tiles, tile0 + group0 + t);
-                        for i in count..mr {
-                            *pointers.add(t * mr + i) = *pointers.add(t * mr);
+                        for tap in 0..taps {
+                            let tile = pointers.add((t * taps + tap) * mr);
+                            for i in count..mr {
+                                *tile.add(i) = *tile;
+                            }
                         }
                     }
-                    gather(pointers, group * mr, offset, kc);
+                    gather(pointers, group * taps * mr, offset, kc);
                 }
                 a_offset = 0;
             }
