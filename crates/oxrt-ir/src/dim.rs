@@ -349,7 +349,10 @@ impl Atom {
             Atom::FloorDiv(a, b) => match (a.bounds(range), b.bounds(range)) {
                 ((lo, hi), (b0, b1)) if b0 > 0 => {
                     let down = |x: i64, by: i64| if x == i64::MIN || x == i64::MAX { x } else { floor_div_i64(x, by) };
-                    (if lo >= 0 { down(lo, b1) } else { down(lo, b0) }, if hi >= 0 { down(hi, b0) } else { down(hi, b1) })
+                    (
+                        if lo >= 0 { down(lo, b1) } else { down(lo, b0) },
+                        if hi >= 0 { down(hi, b0) } else { down(hi, b1) },
+                    )
                 }
                 _ => (i64::MIN, i64::MAX),
             },

@@ -232,7 +232,14 @@ impl Graph {
     // ---- nodes ----
 
     /// Appends a node with `outputs` new values named after it. Types are left unknown.
-    pub fn add_node(&mut self, op: &str, name: &str, inputs: &[Option<ValueId>], attrs: Attrs, outputs: usize) -> NodeId {
+    pub fn add_node(
+        &mut self,
+        op: &str,
+        name: &str,
+        inputs: &[Option<ValueId>],
+        attrs: Attrs,
+        outputs: usize,
+    ) -> NodeId {
         let outputs: Vec<_> = (0..outputs)
             .map(|i| {
                 let value_name = if i == 0 { name.to_string() } else { format!("{name}_out{i}") };
@@ -410,7 +417,8 @@ impl Graph {
         let mut position = vec![0usize; self.nodes.len()];
         for (at, &id) in self.order.iter().enumerate() {
             position[id.0 as usize] = at;
-            let mut producers: Vec<NodeId> = self.reads(id).iter().filter_map(|&v| self[v].producer).map(|p| p.0).collect();
+            let mut producers: Vec<NodeId> =
+                self.reads(id).iter().filter_map(|&v| self[v].producer).map(|p| p.0).collect();
             producers.sort_unstable();
             producers.dedup();
             missing[id.0 as usize] = producers.len() as u32;

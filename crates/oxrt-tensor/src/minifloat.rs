@@ -60,7 +60,13 @@ pub fn encode(dtype: DType, x: f64) -> u8 {
         match (magnitude - a).total_cmp(&(b - magnitude)) {
             std::cmp::Ordering::Less => ca,
             std::cmp::Ordering::Greater => cb,
-            std::cmp::Ordering::Equal => if ca & 1 == 0 { ca } else { cb },
+            std::cmp::Ordering::Equal => {
+                if ca & 1 == 0 {
+                    ca
+                } else {
+                    cb
+                }
+            }
         }
     };
     let unsigned_zero = matches!(dtype, DType::F8E4M3FNUZ | DType::F8E5M2FNUZ) && code == 0;

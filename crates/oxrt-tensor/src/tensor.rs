@@ -216,7 +216,11 @@ impl Tensor {
 
     /// Every element as f64. Integers beyond 2^53 round; complex and string tensors are refused.
     pub fn to_f64_vec(&self) -> Result<Vec<f64>> {
-        macro_rules! cast { ($t:ty, $f:expr) => { self.as_slice::<$t>().iter().map($f).collect() }; }
+        macro_rules! cast {
+            ($t:ty, $f:expr) => {
+                self.as_slice::<$t>().iter().map($f).collect()
+            };
+        }
         Ok(match self.dtype {
             DType::F64 => self.as_slice::<f64>().to_vec(),
             DType::F32 => cast!(f32, |&x| x as f64),
@@ -232,7 +236,11 @@ impl Tensor {
 
     /// Every element as i64: floats truncate, u64 wraps.
     pub fn to_i64_vec(&self) -> Result<Vec<i64>> {
-        macro_rules! cast { ($t:ty) => { self.as_slice::<$t>().iter().map(|&x| x as i64).collect() }; }
+        macro_rules! cast {
+            ($t:ty) => {
+                self.as_slice::<$t>().iter().map(|&x| x as i64).collect()
+            };
+        }
         Ok(match self.dtype {
             DType::I64 => self.as_slice::<i64>().to_vec(),
             DType::I32 => cast!(i32),
@@ -254,7 +262,9 @@ impl Tensor {
     /// Elements of `dtype` from f64, each rounded to nearest even (integers: truncated, saturating).
     pub fn from_f64(dtype: DType, shape: &[usize], values: &[f64]) -> Result<Tensor> {
         macro_rules! cast {
-            ($t:ty, $f:expr) => { Tensor::from_slice::<$t>(shape, &values.iter().map($f).collect::<Vec<$t>>()) };
+            ($t:ty, $f:expr) => {
+                Tensor::from_slice::<$t>(shape, &values.iter().map($f).collect::<Vec<$t>>())
+            };
         }
         if num_elements(shape)? != values.len() {
             bail!(invalid, "shape {shape:?} does not hold {} values", values.len());
@@ -292,7 +302,9 @@ impl Tensor {
     /// Elements of `dtype` from i64; narrower integers wrap, as a C cast does.
     pub fn from_i64(dtype: DType, shape: &[usize], values: &[i64]) -> Result<Tensor> {
         macro_rules! cast {
-            ($t:ty) => { Tensor::from_slice::<$t>(shape, &values.iter().map(|&x| x as $t).collect::<Vec<$t>>()) };
+            ($t:ty) => {
+                Tensor::from_slice::<$t>(shape, &values.iter().map(|&x| x as $t).collect::<Vec<$t>>())
+            };
         }
         if num_elements(shape)? != values.len() {
             bail!(invalid, "shape {shape:?} does not hold {} values", values.len());
@@ -376,7 +388,8 @@ mod tests {
             if d == DType::String || d.is_complex() || d == DType::F8E8M0 {
                 continue;
             }
-            let values: Vec<f64> = if d == DType::I2 || d == DType::Bool { vec![0.0, 1.0, 1.0] } else { vec![0.0, 1.0, 2.0] };
+            let values: Vec<f64> =
+                if d == DType::I2 || d == DType::Bool { vec![0.0, 1.0, 1.0] } else { vec![0.0, 1.0, 2.0] };
             let t = Tensor::from_f64(d, &[3], &values).unwrap();
             assert_eq!(t.to_f64_vec().unwrap(), values, "{d}");
         }
