@@ -1,1 +1,23 @@
-//! One file per operator: schema, shape rule, reference evaluation, examples
+//! One file per operator: schema, shape rule, scalar expression or reference evaluation, examples.
+//!
+//! * [`def::OpDef`] is what an operator file states; [`registry::find`] finds it by name.
+//! * [`infer`] carries types, symbolic dimensions and the contents of shape tensors through a graph.
+//! * [`eval`] is the reference evaluator, the judge of every fast path (f64 inside).
+//! * [`scalar`] is the little language of elementwise operators; every backend compiles it.
+//! * [`build::Builder`] makes nodes with inferred types; importers and passes use it.
+
+pub mod build;
+pub mod def;
+pub mod eval;
+pub mod infer;
+mod ops;
+pub mod registry;
+pub mod scalar;
+pub mod shape;
+
+pub use build::Builder;
+pub use def::OpDef;
+pub use eval::{Datum, Interpreter};
+
+pub use oxrt_ir as ir;
+pub use oxrt_tensor::{DType, Error, Result, Tensor};

@@ -1,1 +1,16 @@
-//! Element types, host tensors and views, .npy/.npz and image files
+//! Element types, host tensors and views, `.npy`/`.npz` and image files.
+//!
+//! The lowest crate of oxrt: it knows numbers and bytes, and nothing of graphs. It also holds the
+//! one [`Error`] type that every other crate speaks.
+
+mod dtype;
+mod error;
+mod minifloat;
+mod storage;
+mod tensor;
+
+pub use dtype::{DType, Element};
+pub use error::{Context, Error, Kind, Result};
+pub use half::{bf16, f16};
+pub use storage::{Mapped, map_file, write_atomically};
+pub use tensor::{Tensor, num_elements, strides_of};

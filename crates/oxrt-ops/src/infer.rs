@@ -1,0 +1,213 @@
+//! Types, symbolic dimensions and the contents of shape tensors, carried through a graph.
+
+use crate::registry;
+use oxrt_ir::{Attr, Attrs, Contents, Dim, Graph, Model, Node, NodeId, Symbols, TensorType, ValueType};
+use oxrt_tensor::{Context, DType, Error, Result, Tensor, bail};
+
+/// One node under inference: what is known of its inputs, and the slots for its outputs.
+pub struct Infer<'a> {
+    graph: &'a Graph,
+    node: &'a Node,
+    symbols: &'a mut Symbols,
+    outputs: Vec<(ValueType, Option<Contents>)>,
+}
+
+impl<'a> Infer<'a> {
+    pub fn node(&self) -> &'a Node {
+        self.node
+    }
+
+    pub fn attrs(&self) -> &'a Attrs {
+        &self.node.attrs
+    }
+
+    /// Number of inputs as written, trailing absent ones included.
+    pub fn num_inputs(&self) -> usize {
+        self.node.inputs().len()
+    }
+
+    pub fn num_outputs(&self) -> usize {
+        self.node.outputs().len()
+    }
+
+    pub fn has(&self, i: usize) -> bool {
+        self.node.input(i).is_some()
+    }
+
+    /// Type of input `i`; `None` when the input is absent.
+    pub fn value_type(&self, i: usize) -> Option<&'a ValueType> {
+        self.node.input(i).map(|v| &self.graph[v].ty)
+    }
+
+    /// Tensor type of a required input.
+    pub fn ty(&self, i: usize) -> Result<&'a TensorType> {
+        match self.value_type(i) {
+            Some(ValueType::Tensor(t)) => Ok(t),
+            Some(other) => bail!(invalid, "input {i} should be a tensor, found {other}"),
+            None => bail!(invalid, "input {i} is missing"),
+        }
+    }
+
+    pub fn dtype(&self, i: usize) -> Result<DType> {
+        Ok(self.ty(i)?.dtype)
+    }
+
+    /// Dimensions of input `i`; `None` when absent or of unknown rank.
+    pub fn dims(&self, i: usize) -> Option<&'a [Dim]> {
+        self.value_type(i)?.dims()
+    }
+
+    pub fn rank(&self, i: usize) -> Option<usize> {
+        self.dims(i).map(<[Dim]>::len)
+    }
+
+    /// The constant behind input `i`.
+    pub fn constant(&self, i: usize) -> Option<&'a Tensor> {
+        self.graph.constant(self.node.input(i)?)
+    }
+
+    /// Known elements of an integer input (a shape, axes, indices), constant or symbolic.
+    pub fn contents(&self, i: usize) -> Option<&'a Contents> {
+        self.graph[self.node.input(i)?].contents.as_ref()
+    }
+
+    /// Elements of a constant integer input of any length (axes, pads, sizes).
+    pub fn const_ints(&self, i: usize) -> Option<Vec<i64>> {
+        if let Some(t) = self.constant(i) {
+            return t.to_i64_vec().ok();
+        }
+        self.contents(i)?.as_consts()
+    }
+
+    /// A dimension that nothing is known about.
+    pub fn fresh(&mut self) -> Dim {
+        self.symbols.fresh().into()
+    }
+
+    pub fn fresh_dims(&mut self, rank: usize) -> Vec<Dim> {
+        (0..rank).map(|_| self.fresh()).collect()
+    }
+
+    pub fn symbols(&self) -> &Symbols {
+        self.symbols
+    }
+
+    /// Sets the type of output `i` (ignored when the node does not have it).
+    pub fn set(&mut self, i: usize, dtype: DType, dims: Option<Vec<Dim>>) {
+        self.set_type(i, TensorType { dtype, dims }.into());
+    }
+
+    pub fn set_type(&mut self, i: usize, ty: ValueType) {
+        if let Some(slot) = self.outputs.get_mut(i) {
+            slot.0 = ty;
+        }
+    }
+
+    /// States the elements of output `i`.
+    pub fn set_contents(&mut self, i: usize, contents: Contents) {
+        if let Some(slot) = self.outputs.get_mut(i) {
+            // Long tensors are data, not shapes.
+            slot.1 = (contents.elements.len() <= 64).then_some(contents);
+        }
+    }
+}
+
+/// Infers the outputs of one node from what the graph knows of its inputs.
+///
+/// # Errors
+/// When the operator is unknown, or its inputs or attributes break its rules; the node is named.
+pub fn infer_node(graph: &mut Graph, symbols: &mut Symbols, id: NodeId) -> Result<()> {
+    infer_subgraphs(graph, symbols, id)?;
+    let node = &graph[id];
+    let describe = || node.describe();
+    let Some(op) = registry::find(&node.op) else {
+        return Err(Error::unsupported(format!("the operator {} is unknown", node.op)).at(describe()));
+    };
+    let given = node.inputs().len();
+    if given > op.arity.1 || (0..op.arity.0).any(|i| node.input(i).is_none() && i >= given) {
+        let (lo, hi) = op.arity;
+        return Err(Error::invalid(format!("takes {lo} to {hi} inputs, found {given}")).at(describe()));
+    }
+    if node.inputs().iter().flatten().any(|&v| graph[v].ty == ValueType::Unknown) {
+        return Ok(());
+    }
+    let outputs = vec![(ValueType::Unknown, None); node.outputs().len()];
+    let mut ctx = Infer { graph, node, symbols, outputs };
+    (op.infer)(&mut ctx).at(describe)?;
+    let results = ctx.outputs;
+    let ids = node.outputs().to_vec();
+    for (v, (ty, contents)) in ids.into_iter().zip(results) {
+        let Some(v) = v else { continue };
+        let value = &mut graph[v];
+        value.ty = merge(&value.ty, ty);
+        if contents.is_some() {
+            value.contents = contents;
+        }
+    }
+    Ok(())
+}
+
+/// Infers every node in order; subgraphs included.
+pub fn infer_graph(graph: &mut Graph, symbols: &mut Symbols) -> Result<()> {
+    for id in graph.node_ids() {
+        infer_node(graph, symbols, id)?;
+    }
+    Ok(())
+}
+
+pub fn infer_model(model: &mut Model) -> Result<()> {
+    infer_graph(&mut model.graph, &mut model.symbols)
+}
+
+fn infer_subgraphs(graph: &mut Graph, symbols: &mut Symbols, id: NodeId) -> Result<()> {
+    if graph[id].subgraphs().next().is_none() {
+        return Ok(());
+    }
+    let hook = registry::find(&graph[id].op).and_then(|op| op.subgraph_inputs);
+    let mut attrs = graph[id].attrs.clone();
+    let input_types: Vec<ValueType> =
+        graph[id].inputs().iter().map(|v| v.map_or(ValueType::Unknown, |v| graph[v].ty.clone())).collect();
+    for (name, attr) in attrs.0.iter_mut() {
+        let Attr::Graph(body) = attr else { continue };
+        for (outer, inner) in body.captures.clone() {
+            body[inner].ty = graph[outer].ty.clone();
+            body[inner].contents = graph[outer].contents.clone();
+            if let Some(t) = graph.constant(outer) {
+                body[inner].constant = Some(t.clone());
+            }
+        }
+        if let Some(hook) = hook {
+            let types = hook(name, body, &graph[id].attrs, &input_types).at(|| graph[id].describe())?;
+            for (v, ty) in body.inputs.clone().into_iter().zip(types) {
+                if ty != ValueType::Unknown {
+                    body[v].ty = ty;
+                }
+            }
+        }
+        infer_graph(body, symbols)?;
+    }
+    graph.edit_attrs(id, |a| *a = attrs);
+    Ok(())
+}
+
+/// Keeps what was known before where the new result knows less (fresh symbols, unknown ranks).
+fn merge(old: &ValueType, new: ValueType) -> ValueType {
+    match (old, new) {
+        (_, ValueType::Unknown) => old.clone(),
+        (ValueType::Tensor(old), ValueType::Tensor(mut new)) => {
+            new.dims = match (&old.dims, new.dims) {
+                (Some(a), Some(b)) if a.len() == b.len() => {
+                    Some(a.iter().zip(b).map(|(a, b)| if is_fresh(&b) { a.clone() } else { b }).collect())
+                }
+                (Some(a), None) => Some(a.clone()),
+                (_, b) => b,
+            };
+            new.into()
+        }
+        (_, new) => new,
+    }
+}
+
+fn is_fresh(d: &Dim) -> bool {
+    d.as_symbol().is_some_and(|s| s.as_str().starts_with("_d"))
+}
