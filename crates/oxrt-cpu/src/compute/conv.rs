@@ -280,6 +280,7 @@ impl Conv {
                 out_step: op.y_step,
                 bias: op.bias,
                 residual,
+                residual_step: channels,
                 scale: 1.0,
                 limits: limits.unwrap_or((f32::NEG_INFINITY, f32::INFINITY)),
             });

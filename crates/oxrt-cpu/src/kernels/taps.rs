@@ -31,8 +31,10 @@ pub struct TapRun {
     pub out_step: usize,
     /// One float per channel, or null (depthwise convolution only).
     pub bias: *const f32,
-    /// Added to the sum, or null; steps like the output (depthwise convolution only).
+    /// Added to the sum, or null (depthwise convolution only).
     pub residual: *const f32,
+    /// Floats from one residual pixel to the next.
+    pub residual_step: usize,
     /// Factor of the sum (average only).
     pub scale: f32,
     /// Limits of the result (depthwise convolution only).
@@ -46,7 +48,7 @@ trait Window: Copy {
     /// The weights of one tap.
     unsafe fn weights<S: Simd>(s: S, run: &TapRun, tap: usize, c: usize, m: S::M) -> S::F;
     fn step<S: Simd>(s: S, acc: S::F, x: S::F, w: S::F) -> S::F;
-    unsafe fn end<S: Simd>(s: S, run: &TapRun, acc: S::F, at: usize, m: S::M) -> S::F;
+    unsafe fn end<S: Simd>(s: S, run: &TapRun, acc: S::F, pixel: usize, c: usize, m: S::M) -> S::F;
 }
 
 #[derive(Clone, Copy)]
@@ -76,11 +78,11 @@ impl Window for Depthwise {
         s.fma(x, w, acc)
     }
     #[inline(always)]
-    unsafe fn end<S: Simd>(s: S, run: &TapRun, acc: S::F, at: usize, m: S::M) -> S::F {
+    unsafe fn end<S: Simd>(s: S, run: &TapRun, acc: S::F, pixel: usize, c: usize, m: S::M) -> S::F {
         let mut v = acc;
         if !run.residual.is_null() {
-            // SAFETY: the residual covers what the output covers.
-            v = s.add(v, unsafe { s.load_mask(run.residual.add(at), m) });
+            // SAFETY: the residual covers the run's pixels and channels.
+            v = s.add(v, unsafe { s.load_mask(run.residual.add(pixel * run.residual_step + c), m) });
         }
         ClipMap(run.limits.0, run.limits.1).at(s, v)
     }
@@ -101,7 +103,7 @@ impl Window for Maximum {
         s.blend(s.or(s.lt(acc, x), s.not(s.eq(x, x))), x, acc)
     }
     #[inline(always)]
-    unsafe fn end<S: Simd>(_: S, _: &TapRun, acc: S::F, _: usize, _: S::M) -> S::F {
+    unsafe fn end<S: Simd>(_: S, _: &TapRun, acc: S::F, _: usize, _: usize, _: S::M) -> S::F {
         acc
     }
 }
@@ -120,7 +122,7 @@ impl Window for Average {
         s.add(acc, x)
     }
     #[inline(always)]
-    unsafe fn end<S: Simd>(s: S, run: &TapRun, acc: S::F, _: usize, _: S::M) -> S::F {
+    unsafe fn end<S: Simd>(s: S, run: &TapRun, acc: S::F, _: usize, _: usize, _: S::M) -> S::F {
         s.mul(acc, s.splat(run.scale))
     }
 }
@@ -155,8 +157,9 @@ unsafe fn block<S: Simd, W: Window, const P: usize, const V: usize>(
         }
         for p in 0..P {
             for v in 0..V {
-                let at = (p0 + p) * run.out_step + c + v * S::LANES;
-                s.store_mask(run.out.add(at), W::end(s, run, acc[p][v], at, masks[v]), masks[v]);
+                let cv = c + v * S::LANES;
+                let value = W::end(s, run, acc[p][v], p0 + p, cv, masks[v]);
+                s.store_mask(run.out.add((p0 + p) * run.out_step + cv), value, masks[v]);
             }
         }
     }
