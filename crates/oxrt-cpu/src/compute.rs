@@ -2,7 +2,9 @@
 //!
 //! Nothing here allocates while it runs; what an operation needs beside its operands, the caller passes as workspace.
 
+pub mod broadcast;
 pub mod conv;
+pub mod elementwise;
 pub mod gemm;
 pub mod window;
 
@@ -32,6 +34,21 @@ impl<T> Shared<T> {
     pub unsafe fn at(self, i: usize) -> *mut T {
         // SAFETY: as the caller promises.
         unsafe { self.0.add(i) }
+    }
+}
+
+/// Pointers that tasks only read behind.
+#[derive(Clone, Copy, Debug)]
+pub struct Reads<'a>(pub &'a [*const u8]);
+
+// SAFETY: dereferencing is unsafe and argued for where it happens; nothing is written through these pointers.
+unsafe impl Sync for Reads<'_> {}
+
+impl<'a> Reads<'a> {
+    /// The pointers (a method, so that closures capture the wrapper and not its field).
+    #[inline(always)]
+    pub fn get(&self) -> &'a [*const u8] {
+        self.0
     }
 }
 

@@ -6,13 +6,16 @@
 
 pub mod activation;
 pub mod ceiling;
+pub mod elementwise;
 pub mod gemm;
 pub mod math;
 pub mod taps;
 
 use crate::simd::{Isa, Simd};
 use activation::Act;
+use elementwise::{Format, Operand};
 use gemm::GemmTile;
+use oxrt_ops::scalar::{Binary, Unary};
 use taps::TapRun;
 
 /// The matrix microkernel for a fixed number of rows and panel width.
@@ -95,6 +98,16 @@ kernels! {
     max_pool(run: &TapRun) = taps::max_pool;
     /// Average pooling over a run of pixels.
     average_pool(run: &TapRun) = taps::average_pool;
+    /// One instruction of one operand over a tile.
+    unary(op: Unary, a: *const f32, out: *mut f32, n: usize) = elementwise::unary;
+    /// One instruction of two operands over a tile.
+    binary(op: Binary, a: Operand, b: Operand, out: *mut f32, n: usize) = elementwise::binary;
+    /// Choice between two operands over a tile.
+    select(c: Operand, a: Operand, b: Operand, out: *mut f32, n: usize) = elementwise::select;
+    /// Elements of any format as floats.
+    widen(format: Format, p: *const u8, out: *mut f32, n: usize) = elementwise::widen;
+    /// Floats as elements of any format.
+    narrow(format: Format, p: *const f32, out: *mut u8, n: usize) = elementwise::narrow;
 }
 
 impl std::fmt::Debug for Kernels {
