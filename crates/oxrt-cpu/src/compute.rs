@@ -2,8 +2,10 @@
 //!
 //! Nothing here allocates while it runs; what an operation needs beside its operands, the caller passes as workspace.
 
+pub mod attention;
 pub mod broadcast;
 pub mod conv;
+pub mod copy;
 pub mod elementwise;
 pub mod gemm;
 pub mod window;

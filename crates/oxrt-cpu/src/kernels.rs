@@ -5,17 +5,21 @@
 //! nothing, start no threads and ask the CPU nothing.
 
 pub mod activation;
+pub mod attention;
 pub mod ceiling;
 pub mod elementwise;
 pub mod gemm;
 pub mod math;
+pub mod rows;
 pub mod taps;
 
 use crate::simd::{Isa, Simd};
 use activation::Act;
+use attention::ScoreRow;
 use elementwise::{Format, Operand};
 use gemm::GemmTile;
 use oxrt_ops::scalar::{Binary, Unary};
+use rows::Norm;
 use taps::TapRun;
 
 /// The matrix microkernel for a fixed number of rows and panel width.
@@ -23,7 +27,7 @@ pub type GemmFn = unsafe fn(&GemmTile);
 
 /// The tiers' tables, one function pointer per kernel.
 macro_rules! kernels {
-    ($($(#[$doc:meta])* $name:ident($($arg:ident: $ty:ty),*) = $path:path;)+) => {
+    ($($(#[$doc:meta])* $name:ident($($arg:ident: $ty:ty),*) $(-> $ret:ty)? = $path:path;)+) => {
         /// Every microkernel of one tier.
         pub struct Kernels {
             /// The tier.
@@ -36,18 +40,18 @@ macro_rules! kernels {
             pub nr: usize,
             /// The matrix microkernel: `gemm[rows - 1][vectors - 1]`.
             pub gemm: &'static [[GemmFn; 2]],
-            $($(#[$doc])* pub $name: unsafe fn($($ty),*),)+
+            $($(#[$doc])* pub $name: unsafe fn($($ty),*) $(-> $ret)?,)+
         }
 
-        kernels!(@tier portable, Portable, [4, 3, 2, 1], cfg(all()), $($name($($arg: $ty),*) = $path;)+);
+        kernels!(@tier portable, Portable, [4, 3, 2, 1], cfg(all()), $($name($($arg: $ty),*) $(-> $ret)? = $path;)+);
         #[cfg(target_arch = "x86_64")]
-        kernels!(@tier avx2, Avx2, [6, 5, 4, 3, 2, 1], target_feature(enable = "avx2,fma,f16c"), $($name($($arg: $ty),*) = $path;)+);
+        kernels!(@tier avx2, Avx2, [6, 5, 4, 3, 2, 1], target_feature(enable = "avx2,fma,f16c"), $($name($($arg: $ty),*) $(-> $ret)? = $path;)+);
         #[cfg(target_arch = "x86_64")]
         kernels!(@tier avx512, Avx512, [14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1],
-            target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c"), $($name($($arg: $ty),*) = $path;)+);
+            target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c"), $($name($($arg: $ty),*) $(-> $ret)? = $path;)+);
     };
     (@tier $tier:ident, $simd:ident, [$($rows:literal),+], $features:meta,
-        $($name:ident($($arg:ident: $ty:ty),*) = $path:path;)+) => {
+        $($name:ident($($arg:ident: $ty:ty),*) $(-> $ret:ty)? = $path:path;)+) => {
         mod $tier {
             use super::*;
             use crate::simd::$simd as Tier;
@@ -66,7 +70,7 @@ macro_rules! kernels {
             };
 
             $(#[$features]
-            unsafe fn $name($($arg: $ty),*) {
+            unsafe fn $name($($arg: $ty),*) $(-> $ret)? {
                 // SAFETY: as above.
                 unsafe { $path(Tier::assume(), $($arg),*) }
             })+
@@ -108,6 +112,24 @@ kernels! {
     widen(format: Format, p: *const u8, out: *mut f32, n: usize) = elementwise::widen;
     /// Floats as elements of any format.
     narrow(format: Format, p: *const f32, out: *mut u8, n: usize) = elementwise::narrow;
+    /// Softmax of rows.
+    softmax(x: *const f32, y: *mut f32, rows: usize, n: usize) = rows::softmax;
+    /// Logarithm of the softmax of rows.
+    log_softmax(x: *const f32, y: *mut f32, rows: usize, n: usize) = rows::log_softmax;
+    /// Layer and root-mean-square normalisation of rows.
+    normalize(x: *const f32, y: *mut f32, rows: usize, n: usize, norm: &Norm) = rows::normalize;
+    /// Mean and variance of contiguous floats.
+    moments(x: *const f32, n: usize, out: *mut f32) = rows::moments;
+    /// One factor and addend for contiguous floats.
+    affine(x: *const f32, y: *mut f32, n: usize, scale: f32, shift: f32) = rows::affine;
+    /// A factor and an addend per column.
+    affine_columns(x: *const f32, y: *mut f32, rows: usize, n: usize, scale: *const f32, shift: *const f32)
+        = rows::affine_columns;
+    /// Sums of values and squares per column.
+    column_moments(x: *const f32, rows: usize, n: usize, center: *const f32, sum: *mut f32, squares: *mut f32)
+        = rows::column_moments;
+    /// One row of a block of attention scores.
+    score_row(row: &ScoreRow, state: *mut f32) -> f32 = attention::score_row;
 }
 
 impl std::fmt::Debug for Kernels {

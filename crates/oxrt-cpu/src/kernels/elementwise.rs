@@ -274,6 +274,13 @@ pub unsafe fn binary<S: Simd>(s: S, op: Binary, a: Operand, b: Operand, out: *mu
     }
 }
 
+/// The lanes `m` of an operand from element `i` on.
+#[inline(always)]
+unsafe fn lanes<S: Simd>(s: S, o: Operand, i: usize, m: S::M) -> S::F {
+    // SAFETY: the caller keeps the lanes inside the tile.
+    unsafe { if o.uniform { s.splat(*o.data) } else { s.load_mask(o.data.add(i), m) } }
+}
+
 /// `out = c != 0 ? a : b` for `n` elements.
 ///
 /// # Safety
@@ -285,8 +292,8 @@ pub unsafe fn select<S: Simd>(s: S, c: Operand, a: Operand, b: Operand, out: *mu
         let m = s.first(n - i);
         // SAFETY: tiles have `n` elements, uniform operands one; the mask keeps the last vector inside.
         unsafe {
-            let get = |o: Operand| if o.uniform { s.splat(*o.data) } else { s.load_mask(o.data.add(i), m) };
-            s.store_mask(out.add(i), s.blend(nonzero(s, get(c)), get(a), get(b)), m);
+            let (c, a, b) = (lanes(s, c, i, m), lanes(s, a, i, m), lanes(s, b, i, m));
+            s.store_mask(out.add(i), s.blend(nonzero(s, c), a, b), m);
         }
         i += S::LANES;
     }
