@@ -8,6 +8,7 @@ pub mod conv;
 pub mod copy;
 pub mod elementwise;
 pub mod gemm;
+pub mod norm;
 pub mod window;
 
 /// A raw pointer that may cross to the pool's threads.

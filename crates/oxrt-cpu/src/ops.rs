@@ -7,6 +7,7 @@ mod conv;
 mod copy;
 mod elementwise;
 mod gemm;
+mod norm;
 
 use crate::backend::Ctx;
 use crate::kernels::activation::Act;
@@ -19,7 +20,7 @@ use oxrt_tensor::{Error, Result};
 pub(crate) struct Entry {
     /// The candidate's name.
     pub name: &'static str,
-    /// Operators it may run.
+    /// Operators it may run; empty when `supports` looks at the name itself.
     pub ops: &'static [&'static str],
     /// `Some` when it can run this node for all of its sizes.
     pub supports: fn(&NodeView) -> Option<()>,
@@ -36,6 +37,10 @@ pub(crate) static OPS: &[&Entry] = &[
     &gemm::PACKED,
     &gemm::DYNAMIC,
     &elementwise::FLOATS,
+    &norm::SOFTMAX,
+    &norm::ROWS,
+    &norm::GROUPS,
+    &norm::BATCH,
     &copy::TRANSPOSE,
     &copy::CONCAT,
     &copy::SPLIT,

@@ -11,16 +11,7 @@ use oxrt_tensor::{Error, Result};
 
 /// Programs that compute in `f32`, whatever the stored types.
 pub(super) const FLOATS: Entry =
-    Entry { name: "elementwise", ops: NAMES, supports, pack: super::pack_nothing, load };
-
-/// Operators with a scalar program. (Asked of the registry for each node; this list is what the dispatcher matches.)
-const NAMES: &[&str] = &[
-    "oxrt.Elementwise", "Abs", "Acos", "Acosh", "Add", "And", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Celu", "Clip",
-    "Cos", "Cosh", "Div", "Elu", "Equal", "Erf", "Exp", "Floor", "Gelu", "Greater", "GreaterOrEqual", "HardSigmoid",
-    "HardSwish", "IsInf", "IsNaN", "LeakyRelu", "Less", "LessOrEqual", "Log", "Max", "Mean", "Min", "Mish", "Mod", "Mul",
-    "Neg", "Not", "Or", "PRelu", "Pow", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh",
-    "Softplus", "Softsign", "Sqrt", "Sub", "Sum", "Swish", "Tan", "Tanh", "ThresholdedRelu", "Where", "Xor",
-];
+    Entry { name: "elementwise", ops: &[], supports, pack: super::pack_nothing, load };
 
 /// The program of a node.
 fn program(node: &NodeView) -> Option<Program> {
