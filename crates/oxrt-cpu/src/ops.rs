@@ -3,11 +3,16 @@
 //! A family's functions see the node's types and attributes; `supports` is asked at build time only, `load` must not look at
 //! constants that `pack` consumed (they are not in the engine).
 
+mod attention;
 mod conv;
+mod conv_transpose;
 mod copy;
 mod elementwise;
 mod gemm;
 mod norm;
+mod pool;
+mod reduce;
+mod resize;
 
 use crate::backend::Ctx;
 use crate::kernels::activation::Act;
@@ -34,6 +39,13 @@ pub(crate) struct Entry {
 pub(crate) static OPS: &[&Entry] = &[
     &conv::CONV,
     &conv::CONV_NCHW,
+    &conv_transpose::CONV_TRANSPOSE,
+    &attention::ATTENTION,
+    &pool::WINDOW,
+    &pool::GLOBAL,
+    &reduce::REDUCE,
+    &reduce::ARG,
+    &resize::RESIZE,
     &gemm::PACKED,
     &gemm::DYNAMIC,
     &elementwise::FLOATS,
