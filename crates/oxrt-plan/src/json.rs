@@ -60,6 +60,8 @@ struct ValueJson {
     tensor: Option<usize>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     contents: Option<(bool, Vec<String>)>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    packed: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -180,6 +182,7 @@ fn graph_json(g: &Graph, tensors: &mut Tensors) -> GraphJson {
             (None, Some(c)) => Some((c.scalar, c.elements.iter().map(Dim::to_string).collect())),
             _ => None,
         },
+        packed: g[v].packed,
     });
     let values = values.collect();
     let ids = |list: &[Option<ValueId>]| list.iter().map(|v| v.map(|v| v.0)).collect();
@@ -299,6 +302,7 @@ fn graph_from_json(json: GraphJson, tensors: &[Tensor], depth: usize) -> Result<
     let mut g = Graph::new(&json.name);
     for v in json.values {
         let id = g.add_value(&v.name, type_from_json(v.ty, 0).at(|| format!("value `{}`", v.name))?);
+        g[id].packed = v.packed;
         if let Some(i) = v.tensor {
             g.set_constant(id, tensor(tensors, i)?);
         }

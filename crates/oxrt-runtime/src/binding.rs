@@ -72,7 +72,7 @@ pub(crate) fn known_tensor(plan: &Plan, v: ValueId, sizes: &Sizes) -> Result<Opt
     if let Some(t) = &value.constant {
         return Ok(Some(t.clone()));
     }
-    if value.producer().is_some() || plan.graph.inputs.contains(&v) {
+    if value.producer().is_some() || value.packed || plan.graph.inputs.contains(&v) {
         return Ok(None);
     }
     let Some(contents) = &value.contents else { return Ok(None) };

@@ -13,7 +13,6 @@ use std::sync::{Arc, Mutex};
 pub struct Port {
     pub name: String,
     pub ty: ValueType,
-    pub(crate) value: ValueId,
 }
 
 pub(crate) struct Inner {
@@ -54,7 +53,9 @@ impl Engine {
         let mut kernels = Vec::with_capacity(plan.steps.len());
         let mut known: std::collections::BTreeSet<_> = Default::default();
         for &v in &g.inputs {
-            g[v].ty.for_each_symbol(&mut |s| drop(known.insert(s.clone())));
+            g[v].ty.for_each_symbol(&mut |s| {
+                known.insert(s.clone());
+            });
         }
         let mut is_static = g.inputs.iter().all(|&v| g[v].ty.dims().is_some());
         for step in &plan.steps {
@@ -77,7 +78,7 @@ impl Engine {
                 StepKind::Host => None,
             });
         }
-        let port = |v: &ValueId| Port { name: g[*v].name.clone(), ty: g[*v].ty.clone(), value: *v };
+        let port = |v: &ValueId| Port { name: g[*v].name.clone(), ty: g[*v].ty.clone() };
         let (inputs, outputs) = (g.inputs.iter().map(port).collect(), g.outputs.iter().map(port).collect());
         let inner = Inner { inputs, outputs, kernels, root, is_static, plan };
         Ok(Engine { inner: Arc::new(inner), pool: Arc::default() })
