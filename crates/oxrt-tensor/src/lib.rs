@@ -5,7 +5,9 @@
 
 mod dtype;
 mod error;
+pub mod image;
 mod minifloat;
+pub mod npy;
 mod storage;
 mod tensor;
 mod view;
