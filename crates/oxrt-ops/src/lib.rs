@@ -6,11 +6,15 @@
 //! * [`scalar`] is the little language of elementwise operators; every backend compiles it.
 //! * [`build::Builder`] makes nodes with inferred types; importers and passes use it.
 
+pub mod activation;
 pub mod build;
+pub mod cast;
+pub mod copy;
 pub mod def;
 pub mod eval;
 pub mod infer;
 mod ops;
+pub mod reduce;
 pub mod registry;
 pub mod scalar;
 pub mod shape;
