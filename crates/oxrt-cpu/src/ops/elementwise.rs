@@ -10,16 +10,73 @@ use oxrt_ops::scalar::{Instr, Program};
 use oxrt_tensor::{Error, Result};
 
 /// Programs that compute in `f32`, whatever the stored types.
-pub(super) const FLOATS: Entry =
-    Entry { name: "elementwise", ops: NAMES, supports, pack: super::pack_nothing, load };
+pub(super) const FLOATS: Entry = Entry { name: "elementwise", ops: NAMES, supports, pack: super::pack_nothing, load };
 
 /// Operators with a scalar program. (Asked of the registry for each node; this list is what the dispatcher matches.)
 const NAMES: &[&str] = &[
-    "oxrt.Elementwise", "Abs", "Acos", "Acosh", "Add", "And", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Celu", "Clip",
-    "Cos", "Cosh", "Div", "Elu", "Equal", "Erf", "Exp", "Floor", "Gelu", "Greater", "GreaterOrEqual", "HardSigmoid",
-    "HardSwish", "IsInf", "IsNaN", "LeakyRelu", "Less", "LessOrEqual", "Log", "Max", "Mean", "Min", "Mish", "Mod", "Mul",
-    "Neg", "Not", "Or", "PRelu", "Pow", "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh",
-    "Softplus", "Softsign", "Sqrt", "Sub", "Sum", "Swish", "Tan", "Tanh", "ThresholdedRelu", "Where", "Xor",
+    "oxrt.Elementwise",
+    "Abs",
+    "Acos",
+    "Acosh",
+    "Add",
+    "And",
+    "Asin",
+    "Asinh",
+    "Atan",
+    "Atanh",
+    "Ceil",
+    "Celu",
+    "Clip",
+    "Cos",
+    "Cosh",
+    "Div",
+    "Elu",
+    "Equal",
+    "Erf",
+    "Exp",
+    "Floor",
+    "Gelu",
+    "Greater",
+    "GreaterOrEqual",
+    "HardSigmoid",
+    "HardSwish",
+    "IsInf",
+    "IsNaN",
+    "LeakyRelu",
+    "Less",
+    "LessOrEqual",
+    "Log",
+    "Max",
+    "Mean",
+    "Min",
+    "Mish",
+    "Mod",
+    "Mul",
+    "Neg",
+    "Not",
+    "Or",
+    "PRelu",
+    "Pow",
+    "Reciprocal",
+    "Relu",
+    "Round",
+    "Selu",
+    "Shrink",
+    "Sigmoid",
+    "Sign",
+    "Sin",
+    "Sinh",
+    "Softplus",
+    "Softsign",
+    "Sqrt",
+    "Sub",
+    "Sum",
+    "Swish",
+    "Tan",
+    "Tanh",
+    "ThresholdedRelu",
+    "Where",
+    "Xor",
 ];
 
 /// The program of a node.
@@ -69,6 +126,9 @@ fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
         let flops = step.flops();
         let ctx = ctx.clone();
         // SAFETY: buffers have the bound sizes; one that is shared with an input has that input's shape and element size.
-        bound(move |io| unsafe { step.run(&ctx.pool, io.inputs, io.output(0)) }).in_place(&in_place).flops(flops).boxed()
+        bound(move |io| unsafe { step.run(&ctx.pool, io.inputs, io.output(0)) })
+            .in_place(&in_place)
+            .flops(flops)
+            .boxed()
     })
 }
