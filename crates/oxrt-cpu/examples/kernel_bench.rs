@@ -5,10 +5,10 @@
 use oxrt_cpu::ceiling;
 use oxrt_cpu::compute::attention::{Attention, Strides};
 use oxrt_cpu::compute::conv::{Conv, Filter, Operands};
-use oxrt_cpu::compute::window::Window;
-use oxrt_cpu::kernels::activation::Act;
 use oxrt_cpu::compute::gemm::{self, Cut, Matrix, Out, Size};
+use oxrt_cpu::compute::window::Window;
 use oxrt_cpu::kernels::Kernels;
+use oxrt_cpu::kernels::activation::Act;
 use oxrt_cpu::pool::ThreadPool;
 use std::time::Instant;
 

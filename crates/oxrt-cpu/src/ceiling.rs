@@ -1,8 +1,8 @@
 //! What this machine can do at best: arithmetic and memory ceilings, to compare kernels with.
 
+use crate::compute::Shared;
 use crate::kernels::Kernels;
 use crate::pool::ThreadPool;
-use crate::compute::Shared;
 use std::time::Instant;
 
 /// Measured ceilings of a number of threads together.

@@ -88,7 +88,8 @@ fn static_shape(node: &NodeView, i: usize) -> Option<Vec<usize>> {
 
 /// [`static_shape`] at load time, when it must be there.
 fn known_shape(node: &NodeView, i: usize) -> Result<Vec<usize>> {
-    static_shape(node, i).ok_or_else(|| Error::bug(format!("the shape of input {i} is not fixed")).at(node.node().describe()))
+    static_shape(node, i)
+        .ok_or_else(|| Error::bug(format!("the shape of input {i} is not fixed")).at(node.node().describe()))
 }
 
 /// The fused activation of a node.

@@ -238,7 +238,11 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..100 {
-                        pool.run(8, |_| pool.run(4, |_| { total.fetch_add(1, Ordering::Relaxed); }));
+                        pool.run(8, |_| {
+                            pool.run(4, |_| {
+                                total.fetch_add(1, Ordering::Relaxed);
+                            })
+                        });
                     }
                 });
             }
@@ -254,7 +258,9 @@ mod tests {
             assert!(result.is_err());
         }
         let total = AtomicUsize::new(0);
-        pool.run(10, |i| { total.fetch_add(i, Ordering::Relaxed); });
+        pool.run(10, |i| {
+            total.fetch_add(i, Ordering::Relaxed);
+        });
         assert_eq!(total.load(Ordering::Relaxed), 45);
     }
 

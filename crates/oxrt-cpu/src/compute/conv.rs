@@ -196,10 +196,9 @@ impl Conv {
         unsafe {
             match self.path {
                 Path::Depthwise => self.run_depthwise(pool, op),
-                Path::Pointwise => self.run_product(pool, op, |g, cg| Matrix {
-                    data: op.x.add(g * cg),
-                    stride: self.filter.cin,
-                }),
+                Path::Pointwise => {
+                    self.run_product(pool, op, |g, cg| Matrix { data: op.x.add(g * cg), stride: self.filter.cin })
+                }
                 Path::Positions => {
                     self.run_product(pool, op, |g, cg| self.rows(op.x.add(g * cg), self.window.input[2], false));
                 }

@@ -14,8 +14,17 @@ struct Case {
     pads: &'static [usize],
 }
 
-const PLAIN: Case =
-    Case { batch: 1, input: &[7, 9], cin: 5, cout: 6, groups: 1, kernel: &[1, 1], strides: &[], dilations: &[], pads: &[] };
+const PLAIN: Case = Case {
+    batch: 1,
+    input: &[7, 9],
+    cin: 5,
+    cout: 6,
+    groups: 1,
+    kernel: &[1, 1],
+    strides: &[],
+    dilations: &[],
+    pads: &[],
+};
 
 fn cases() -> Vec<Case> {
     vec![
@@ -35,13 +44,30 @@ fn cases() -> Vec<Case> {
         Case { kernel: &[5, 5], pads: &[2, 2, 2, 2], cin: 16, cout: 7, input: &[2, 2], ..PLAIN },
         Case { kernel: &[3, 3], pads: &[1, 1, 1, 1], cin: 37, cout: 37, groups: 37, input: &[12, 29], ..PLAIN },
         Case { kernel: &[3, 3], pads: &[1, 1, 1, 1], cin: 64, cout: 64, groups: 64, strides: &[2, 2], ..PLAIN },
-        Case { kernel: &[5, 5], pads: &[2, 2, 2, 2], cin: 72, cout: 72, groups: 72, input: &[14, 14], batch: 2, ..PLAIN },
+        Case {
+            kernel: &[5, 5],
+            pads: &[2, 2, 2, 2],
+            cin: 72,
+            cout: 72,
+            groups: 72,
+            input: &[14, 14],
+            batch: 2,
+            ..PLAIN
+        },
         Case { kernel: &[7, 7], pads: &[3, 3, 3, 3], cin: 96, cout: 96, groups: 96, input: &[5, 4], ..PLAIN },
         Case { kernel: &[3, 3], pads: &[2, 2, 2, 2], cin: 8, cout: 8, groups: 8, dilations: &[2, 2], ..PLAIN },
         Case { input: &[13], kernel: &[3], pads: &[1, 1], cin: 20, cout: 11, ..PLAIN },
         Case { input: &[50], kernel: &[10], strides: &[5], cin: 1, cout: 24, ..PLAIN },
         Case { input: &[4, 5, 6], kernel: &[3, 3, 3], pads: &[1; 6], cin: 4, cout: 9, ..PLAIN },
-        Case { input: &[4, 5, 6], kernel: &[2, 1, 3], strides: &[2, 1, 2], pads: &[0, 0, 1, 1, 0, 0], cin: 18, cout: 9, ..PLAIN },
+        Case {
+            input: &[4, 5, 6],
+            kernel: &[2, 1, 3],
+            strides: &[2, 1, 2],
+            pads: &[0, 0, 1, 1, 0, 0],
+            cin: 18,
+            cout: 9,
+            ..PLAIN
+        },
         Case { input: &[4, 5, 6], kernel: &[3, 3, 3], pads: &[1; 6], cin: 9, cout: 9, groups: 9, ..PLAIN },
         Case { batch: 0, kernel: &[3, 3], pads: &[1, 1, 1, 1], ..PLAIN },
     ]

@@ -26,7 +26,9 @@ impl StridedCopy {
     pub fn new(dims: &[usize], src: &[isize], dst: &[isize], size: usize) -> StridedCopy {
         let mut order: Vec<usize> = (0..dims.len()).filter(|&d| dims[d] != 1).collect();
         // Destination order: writes are what costs.
-        order.sort_by_key(|&d| (core::cmp::Reverse(dst[d].unsigned_abs()), core::cmp::Reverse(src[d].unsigned_abs()), d));
+        order.sort_by_key(|&d| {
+            (core::cmp::Reverse(dst[d].unsigned_abs()), core::cmp::Reverse(src[d].unsigned_abs()), d)
+        });
         let mut copy = StridedCopy { dims: Vec::new(), src: Vec::new(), dst: Vec::new(), size, across: None };
         for d in order {
             if let Some(last) = copy.dims.len().checked_sub(1) {

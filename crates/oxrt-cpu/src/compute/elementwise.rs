@@ -287,7 +287,8 @@ impl Elementwise {
             let steps = self.steps.len();
             for (i, (instr, from, tile)) in self.steps.iter().enumerate() {
                 // The last result goes where it belongs, when no conversion stands between.
-                let to = if i + 1 == steps && self.out_format == Format::F32 { out.cast() } else { tiles.add(tile * TILE) };
+                let to =
+                    if i + 1 == steps && self.out_format == Format::F32 { out.cast() } else { tiles.add(tile * TILE) };
                 match *instr {
                     Instr::Unary(op, _) => {
                         let a = get(from[0]);

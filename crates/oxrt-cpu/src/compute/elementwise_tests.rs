@@ -13,7 +13,9 @@ fn check(program: &str, output: &[usize], shapes: &[&[usize]], special: bool) {
             let mut v = noise(shape.iter().product(), i as u32 + 1);
             v.iter_mut().for_each(|x| *x *= 3.0);
             if special {
-                for (x, y) in v.iter_mut().step_by(3 + i).zip([f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0, 1e-40]) {
+                for (x, y) in
+                    v.iter_mut().step_by(3 + i).zip([f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0, 1e-40])
+                {
                     *x = y;
                 }
             }
@@ -47,7 +49,12 @@ fn every_instruction_of_one_operand() {
             continue;
         }
         for n in [0, 1, 7, 16, 17, 511, 512, 513, 1031] {
-            check(&format!("in 0; {} 0", op.text()), &[n], &[&[n]], !matches!(op, Unary::Sin | Unary::Cos | Unary::Tan));
+            check(
+                &format!("in 0; {} 0", op.text()),
+                &[n],
+                &[&[n]],
+                !matches!(op, Unary::Sin | Unary::Cos | Unary::Tan),
+            );
         }
     }
 }
@@ -79,7 +86,12 @@ fn broadcasts_of_every_kind() {
     check(fma, &[], &[&[], &[], &[]], false);
     check("in 0", &[4, 5], &[&[5]], false);
     check("const 2.5", &[4, 5], &[], false);
-    check("in 0; const 2.0; pow 0 1; const 3.0; pow 0 3; add 2 4; in 1; select 6 5 0", &[4, 50], &[&[4, 50], &[4, 1]], false);
+    check(
+        "in 0; const 2.0; pow 0 1; const 3.0; pow 0 3; add 2 4; in 1; select 6 5 0",
+        &[4, 50],
+        &[&[4, 50], &[4, 1]],
+        false,
+    );
 }
 
 #[test]

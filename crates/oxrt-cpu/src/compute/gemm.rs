@@ -291,7 +291,15 @@ impl Cut {
 ///
 /// # Safety
 /// `rows` gives readable rows, `b` is the packed operand, and `out` covers `m x n` (bias `n`) floats.
-pub unsafe fn run(kernels: &Kernels, pool: &ThreadPool, size: Size, cut: Cut, rows: &impl Rows, b: *const f32, out: Out) {
+pub unsafe fn run(
+    kernels: &Kernels,
+    pool: &ThreadPool,
+    size: Size,
+    cut: Cut,
+    rows: &impl Rows,
+    b: *const f32,
+    out: Out,
+) {
     if size.m == 0 || size.n == 0 {
         return;
     }

@@ -16,7 +16,8 @@ fn softmax_of_awkward_rows() {
             for log in [false, true] {
                 let mut want = Vec::new();
                 for row in x.chunks(n) {
-                    let top = row.iter().fold(f64::NEG_INFINITY, |a, &v| if v.is_nan() { f64::NAN } else { a.max(v.into()) });
+                    let top =
+                        row.iter().fold(f64::NEG_INFINITY, |a, &v| if v.is_nan() { f64::NAN } else { a.max(v.into()) });
                     let sum: f64 = row.iter().map(|&v| (f64::from(v) - top).exp()).sum();
                     for &v in row {
                         let shifted = f64::from(v) - top;
@@ -66,7 +67,9 @@ fn rows_are_normalised() {
 #[test]
 fn groups_are_normalised_in_both_layouts() {
     let pool = ThreadPool::new(2);
-    for (batch, channels, groups, pixels) in [(2, 6, 3, 5), (1, 64, 32, 1000), (3, 7, 7, 33), (2, 4, 1, 1), (1, 33, 3, 300)] {
+    for (batch, channels, groups, pixels) in
+        [(2, 6, 3, 5), (1, 64, 32, 1000), (3, 7, 7, 33), (2, 4, 1, 1), (1, 33, 3, 300)]
+    {
         // A large offset shows cancellation.
         let x: Vec<f32> = noise(batch * channels * pixels, 1).iter().map(|v| v + 50.0).collect();
         let (scale, bias) = (noise(channels, 2), noise(channels, 3));

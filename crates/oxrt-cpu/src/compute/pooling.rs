@@ -2,10 +2,10 @@
 
 use super::conv::{STACK_TAPS, each_run};
 use super::window::Window;
+use crate::compute::Shared;
 use crate::kernels::Kernels;
 use crate::kernels::taps::TapRun;
 use crate::pool::ThreadPool;
-use crate::compute::Shared;
 
 /// Which pooling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -97,7 +97,8 @@ pub unsafe fn arg_extreme(
                 for j in 1..n {
                     let v = *base.add(j * inner);
                     let more = if largest { v > best } else { v < best };
-                    let takes = more || (v.is_nan() && !best.is_nan()) || (last && (v == best || v.is_nan() && best.is_nan()));
+                    let takes =
+                        more || (v.is_nan() && !best.is_nan()) || (last && (v == best || v.is_nan() && best.is_nan()));
                     if takes {
                         (best, at) = (v, j);
                     }
@@ -118,9 +119,18 @@ mod tests {
         let pool = ThreadPool::new(2);
         use Reduction::*;
         for kind in [Sum, SumSquare, SumAbs, Max, Min, Prod] {
-            for (outer, n, inner) in
-                [(1, 1, 1), (3, 7, 1), (2, 64, 1), (2, 65, 1), (1, 5000, 1), (2, 3, 5), (2, 9, 64), (1, 50, 131), (2, 0, 3), (40, 33, 70)]
-            {
+            for (outer, n, inner) in [
+                (1, 1, 1),
+                (3, 7, 1),
+                (2, 64, 1),
+                (2, 65, 1),
+                (1, 5000, 1),
+                (2, 3, 5),
+                (2, 9, 64),
+                (1, 50, 131),
+                (2, 0, 3),
+                (40, 33, 70),
+            ] {
                 let mut x = noise(outer * n * inner, 1);
                 if n > 4 && n < 60 {
                     x[inner * 3] = f32::NAN;
@@ -135,8 +145,20 @@ mod tests {
                                 Sum => acc + v,
                                 SumSquare => acc + v * v,
                                 SumAbs => acc + v.abs(),
-                                Max => if v > acc || v.is_nan() { v } else { acc },
-                                Min => if v < acc || v.is_nan() { v } else { acc },
+                                Max => {
+                                    if v > acc || v.is_nan() {
+                                        v
+                                    } else {
+                                        acc
+                                    }
+                                }
+                                Min => {
+                                    if v < acc || v.is_nan() {
+                                        v
+                                    } else {
+                                        acc
+                                    }
+                                }
                                 Prod => acc * v,
                             };
                         }

@@ -110,7 +110,13 @@ impl Resample {
     }
 
     /// Input rows and weights of output row `o`.
-    fn inputs(&self, mut o: usize, x: *const f32, pointers: &mut [*const f32; MAX_ROWS], weights: &mut [f32; MAX_ROWS]) {
+    fn inputs(
+        &self,
+        mut o: usize,
+        x: *const f32,
+        pointers: &mut [*const f32; MAX_ROWS],
+        weights: &mut [f32; MAX_ROWS],
+    ) {
         let last = self.shape.len() - 1;
         let mut step = self.shape[last];
         pointers[0] = x;

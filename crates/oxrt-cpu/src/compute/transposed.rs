@@ -91,8 +91,7 @@ impl ConvTranspose {
     /// Binds a filter. `window` is the geometry of the plain convolution from our output to our input.
     pub fn new(kernels: &'static Kernels, filter: Filter, window: Window) -> ConvTranspose {
         let exact = (0..3).all(|d| window.input[d] == window.output[d] * window.kernel[d]);
-        let tiles =
-            window.kernel == window.strides && window.pads == [0; 3] && window.dilations == [1; 3] && exact;
+        let tiles = window.kernel == window.strides && window.pads == [0; 3] && window.dilations == [1; 3] && exact;
         ConvTranspose { kernels, filter, window, tiles }
     }
 

@@ -25,7 +25,13 @@ fn judge(act: Act, x: f64) -> f64 {
         Act::None => x,
         Act::Relu => clamp(x, 0.0, f64::INFINITY),
         Act::Clip(lo, hi) => clamp(x, lo.into(), hi.into()),
-        Act::Leaky(alpha) => if x < 0.0 { f64::from(alpha) * x } else { x },
+        Act::Leaky(alpha) => {
+            if x < 0.0 {
+                f64::from(alpha) * x
+            } else {
+                x
+            }
+        }
         Act::Sigmoid => 1.0 / (1.0 + (-x).exp()),
         Act::Silu => x / (1.0 + (-x).exp()),
         Act::HardSigmoid(a, b) => clamp(f64::from(a) * x + f64::from(b), 0.0, 1.0),

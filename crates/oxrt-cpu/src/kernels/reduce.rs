@@ -38,8 +38,20 @@ impl Reduction {
             Reduction::Sum => acc + v,
             Reduction::SumSquare => acc + v * v,
             Reduction::SumAbs => acc + v.abs(),
-            Reduction::Max => if v > acc || v.is_nan() { v } else { acc },
-            Reduction::Min => if v < acc || v.is_nan() { v } else { acc },
+            Reduction::Max => {
+                if v > acc || v.is_nan() {
+                    v
+                } else {
+                    acc
+                }
+            }
+            Reduction::Min => {
+                if v < acc || v.is_nan() {
+                    v
+                } else {
+                    acc
+                }
+            }
             Reduction::Prod => acc * v,
         }
     }

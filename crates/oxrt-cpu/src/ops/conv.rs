@@ -10,8 +10,13 @@ use oxrt_ir::Tensor;
 use oxrt_tensor::{Error, Result, bail};
 
 /// `oxrt.Conv`: channels last.
-pub(super) const CONV: Entry =
-    Entry { name: "conv", ops: &["oxrt.Conv"], supports, pack, load: |ctx, node, packed| load(ctx, node, packed, true) };
+pub(super) const CONV: Entry = Entry {
+    name: "conv",
+    ops: &["oxrt.Conv"],
+    supports,
+    pack,
+    load: |ctx, node, packed| load(ctx, node, packed, true),
+};
 
 /// `Conv` in ONNX's order.
 pub(super) const CONV_NCHW: Entry = Entry {
@@ -105,7 +110,8 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor], channels_last: bool) -> R
         let pixels_in: usize = x[2..].iter().product();
         let pixels_out: usize = y[2..].iter().product();
         let turn_in = StridedCopy::transpose(&[x[0], filter.cin, pixels_in], &[0, 2, 1], 4);
-        let turn_residual = has_residual.then(|| StridedCopy::transpose(&[x[0], filter.cout, pixels_out], &[0, 2, 1], 4));
+        let turn_residual =
+            has_residual.then(|| StridedCopy::transpose(&[x[0], filter.cout, pixels_out], &[0, 2, 1], 4));
         let turn_out = StridedCopy::transpose(&[x[0], pixels_out, filter.cout], &[0, 2, 1], 4);
         let residual_len = if has_residual { round(y_len) } else { 0 };
         bound(move |io| {

@@ -11,8 +11,10 @@ pub(super) const TRANSPOSE: Entry =
     Entry { name: "transpose", ops: &["Transpose"], supports: sized, pack: pack_nothing, load: transpose };
 pub(super) const CONCAT: Entry =
     Entry { name: "concat", ops: &["Concat"], supports: sized, pack: pack_nothing, load: concat };
-pub(super) const SPLIT: Entry = Entry { name: "split", ops: &["Split"], supports: sized, pack: pack_nothing, load: split };
-pub(super) const SLICE: Entry = Entry { name: "slice", ops: &["Slice"], supports: slice_supports, pack: pack_nothing, load: slice };
+pub(super) const SPLIT: Entry =
+    Entry { name: "split", ops: &["Split"], supports: sized, pack: pack_nothing, load: split };
+pub(super) const SLICE: Entry =
+    Entry { name: "slice", ops: &["Slice"], supports: slice_supports, pack: pack_nothing, load: slice };
 pub(super) const EXPAND: Entry =
     Entry { name: "expand", ops: &["Expand"], supports: sized, pack: pack_nothing, load: expand };
 pub(super) const RESHAPE: Entry = Entry {

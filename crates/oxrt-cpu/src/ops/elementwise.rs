@@ -10,8 +10,7 @@ use oxrt_ops::scalar::{Instr, Program};
 use oxrt_tensor::{Error, Result};
 
 /// Programs that compute in `f32`, whatever the stored types.
-pub(super) const FLOATS: Entry =
-    Entry { name: "elementwise", ops: &[], supports, pack: super::pack_nothing, load };
+pub(super) const FLOATS: Entry = Entry { name: "elementwise", ops: &[], supports, pack: super::pack_nothing, load };
 
 /// The program of a node.
 fn program(node: &NodeView) -> Option<Program> {
@@ -60,6 +59,9 @@ fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
         let flops = step.flops();
         let ctx = ctx.clone();
         // SAFETY: buffers have the bound sizes; one that is shared with an input has that input's shape and element size.
-        bound(move |io| unsafe { step.run(&ctx.pool, io.inputs, io.output(0)) }).in_place(&in_place).flops(flops).boxed()
+        bound(move |io| unsafe { step.run(&ctx.pool, io.inputs, io.output(0)) })
+            .in_place(&in_place)
+            .flops(flops)
+            .boxed()
     })
 }

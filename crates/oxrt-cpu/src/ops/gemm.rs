@@ -1,6 +1,8 @@
 //! Matrix products: with weights packed at build time, and with both operands known only at run time.
 
-use super::{Entry, activation, float, float_or_absent, known_shape, packed_floats, packed_tensor, require, static_shape};
+use super::{
+    Entry, activation, float, float_or_absent, known_shape, packed_floats, packed_tensor, require, static_shape,
+};
 use crate::backend::{Ctx, bound, kernel};
 use crate::compute::copy::StridedCopy;
 use crate::compute::gemm::{self, Cut, Matrix, Out, Size};
@@ -41,7 +43,8 @@ fn spec(node: &NodeView) -> Result<Spec> {
     let attrs = node.attrs();
     let plain = node.op() == "MatMul";
     // The fused form writes its attributes with an underscore, ONNX without.
-    let flag = |a: &str, b: &str| -> Result<bool> { Ok(!plain && (attrs.bool_or(a, false)? || attrs.bool_or(b, false)?)) };
+    let flag =
+        |a: &str, b: &str| -> Result<bool> { Ok(!plain && (attrs.bool_or(a, false)? || attrs.bool_or(b, false)?)) };
     Ok(Spec {
         trans_a: flag("transA", "trans_a")?,
         trans_b: flag("transB", "trans_b")?,

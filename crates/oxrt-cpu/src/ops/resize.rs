@@ -17,7 +17,10 @@ fn supports(node: &NodeView) -> Option<()> {
     let mode = text("mode", "nearest")?;
     require(["nearest", "linear", "cubic"].contains(&mode.as_str()))?;
     let place = text("coordinate_transformation_mode", "half_pixel")?;
-    require(["half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric"].contains(&place.as_str()))?;
+    require(
+        ["half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric"]
+            .contains(&place.as_str()),
+    )?;
     require(text("keep_aspect_ratio_policy", "stretch")? == "stretch")?;
     require(attrs.int_or("antialias", 0).ok()? == 0)?;
     // Factors decide where pixels stand, so they must be known when sizes are.
@@ -42,7 +45,9 @@ fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
     let upsample = node.op() == "Upsample";
     let spec = Spec {
         mode: attrs.string_or("mode", "nearest")?.to_string(),
-        place: attrs.string_or("coordinate_transformation_mode", if upsample { "asymmetric" } else { "half_pixel" })?.to_string(),
+        place: attrs
+            .string_or("coordinate_transformation_mode", if upsample { "asymmetric" } else { "half_pixel" })?
+            .to_string(),
         nearest: attrs.string_or("nearest_mode", if upsample { "floor" } else { "round_prefer_floor" })?.to_string(),
         cubic: attrs.float_or("cubic_coeff_a", -0.75)?.into(),
         exclude_outside: attrs.bool_or("exclude_outside", false)?,

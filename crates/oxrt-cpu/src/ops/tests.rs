@@ -73,7 +73,13 @@ pub(super) fn check(case: &Case, want: &[Vec<f64>], tolerance: f64) {
         for (name, got) in runs {
             for (got, want) in got.iter().zip(want) {
                 let got: Vec<f32> = got.to_f64_vec().unwrap().into_iter().map(|v| v as f32).collect();
-                crate::testing::close(&got, want, tolerance, tolerance, &format!("{} by {name} on {}", case.op, isa.name()));
+                crate::testing::close(
+                    &got,
+                    want,
+                    tolerance,
+                    tolerance,
+                    &format!("{} by {name} on {}", case.op, isa.name()),
+                );
             }
         }
     }
@@ -126,9 +132,8 @@ fn products_of_matrices() {
     }
     // Batches on both sides, one of them broadcast.
     let b = floats(&[3, 7, 9], 3);
-    let want: Vec<f64> = (0..6)
-        .flat_map(|i| product(&f64s(&a)[i * 35..][..35], &f64s(&b)[i % 3 * 63..][..63], 5, 7, 9))
-        .collect();
+    let want: Vec<f64> =
+        (0..6).flat_map(|i| product(&f64s(&a)[i * 35..][..35], &f64s(&b)[i % 3 * 63..][..63], 5, 7, 9)).collect();
     let case = Case {
         op: "MatMul",
         attrs: Attrs::new(),
@@ -251,11 +256,16 @@ fn movements_of_elements() {
     let split = case("Split", Attrs::new().with("axis", -1), vec![given()], &[&[2, 3, 1], &[2, 3, 3]]);
     check(&split, &[part(0, 1), part(1, 4)], 0.0);
     let inputs = vec![given(), ints(&[-1, 0]), ints(&[-100, 9]), ints(&[1, 2]), ints(&[-2, 3])];
-    let want = vec![at(0, 2, 0), at(0, 2, 3), at(0, 0, 0), at(0, 0, 3), at(1, 2, 0), at(1, 2, 3), at(1, 0, 0), at(1, 0, 3)];
+    let want =
+        vec![at(0, 2, 0), at(0, 2, 3), at(0, 0, 0), at(0, 0, 3), at(1, 2, 0), at(1, 2, 3), at(1, 0, 0), at(1, 0, 3)];
     check(&case("Slice", Attrs::new(), inputs, &[&[2, 2, 2]]), &[want], 0.0);
     let row = Tensor::from_slice(&[3, 1], &[7i64, 8, 9]);
     let inputs = vec![Some((row, false)), ints(&[2, 3, 2])];
     let want = vec![7., 7., 8., 8., 9., 9., 7., 7., 8., 8., 9., 9.];
     check(&case("Expand", Attrs::new(), inputs, &[&[2, 3, 2]]), &[want], 0.0);
-    check(&case("Reshape", Attrs::new(), vec![given(), ints(&[6, 4])], &[&[6, 4]]), &[(0..24).map(f64::from).collect()], 0.0);
+    check(
+        &case("Reshape", Attrs::new(), vec![given(), ints(&[6, 4])], &[&[6, 4]]),
+        &[(0..24).map(f64::from).collect()],
+        0.0,
+    );
 }
