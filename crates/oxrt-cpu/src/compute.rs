@@ -8,6 +8,7 @@ pub mod conv;
 pub mod copy;
 pub mod elementwise;
 pub mod gemm;
+pub mod integers;
 pub mod norm;
 pub mod pooling;
 pub mod reduce;

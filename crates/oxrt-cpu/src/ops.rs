@@ -8,7 +8,10 @@ mod conv;
 mod conv_transpose;
 mod copy;
 mod elementwise;
+mod fill;
 mod gemm;
+mod index;
+mod integers;
 mod norm;
 mod pool;
 mod reduce;
@@ -49,6 +52,7 @@ pub(crate) static OPS: &[&Entry] = &[
     &gemm::PACKED,
     &gemm::DYNAMIC,
     &elementwise::FLOATS,
+    &integers::INTEGERS,
     &norm::SOFTMAX,
     &norm::ROWS,
     &norm::GROUPS,
@@ -59,6 +63,17 @@ pub(crate) static OPS: &[&Entry] = &[
     &copy::SLICE,
     &copy::EXPAND,
     &copy::RESHAPE,
+    &fill::PAD,
+    &fill::TILE,
+    &fill::SHUFFLE,
+    &fill::TRILU,
+    &fill::CUMSUM,
+    &fill::CAST,
+    &index::GATHER,
+    &index::GATHER_ELEMENTS,
+    &index::GATHER_ND,
+    &index::SCATTER_ELEMENTS,
+    &index::SCATTER_ND,
 ];
 
 /// Nothing to pack.
