@@ -171,4 +171,6 @@ fn packed_floats(packed: &[Tensor], i: usize, len: usize) -> Result<Tensor> {
 }
 
 #[cfg(test)]
+mod reference_tests;
+#[cfg(test)]
 mod tests;
