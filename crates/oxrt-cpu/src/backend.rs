@@ -81,7 +81,7 @@ impl Backend for CpuBackend {
     }
 
     fn candidates(&self, node: NodeView) -> Vec<&'static str> {
-        let fits = |e: &&&Entry| e.ops.contains(&node.op()) && (e.supports)(&node).is_some();
+        let fits = |e: &&&Entry| (e.ops.is_empty() || e.ops.contains(&node.op())) && (e.supports)(&node).is_some();
         OPS.iter().filter(fits).map(|e| e.name).collect()
     }
 

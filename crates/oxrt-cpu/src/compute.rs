@@ -8,6 +8,11 @@ pub mod conv;
 pub mod copy;
 pub mod elementwise;
 pub mod gemm;
+pub mod norm;
+pub mod pooling;
+pub mod reduce;
+pub mod resample;
+pub mod transposed;
 pub mod window;
 
 /// A raw pointer that may cross to the pool's threads.

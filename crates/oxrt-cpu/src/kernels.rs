@@ -10,6 +10,7 @@ pub mod ceiling;
 pub mod elementwise;
 pub mod gemm;
 pub mod math;
+pub mod reduce;
 pub mod rows;
 pub mod taps;
 
@@ -19,6 +20,7 @@ use attention::ScoreRow;
 use elementwise::{Format, Operand};
 use gemm::GemmTile;
 use oxrt_ops::scalar::{Binary, Unary};
+use reduce::Reduction;
 use rows::Norm;
 use taps::TapRun;
 
@@ -130,6 +132,16 @@ kernels! {
         = rows::column_moments;
     /// One row of a block of attention scores.
     score_row(row: &ScoreRow, state: *mut f32) -> f32 = attention::score_row;
+    /// Rows to one float each.
+    reduce_rows(kind: Reduction, x: *const f32, rows: usize, n: usize, out: *mut f32) = reduce::reduce_rows;
+    /// Columns to one float each.
+    reduce_columns(kind: Reduction, x: *const f32, rows: usize, step: usize, cols: usize, out: *mut f32)
+        = reduce::reduce_columns;
+    /// Logarithms of rows' sums of exponentials.
+    log_sum_exp(x: *const f32, rows: usize, n: usize, out: *mut f32) = reduce::log_sum_exp;
+    /// A weighted sum of rows.
+    weighted_rows(rows: *const *const f32, weights: *const f32, count: usize, n: usize, out: *mut f32)
+        = reduce::weighted_rows;
 }
 
 impl std::fmt::Debug for Kernels {

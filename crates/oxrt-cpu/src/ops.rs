@@ -3,10 +3,16 @@
 //! A family's functions see the node's types and attributes; `supports` is asked at build time only, `load` must not look at
 //! constants that `pack` consumed (they are not in the engine).
 
+mod attention;
 mod conv;
+mod conv_transpose;
 mod copy;
 mod elementwise;
 mod gemm;
+mod norm;
+mod pool;
+mod reduce;
+mod resize;
 
 use crate::backend::Ctx;
 use crate::kernels::activation::Act;
@@ -19,7 +25,7 @@ use oxrt_tensor::{Error, Result};
 pub(crate) struct Entry {
     /// The candidate's name.
     pub name: &'static str,
-    /// Operators it may run.
+    /// Operators it may run; empty when `supports` looks at the name itself.
     pub ops: &'static [&'static str],
     /// `Some` when it can run this node for all of its sizes.
     pub supports: fn(&NodeView) -> Option<()>,
@@ -33,9 +39,20 @@ pub(crate) struct Entry {
 pub(crate) static OPS: &[&Entry] = &[
     &conv::CONV,
     &conv::CONV_NCHW,
+    &conv_transpose::CONV_TRANSPOSE,
+    &attention::ATTENTION,
+    &pool::WINDOW,
+    &pool::GLOBAL,
+    &reduce::REDUCE,
+    &reduce::ARG,
+    &resize::RESIZE,
     &gemm::PACKED,
     &gemm::DYNAMIC,
     &elementwise::FLOATS,
+    &norm::SOFTMAX,
+    &norm::ROWS,
+    &norm::GROUPS,
+    &norm::BATCH,
     &copy::TRANSPOSE,
     &copy::CONCAT,
     &copy::SPLIT,

@@ -107,6 +107,8 @@ pub struct Conv {
     size: Size,
     cut: Cut,
     zeros: Vec<f32>,
+    /// Floats from the first tap's input to each tap's.
+    offsets: Vec<isize>,
 }
 
 /// The operands of a convolution.
@@ -157,7 +159,22 @@ impl Conv {
         // Groups are tasks of their own.
         let cut = Cut::choose(kernels, size, threads.div_ceil(filter.groups));
         let zeros = if path == Path::Depthwise { Vec::new() } else { vec![0.0; kc] };
-        Conv { kernels, filter, window, path, size, cut, zeros }
+        let width = match path {
+            Path::KernelRows { padded: Some(width) } => width,
+            _ => window.input[2],
+        };
+        let [kernel_d, kernel_h, kernel_w] = window.kernel;
+        let columns = if matches!(path, Path::KernelRows { .. }) { 1 } else { kernel_w };
+        let mut offsets = Vec::new();
+        for d in 0..kernel_d {
+            for h in 0..kernel_h {
+                for w in 0..columns {
+                    let line = d * window.dilations[0] * window.input[1] + h * window.dilations[1];
+                    offsets.push(((line * width + w * window.dilations[2]) * filter.cin) as isize);
+                }
+            }
+        }
+        Conv { kernels, filter, window, path, size, cut, zeros, offsets }
     }
 
     /// Floats of workspace a run needs.
@@ -201,7 +218,15 @@ impl Conv {
     }
 
     fn rows(&self, x: *const f32, width: usize, whole_rows: bool) -> ConvRows<'_> {
-        ConvRows { window: &self.window, x, width, channels: self.filter.cin, zeros: self.zeros.as_ptr(), whole_rows }
+        ConvRows {
+            window: &self.window,
+            x,
+            width,
+            channels: self.filter.cin,
+            zeros: self.zeros.as_ptr(),
+            offsets: &self.offsets,
+            whole_rows,
+        }
     }
 
     unsafe fn run_product<R: Rows>(&self, pool: &ThreadPool, op: &Operands, rows: impl Fn(usize, usize) -> R + Sync) {
@@ -319,6 +344,8 @@ struct ConvRows<'a> {
     width: usize,
     channels: usize,
     zeros: *const f32,
+    /// Floats from the first tap's input to each tap's.
+    offsets: &'a [isize],
     /// Taps are kernel rows, and `x` has its padding columns.
     whole_rows: bool,
 }
@@ -326,49 +353,77 @@ struct ConvRows<'a> {
 // SAFETY: only read, by tasks of the convolution.
 unsafe impl Sync for ConvRows<'_> {}
 
+/// Most rows of one tile.
+const MAX_MR: usize = 16;
+
+impl ConvRows<'_> {
+    /// Where the window of an output position starts in the input; negative in the padding.
+    #[inline(always)]
+    fn corner(&self, position: [usize; 3]) -> [isize; 3] {
+        let w = self.window;
+        let mut corner = [0; 3];
+        for d in 0..3 {
+            corner[d] = (position[d] * w.strides[d]) as isize - w.pads[d] as isize;
+        }
+        if self.whole_rows {
+            // The padding columns are there.
+            corner[2] += w.pads[2] as isize;
+        }
+        corner
+    }
+
+    /// Whether tap `t` of the window at `corner` lies inside the input.
+    #[inline]
+    fn inside(&self, corner: [isize; 3], t: usize) -> bool {
+        let w = self.window;
+        let [_, kh, kw] = w.kernel;
+        let (rest, k2) = if self.whole_rows { (t, 0) } else { (t / kw, t % kw) };
+        let k = [rest / kh, rest % kh, k2];
+        let last = if self.whole_rows { 2 } else { 3 };
+        (0..last).all(|d| {
+            let at = corner[d] + (k[d] * w.dilations[d]) as isize;
+            (0..w.input[d] as isize).contains(&at)
+        })
+    }
+
+    /// Whether the whole window at `corner` lies inside the input.
+    #[inline(always)]
+    fn interior(&self, corner: [isize; 3]) -> bool {
+        let w = self.window;
+        let last = if self.whole_rows { 2 } else { 3 };
+        let mut inside = true;
+        for d in 0..last {
+            let end = corner[d] + ((w.kernel[d] - 1) * w.dilations[d]) as isize;
+            inside &= corner[d] >= 0 && end < w.input[d] as isize;
+        }
+        inside
+    }
+}
+
 impl Rows for ConvRows<'_> {
     fn collide(&self) -> bool {
         (self.window.strides[2] * self.channels * 4).is_multiple_of(gemm::L1_WAY)
     }
 
     unsafe fn fill(&self, row: usize, rows: usize, tap: usize, taps: usize, stride: usize, out: *mut *const f32) {
-        let window = self.window;
-        let [out_d, out_h, out_w] = window.output;
-        let [_, kernel_h, kernel_w] = window.kernel;
-        let [in_d, in_h, _] = window.input;
+        debug_assert!(rows <= MAX_MR);
+        let w = self.window;
+        let [out_d, out_h, out_w] = w.output;
+        let [in_d, in_h, _] = w.input;
         let (mut ow, rest) = (row % out_w, row / out_w);
         let (mut oh, rest) = (rest % out_h, rest / out_h);
         let (mut od, mut image) = (rest % out_d, rest / out_d);
+        let mut first = [core::ptr::null::<f32>(); MAX_MR];
+        let mut corners = [[0isize; 3]; MAX_MR];
+        let mut border = 0u32;
         for i in 0..rows {
-            // Kernel position of the first tap.
-            let (mut kw, rest) = if self.whole_rows { (0, tap) } else { (tap % kernel_w, tap / kernel_w) };
-            let (mut kh, mut kd) = (rest % kernel_h, rest / kernel_h);
-            for t in 0..taps {
-                let inside = window.at(0, od, kd).zip(window.at(1, oh, kh));
-                let iw = if self.whole_rows { Some(ow * window.strides[2]) } else { window.at(2, ow, kw) };
-                let pointer = match inside.zip(iw) {
-                    Some(((id, ih), iw)) => {
-                        let pixel = ((image * in_d + id) * in_h + ih) * self.width + iw;
-                        // SAFETY: the pixel lies inside the (padded) input.
-                        unsafe { self.x.add(pixel * self.channels) }
-                    }
-                    None => self.zeros,
-                };
-                // SAFETY: `out` has room for `taps * stride` pointers by contract.
-                unsafe { *out.add(t * stride + i) = pointer };
-                if !self.whole_rows {
-                    kw += 1;
-                    if kw < kernel_w {
-                        continue;
-                    }
-                    kw = 0;
-                }
-                kh += 1;
-                if kh == kernel_h {
-                    kh = 0;
-                    kd += 1;
-                }
-            }
+            let corner = self.corner([od, oh, ow]);
+            let line = ((image * in_d) as isize + corner[0]) * in_h as isize + corner[1];
+            let pixel = line * self.width as isize + corner[2];
+            // Wrapping: a corner in the padding lies outside the buffer, and is not read.
+            first[i] = self.x.wrapping_offset(pixel * self.channels as isize);
+            corners[i] = corner;
+            border |= u32::from(!self.interior(corner)) << i;
             ow += 1;
             if ow == out_w {
                 ow = 0;
@@ -380,6 +435,23 @@ impl Rows for ConvRows<'_> {
                         od = 0;
                         image += 1;
                     }
+                }
+            }
+        }
+        for t in 0..taps {
+            let offset = self.offsets[tap + t];
+            for i in 0..rows {
+                // SAFETY: `out` has room for `taps * stride` pointers by contract.
+                unsafe { *out.add(t * stride + i) = first[i].wrapping_offset(offset) };
+            }
+        }
+        while border != 0 {
+            let i = border.trailing_zeros() as usize;
+            border &= border - 1;
+            for t in 0..taps {
+                if !self.inside(corners[i], tap + t) {
+                    // SAFETY: as above.
+                    unsafe { *out.add(t * stride + i) = self.zeros };
                 }
             }
         }

@@ -15,6 +15,10 @@ use core::mem::MaybeUninit;
 
 /// Longest part of the inner product that is summed in registers at once.
 const K_PART: usize = 1024;
+/// Shortest part that is worth the extra passes over the result.
+const K_SHORT: usize = 256;
+/// Floats of a right operand that the last cache may not hold for long.
+const B_FLOATS: usize = 4 << 20;
 /// Row pointers kept on a task's stack.
 const POINTERS: usize = 2048;
 /// Floats of the left operand that a task keeps in the second cache.
@@ -242,25 +246,37 @@ impl Cut {
     pub fn choose(kernels: &Kernels, size: Size, threads: usize) -> Cut {
         let tiles = size.m.div_ceil(kernels.mr).max(1);
         let panels = panels(kernels, size.n).max(1);
+        // When all rows fit the second cache at a shorter part, `B` passes by only once.
+        let fits = A_FLOATS / (tiles * kernels.mr);
+        let streams = size.k() * size.n > B_FLOATS && fits >= K_SHORT;
+        let k_most = if streams { fits.min(K_PART) } else { K_PART };
         let (tap_part, k_part) = if size.taps > 1 {
-            let most = (K_PART / size.kc.max(1)).min(POINTERS / kernels.mr).max(1);
+            let most = (k_most / size.kc.max(1)).min(POINTERS / kernels.mr).max(1);
             let parts = size.taps.div_ceil(most);
             (size.taps.div_ceil(parts), size.kc)
         } else {
-            let parts = size.kc.div_ceil(K_PART).max(1);
+            let parts = size.kc.div_ceil(k_most).max(1);
             (1, size.kc.div_ceil(parts))
         };
         let part = (tap_part * k_part).max(1);
         let block = (A_FLOATS / (kernels.mr * part)).min(POINTERS / (kernels.mr * tap_part)).clamp(1, tiles);
         let mut row_blocks = tiles.div_ceil(block);
         let want = if threads > 1 { 4 * threads } else { 1 };
-        let mut col_blocks = want.div_ceil(row_blocks).clamp(1, panels);
+        // Two panels per task at least: rows that are gathered for one alone are not worth it.
+        let mut col_blocks = want.div_ceil(row_blocks).clamp(1, (panels / 2).max(1));
         if row_blocks * col_blocks < want {
             row_blocks = want.div_ceil(col_blocks).min(tiles);
         }
+        if row_blocks * col_blocks < want {
+            col_blocks = want.div_ceil(row_blocks).min(panels);
+        }
         // Equal shares: a whole number of rounds for the threads where that is possible.
-        if threads > 1 && row_blocks == 1 && col_blocks < panels {
-            col_blocks = col_blocks.next_multiple_of(threads).min(panels);
+        if threads > 1 && row_blocks * col_blocks < 4 * want {
+            if row_blocks == 1 {
+                col_blocks = col_blocks.next_multiple_of(threads).min(panels);
+            } else if !(row_blocks * col_blocks).is_multiple_of(threads) {
+                row_blocks = row_blocks.next_multiple_of(threads).min(tiles);
+            }
         }
         Cut { tiles, row_blocks, col_blocks, tap_part, k_part }
     }
