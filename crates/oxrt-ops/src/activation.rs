@@ -3,7 +3,7 @@
 
 use crate::scalar::{Binary, Emit, Program, Reg, Unary};
 use oxrt_ir::Attrs;
-use oxrt_tensor::{Result, bail};
+use oxrt_tensor::{Result, Tensor, bail};
 
 /// Emits the activation `name` of `x`. What `alpha` and `beta` mean depends on the function.
 pub fn emit(e: &mut Emit, name: &str, alpha: f64, beta: f64, x: Reg) -> Result<Reg> {
@@ -102,6 +102,23 @@ pub fn emit(e: &mut Emit, name: &str, alpha: f64, beta: f64, x: Reg) -> Result<R
 pub fn emit_attrs(e: &mut Emit, attrs: &Attrs, x: Reg) -> Result<Reg> {
     let (alpha, beta) = (attrs.float_or("act_alpha", 0.0)?, attrs.float_or("act_beta", 0.0)?);
     emit(e, attrs.string_or("activation", "none")?, alpha as f64, beta as f64, x)
+}
+
+/// Ends a fused operator: adds the residual and applies the activation of the attributes.
+pub fn epilogue(data: &mut [f64], residual: Option<&Tensor>, shape: &[usize], attrs: &Attrs) -> Result<()> {
+    if let Some(r) = residual {
+        if r.shape() != shape {
+            bail!(invalid, "a residual of shape {:?} for a result of shape {shape:?}", r.shape());
+        }
+        data.iter_mut().zip(r.to_f64_vec()?).for_each(|(v, r)| *v += r);
+    }
+    let mut e = Emit::default();
+    let x = e.input(0);
+    let y = emit_attrs(&mut e, attrs, x)?;
+    let program = e.finish(y);
+    let mut scratch = Vec::new();
+    data.iter_mut().for_each(|v| *v = program.eval_f64(&[*v], &mut scratch));
+    Ok(())
 }
 
 /// An activation as a program of one input.

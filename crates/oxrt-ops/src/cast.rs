@@ -170,3 +170,14 @@ fn power_of_two(values: &[f64], shape: &[usize], saturate: bool, mode: &str) -> 
     };
     Tensor::from_bytes(DType::F8E8M0, shape, &values.iter().map(code).collect::<Vec<_>>())
 }
+
+/// Least and greatest number of an integer type.
+pub fn int_range(dtype: DType) -> (i64, i64) {
+    match (dtype.bits(), dtype.is_signed_int()) {
+        (64, true) => (i64::MIN, i64::MAX),
+        // As far as an i64 reaches.
+        (64, false) => (0, i64::MAX),
+        (bits, true) => (-(1 << (bits - 1)), (1 << (bits - 1)) - 1),
+        (bits, false) => (0, (1 << bits) - 1),
+    }
+}

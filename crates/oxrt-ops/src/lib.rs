@@ -9,15 +9,20 @@
 pub mod activation;
 pub mod build;
 pub mod cast;
+pub mod conv;
 pub mod copy;
 pub mod def;
 pub mod eval;
 pub mod infer;
+pub mod matmul;
+pub mod norm;
 mod ops;
+pub mod pool;
 pub mod reduce;
 pub mod registry;
 pub mod scalar;
 pub mod shape;
+pub mod window;
 
 pub use build::Builder;
 pub use def::OpDef;

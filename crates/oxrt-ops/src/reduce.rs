@@ -152,3 +152,61 @@ pub fn infer_arg(ctx: &mut Infer) -> Result<()> {
     ctx.set(0, oxrt_tensor::DType::I64, dims);
     Ok(())
 }
+
+/// Evaluates by a function that changes each lane along the attribute `axis` in place.
+pub fn eval_lanes(ctx: &Eval, default_axis: i64, f: fn(&mut [f64])) -> Result<Vec<Datum>> {
+    let x = ctx.tensor(0)?;
+    let mut data = x.to_f64_vec()?;
+    // A scalar is a lane of its own.
+    let shape = if x.rank() == 0 { &[1][..] } else { x.shape() };
+    let axis = crate::shape::axis(ctx.attrs().int_or("axis", default_axis)?, shape.len())?;
+    change_lanes(&mut data, shape, axis, f)?;
+    Ok(vec![Tensor::from_f64(x.dtype(), x.shape(), &data)?.into()])
+}
+
+/// Changes each lane of `data` along `axis` by `f`.
+pub fn change_lanes<T: Copy>(data: &mut [T], shape: &[usize], axis: usize, mut f: impl FnMut(&mut [T])) -> Result<()> {
+    let lanes = Groups::new(shape, &[axis], true)?;
+    let mut lane = Vec::with_capacity(lanes.steps.len());
+    for &start in &lanes.starts {
+        lane.clear();
+        lane.extend(lanes.steps.iter().map(|&s| data[start + s]));
+        f(&mut lane);
+        lanes.steps.iter().zip(&lane).for_each(|(&s, &v)| data[start + s] = v);
+    }
+    Ok(())
+}
+
+/// Running fold along the axis in input 1, from (start, function) for floats and for integers; attributes
+/// `exclusive` and `reverse`.
+pub fn eval_running(
+    ctx: &Eval,
+    float: (f64, fn(f64, f64) -> f64),
+    int: (i64, fn(i64, i64) -> i64),
+) -> Result<Vec<Datum>> {
+    let x = ctx.tensor(0)?;
+    let Some([axis]) = ctx.ints(1)?.as_deref().map(<[i64]>::to_vec).and_then(|a| <[i64; 1]>::try_from(a).ok()) else {
+        bail!(invalid, "the axis should be one number");
+    };
+    let axis = crate::shape::axis(axis, x.rank())?;
+    let (exclusive, reverse) = (ctx.attrs().bool_or("exclusive", false)?, ctx.attrs().bool_or("reverse", false)?);
+    fn run<T: Copy>(lane: &mut [T], (start, f): (T, fn(T, T) -> T), exclusive: bool, reverse: bool) {
+        let mut sum = start;
+        for i in 0..lane.len() {
+            let at = if reverse { lane.len() - 1 - i } else { i };
+            let next = f(sum, lane[at]);
+            lane[at] = if exclusive { sum } else { next };
+            sum = next;
+        }
+    }
+    let result = if x.dtype().is_int() {
+        let mut data = x.to_i64_vec()?;
+        change_lanes(&mut data, x.shape(), axis, |lane| run(lane, int, exclusive, reverse))?;
+        Tensor::from_i64(x.dtype(), x.shape(), &data)?
+    } else {
+        let mut data = x.to_f64_vec()?;
+        change_lanes(&mut data, x.shape(), axis, |lane| run(lane, float, exclusive, reverse))?;
+        Tensor::from_f64(x.dtype(), x.shape(), &data)?
+    };
+    Ok(vec![result.into()])
+}

@@ -530,7 +530,7 @@ pub fn eval_program(program: &Program, inputs: &[&Tensor], out: Option<DType>) -
     let shape = broadcast_shapes(&shapes)?;
     let dtype = out.unwrap_or_else(|| inputs.last().map_or(DType::F32, |t| t.dtype()));
     let n = oxrt_tensor::num_elements(&shape)?;
-    let integers = inputs.iter().all(|t| t.dtype().is_int() || t.dtype() == DType::Bool);
+    let integers = !dtype.is_float() && inputs.iter().all(|t| t.dtype().is_int() || t.dtype() == DType::Bool);
     if integers {
         let data: Vec<Vec<i64>> = inputs.iter().map(|t| t.to_i64_vec()).collect::<Result<_>>()?;
         let unsigned = inputs.iter().any(|t| t.dtype() == DType::U64);

@@ -4,6 +4,8 @@
 //! * [`prepare_engine`] goes on with the fused operators that only engines have.
 
 mod driver;
+mod query;
+mod simplify;
 
 pub use driver::{Applied, Log, Options, Rewrite, Rule};
 
@@ -34,5 +36,5 @@ pub fn prepare_engine(model: &mut Model) -> Result<Log> {
 
 /// Simplifies to standard ONNX operators.
 pub fn simplify(model: &mut Model, options: &Options) -> Result<Log> {
-    driver::run(model, &[], options)
+    driver::run(model, simplify::RULES, options)
 }

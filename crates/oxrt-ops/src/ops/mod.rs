@@ -8,12 +8,17 @@ macro_rules! operators {
 }
 
 operators! {
-    abs, acos, acosh, add, and, asin, asinh, atan, atanh, bit_shift, bitwise_and, bitwise_not, bitwise_or,
-    bitwise_xor, cast, cast_like, ceil, celu, clip, concat, constant, constant_of_shape, cos, cosh, div, elu,
-    equal, erf, exp, expand, flatten, floor, gather, gather_elements, gather_nd, gelu, greater,
-    greater_or_equal, hard_sigmoid, hard_swish, identity, is_inf, is_nan, leaky_relu, less, less_or_equal,
-    log, max, mean, min, mish, mod_, mul, neg, not, or, p_relu, pad, pow, range, reciprocal, relu, reshape,
-    round, scatter, scatter_elements, scatter_nd, selu, shape, shrink, sigmoid, sign, sin, sinh, size, slice,
-    softplus, softsign, split, sqrt, squeeze, sub, sum, swish, tan, tanh, thresholded_relu, tile, transpose,
-    unsqueeze, r#where, xor,
+    abs, acos, acosh, add, and, arg_max, arg_min, asin, asinh, atan, atanh, average_pool, batch_normalization,
+    bit_shift, bitwise_and, bitwise_not, bitwise_or, bitwise_xor, cast, cast_like, ceil, celu, clip, concat,
+    constant, constant_of_shape, conv, conv_transpose, cos, cosh, cum_prod, cum_sum, div, elu, equal, erf,
+    exp, expand, flatten, floor, gather, gather_elements, gather_nd, gelu, gemm, global_average_pool,
+    global_max_pool, greater, greater_or_equal, group_normalization, hard_sigmoid, hard_swish, hardmax,
+    identity, instance_normalization, is_inf, is_nan, layer_normalization, leaky_relu, less, less_or_equal,
+    log, log_softmax, mat_mul, max, max_pool, mean, min, mish, mod_, mul, neg, not, or, oxrt_average_pool,
+    oxrt_conv, oxrt_conv_transpose, oxrt_elementwise, oxrt_gemm, oxrt_global_average_pool, oxrt_group_norm,
+    oxrt_max_pool, p_relu, pad, pow, range, reciprocal, reduce_l1, reduce_l2, reduce_log_sum,
+    reduce_log_sum_exp, reduce_max, reduce_mean, reduce_min, reduce_prod, reduce_sum, reduce_sum_square, relu,
+    reshape, rms_normalization, round, scatter, scatter_elements, scatter_nd, selu, shape, shrink, sigmoid,
+    sign, sin, sinh, size, slice, softmax, softplus, softsign, split, sqrt, squeeze, sub, sum, swish, tan,
+    tanh, thresholded_relu, tile, top_k, transpose, unsqueeze, r#where, xor,
 }
