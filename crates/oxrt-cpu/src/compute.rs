@@ -11,6 +11,7 @@ pub mod gemm;
 pub mod integers;
 pub mod norm;
 pub mod pooling;
+pub mod recurrent;
 pub mod reduce;
 pub mod resample;
 pub mod transposed;

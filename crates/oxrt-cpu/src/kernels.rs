@@ -10,6 +10,7 @@ pub mod ceiling;
 pub mod elementwise;
 pub mod gemm;
 pub mod math;
+pub mod recurrent;
 pub mod reduce;
 pub mod rows;
 pub mod taps;
@@ -142,6 +143,10 @@ kernels! {
     /// A weighted sum of rows.
     weighted_rows(rows: *const *const f32, weights: *const f32, count: usize, n: usize, out: *mut f32)
         = reduce::weighted_rows;
+    /// The elementwise end of an LSTM step.
+    lstm_cell(gates: *const f32, c: *mut f32, h: *mut f32, n: usize) = recurrent::lstm_cell;
+    /// The elementwise end of a GRU step.
+    gru_cell(x: *const f32, r: *const f32, h: *const f32, out: *mut f32, n: usize) = recurrent::gru_cell;
 }
 
 impl std::fmt::Debug for Kernels {

@@ -14,6 +14,7 @@ mod index;
 mod integers;
 mod norm;
 mod pool;
+mod recurrent;
 mod reduce;
 mod resize;
 
@@ -44,6 +45,7 @@ pub(crate) static OPS: &[&Entry] = &[
     &conv::CONV_NCHW,
     &conv_transpose::CONV_TRANSPOSE,
     &attention::ATTENTION,
+    &recurrent::RECURRENT,
     &pool::WINDOW,
     &pool::GLOBAL,
     &reduce::REDUCE,
@@ -170,6 +172,8 @@ fn packed_floats(packed: &[Tensor], i: usize, len: usize) -> Result<Tensor> {
     }
 }
 
+#[cfg(test)]
+mod nn_tests;
 #[cfg(test)]
 mod reference_tests;
 #[cfg(test)]

@@ -12,10 +12,6 @@ fn ints(v: &[i64]) -> Option<(Tensor, bool)> {
     Some((Tensor::from_slice(&[v.len()], v), true))
 }
 
-fn scalar(v: i64) -> Option<(Tensor, bool)> {
-    Some((Tensor::scalar(v), true))
-}
-
 /// A case whose outputs' shapes come from the reference evaluator.
 #[track_caller]
 fn check(op: &'static str, attrs: Attrs, inputs: Vec<Option<(Tensor, bool)>>) {
