@@ -204,3 +204,29 @@ impl fmt::Debug for NodeView<'_> {
         f.write_str(&self.node().describe())
     }
 }
+
+/// A backend without kernels: every node runs by the reference evaluator. The judge of the others.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReferenceBackend;
+
+impl Backend for ReferenceBackend {
+    fn name(&self) -> &'static str {
+        "reference"
+    }
+
+    fn target(&self) -> String {
+        "any".to_string()
+    }
+
+    fn candidates(&self, _: NodeView) -> Vec<&'static str> {
+        Vec::new()
+    }
+
+    fn pack(&self, node: NodeView, _: &str) -> Result<Packing> {
+        Err(Error::bug(format!("{node:?} has no kernel to pack for")))
+    }
+
+    fn load(&self, node: NodeView, candidate: &str, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
+        Err(Error::invalid(format!("the reference backend has no kernel `{candidate}` for {node:?}")))
+    }
+}
