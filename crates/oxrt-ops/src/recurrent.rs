@@ -14,7 +14,7 @@ pub struct Kind {
     /// Activations of one direction.
     pub activations: &'static [&'static str],
     /// One step: input part of the gates, then hidden and cell state, which it changes.
-    pub step: fn(&Cell, &[f64], &mut Vec<f64>, &mut Vec<f64>),
+    pub step: fn(&Cell, &[f64], &mut [f64], &mut [f64]),
 }
 
 /// The weights of one direction.

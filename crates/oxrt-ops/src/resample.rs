@@ -228,7 +228,7 @@ fn weights(attrs: &Attrs, plan: &Plan, input: usize) -> Result<Vec<Option<Vec<(i
 pub fn resize(ctx: &Eval, x: &Tensor) -> Result<Tensor> {
     let attrs = ctx.attrs();
     let floats = |i: usize| -> Result<Option<Vec<f64>>> {
-        Ok(ctx.opt(i)?.filter(|t| !t.is_empty()).map(Tensor::to_f64_vec).transpose()?)
+        ctx.opt(i)?.filter(|t| !t.is_empty()).map(Tensor::to_f64_vec).transpose()
     };
     let target = ctx.ints(3)?.filter(|l| !l.is_empty()).map(|l| sizes(&l)).transpose()?;
     let scales = if target.is_some() { None } else { floats(2)? };

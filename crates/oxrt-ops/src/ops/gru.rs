@@ -16,7 +16,7 @@ const KIND: Kind = Kind { gates: 3, activations: &["Sigmoid", "Tanh"], step };
 
 /// z = f(Wz x + Rz h), r = f(Wr x + Rr h), n = g(Wn x + Rn (r ⊙ h)), h = (1 - z) ⊙ n + z ⊙ h; with
 /// `linear_before_reset` n = g(Wn x + r ⊙ (Rn h + b)).
-fn step(cell: &Cell, input: &[f64], h: &mut Vec<f64>, _: &mut Vec<f64>) {
+fn step(cell: &Cell, input: &[f64], h: &mut [f64], _: &mut [f64]) {
     let n = cell.hidden;
     let gate = |g: usize| -> Vec<f64> {
         cell.recur(g, h).iter().enumerate().map(|(i, r)| cell.act(0, input[g * n + i] + r)).collect()

@@ -14,7 +14,7 @@ pub const OP: OpDef =
 const KIND: Kind = Kind { gates: 4, activations: &["Sigmoid", "Tanh", "Tanh"], step };
 
 /// i = f(… + Pi ⊙ c), f = f(… + Pf ⊙ c), c = f ⊙ c + i ⊙ g(…), o = f(… + Po ⊙ c), h = o ⊙ h(c)
-fn step(cell: &Cell, input: &[f64], h: &mut Vec<f64>, c: &mut Vec<f64>) {
+fn step(cell: &Cell, input: &[f64], h: &mut [f64], c: &mut [f64]) {
     let n = cell.hidden;
     let gate = |g: usize| -> Vec<f64> { cell.recur(g, h).iter().zip(&input[g * n..]).map(|(r, w)| r + w).collect() };
     let (input_gate, output, forget, fresh) = (gate(0), gate(1), gate(2), gate(3));

@@ -12,6 +12,7 @@ pub const OP: OpDef = OpDef::new("RNN", &[1, 7, 14, 22], 3..=6, recurrent::infer
 const KIND: Kind = Kind { gates: 1, activations: &["Tanh"], step };
 
 /// h = f(W x + R h + b)
-fn step(cell: &Cell, input: &[f64], h: &mut Vec<f64>, _: &mut Vec<f64>) {
-    *h = cell.recur(0, h).iter().zip(input).map(|(r, w)| cell.act(0, w + r)).collect();
+fn step(cell: &Cell, input: &[f64], h: &mut [f64], _: &mut [f64]) {
+    let next: Vec<f64> = cell.recur(0, h).iter().zip(input).map(|(r, w)| cell.act(0, w + r)).collect();
+    h.copy_from_slice(&next);
 }
