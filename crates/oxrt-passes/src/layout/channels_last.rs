@@ -45,9 +45,6 @@ fn neighbour(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
     if !turned || !one_output || !turnable(g, id) || registry::find(&twin).is_none() {
         return Ok(false);
     }
-    if &*g[id].op == "Resize" {
-        return resize(rw, id);
-    }
     turn(rw, id, &twin)?;
     Ok(true)
 }
@@ -73,48 +70,4 @@ fn turn(rw: &mut Rewrite, id: NodeId, twin: &str) -> Result<()> {
     g.remove_node(id);
     g.replace_value(y, back);
     Ok(())
-}
-
-/// Scales or sizes of a Resize are per axis and turn with the data; those of batch and channels must be 1.
-fn resize(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
-    let g = &rw.model.graph;
-    let node = &g[id];
-    if node.attrs.has("axes") || node.input(1).is_some_and(|v| !g[v].is_constant()) {
-        return Ok(false);
-    }
-    if node.attrs.string_or("coordinate_transformation_mode", "half_pixel")? == "tf_crop_and_resize" {
-        return Ok(false);
-    }
-    let (Some(x), Some(y)) = (node.input(0), node.output(0)) else { return Ok(false) };
-    let (Some(dx), Some(dy)) = (g.dims(x), g.dims(y)) else { return Ok(false) };
-    let rank = dx.len();
-    if dx[..2] != dy[..2] {
-        return Ok(false);
-    }
-    let perm = to_last(rank);
-    let attrs = node.attrs.clone();
-    let mut inputs = vec![Some(x), None, None, None];
-    for i in [2, 3] {
-        let Some(v) = node.input(i) else { continue };
-        if g.constant(v).is_some_and(|t| t.is_empty()) {
-            continue;
-        }
-        inputs[i] = Some(v);
-    }
-    let mut b = rw.builder(id);
-    for slot in inputs.iter_mut().skip(2) {
-        let Some(v) = *slot else { continue };
-        let order = b.ints(&perm.iter().map(|&p| p as i64).collect::<Vec<_>>());
-        *slot = Some(b.op("Gather", &[v, order], oxrt_ir::Attrs::new().with("axis", 0))?);
-    }
-    inputs[0] = Some(b.transpose(x, &perm)?);
-    while inputs.last() == Some(&None) {
-        inputs.pop();
-    }
-    let out = b.op_multi("oxrt.Resize", &inputs, attrs, 1)?[0];
-    let back = b.transpose(out, &to_first(rank))?;
-    let g = &mut rw.model.graph;
-    g.remove_node(id);
-    g.replace_value(y, back);
-    Ok(true)
 }
