@@ -1,1 +1,232 @@
-//! The contract between builder, runtime and a device
+//! The contract between builder, runtime and a device.
+//!
+//! The life of a node on a device:
+//!
+//! 1. **build**: [`Backend::candidates`] names the kernels that can run the node; one is chosen by
+//!    measurement. [`Backend::pack`] turns its weights into the order the kernel reads; the result is
+//!    stored in the engine file.
+//! 2. **load**: [`Backend::load`] makes a [`Kernel`] from the node and the packed (memory-mapped) tensors.
+//! 3. **bind**: for each set of input sizes seen, [`Kernel::bind`] fixes blocking and workspace.
+//! 4. **run**: [`Bound::run`] gets raw pointers; it neither allocates nor looks at shapes again.
+//!
+//! Buffers are contiguous and row-major, aligned to [`ALIGN`] when they lie in the arena. A node that a
+//! backend offers no candidate for runs by the reference evaluator on the host; the plan lists it.
+
+use oxrt_ir::{Attrs, DType, Dim, Graph, Node, NodeId, Tensor, TensorType};
+use oxrt_tensor::{Error, Result};
+use std::fmt;
+
+/// Alignment of arena buffers and packed tensors, in bytes.
+pub const ALIGN: usize = 64;
+
+/// A device: what it can run, and how.
+pub trait Backend: Send + Sync {
+    /// Short name, as in `--device`: `cpu`.
+    fn name(&self) -> &'static str;
+
+    /// What an engine for this backend depends on, in words: `avx512`. Kept in the engine file.
+    fn target(&self) -> String;
+
+    /// Kernels that can run the node for every size in its ranges, best guess first. Empty when there
+    /// is none: the node then runs by the reference evaluator.
+    fn candidates(&self, node: NodeView) -> Vec<&'static str>;
+
+    /// Packs constants for a candidate, once, at build time.
+    fn pack(&self, node: NodeView, candidate: &str) -> Result<Packing>;
+
+    /// Makes the kernel. `packed` is what [`Backend::pack`] gave, now lying in the engine file.
+    fn load(&self, node: NodeView, candidate: &str, packed: &[Tensor]) -> Result<Box<dyn Kernel>>;
+}
+
+/// Constants in the order a kernel reads.
+#[derive(Clone, Debug, Default)]
+pub struct Packing {
+    pub tensors: Vec<Tensor>,
+    /// Inputs that the packed tensors replace. Their originals are not stored for this node, and their
+    /// pointers are null at run time. All other constants arrive as ordinary inputs.
+    pub consumed: Vec<usize>,
+}
+
+/// A node made ready for any sizes.
+pub trait Kernel: Send + Sync {
+    /// Fixes the sizes. Shapes of outputs come from shape inference and are right.
+    fn bind(&self, args: &BindArgs) -> Result<Box<dyn Bound>>;
+}
+
+/// What is known of a node's tensors when sizes are fixed.
+#[derive(Clone, Copy, Debug)]
+pub struct BindArgs<'a> {
+    pub inputs: &'a [Option<BindInput<'a>>],
+    pub outputs: &'a [Option<&'a [usize]>],
+}
+
+impl<'a> BindArgs<'a> {
+    /// Shape of input `i`, which must be present.
+    pub fn shape(&self, i: usize) -> Result<&'a [usize]> {
+        self.opt_shape(i).ok_or_else(|| Error::bug(format!("input {i} is missing at bind time")))
+    }
+
+    pub fn opt_shape(&self, i: usize) -> Option<&'a [usize]> {
+        self.inputs.get(i).copied().flatten().map(|x| x.shape)
+    }
+
+    /// Elements of input `i`, when they are known before the run.
+    pub fn value(&self, i: usize) -> Option<&'a Tensor> {
+        self.inputs.get(i).copied().flatten()?.value
+    }
+
+    pub fn output(&self, i: usize) -> Result<&'a [usize]> {
+        let shape = self.outputs.get(i).copied().flatten();
+        shape.ok_or_else(|| Error::bug(format!("output {i} is missing at bind time")))
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct BindInput<'a> {
+    pub shape: &'a [usize],
+    /// The elements, for constants and for integers computed from sizes alone (starts of a slice, …).
+    pub value: Option<&'a Tensor>,
+}
+
+/// A node with fixed sizes.
+pub trait Bound: Send + Sync {
+    /// Scratch memory of one run, in bytes.
+    fn workspace_bytes(&self) -> usize {
+        0
+    }
+
+    /// Inputs whose buffer output 0 may share, when nobody reads them afterwards. Sizes in bytes are
+    /// equal for each of them.
+    fn in_place(&self) -> &[usize] {
+        &[]
+    }
+
+    /// Floating-point operations of one run, for profiles (a multiply-add counts as two).
+    fn flops(&self) -> u64 {
+        0
+    }
+
+    /// Does the work.
+    ///
+    /// # Safety
+    /// Pointers match the bound sizes and element types, are null exactly for absent or packed inputs
+    /// and absent outputs, and outputs overlap nothing but an input that [`Bound::in_place`] allows.
+    unsafe fn run(&self, io: &Io) -> Result<()>;
+}
+
+/// Raw buffers of one run.
+#[derive(Clone, Copy, Debug)]
+pub struct Io<'a> {
+    pub inputs: &'a [*const u8],
+    pub outputs: &'a [*mut u8],
+    /// Aligned to [`ALIGN`], of [`Bound::workspace_bytes`] bytes.
+    pub workspace: *mut u8,
+}
+
+impl Io<'_> {
+    /// Input `i` as a typed pointer; null when absent.
+    pub fn input<T>(&self, i: usize) -> *const T {
+        self.inputs.get(i).copied().unwrap_or(std::ptr::null()).cast()
+    }
+
+    pub fn output<T>(&self, i: usize) -> *mut T {
+        self.outputs.get(i).copied().unwrap_or(std::ptr::null_mut()).cast()
+    }
+}
+
+/// A node with the graph around it: types, constants, attributes.
+#[derive(Clone, Copy)]
+pub struct NodeView<'a> {
+    pub graph: &'a Graph,
+    pub id: NodeId,
+}
+
+impl<'a> NodeView<'a> {
+    pub fn new(graph: &'a Graph, id: NodeId) -> NodeView<'a> {
+        NodeView { graph, id }
+    }
+
+    pub fn node(&self) -> &'a Node {
+        &self.graph[self.id]
+    }
+
+    pub fn op(&self) -> &'a str {
+        &self.node().op
+    }
+
+    pub fn attrs(&self) -> &'a Attrs {
+        &self.node().attrs
+    }
+
+    pub fn num_inputs(&self) -> usize {
+        self.node().inputs().len()
+    }
+
+    pub fn num_outputs(&self) -> usize {
+        self.node().outputs().len()
+    }
+
+    pub fn has(&self, i: usize) -> bool {
+        self.node().input(i).is_some()
+    }
+
+    pub fn ty(&self, i: usize) -> Option<&'a TensorType> {
+        self.graph[self.node().input(i)?].ty.as_tensor()
+    }
+
+    pub fn dtype(&self, i: usize) -> Option<DType> {
+        self.ty(i).map(|t| t.dtype)
+    }
+
+    pub fn dims(&self, i: usize) -> Option<&'a [Dim]> {
+        self.ty(i)?.dims.as_deref()
+    }
+
+    pub fn rank(&self, i: usize) -> Option<usize> {
+        self.dims(i).map(<[Dim]>::len)
+    }
+
+    pub fn constant(&self, i: usize) -> Option<&'a Tensor> {
+        self.graph.constant(self.node().input(i)?)
+    }
+
+    pub fn output_ty(&self, i: usize) -> Option<&'a TensorType> {
+        self.graph[self.node().output(i)?].ty.as_tensor()
+    }
+
+    pub fn output_dtype(&self, i: usize) -> Option<DType> {
+        self.output_ty(i).map(|t| t.dtype)
+    }
+}
+
+impl fmt::Debug for NodeView<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.node().describe())
+    }
+}
+
+/// A backend without kernels: every node runs by the reference evaluator. The judge of the others.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReferenceBackend;
+
+impl Backend for ReferenceBackend {
+    fn name(&self) -> &'static str {
+        "reference"
+    }
+
+    fn target(&self) -> String {
+        "any".to_string()
+    }
+
+    fn candidates(&self, _: NodeView) -> Vec<&'static str> {
+        Vec::new()
+    }
+
+    fn pack(&self, node: NodeView, _: &str) -> Result<Packing> {
+        Err(Error::bug(format!("{node:?} has no kernel to pack for")))
+    }
+
+    fn load(&self, node: NodeView, candidate: &str, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
+        Err(Error::invalid(format!("the reference backend has no kernel `{candidate}` for {node:?}")))
+    }
+}

@@ -45,6 +45,8 @@ pub struct Value {
     pub constant: Option<Tensor>,
     /// Known elements of a small integer tensor.
     pub contents: Option<Contents>,
+    /// A constant of an engine whose data exists only in the packed form of its readers.
+    pub packed: bool,
     producer: Option<(NodeId, usize)>,
     users: Vec<NodeId>,
 }
@@ -171,7 +173,15 @@ impl Graph {
     pub fn add_value(&mut self, name: &str, ty: ValueType) -> ValueId {
         let id = ValueId(self.values.len() as u32);
         let name = name.to_string();
-        self.values.push(Value { name, ty, constant: None, contents: None, producer: None, users: Vec::new() });
+        self.values.push(Value {
+            name,
+            ty,
+            constant: None,
+            contents: None,
+            packed: false,
+            producer: None,
+            users: Vec::new(),
+        });
         id
     }
 

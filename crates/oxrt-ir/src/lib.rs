@@ -8,6 +8,7 @@ mod dim;
 mod dim_parse;
 mod graph;
 mod symbol;
+mod text;
 
 mod types;
 mod verify;
@@ -17,6 +18,7 @@ pub use dim::{Atom, Dim};
 pub use graph::{Graph, Model, Node, NodeId, Source, Value, ValueId};
 pub use symbol::{Range, Symbol, Symbols};
 
+pub use text::parse_graph;
 pub use types::{Contents, TensorType, ValueType};
 
 pub use oxrt_tensor::{DType, Error, Result, Tensor};

@@ -64,6 +64,11 @@ impl Graph {
     }
 
     fn is_source(&self, v: crate::ValueId) -> bool {
-        self[v].is_constant() || self.inputs.contains(&v) || self.captures.iter().any(|c| c.1 == v)
+        // A value with known contents and no producer is computed from the sizes when they are bound.
+        self[v].is_constant()
+            || self[v].packed
+            || self[v].contents.is_some()
+            || self.inputs.contains(&v)
+            || self.captures.iter().any(|c| c.1 == v)
     }
 }

@@ -1,1 +1,23 @@
-//! ONNX files: read, write, check, raise old opsets
+//! ONNX files: read, write, check, raise and lower opsets.
+//!
+//! Reading raises every operator to its newest version, inlines model-local functions, and turns
+//! `dim_param` into symbols. Writing goes the other way, for a chosen opset. Weights are read from a
+//! memory mapping and written straight from wherever they lie; no step needs the whole file in memory,
+//! and nothing is limited to the 2 GiB of one protobuf message.
+
+mod lower;
+mod proto;
+mod raise;
+mod read;
+mod tensor_io;
+mod write;
+
+pub use read::{external_files, read_bytes, read_file};
+pub use tensor_io::{PbKind, datum_from_pb, datum_to_pb, load_datum};
+pub use write::{WriteOptions, WriteReport, write_file};
+
+/// Newest opset of the default domain that the writer knows.
+pub const NEWEST_OPSET: i64 = 26;
+
+/// Metadata key prefix under which ranges of dimensions are kept: `oxrt.dim.batch` = `1..64`.
+pub const DIM_KEY: &str = "oxrt.dim.";

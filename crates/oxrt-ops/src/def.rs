@@ -74,11 +74,17 @@ impl OpDef {
     ) -> OpDef {
         let mut op = OpDef::elementwise(name, versions, arity, scalar);
         op.infer = crate::shape::infer_predicate;
+        op.eval = crate::scalar::eval_predicate;
         op
     }
 
     pub const fn infer(mut self, infer: InferFn) -> OpDef {
         self.infer = infer;
+        self
+    }
+
+    pub const fn eval(mut self, eval: EvalFn) -> OpDef {
+        self.eval = eval;
         self
     }
 

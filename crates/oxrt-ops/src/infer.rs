@@ -1,7 +1,7 @@
 //! Types, symbolic dimensions and the contents of shape tensors, carried through a graph.
 
 use crate::registry;
-use oxrt_ir::{Attr, Attrs, Contents, Dim, Graph, Model, Node, NodeId, Symbols, TensorType, ValueType};
+use oxrt_ir::{Attr, Attrs, Contents, Dim, Graph, Model, Node, NodeId, Symbols, TensorType, ValueId, ValueType};
 use oxrt_tensor::{Context, DType, Error, Result, Tensor, bail};
 
 /// One node under inference: what is known of its inputs, and the slots for its outputs.
@@ -71,12 +71,74 @@ impl<'a> Infer<'a> {
         self.graph[self.node.input(i)?].contents.as_ref()
     }
 
+    /// Like [`Infer::contents`], also for float constants that hold whole numbers.
+    pub fn whole(&self, i: usize) -> Option<Contents> {
+        self.whole_value(self.node.input(i)?)
+    }
+
+    fn whole_value(&self, v: ValueId) -> Option<Contents> {
+        let value = &self.graph[v];
+        if let Some(c) = &value.contents {
+            return Some(c.clone());
+        }
+        let t = value.constant.as_ref()?;
+        if t.rank() > 1 || t.len() > 64 || !t.dtype().is_float() {
+            return None;
+        }
+        let values = t.to_f64_vec().ok()?;
+        let whole = |x: &f64| (x.fract() == 0.0 && x.abs() < 1e15).then_some(Dim::Const(*x as i64));
+        Some(Contents { scalar: t.rank() == 0, elements: values.iter().map(whole).collect::<Option<_>>()? })
+    }
+
+    /// Elements as (numerator, denominator); looks through one float division or multiplication.
+    pub(crate) fn fractions_of(&self, v: ValueId) -> Option<(bool, Vec<(Dim, Dim)>)> {
+        if let Some(c) = self.whole_value(v) {
+            return Some((c.scalar, c.elements.into_iter().map(|d| (d, Dim::Const(1))).collect()));
+        }
+        if let Some(t) = self.graph.constant(v) {
+            // A multiple of a power of two, as 0.5.
+            if t.rank() > 1 || t.len() > 64 || !t.dtype().is_float() {
+                return None;
+            }
+            let part = |x: &f64| {
+                let scaled = x * 65536.0;
+                (scaled.fract() == 0.0 && scaled.abs() < 1e15).then_some((Dim::Const(scaled as i64), Dim::Const(65536)))
+            };
+            return Some((t.rank() == 0, t.to_f64_vec().ok()?.iter().map(part).collect::<Option<_>>()?));
+        }
+        let node = self.graph.producer(v)?;
+        let float = |v: ValueId| self.graph[v].ty.dtype().is_some_and(DType::is_float);
+        match (&*node.op, node.input(0), node.input(1)) {
+            ("Cast", Some(a), None) if float(v) && float(a) => self.fractions_of(a),
+            ("Div" | "Mul", Some(a), Some(b)) if float(v) => {
+                let ((sa, a), (sb, b)) = (self.fractions_of(a)?, self.fractions_of(b)?);
+                let n = if a.len() == 1 { b.len() } else { a.len() };
+                if (b.len() != n && b.len() != 1) || a.is_empty() || b.is_empty() {
+                    return None;
+                }
+                let pick = |list: &[(Dim, Dim)], i: usize| list[if list.len() == 1 { 0 } else { i }].clone();
+                let divide = &*node.op == "Div";
+                let elements = (0..n).map(|i| {
+                    let ((an, ad), (bn, bd)) = (pick(&a, i), pick(&b, i));
+                    if divide { (an * bd, ad * bn) } else { (an * bn, ad * bd) }
+                });
+                Some((sa && sb, elements.collect()))
+            }
+            _ => None,
+        }
+    }
+
     /// Elements of a constant integer input of any length (axes, pads, sizes).
     pub fn const_ints(&self, i: usize) -> Option<Vec<i64>> {
         if let Some(t) = self.constant(i) {
             return t.to_i64_vec().ok();
         }
         self.contents(i)?.as_consts()
+    }
+
+    /// Number of elements of a vector input, when known: the rank of what it is the shape of.
+    pub fn length_of(&self, i: usize) -> Option<usize> {
+        self.dims(i)?.first()?.as_size().filter(|&n| n <= 64)
     }
 
     /// A dimension that nothing is known about.
@@ -86,6 +148,16 @@ impl<'a> Infer<'a> {
 
     pub fn fresh_dims(&mut self, rank: usize) -> Vec<Dim> {
         (0..rank).map(|_| self.fresh()).collect()
+    }
+
+    /// Least and greatest value that the ranges of the symbols leave.
+    pub fn bounds(&self, d: &Dim) -> (i64, i64) {
+        d.bounds(&|s| self.symbols.bounds(s))
+    }
+
+    /// Whether `a` is never greater than `b`.
+    pub fn is_at_most(&self, a: &Dim, b: &Dim) -> bool {
+        self.bounds(&(b.clone() - a.clone())).0 >= 0
     }
 
     pub fn symbols(&self) -> &Symbols {

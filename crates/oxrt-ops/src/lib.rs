@@ -6,14 +6,28 @@
 //! * [`scalar`] is the little language of elementwise operators; every backend compiles it.
 //! * [`build::Builder`] makes nodes with inferred types; importers and passes use it.
 
+pub mod activation;
+pub mod attention;
 pub mod build;
+pub mod cast;
+pub mod conv;
+pub mod copy;
 pub mod def;
 pub mod eval;
 pub mod infer;
+pub mod matmul;
+pub mod norm;
 mod ops;
+pub mod pool;
+pub mod quant;
+pub mod random;
+pub mod recurrent;
+pub mod reduce;
 pub mod registry;
+pub mod resample;
 pub mod scalar;
 pub mod shape;
+pub mod window;
 
 pub use build::Builder;
 pub use def::OpDef;

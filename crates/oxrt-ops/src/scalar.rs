@@ -9,13 +9,22 @@
 
 use crate::eval::{Datum, Eval};
 use crate::shape::broadcast_shapes;
-use oxrt_ir::Attrs;
+use oxrt_ir::{Attrs, Node};
 use oxrt_tensor::{DType, Error, Result, Tensor, bail, strides_of};
 use std::fmt;
 
 /// Result of an earlier instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Reg(pub u16);
+
+impl Reg {
+    /// Stands for an optional input that is absent.
+    pub const ABSENT: Reg = Reg(u16::MAX);
+
+    pub fn is_present(self) -> bool {
+        self != Reg::ABSENT
+    }
+}
 
 macro_rules! ops {
     ($(#[$doc:meta])* $name:ident { $($variant:ident $text:literal),* $(,)? }) => {
@@ -187,6 +196,17 @@ impl Program {
         let args: Vec<Reg> = (0..inputs).map(|i| e.input(i)).collect();
         let result = scalar(&mut e, attrs, &args)?;
         Ok(e.finish(result))
+    }
+
+    /// The program of a node; an absent input is [`Reg::ABSENT`] to the operator. `None` when the
+    /// operator is not elementwise.
+    pub fn of_node(node: &Node) -> Result<Option<Program>> {
+        let Some(scalar) = crate::registry::find(&node.op).and_then(|op| op.scalar) else { return Ok(None) };
+        let mut e = Emit::default();
+        let args: Vec<Reg> =
+            node.inputs().iter().enumerate().map(|(i, v)| v.map_or(Reg::ABSENT, |_| e.input(i))).collect();
+        let result = scalar(&mut e, &node.attrs, &args)?;
+        Ok(Some(e.finish(result)))
     }
 
     /// Value for one element of each input, in f64.
@@ -476,15 +496,31 @@ pub fn erf(x: f64) -> f64 {
 
 /// Evaluates an elementwise node by its scalar program, broadcasting its inputs.
 pub fn eval_node(ctx: &Eval) -> Result<Vec<Datum>> {
-    let op = crate::registry::find(&ctx.node.op).and_then(|op| op.scalar);
-    let scalar = op.ok_or_else(|| Error::bug("an elementwise operator without scalar program"))?;
-    let inputs: Vec<&Tensor> = (0..ctx.inputs.len()).map(|i| ctx.tensor(i)).collect::<Result<_>>()?;
-    let program = Program::of(scalar, ctx.attrs(), inputs.len())?;
-    let predicate = std::ptr::fn_addr_eq(
-        crate::registry::find(&ctx.node.op).expect("found above").infer,
-        crate::shape::infer_predicate as crate::def::InferFn,
-    );
-    Ok(vec![eval_program(&program, &inputs, if predicate { Some(DType::Bool) } else { None })?.into()])
+    eval_node_as(ctx, None)
+}
+
+/// The same with a bool result.
+pub fn eval_predicate(ctx: &Eval) -> Result<Vec<Datum>> {
+    eval_node_as(ctx, Some(DType::Bool))
+}
+
+/// The same with a result of type `out` (`None`: the type of the last input).
+pub fn eval_node_as(ctx: &Eval, out: Option<DType>) -> Result<Vec<Datum>> {
+    let program = Program::of_node(ctx.node)?;
+    let mut program = program.ok_or_else(|| Error::bug("an elementwise operator without scalar program"))?;
+    // Inputs are numbered without the absent ones from here on.
+    let mut inputs = Vec::new();
+    let mut place = vec![0; ctx.inputs.len()];
+    for i in 0..ctx.inputs.len() {
+        place[i] = inputs.len() as u16;
+        inputs.extend(ctx.opt(i)?);
+    }
+    for instr in &mut program.instrs {
+        if let Instr::Input(i) = instr {
+            *i = place[*i as usize];
+        }
+    }
+    Ok(vec![eval_program(&program, &inputs, out)?.into()])
 }
 
 /// Runs a program over broadcast tensors. The result has the type of the last input of non-bool type
@@ -494,7 +530,7 @@ pub fn eval_program(program: &Program, inputs: &[&Tensor], out: Option<DType>) -
     let shape = broadcast_shapes(&shapes)?;
     let dtype = out.unwrap_or_else(|| inputs.last().map_or(DType::F32, |t| t.dtype()));
     let n = oxrt_tensor::num_elements(&shape)?;
-    let integers = inputs.iter().all(|t| t.dtype().is_int() || t.dtype() == DType::Bool);
+    let integers = !dtype.is_float() && inputs.iter().all(|t| t.dtype().is_int() || t.dtype() == DType::Bool);
     if integers {
         let data: Vec<Vec<i64>> = inputs.iter().map(|t| t.to_i64_vec()).collect::<Result<_>>()?;
         let unsigned = inputs.iter().any(|t| t.dtype() == DType::U64);

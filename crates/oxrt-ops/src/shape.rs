@@ -2,7 +2,7 @@
 
 use crate::infer::Infer;
 use oxrt_ir::{Contents, Dim};
-use oxrt_tensor::{DType, Result, bail};
+use oxrt_tensor::{DType, Error, Result, bail};
 
 /// Shape that the inputs broadcast to (numpy rules).
 pub fn broadcast_shapes(shapes: &[&[usize]]) -> Result<Vec<usize>> {
@@ -41,6 +41,12 @@ pub fn broadcast_dims(inputs: &[&[Dim]]) -> Result<Vec<Dim>> {
     Ok(out)
 }
 
+/// Numbers of a shape tensor as sizes.
+pub fn sizes(list: &[i64]) -> Result<Vec<usize>> {
+    let one = |&d: &i64| usize::try_from(d).map_err(|_| Error::invalid(format!("the size {d} is negative")));
+    list.iter().map(one).collect()
+}
+
 /// `axis` counted from the front; negative ones count from the back.
 pub fn axis(axis: i64, rank: usize) -> Result<usize> {
     let r = rank as i64;
@@ -65,41 +71,45 @@ fn broadcast_inputs(ctx: &Infer) -> Result<Option<Vec<Dim>>> {
     all.map(|dims| broadcast_dims(&dims)).transpose()
 }
 
-/// Rule of elementwise operators: broadcast shape, the type of the last input. Small integer contents
-/// are carried through arithmetic.
+/// Rule of elementwise operators: broadcast shape, the type of the last input. Small contents are
+/// carried through arithmetic.
 pub fn infer_elementwise(ctx: &mut Infer) -> Result<()> {
-    let last = ctx.num_inputs() - 1;
+    let last = (0..ctx.num_inputs()).rfind(|&i| ctx.has(i)).unwrap_or(0);
     let dtype = ctx.dtype(last)?;
-    let dims = broadcast_inputs(ctx)?;
-    ctx.set(0, dtype, dims);
-    if dtype.is_int() || dtype == DType::Bool {
-        if let Some(c) = elementwise_contents(ctx) {
-            ctx.set_contents(0, c);
-        }
-    }
-    Ok(())
+    infer_elementwise_as(ctx, dtype)
 }
 
 /// Rule of comparisons and tests: broadcast shape, bool.
 pub fn infer_predicate(ctx: &mut Infer) -> Result<()> {
+    infer_elementwise_as(ctx, DType::Bool)
+}
+
+/// Broadcast shape and the type `dtype`.
+pub fn infer_elementwise_as(ctx: &mut Infer, dtype: DType) -> Result<()> {
     let dims = broadcast_inputs(ctx)?;
-    ctx.set(0, DType::Bool, dims);
-    if let Some(c) = elementwise_contents(ctx) {
-        ctx.set_contents(0, c);
-    }
+    let rank = dims.as_ref().map(Vec::len);
+    ctx.set(0, dtype, dims);
+    if rank.is_some_and(|r| r <= 1)
+        && let Some(c) = elementwise_contents(ctx) {
+            ctx.set_contents(0, c);
+        }
     Ok(())
 }
 
 /// Elements of the result when those of every input are known (constants or dimension expressions).
 fn elementwise_contents(ctx: &Infer) -> Option<Contents> {
     use crate::scalar::{Instr, Program};
-    let inputs: Vec<&Contents> = (0..ctx.num_inputs()).map(|i| ctx.contents(i)).collect::<Option<_>>()?;
-    let len = inputs.iter().map(|c| c.elements.len()).max()?;
-    if inputs.iter().any(|c| c.elements.len() != len && c.elements.len() != 1) {
+    let inputs: Vec<Option<Contents>> = (0..ctx.num_inputs())
+        .map(|i| if ctx.has(i) { ctx.whole(i).map(Some) } else { Some(None) })
+        .collect::<Option<_>>()?;
+    let present = || inputs.iter().flatten();
+    let len = present().find(|c| c.elements.len() != 1).map_or(1, |c| c.elements.len());
+    if present().any(|c| c.elements.len() != len && c.elements.len() != 1) {
         return None;
     }
-    let scalar = crate::registry::find(&ctx.node().op)?.scalar?;
-    let program = Program::of(scalar, ctx.attrs(), inputs.len()).ok()?;
+    let scalar = present().all(|c| c.scalar);
+    let float = (0..ctx.num_inputs()).any(|i| ctx.value_type(i).and_then(|t| t.dtype()).is_some_and(|d| d.is_float()));
+    let program = Program::of_node(ctx.node()).ok()??;
     let bounds = |d: &Dim| d.bounds(&|s| ctx.symbols().bounds(s));
     let mut elements = Vec::with_capacity(len);
     for e in 0..len {
@@ -108,13 +118,13 @@ fn elementwise_contents(ctx: &Infer) -> Option<Contents> {
             let r = |r: crate::scalar::Reg| &regs[r.0 as usize];
             let v = match *instr {
                 Instr::Input(i) => {
-                    let c = &inputs[i as usize].elements;
-                    c[if c.len() == 1 { 0 } else { e }].clone()
+                    let c = &inputs.get(i as usize)?.as_ref()?.elements;
+                    c.get(if c.len() == 1 { 0 } else { e })?.clone()
                 }
-                Instr::Const(c) if c.fract() == 0.0 => Dim::Const(c as i64),
+                Instr::Const(c) if c.fract() == 0.0 && c.abs() < 1e15 => Dim::Const(c as i64),
                 Instr::Const(_) => return None,
                 Instr::Unary(op, a) => unary_dim(op, r(a))?,
-                Instr::Binary(op, a, b) => binary_dim(op, r(a), r(b), &bounds)?,
+                Instr::Binary(op, a, b) => binary_dim(op, r(a), r(b), float, &bounds)?,
                 Instr::Select(c, a, b) => match r(c).as_const() {
                     Some(0) => r(b).clone(),
                     Some(_) => r(a).clone(),
@@ -126,7 +136,7 @@ fn elementwise_contents(ctx: &Infer) -> Option<Contents> {
         }
         elements.push(regs.pop()?);
     }
-    Some(Contents { scalar: inputs.iter().all(|c| c.scalar), elements })
+    Some(Contents { scalar, elements })
 }
 
 fn unary_dim(op: crate::scalar::Unary, a: &Dim) -> Option<Dim> {
@@ -141,12 +151,20 @@ fn unary_dim(op: crate::scalar::Unary, a: &Dim) -> Option<Dim> {
     })
 }
 
-fn binary_dim(op: crate::scalar::Binary, a: &Dim, b: &Dim, bounds: &dyn Fn(&Dim) -> (i64, i64)) -> Option<Dim> {
+/// With `float`, the operands are floats that hold whole numbers: only a division without rest stays one.
+fn binary_dim(
+    op: crate::scalar::Binary,
+    a: &Dim,
+    b: &Dim,
+    float: bool,
+    bounds: &dyn Fn(&Dim) -> (i64, i64),
+) -> Option<Dim> {
     use crate::scalar::Binary::*;
     Some(match op {
         Add => a.clone() + b.clone(),
         Sub => a.clone() - b.clone(),
         Mul => a.clone() * b.clone(),
+        Div if float => a.divide_exactly(b)?,
         // Truncation is flooring for operands of one sign.
         Div if bounds(a).0 >= 0 && bounds(b).0 > 0 => a.floor_div(b),
         Div => Dim::Const(a.as_const()?.checked_div(b.as_const()?)?),
@@ -174,8 +192,36 @@ fn binary_dim(op: crate::scalar::Binary, a: &Dim, b: &Dim, bounds: &dyn Fn(&Dim)
         }
         And => Dim::Const((a.as_const()? != 0 && b.as_const()? != 0) as i64),
         Or => Dim::Const((a.as_const()? != 0 || b.as_const()? != 0) as i64),
+        Xor => Dim::Const(((a.as_const()? != 0) != (b.as_const()? != 0)) as i64),
+        Pow => Dim::Const(a.as_const()?.checked_pow(u32::try_from(b.as_const()?).ok()?)?),
         _ => return None,
     })
+}
+
+/// Elements of input `i` as fractions (numerator, denominator): whole ones, and those that a division or
+/// a multiplication by a power of two just made. This keeps sizes exact on their detour through floats.
+pub fn fractions(ctx: &Infer, i: usize) -> Option<(bool, Vec<(Dim, Dim)>)> {
+    ctx.fractions_of(ctx.node().input(i)?)
+}
+
+/// Rule of `Floor` and `Ceil`, which end the detour of a size through floats.
+pub fn infer_rounded(ctx: &mut Infer, round: fn(&Dim, &Dim) -> Dim) -> Result<()> {
+    infer_elementwise(ctx)?;
+    if let Some((scalar, list)) = fractions(ctx, 0)
+        && list.iter().all(|(_, d)| ctx.bounds(d).0 > 0) {
+            let elements = list.iter().map(|(n, d)| round(n, d)).collect();
+            ctx.set_contents(0, Contents { scalar, elements });
+        }
+    Ok(())
+}
+
+/// The dimensions of `a` and `b` as one: a constant wins, two constants must agree.
+pub fn unify(a: &Dim, b: &Dim) -> Result<Dim> {
+    match (a.as_const(), b.as_const()) {
+        (Some(x), Some(y)) if x != y => bail!(invalid, "the sizes {x} and {y} should be equal"),
+        (None, Some(_)) => Ok(b.clone()),
+        _ => Ok(a.clone()),
+    }
 }
 
 /// Rule of operators whose output 0 has the type of input 0.

@@ -1,1 +1,40 @@
-//! Graph rewrites: simplify, fuse, layout
+//! Graph rewrites: a driver that verifies after each step, and rules, one file each.
+//!
+//! * [`simplify`] rewrites to fewer standard ONNX operators; the result can be written to a file.
+//! * [`prepare_engine`] goes on with the fused operators that only engines have.
+
+mod driver;
+mod query;
+mod simplify;
+
+pub use driver::{Applied, Log, Options, Rewrite, Rule};
+
+use oxrt_ir::{Dim, Model, Symbol};
+use oxrt_tensor::Result;
+
+/// Replaces symbols throughout the model and infers types again.
+pub fn substitute_symbols(model: &mut Model, replace: &dyn Fn(&Symbol) -> Option<Dim>) -> Result<()> {
+    let g = &mut model.graph;
+    for v in g.value_ids() {
+        let ty = g[v].ty.substitute(replace);
+        g[v].ty = ty;
+        if let Some(c) = &mut g[v].contents {
+            c.elements.iter_mut().for_each(|d| *d = d.substitute(replace));
+        }
+    }
+    let gone: Vec<Symbol> = model.symbols.iter().map(|(s, _)| s.clone()).filter(|s| replace(s).is_some()).collect();
+    for s in &gone {
+        model.symbols.remove(s);
+    }
+    oxrt_ops::infer::infer_model(model)
+}
+
+/// Fuses and lays out for the engine.
+pub fn prepare_engine(model: &mut Model) -> Result<Log> {
+    driver::run(model, &[], &Options::default())
+}
+
+/// Simplifies to standard ONNX operators.
+pub fn simplify(model: &mut Model, options: &Options) -> Result<Log> {
+    driver::run(model, simplify::RULES, options)
+}

@@ -1,1 +1,19 @@
-//! Loads a plan, binds shapes, runs
+//! Loads a plan, binds shapes, runs.
+//!
+//! An [`Engine`] is immutable and shared; a [`Context`] holds the memory of one run at a time. Setting the
+//! input sizes evaluates all shape expressions once and keeps the result per set of sizes; a run with
+//! known sizes walks the steps without allocating, hashing or looking at shapes.
+//!
+//! When a size depends on data (`NonZero`, `Loop`), the context runs step by step instead, with buffers
+//! made as their sizes become known.
+
+mod arena;
+mod binding;
+mod context;
+mod dynamic;
+mod engine;
+mod sizes;
+
+pub use context::{Context, StepProfile};
+pub use engine::{Engine, Port};
+pub use oxrt_tensor::{DType, Error, Result, Tensor, TensorView};

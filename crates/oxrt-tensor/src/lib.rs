@@ -5,12 +5,16 @@
 
 mod dtype;
 mod error;
+pub mod image;
 mod minifloat;
+pub mod npy;
 mod storage;
 mod tensor;
+mod view;
 
 pub use dtype::{DType, Element};
 pub use error::{Context, Error, Kind, Result};
 pub use half::{bf16, f16};
 pub use storage::{Mapped, map_file, write_atomically};
 pub use tensor::{Tensor, num_elements, strides_of};
+pub use view::TensorView;

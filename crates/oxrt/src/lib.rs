@@ -1,1 +1,48 @@
-//! The public facade: open, simplify, build, run
+//! PyTorch models to production in one library: open → simplify → build → run.
+//!
+//! ```no_run
+//! use oxrt::{BuildOptions, Model, SimplifyOptions, TensorView};
+//!
+//! # fn main() -> oxrt::Result<()> {
+//! let model = Model::open("model.pt2")?;                     // or .onnx
+//! let (model, _report) = model.simplify(&SimplifyOptions::default())?;
+//! let engine = model.build(&BuildOptions::default())?;
+//! engine.save("model.engine")?;                              // later: Engine::open("model.engine")
+//!
+//! let pixels = vec![0.5f32; 3 * 64 * 48];
+//! let outputs = engine.run(&[("image", TensorView::of(&[1, 3, 64, 48], &pixels)?)])?;
+//! println!("{:?}", outputs["output"].as_slice::<f32>());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`Engine`] is `Send + Sync` and cheap to clone. For a steady stream of calls take a [`Session`]: it owns
+//! its memory, caches what it worked out for each set of input sizes, and returns outputs as views.
+
+mod bench;
+mod engine;
+pub mod input;
+mod machine;
+mod model;
+mod verify;
+
+pub use bench::{BenchOptions, BenchReport, StepTotal, bench, resident_peak_bytes};
+pub use engine::{Device, Engine, Outputs, Port, Session, StepProfile};
+pub use machine::{Ceilings, best_target, cache_key, measure_ceilings};
+pub use model::{BuildOptions, ExportOptions, Kind as FileKind, Model, SimplifyOptions, SimplifyReport, file_kind};
+pub use verify::{
+    Comparison, VerifyCase, VerifyOptions, compare_tensors, inputs_for_engine, random_inputs, sizes_to_try,
+    verify_engine, verify_model,
+};
+
+pub use oxrt_build::{BuildReport, DimSpec};
+pub use oxrt_cpu as cpu;
+pub use oxrt_ir as ir;
+pub use oxrt_onnx as onnx;
+pub use oxrt_ops as ops;
+pub use oxrt_passes as passes;
+pub use oxrt_plan as plan;
+pub use oxrt_tensor::{
+    DType, Element, Error, Kind, Result, Tensor, TensorView, bf16, f16, image, npy, write_atomically,
+};
+pub use oxrt_torch as torch;

@@ -1,0 +1,167 @@
+//! Options that several commands share.
+
+use clap::Args;
+use oxrt::{BuildOptions, Device, DimSpec, Engine, Error, ExportOptions, FileKind, Model, Result, SimplifyOptions};
+use std::path::{Path, PathBuf};
+
+/// Names and sizes chosen at import.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ImportArgs {
+    /// Name of an input: NEW in order of the inputs, or OLD=NEW
+    #[arg(long = "input-name", value_name = "NAME")]
+    pub input_names: Vec<String>,
+    /// Name of an output: NEW in order of the outputs, or OLD=NEW
+    #[arg(long = "output-name", value_name = "NAME")]
+    pub output_names: Vec<String>,
+}
+
+/// How an engine is built, for commands that may build one in memory.
+#[derive(Args, Clone, Debug, Default)]
+pub struct BuildArgs {
+    /// Range of a dimension: NAME=MIN:OPT:MAX, NAME=MIN..MAX or NAME=SIZE. `--profile` starts another set of ranges
+    #[arg(long = "dim", value_name = "DIM")]
+    pub dims: Vec<String>,
+    /// A further profile: ranges separated by commas, as `batch=1:1:1,seq=1:64:128`
+    #[arg(long = "profile", value_name = "DIMS")]
+    pub profiles: Vec<String>,
+    /// Where the engine runs
+    #[arg(long, default_value = "cpu", value_name = "DEVICE")]
+    pub device: String,
+    /// Precision of the arithmetic
+    #[arg(long, default_value = "fp32", value_name = "PRECISION")]
+    pub precision: String,
+    /// Threads; 0 takes all that the process may use
+    #[arg(long, default_value_t = 0)]
+    pub threads: usize,
+    /// Leaves the graph as it is: no simplification
+    #[arg(long)]
+    pub no_simplify: bool,
+    /// Leaves out the engine's fusions (to find faults)
+    #[arg(long)]
+    pub no_fusion: bool,
+    /// trtexec spelling: least input shapes, as `x:1x3x32x32,y:1x8`
+    #[arg(long = "minShapes", value_name = "SHAPES", hide_short_help = true)]
+    pub min_shapes: Option<String>,
+    /// trtexec spelling: input shapes to tune for
+    #[arg(long = "optShapes", value_name = "SHAPES", hide_short_help = true)]
+    pub opt_shapes: Option<String>,
+    /// trtexec spelling: greatest input shapes
+    #[arg(long = "maxShapes", value_name = "SHAPES", hide_short_help = true)]
+    pub max_shapes: Option<String>,
+    /// trtexec spelling: bound on scratch memory of kernels in MiB, as `workspace:512`
+    #[arg(long = "memPoolSize", value_name = "POOL", hide_short_help = true)]
+    pub mem_pool_size: Option<String>,
+}
+
+pub fn parse_dims(list: &[String]) -> Result<Vec<DimSpec>> {
+    list.iter().flat_map(|s| s.split(',')).map(str::parse).collect()
+}
+
+impl BuildArgs {
+    pub fn options(&self, model: &Model) -> Result<BuildOptions> {
+        if self.precision != "fp32" {
+            return Err(Error::unsupported(format!("precision `{}` on `{}`", self.precision, self.device))
+                .help("this version computes in fp32: leave out `--precision`"));
+        }
+        let device: Device = self.device.parse()?;
+        let mut profiles = Vec::new();
+        let mut first = parse_dims(&self.dims)?;
+        first.extend(self.trtexec_dims(model)?);
+        if !first.is_empty() {
+            profiles.push(first);
+        }
+        for p in &self.profiles {
+            profiles.push(parse_dims(std::slice::from_ref(p))?);
+        }
+        if let Some(pool) = &self.mem_pool_size {
+            let number = pool.strip_prefix("workspace:").map(|n| n.trim_end_matches(['M', 'G', 'K', 'B', 'i']));
+            if number.is_none_or(|n| n.parse::<f64>().is_err()) {
+                return Err(Error::invalid(format!("`--memPoolSize={pool}` is not understood"))
+                    .help("write `--memPoolSize=workspace:512`"));
+            }
+        }
+        Ok(BuildOptions { profiles, device, threads: self.threads, no_fusion: self.no_fusion })
+    }
+
+    /// Ranges of symbols from shapes per tensor, as trtexec takes them.
+    fn trtexec_dims(&self, model: &Model) -> Result<Vec<DimSpec>> {
+        let parse = |text: &Option<String>| -> Result<Vec<(String, Vec<i64>)>> {
+            let Some(text) = text else { return Ok(Vec::new()) };
+            text.split(',')
+                .map(|part| {
+                    let bad = || {
+                        Error::invalid(format!("`{part}` is not NAME:DIMxDIM…")).help("write `--minShapes=x:1x3x32x32`")
+                    };
+                    let (name, dims) = part.rsplit_once(':').ok_or_else(bad)?;
+                    let dims = dims.split('x').map(|d| d.trim().parse().map_err(|_| bad())).collect::<Result<_>>()?;
+                    Ok((name.trim_matches('\'').to_string(), dims))
+                })
+                .collect()
+        };
+        let (min, opt, max) = (parse(&self.min_shapes)?, parse(&self.opt_shapes)?, parse(&self.max_shapes)?);
+        // As trtexec: what is not given follows from what is.
+        let pick = |lists: [&[(String, Vec<i64>)]; 3], name: &str, axis: usize| {
+            lists.iter().find_map(|l| l.iter().find(|(n, _)| n == name)).and_then(|(_, d)| d.get(axis).copied())
+        };
+        let g = &model.ir().graph;
+        let mut out: Vec<DimSpec> = Vec::new();
+        for name in min.iter().chain(&opt).chain(&max).map(|x| &x.0) {
+            let v = g.input_named(name)?;
+            for (axis, d) in g.dims(v).unwrap_or_default().iter().enumerate() {
+                let values = [
+                    pick([&min, &opt, &max], name, axis),
+                    pick([&opt, &max, &min], name, axis),
+                    pick([&max, &opt, &min], name, axis),
+                ];
+                let [Some(lo), Some(mid), Some(hi)] = values else {
+                    return Err(Error::invalid(format!(
+                        "input `{name}` has rank {}, the shapes given are shorter",
+                        g.dims(v).map_or(0, <[_]>::len)
+                    )));
+                };
+                match (d.as_const(), d.as_symbol()) {
+                    (Some(c), _) if lo != c || hi != c => {
+                        return Err(Error::invalid(format!(
+                            "axis {axis} of `{name}` is fixed to {c} in the model; {lo} to {hi} were asked for"
+                        ))
+                        .help("export the model again with that dimension dynamic"));
+                    }
+                    (None, Some(s)) if !out.iter().any(|o| o.name == s.as_str()) => {
+                        out.push(format!("{s}={lo}:{mid}:{hi}").parse()?);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(out)
+    }
+
+    /// An engine from any stage's file: loaded, or built in memory.
+    pub fn engine(&self, path: &Path, progress: &crate::ui::Progress) -> Result<Engine> {
+        if oxrt::file_kind(path)? == FileKind::Engine {
+            if !self.dims.is_empty() || !self.profiles.is_empty() {
+                return Err(
+                    Error::invalid("the ranges of an engine are fixed").help("build it again with these `--dim`")
+                );
+            }
+            return Engine::open_with(path, self.threads);
+        }
+        progress.stage(format!("reading {}", path.display()));
+        let mut model = Model::open_with(path, &ExportOptions::default())?;
+        for w in &model.warnings {
+            crate::ui::warn(w);
+        }
+        if !self.no_simplify {
+            progress.stage("simplifying");
+            // Building is checked where it is asked for (`convert`, `verify`); here it should be quick.
+            model = model.simplify(&SimplifyOptions { no_check: true, ..SimplifyOptions::default() })?.0;
+        }
+        let options = self.options(&model)?;
+        Ok(model.build_with(&options, &mut progress.callback())?.0)
+    }
+}
+
+/// `-o FILE`, or the input's name with another extension.
+pub fn output_path(given: &Option<PathBuf>, input: &Path, extension: &str) -> PathBuf {
+    given.clone().unwrap_or_else(|| input.with_extension(extension))
+}

@@ -1,0 +1,60 @@
+//! `oxrt check`
+
+use crate::ui;
+use oxrt::{Engine, FileKind, Model, Result};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Checks a model or engine file: structure, operators, types, shapes
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  oxrt check model.onnx")]
+pub struct Args {
+    /// .pt2, .onnx or .engine file
+    model: PathBuf,
+    /// Machine-readable report
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(a: Args) -> Result<ExitCode> {
+    let (kind, nodes, unknown, host) = match oxrt::file_kind(&a.model)? {
+        FileKind::Engine => {
+            let engine = Engine::open(&a.model)?;
+            let g = &engine.plan().graph;
+            ("engine", g.num_nodes(), unknown_types(g), Vec::new())
+        }
+        kind => {
+            let model = Model::open(&a.model)?;
+            model.warnings.iter().for_each(|w| ui::warn(w));
+            let g = &model.ir().graph;
+            (
+                if kind == FileKind::Pt2 { "pt2" } else { "onnx" },
+                g.num_nodes(),
+                unknown_types(g),
+                model.warnings.clone(),
+            )
+        }
+    };
+    if a.json {
+        ui::print_json(
+            &serde_json::json!({ "file": a.model, "kind": kind, "nodes": nodes, "valid": true, "unknown_types": unknown, "warnings": host }),
+        )?;
+    } else {
+        println!("{}: valid {kind}, {nodes} nodes", a.model.display());
+        for u in unknown.iter().take(10) {
+            println!("  type not known before the run: {u}");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Values whose type or rank inference could not tell.
+fn unknown_types(g: &oxrt::ir::Graph) -> Vec<String> {
+    let outputs = g.nodes().flat_map(|(_, n)| n.outputs().iter().flatten().map(move |v| (*v, n)));
+    outputs
+        .filter(|(v, _)| {
+            g[*v].ty.as_tensor().is_some_and(|t| t.dims.is_none()) || g[*v].ty == oxrt::ir::ValueType::Unknown
+        })
+        .map(|(v, n)| format!("`{}` of {}", g[v].name, n.describe()))
+        .collect()
+}

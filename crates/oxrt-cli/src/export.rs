@@ -1,0 +1,79 @@
+//! `oxrt export`
+
+use crate::args::{ImportArgs, output_path, parse_dims};
+use crate::ui;
+use oxrt::onnx::WriteOptions;
+use oxrt::{ExportOptions, Model, Result};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Converts a PyTorch program (.pt2) to ONNX
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  oxrt export model.pt2 -o model.onnx --dim batch=1..64\n  oxrt export model.pt2 --input-name pixels --output-name logits --opset 17"
+)]
+pub struct Args {
+    /// A .pt2 file (or .onnx, to write it for another opset)
+    model: PathBuf,
+    /// File to write; by default the model's name with .onnx
+    #[arg(short, long)]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    import: ImportArgs,
+    /// Range of a dynamic dimension, kept in the file: NAME=MIN..MAX
+    #[arg(long = "dim", value_name = "DIM")]
+    dims: Vec<String>,
+    /// Opset to write, 17 or higher; by default the lowest from 18 up that has all operators
+    #[arg(long)]
+    opset: Option<i64>,
+    /// Puts tensors of at least this many bytes into FILE.data
+    #[arg(long, value_name = "BYTES")]
+    external_data: Option<usize>,
+    /// Machine-readable report
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(a: Args) -> Result<ExitCode> {
+    let progress = ui::Progress::new();
+    progress.stage(format!("reading {}", a.model.display()));
+    let options = ExportOptions {
+        input_names: a.import.input_names,
+        output_names: a.import.output_names,
+        dims: parse_dims(&a.dims)?,
+    };
+    let model = Model::open_with(&a.model, &options)?;
+    let output = output_path(&a.output, &a.model, "onnx");
+    progress.stage(format!("writing {}", output.display()));
+    let report =
+        model.save_onnx(&output, &WriteOptions { opset: a.opset, external_data_threshold: a.external_data })?;
+    let took = progress.finish();
+    model.warnings.iter().for_each(|w| ui::warn(w));
+    let ir = model.ir();
+    let port = |v: &oxrt::ir::ValueId| format!("{} {}", ir.graph[*v].name, ir.graph[*v].ty);
+    let inputs: Vec<String> = ir.graph.inputs.iter().map(port).collect();
+    let outputs: Vec<String> = ir.graph.outputs.iter().map(port).collect();
+    let dims: Vec<String> = ir.symbols.iter().map(|(s, r)| format!("{s}={r}")).collect();
+    if a.json {
+        ui::print_json(&serde_json::json!({
+            "output": output, "opset": report.opset, "nodes": report.nodes, "bytes": report.bytes,
+            "external_bytes": report.external_bytes, "inputs": inputs, "outputs": outputs, "dims": dims,
+            "seconds": took.as_secs_f64(), "peak_rss_bytes": oxrt::resident_peak_bytes(), "warnings": model.warnings,
+        }))?;
+    } else {
+        println!(
+            "{}: opset {}, {} nodes, {} in {}",
+            output.display(),
+            report.opset,
+            report.nodes,
+            ui::bytes((report.bytes + report.external_bytes) as usize),
+            ui::time(took)
+        );
+        println!("  inputs   {}", inputs.join(", "));
+        println!("  outputs  {}", outputs.join(", "));
+        if !dims.is_empty() {
+            println!("  dims     {}", dims.join(", "));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,74 @@
+//! `oxrt simplify`
+
+use crate::args::{output_path, parse_dims};
+use crate::ui;
+use oxrt::onnx::WriteOptions;
+use oxrt::{ExportOptions, Model, Result, SimplifyOptions, passes};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Rewrites a model to fewer operators, and compares the result with the original
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  oxrt simplify model.onnx -o small.onnx\n  oxrt simplify model.onnx --disable-rule fuse-conv-bn --fold-limit 65536"
+)]
+pub struct Args {
+    /// .onnx or .pt2 file
+    model: PathBuf,
+    /// File to write; by default NAME.simple.onnx
+    #[arg(short, long)]
+    output: Option<PathBuf>,
+    /// Range of a dimension, or its fixed size: NAME=MIN..MAX
+    #[arg(long = "dim", value_name = "DIM")]
+    dims: Vec<String>,
+    /// Leaves out a rule
+    #[arg(long = "disable-rule", value_name = "RULE")]
+    disabled: Vec<String>,
+    /// Stops after N rewrites, to find the one that breaks a graph
+    #[arg(long, value_name = "N")]
+    stop_at: Option<usize>,
+    /// Largest constant, in bytes, that folding may add
+    #[arg(long, default_value_t = 1 << 20, value_name = "BYTES")]
+    fold_limit: usize,
+    /// Leaves out the comparison with the original
+    #[arg(long)]
+    no_check: bool,
+    /// Opset to write
+    #[arg(long)]
+    opset: Option<i64>,
+    /// Machine-readable report
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(a: Args) -> Result<ExitCode> {
+    let progress = ui::Progress::new();
+    progress.stage(format!("reading {}", a.model.display()));
+    let model = Model::open_with(&a.model, &ExportOptions { dims: parse_dims(&a.dims)?, ..ExportOptions::default() })?;
+    progress.stage("simplifying and comparing");
+    let options = SimplifyOptions {
+        passes: passes::Options { disabled: a.disabled, stop_at: a.stop_at, fold_limit: a.fold_limit },
+        no_check: a.no_check,
+    };
+    let (simple, report) = model.simplify(&options)?;
+    let output = output_path(&a.output, &a.model, "simple.onnx");
+    let written = simple.save_onnx(&output, &WriteOptions { opset: a.opset, ..WriteOptions::default() })?;
+    let took = progress.finish();
+    let worst = report.checks.iter().flat_map(|c| &c.outputs).map(|c| c.max_abs).fold(0.0, f64::max);
+    if a.json {
+        ui::print_json(&serde_json::json!({
+            "output": output, "nodes_before": report.nodes_before, "nodes_after": report.nodes_after, "rules": report.rules,
+            "checks": report.checks, "bytes": written.bytes, "opset": written.opset, "seconds": took.as_secs_f64(),
+        }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("{}: {} → {} nodes in {}", output.display(), report.nodes_before, report.nodes_after, ui::time(took));
+    for (rule, n) in &report.rules {
+        println!("  {n:>5} × {rule}");
+    }
+    match report.checks.len() {
+        0 => println!("  not compared with the original"),
+        n => println!("  equal to the original at {n} sets of sizes (largest difference {worst:.2e})"),
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,196 @@
+//! Speed of the kernels, and their share of the machine's ceiling.
+//!
+//! `cargo run --release -p oxrt-cpu --example kernel_bench [-- threads [filter]]`
+
+use oxrt_cpu::ceiling;
+use oxrt_cpu::compute::attention::{Attention, Strides};
+use oxrt_cpu::compute::conv::{Conv, Filter, Operands};
+use oxrt_cpu::compute::gemm::{self, Cut, Matrix, Out, Size};
+use oxrt_cpu::compute::window::Window;
+use oxrt_cpu::kernels::Kernels;
+use oxrt_cpu::kernels::activation::Act;
+use oxrt_cpu::pool::ThreadPool;
+use std::time::Instant;
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let threads = args.first().and_then(|a| a.parse().ok()).unwrap_or(1);
+    let filter = args.get(1).cloned().unwrap_or_default();
+    let pool = ThreadPool::new(threads);
+    let kernels: &'static Kernels = Kernels::best();
+    println!("{} on {} threads", kernels.isa.name(), pool.threads());
+    let wanted = |name: &str| name.contains(&filter);
+    if wanted("gemm") {
+        for (m, k, n) in [
+            (1024, 1024, 1024),
+            (128, 768, 768),
+            (128, 768, 3072),
+            (128, 3072, 768),
+            (197, 768, 3072),
+            (3136, 64, 64),
+            (3136, 64, 256),
+            (3136, 256, 64),
+            (784, 512, 128),
+            (196, 256, 1024),
+            (196, 1024, 256),
+            (49, 512, 2048),
+            (49, 2048, 512),
+            (1, 2048, 1000),
+            (12544, 16, 16),
+            (196, 112, 672),
+        ] {
+            bench_gemm(kernels, &pool, m, k, n);
+        }
+    }
+    if wanted("conv") {
+        for layer in LAYERS {
+            bench_conv(kernels, &pool, layer);
+        }
+    }
+    if wanted("attention") {
+        bench_attention(kernels, &pool, 12, 128, 64);
+        bench_attention(kernels, &pool, 12, 197, 64);
+        bench_attention(kernels, &pool, 12, 1024, 64);
+    }
+    if wanted("memory") {
+        println!("{:?}", ceiling::measure(kernels, &pool));
+    }
+}
+
+/// Input side, input channels, output channels, kernel side, stride, groups.
+type Layer = (usize, usize, usize, usize, usize, usize);
+
+/// Convolutions of ResNet-50, YOLOv3, U-Net, ViT and MobileNetV3.
+const LAYERS: &[Layer] = &[
+    (224, 3, 64, 7, 2, 1),
+    (56, 64, 64, 3, 1, 1),
+    (28, 128, 128, 3, 1, 1),
+    (56, 128, 128, 3, 2, 1),
+    (14, 256, 256, 3, 1, 1),
+    (7, 512, 512, 3, 1, 1),
+    (14, 512, 512, 3, 2, 1),
+    (56, 256, 512, 1, 2, 1),
+    (14, 1024, 2048, 1, 2, 1),
+    (416, 3, 32, 3, 1, 1),
+    (416, 32, 64, 3, 2, 1),
+    (208, 32, 64, 3, 1, 1),
+    (52, 128, 256, 3, 1, 1),
+    (26, 256, 512, 3, 1, 1),
+    (13, 512, 1024, 3, 1, 1),
+    (256, 64, 64, 3, 1, 1),
+    (224, 3, 768, 16, 16, 1),
+    (112, 16, 16, 3, 1, 16),
+    (112, 64, 64, 3, 2, 64),
+    (56, 72, 72, 3, 1, 72),
+    (28, 120, 120, 5, 1, 120),
+    (14, 480, 480, 3, 1, 480),
+    (14, 672, 672, 5, 2, 672),
+    (7, 960, 960, 5, 1, 960),
+];
+
+fn bench_conv(kernels: &'static Kernels, pool: &ThreadPool, &(side, cin, cout, k, stride, groups): &Layer) {
+    let pad = if k == stride { 0 } else { k / 2 };
+    let out = Window::output_len(side, k, stride, 1, 2 * pad);
+    let pads = [pad; 4];
+    let window = Window::new(1, &[side, side], &[k, k], &[stride, stride], &[1, 1], &pads, &[out, out]).unwrap();
+    let filter = Filter { cin, cout, groups, taps: k * k };
+    let (x, w, bias) = (noise(side * side * cin), noise(cout * cin / groups * k * k), noise(cout));
+    let mut packed = vec![0.0; filter.packed_len(kernels)];
+    filter.pack(kernels, &w, &mut packed);
+    let conv = Conv::new(kernels, filter, window, pool.threads());
+    let mut workspace = vec![0.0; conv.workspace_len()];
+    let mut y = vec![0.0; out * out * cout];
+    let op = Operands {
+        x: x.as_ptr(),
+        w: packed.as_ptr(),
+        bias: bias.as_ptr(),
+        residual: std::ptr::null(),
+        y: y.as_mut_ptr(),
+        y_step: cout,
+        act: Act::Relu,
+    };
+    let flops = 2.0 * (out * out * cout * cin / groups * k * k) as f64;
+    report(kernels, pool, &format!("conv {side}x{side} {cin}->{cout} k{k} s{stride} g{groups}"), flops, || {
+        // SAFETY: the buffers have the layer's sizes.
+        unsafe { conv.run(pool, &op, workspace.as_mut_ptr()) }
+    });
+}
+
+fn bench_attention(kernels: &'static Kernels, pool: &ThreadPool, heads: usize, rows: usize, dim: usize) {
+    let at = Strides { batch: rows * heads * dim, head: dim, row: heads * dim };
+    let step = Attention {
+        batch: 1,
+        heads,
+        kv_heads: heads,
+        queries: rows,
+        keys: rows,
+        dim,
+        value_dim: dim,
+        scale: 0.125,
+        softcap: 0.0,
+        causal: None,
+        q: at,
+        k: at,
+        v: at,
+        out: at,
+        mask: None,
+    };
+    let q = noise(rows * heads * dim);
+    let mut out = q.clone();
+    let mut workspace = vec![0.0; step.workspace_len(kernels)];
+    report(kernels, pool, &format!("attention {heads} heads {rows}x{rows}x{dim}"), step.flops() as f64, || {
+        let p = q.as_ptr();
+        // SAFETY: the buffers have the sizes.
+        unsafe { step.run(kernels, pool, p, p, p, std::ptr::null(), out.as_mut_ptr(), workspace.as_mut_ptr()) }
+    });
+}
+
+/// Prints the best of the timed calls against the arithmetic ceiling measured next to them.
+fn report(kernels: &Kernels, pool: &ThreadPool, name: &str, flops: f64, mut f: impl FnMut()) {
+    f();
+    let start = Instant::now();
+    f();
+    let once = start.elapsed().as_secs_f64();
+    let calls = (0.05 / once).clamp(5.0, 2000.0) as usize;
+    let mut times: Vec<f64> = (0..calls)
+        .map(|_| {
+            let start = Instant::now();
+            f();
+            start.elapsed().as_secs_f64()
+        })
+        .collect();
+    times.sort_by(f64::total_cmp);
+    let ceiling = ceiling::fma_gflops(kernels, pool);
+    let rate = flops / times[0] / 1e9;
+    println!(
+        "{name:40} best {:9.1} us  median {:9.1} us  {rate:7.1} GFLOP/s  {:5.1} % of {ceiling:.0}",
+        times[0] * 1e6,
+        times[calls / 2] * 1e6,
+        rate / ceiling * 100.0
+    );
+}
+
+fn noise(n: usize) -> Vec<f32> {
+    let mut state = 1u32;
+    (0..n)
+        .map(|_| {
+            state = state.wrapping_mul(1664525).wrapping_add(1013904223);
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        })
+        .collect()
+}
+
+fn bench_gemm(kernels: &Kernels, pool: &ThreadPool, m: usize, k: usize, n: usize) {
+    let (a, b, mut c) = (noise(m * k), noise(k * n), vec![0.0f32; m * n]);
+    let mut packed = vec![0.0f32; gemm::packed_len(kernels, k, n)];
+    // SAFETY: the buffers have the sizes named.
+    unsafe { gemm::pack(kernels, pool, k, n, b.as_ptr(), n, 1, packed.as_mut_ptr()) };
+    let size = Size::plain(m, n, k);
+    let cut = Cut::choose(kernels, size, pool.threads());
+    let rows = Matrix { data: a.as_ptr(), stride: k };
+    let out = Out::plain(c.as_mut_ptr(), n);
+    report(kernels, pool, &format!("gemm {m}x{k}x{n}"), 2.0 * (m * k * n) as f64, || {
+        // SAFETY: as above.
+        unsafe { gemm::run(kernels, pool, size, cut, &rows, packed.as_ptr(), out) }
+    });
+}

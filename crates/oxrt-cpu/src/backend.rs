@@ -1,0 +1,164 @@
+//! The CPU as a [`Backend`].
+
+use crate::kernels::Kernels;
+use crate::ops::{Entry, OPS};
+use crate::pool::{ThreadPool, default_threads};
+use crate::simd::Isa;
+use oxrt_backend::{Backend, BindArgs, Bound, Io, Kernel, NodeView, Packing};
+use oxrt_ir::Tensor;
+use oxrt_tensor::{Error, Result};
+use std::sync::Arc;
+
+/// What every kernel of the backend works with.
+#[derive(Clone)]
+pub(crate) struct Ctx {
+    pub kernels: &'static Kernels,
+    pub pool: Arc<ThreadPool>,
+}
+
+impl Ctx {
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+}
+
+/// Runs graphs on the processor. Packed weights belong to one instruction-set tier: an engine built for a tier is loaded
+/// by a backend made for it.
+pub struct CpuBackend {
+    ctx: Ctx,
+}
+
+impl CpuBackend {
+    /// For the best tier of this CPU (or the one `OXRT_ISA` names), with that many threads; 0 means as many as the process
+    /// may use.
+    pub fn new(threads: usize) -> CpuBackend {
+        CpuBackend::with(Kernels::best(), threads)
+    }
+
+    /// For a tier, as [`Backend::target`] names it.
+    ///
+    /// # Errors
+    /// When the name is unknown or this CPU lacks the tier.
+    pub fn for_target(target: &str, threads: usize) -> Result<CpuBackend> {
+        let isa = Isa::from_name(target).ok_or_else(|| Error::invalid(format!("unknown CPU target `{target}`")))?;
+        let kernels = Kernels::of(isa).ok_or_else(|| {
+            Error::unsupported(format!("the engine was built for {target}, which this CPU does not have"))
+                .help(format!("build it here, or with OXRT_ISA={}", Isa::detect().name()))
+        })?;
+        Ok(CpuBackend::with(kernels, threads))
+    }
+
+    fn with(kernels: &'static Kernels, threads: usize) -> CpuBackend {
+        let threads = if threads == 0 { default_threads() } else { threads };
+        CpuBackend { ctx: Ctx { kernels, pool: Arc::new(ThreadPool::new(threads)) } }
+    }
+
+    /// Threads that share the work.
+    pub fn threads(&self) -> usize {
+        self.ctx.threads()
+    }
+
+    /// The pool, for work outside kernels.
+    pub fn pool(&self) -> &Arc<ThreadPool> {
+        &self.ctx.pool
+    }
+
+    fn entry(&self, candidate: &str) -> Result<&'static Entry> {
+        OPS.iter()
+            .copied()
+            .find(|e| e.name == candidate)
+            .ok_or_else(|| Error::invalid(format!("the CPU backend has no kernel `{candidate}`")))
+    }
+}
+
+impl Backend for CpuBackend {
+    fn name(&self) -> &'static str {
+        "cpu"
+    }
+
+    fn target(&self) -> String {
+        self.ctx.kernels.isa.name().to_string()
+    }
+
+    fn candidates(&self, node: NodeView) -> Vec<&'static str> {
+        let fits = |e: &&&Entry| (e.ops.is_empty() || e.ops.contains(&node.op())) && (e.supports)(&node).is_some();
+        OPS.iter().filter(fits).map(|e| e.name).collect()
+    }
+
+    fn pack(&self, node: NodeView, candidate: &str) -> Result<Packing> {
+        (self.entry(candidate)?.pack)(&self.ctx, &node)
+    }
+
+    fn load(&self, node: NodeView, candidate: &str, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
+        (self.entry(candidate)?.load)(&self.ctx, &node, packed)
+    }
+}
+
+/// A kernel from its bind function.
+pub(crate) struct FnKernel<F>(pub F);
+
+impl<F: Fn(&BindArgs) -> Result<Box<dyn Bound>> + Send + Sync> Kernel for FnKernel<F> {
+    fn bind(&self, args: &BindArgs) -> Result<Box<dyn Bound>> {
+        (self.0)(args)
+    }
+}
+
+/// Boxes a bind function as a kernel.
+pub(crate) fn kernel(
+    bind: impl Fn(&BindArgs) -> Result<Box<dyn Bound>> + Send + Sync + 'static,
+) -> Result<Box<dyn Kernel>> {
+    Ok(Box::new(FnKernel(bind)))
+}
+
+/// A bound node from its run function.
+pub(crate) struct FnBound<F> {
+    run: F,
+    workspace: usize,
+    in_place: Vec<usize>,
+    flops: usize,
+}
+
+/// Starts a bound node: `run` may rely on the promises of [`Bound::run`].
+pub(crate) fn bound<F: Fn(&Io) + Send + Sync + 'static>(run: F) -> FnBound<F> {
+    FnBound { run, workspace: 0, in_place: Vec::new(), flops: 0 }
+}
+
+impl<F: Fn(&Io) + Send + Sync + 'static> FnBound<F> {
+    pub fn workspace(mut self, bytes: usize) -> Self {
+        self.workspace = bytes;
+        self
+    }
+
+    pub fn in_place(mut self, inputs: &[usize]) -> Self {
+        self.in_place = inputs.to_vec();
+        self
+    }
+
+    pub fn flops(mut self, flops: usize) -> Self {
+        self.flops = flops;
+        self
+    }
+
+    pub fn boxed(self) -> Result<Box<dyn Bound>> {
+        Ok(Box::new(self))
+    }
+}
+
+impl<F: Fn(&Io) + Send + Sync> Bound for FnBound<F> {
+    fn workspace_bytes(&self) -> usize {
+        self.workspace
+    }
+
+    fn in_place(&self) -> &[usize] {
+        &self.in_place
+    }
+
+    fn flops(&self) -> u64 {
+        self.flops as u64
+    }
+
+    unsafe fn run(&self, io: &Io) -> Result<()> {
+        (self.run)(io);
+        Ok(())
+    }
+}

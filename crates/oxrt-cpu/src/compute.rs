@@ -1,0 +1,67 @@
+//! Whole operations on raw memory: the microkernels of [`crate::kernels`] cut into tasks for the thread pool.
+//!
+//! Nothing here allocates while it runs; what an operation needs beside its operands, the caller passes as workspace.
+
+pub mod attention;
+pub mod broadcast;
+pub mod conv;
+pub mod copy;
+pub mod elementwise;
+pub mod gemm;
+pub mod norm;
+pub mod pooling;
+pub mod reduce;
+pub mod resample;
+pub mod transposed;
+pub mod window;
+
+/// A raw pointer that may cross to the pool's threads.
+///
+/// Tasks write disjoint parts of what it points to; each use says which.
+#[derive(Clone, Copy, Debug)]
+pub struct Shared<T>(pub *mut T);
+
+// SAFETY: dereferencing is unsafe and argued for where it happens.
+unsafe impl<T> Send for Shared<T> {}
+// SAFETY: as above.
+unsafe impl<T> Sync for Shared<T> {}
+
+impl<T> Shared<T> {
+    /// The pointer (a method, so that closures capture the wrapper and not its field).
+    #[inline(always)]
+    pub fn get(self) -> *mut T {
+        self.0
+    }
+
+    /// The pointer to element `i`.
+    ///
+    /// # Safety
+    /// As `pointer::add`.
+    #[inline(always)]
+    pub unsafe fn at(self, i: usize) -> *mut T {
+        // SAFETY: as the caller promises.
+        unsafe { self.0.add(i) }
+    }
+}
+
+/// Pointers that tasks only read behind.
+#[derive(Clone, Copy, Debug)]
+pub struct Reads<'a>(pub &'a [*const u8]);
+
+// SAFETY: dereferencing is unsafe and argued for where it happens; nothing is written through these pointers.
+unsafe impl Sync for Reads<'_> {}
+
+impl<'a> Reads<'a> {
+    /// The pointers (a method, so that closures capture the wrapper and not its field).
+    #[inline(always)]
+    pub fn get(&self) -> &'a [*const u8] {
+        self.0
+    }
+}
+
+/// The start and length of part `i` of `parts` parts of `n`, as equal as possible.
+#[inline]
+pub fn cut(n: usize, parts: usize, i: usize) -> (usize, usize) {
+    let (base, extra) = (n / parts, n % parts);
+    (i * base + i.min(extra), base + usize::from(i < extra))
+}

@@ -1,0 +1,149 @@
+//! Resizing along any axes: every output row is a weighted sum of input rows, and then, when the last axis changes too,
+//! every element of it a weighted sum of that row's elements.
+
+use super::{Shared, cut};
+use crate::kernels::Kernels;
+use crate::pool::ThreadPool;
+use core::cell::RefCell;
+
+/// The inputs of every output position along one axis.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AxisTaps {
+    /// Inputs per output.
+    pub taps: usize,
+    /// `taps` input positions per output.
+    pub index: Vec<usize>,
+    /// Their weights.
+    pub weight: Vec<f32>,
+}
+
+impl AxisTaps {
+    /// An axis that stays as it is.
+    pub fn identity(n: usize) -> AxisTaps {
+        AxisTaps { taps: 1, index: (0..n).collect(), weight: vec![1.0; n] }
+    }
+
+    fn is_identity(&self, n: usize) -> bool {
+        *self == AxisTaps::identity(n)
+    }
+
+    fn outputs(&self) -> usize {
+        self.index.len() / self.taps
+    }
+
+    /// Only copies.
+    fn is_copy(&self) -> bool {
+        self.taps == 1 && self.weight.iter().all(|&w| w == 1.0)
+    }
+}
+
+/// A resize bound to sizes.
+#[derive(Clone, Debug)]
+pub struct Resample {
+    shape: Vec<usize>,
+    axes: Vec<AxisTaps>,
+    /// Inputs of one output row, before the last axis.
+    rows: usize,
+    last_changes: bool,
+}
+
+thread_local! {
+    /// One input row per thread, blended.
+    static ROW: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Most rows that are blended into one.
+const MAX_ROWS: usize = 64;
+
+impl Resample {
+    /// A resize of a tensor of `shape` by the given taps per axis. `None` when one output needs too many inputs.
+    pub fn new(shape: &[usize], axes: Vec<AxisTaps>) -> Option<Resample> {
+        let last = shape.len().checked_sub(1)?;
+        let rows = axes[..last].iter().map(|a| a.taps).product();
+        let last_changes = !axes[last].is_identity(shape[last]);
+        (rows <= MAX_ROWS).then(|| Resample { shape: shape.to_vec(), axes, rows, last_changes })
+    }
+
+    /// Runs it.
+    ///
+    /// # Safety
+    /// The pointers cover the input's and the output's shapes.
+    pub unsafe fn run(&self, kernels: &Kernels, pool: &ThreadPool, x: *const f32, y: *mut f32) {
+        let last = self.shape.len() - 1;
+        let outer: usize = self.axes[..last].iter().map(AxisTaps::outputs).product();
+        let (n_in, n_out) = (self.shape[last], self.axes[last].outputs());
+        if outer * n_out == 0 {
+            return;
+        }
+        let (x, y) = (Shared(x.cast_mut()), Shared(y));
+        let parts = (outer * n_out / 4096).clamp(1, 4 * pool.threads()).min(outer);
+        let copies = self.axes[..last].iter().all(AxisTaps::is_copy);
+        pool.run(parts, |part| {
+            let (start, count) = cut(outer, parts, part);
+            ROW.with_borrow_mut(|row| {
+                if self.last_changes && row.len() < n_in {
+                    row.resize(n_in, 0.0);
+                }
+                for o in start..start + count {
+                    let mut pointers = [core::ptr::null::<f32>(); MAX_ROWS];
+                    let mut weights = [1.0f32; MAX_ROWS];
+                    self.inputs(o, x.get(), &mut pointers, &mut weights);
+                    // SAFETY: input rows exist by construction of the taps; output rows are disjoint between parts.
+                    unsafe {
+                        let to = y.at(o * n_out);
+                        match (copies, self.last_changes) {
+                            (true, false) => core::ptr::copy_nonoverlapping(pointers[0], to, n_in),
+                            (true, true) => self.along(pointers[0], to),
+                            (false, false) => {
+                                (kernels.weighted_rows)(pointers.as_ptr(), weights.as_ptr(), self.rows, n_in, to);
+                            }
+                            (false, true) => {
+                                let p = row.as_mut_ptr();
+                                (kernels.weighted_rows)(pointers.as_ptr(), weights.as_ptr(), self.rows, n_in, p);
+                                self.along(p, to);
+                            }
+                        }
+                    }
+                }
+            });
+        });
+    }
+
+    /// Input rows and weights of output row `o`.
+    fn inputs(
+        &self,
+        mut o: usize,
+        x: *const f32,
+        pointers: &mut [*const f32; MAX_ROWS],
+        weights: &mut [f32; MAX_ROWS],
+    ) {
+        let last = self.shape.len() - 1;
+        let mut step = self.shape[last];
+        pointers[0] = x;
+        let mut count = 1;
+        for d in (0..last).rev() {
+            let axis = &self.axes[d];
+            let at = o % axis.outputs();
+            o /= axis.outputs();
+            // Later taps first, so that the first `count` entries are still there to multiply.
+            for t in (0..axis.taps).rev() {
+                let (index, weight) = (axis.index[at * axis.taps + t], axis.weight[at * axis.taps + t]);
+                for i in 0..count {
+                    pointers[t * count + i] = pointers[i].wrapping_add(index * step);
+                    weights[t * count + i] = weights[i] * weight;
+                }
+            }
+            count *= axis.taps;
+            step *= self.shape[d];
+        }
+    }
+
+    /// The last axis of one row.
+    unsafe fn along(&self, x: *const f32, y: *mut f32) {
+        let axis = &self.axes[self.shape.len() - 1];
+        for (o, (index, weight)) in axis.index.chunks(axis.taps).zip(axis.weight.chunks(axis.taps)).enumerate() {
+            // SAFETY: positions lie inside the row.
+            unsafe { *y.add(o) = index.iter().zip(weight).map(|(&i, &w)| *x.add(i) * w).sum() };
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! Softmax and the normalisations over rows of floats: some passes over a row that stays in the first cache.
+
+use super::math;
+use crate::simd::Simd;
+
+/// A vector from `p`, or its first `n` lanes with `other` in the rest.
+#[inline(always)]
+pub(super) unsafe fn load_or<S: Simd>(s: S, p: *const f32, n: usize, other: f32) -> S::F {
+    // SAFETY: the caller gives `n` readable floats.
+    unsafe {
+        if n >= S::LANES {
+            s.load(p)
+        } else {
+            let m = s.first(n);
+            s.blend(m, s.load_mask(p, m), s.splat(other))
+        }
+    }
+}
+
+#[inline(always)]
+pub(super) unsafe fn store_n<S: Simd>(s: S, p: *mut f32, v: S::F, n: usize) {
+    // SAFETY: the caller gives `n` writable floats.
+    unsafe {
+        if n >= S::LANES {
+            s.store(p, v);
+        } else {
+            s.store_mask(p, v, s.first(n));
+        }
+    }
+}
+
+/// Largest of a row; -inf when it is empty, NaN when one is there.
+#[inline(always)]
+unsafe fn row_max<S: Simd>(s: S, x: *const f32, n: usize) -> f32 {
+    let mut top = s.splat(f32::NEG_INFINITY);
+    let mut nan = s.zero();
+    let mut i = 0;
+    while i < n {
+        // SAFETY: inside the row.
+        let v = unsafe { load_or(s, x.add(i), n - i, f32::NEG_INFINITY) };
+        top = s.max(v, top);
+        nan = s.blend(s.eq(v, v), nan, s.splat(1.0));
+        i += S::LANES;
+    }
+    if s.sum(nan) > 0.0 { f32::NAN } else { s.max_lane(top) }
+}
+
+/// Softmax of `rows` rows of `n` floats. `y` may be `x`.
+///
+/// # Safety
+/// `rows * n` floats are readable at `x` and writable at `y`.
+#[inline(always)]
+pub unsafe fn softmax<S: Simd>(s: S, x: *const f32, y: *mut f32, rows: usize, n: usize) {
+    for r in 0..rows {
+        // SAFETY: inside the rows.
+        unsafe {
+            let (x, y) = (x.add(r * n), y.add(r * n));
+            let top = s.splat(row_max(s, x, n));
+            let mut sum = s.zero();
+            let mut i = 0;
+            while i < n {
+                let v = load_or(s, x.add(i), n - i, f32::NEG_INFINITY);
+                let e = math::exp(s, s.sub(v, top));
+                store_n(s, y.add(i), e, n - i);
+                // Lanes behind the row are e^-inf (or NaN, as the row then is).
+                sum = s.add(sum, e);
+                i += S::LANES;
+            }
+            let scale = s.splat(1.0 / s.sum(sum));
+            i = 0;
+            while i < n {
+                store_n(s, y.add(i), s.mul(load_or(s, y.add(i), n - i, 0.0), scale), n - i);
+                i += S::LANES;
+            }
+        }
+    }
+}
+
+/// Logarithm of the softmax of `rows` rows of `n` floats. `y` may be `x`.
+///
+/// # Safety
+/// As [`softmax`].
+#[inline(always)]
+pub unsafe fn log_softmax<S: Simd>(s: S, x: *const f32, y: *mut f32, rows: usize, n: usize) {
+    for r in 0..rows {
+        // SAFETY: inside the rows.
+        unsafe {
+            let (x, y) = (x.add(r * n), y.add(r * n));
+            let top = row_max(s, x, n);
+            let topv = s.splat(top);
+            let mut sum = s.zero();
+            let mut i = 0;
+            while i < n {
+                let v = load_or(s, x.add(i), n - i, f32::NEG_INFINITY);
+                sum = s.add(sum, math::exp(s, s.sub(v, topv)));
+                i += S::LANES;
+            }
+            // Two subtractions: the sum of both terms would round at the size of the larger one.
+            let log = s.splat(s.sum(sum).ln());
+            i = 0;
+            while i < n {
+                let v = load_or(s, x.add(i), n - i, 0.0);
+                store_n(s, y.add(i), s.sub(s.sub(v, topv), log), n - i);
+                i += S::LANES;
+            }
+        }
+    }
+}
+
+/// What a row normalisation does besides.
+#[derive(Clone, Copy, Debug)]
+pub struct Norm {
+    /// One factor per column, or null.
+    pub scale: *const f32,
+    /// One addend per column, or null.
+    pub bias: *const f32,
+    /// Added to the variance.
+    pub epsilon: f32,
+    /// Subtract the mean first (layer normalisation), or not (root mean square).
+    pub center: bool,
+}
+
+/// `a + v`, or `a + (v - mean)^2`.
+#[inline(always)]
+fn term<S: Simd>(s: S, v: S::F, a: S::F, mean: S::F, square: bool) -> S::F {
+    if square {
+        let d = s.sub(v, mean);
+        s.fma(d, d, a)
+    } else {
+        s.add(v, a)
+    }
+}
+
+/// Sum of the terms of a row: several chains, so that rounding errors and latencies are spread.
+#[inline(always)]
+unsafe fn row_sum<S: Simd>(s: S, x: *const f32, n: usize, mean: f32, square: bool) -> f32 {
+    let mut acc = [s.zero(); 4];
+    let meanv = s.splat(mean);
+    let mut i = 0;
+    // SAFETY: inside the row.
+    unsafe {
+        while i + 4 * S::LANES <= n {
+            for (j, a) in acc.iter_mut().enumerate() {
+                *a = term(s, s.load(x.add(i + j * S::LANES)), *a, meanv, square);
+            }
+            i += 4 * S::LANES;
+        }
+        while i < n {
+            // Lanes behind the row are the mean, whose square term is zero; for the plain sum the mean is zero.
+            acc[0] = term(s, load_or(s, x.add(i), n - i, mean), acc[0], meanv, square);
+            i += S::LANES;
+        }
+    }
+    s.sum(s.add(s.add(acc[0], acc[1]), s.add(acc[2], acc[3])))
+}
+
+/// Layer or root-mean-square normalisation of `rows` rows of `n` floats. `y` may be `x`.
+///
+/// # Safety
+/// As [`softmax`]; `norm`'s vectors have `n` floats.
+#[inline(always)]
+pub unsafe fn normalize<S: Simd>(s: S, x: *const f32, y: *mut f32, rows: usize, n: usize, norm: &Norm) {
+    for r in 0..rows {
+        // SAFETY: inside the rows.
+        unsafe {
+            let (x, y) = (x.add(r * n), y.add(r * n));
+            let mean = if norm.center { row_sum(s, x, n, 0.0, false) / n as f32 } else { 0.0 };
+            let variance = row_sum(s, x, n, mean, true) / n as f32;
+            let (meanv, factor) = (s.splat(mean), s.splat(1.0 / (variance + norm.epsilon).sqrt()));
+            let mut i = 0;
+            while i < n {
+                let mut v = s.mul(s.sub(load_or(s, x.add(i), n - i, 0.0), meanv), factor);
+                if !norm.scale.is_null() {
+                    v = s.mul(v, load_or(s, norm.scale.add(i), n - i, 0.0));
+                }
+                if !norm.bias.is_null() {
+                    v = s.add(v, load_or(s, norm.bias.add(i), n - i, 0.0));
+                }
+                store_n(s, y.add(i), v, n - i);
+                i += S::LANES;
+            }
+        }
+    }
+}
+
+/// Mean and variance of `n` floats, for groups that are contiguous.
+///
+/// # Safety
+/// `n` floats are readable at `x`, two writable at `out`.
+#[inline(always)]
+pub unsafe fn moments<S: Simd>(s: S, x: *const f32, n: usize, out: *mut f32) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let mean = row_sum(s, x, n, 0.0, false) / n as f32;
+        *out = mean;
+        *out.add(1) = row_sum(s, x, n, mean, true) / n as f32;
+    }
+}
+
+/// `y = x * scale + shift` with one pair of values for all.
+///
+/// # Safety
+/// `n` floats are readable at `x` and writable at `y`.
+#[inline(always)]
+pub unsafe fn affine<S: Simd>(s: S, x: *const f32, y: *mut f32, n: usize, scale: f32, shift: f32) {
+    let (a, b) = (s.splat(scale), s.splat(shift));
+    let mut i = 0;
+    while i < n {
+        // SAFETY: inside the row.
+        unsafe { store_n(s, y.add(i), s.fma(load_or(s, x.add(i), n - i, 0.0), a, b), n - i) };
+        i += S::LANES;
+    }
+}
+
+/// `y[r][c] = x[r][c] * scale[c] + shift[c]`: normalisation and per-channel factors, channels last.
+///
+/// # Safety
+/// `rows * n` floats are readable at `x` and writable at `y`, `n` readable at `scale` and `shift`.
+#[inline(always)]
+pub unsafe fn affine_columns<S: Simd>(
+    s: S,
+    x: *const f32,
+    y: *mut f32,
+    rows: usize,
+    n: usize,
+    scale: *const f32,
+    shift: *const f32,
+) {
+    let mut i = 0;
+    // SAFETY: inside the rows.
+    unsafe {
+        while i < n {
+            let (a, b) = (load_or(s, scale.add(i), n - i, 0.0), load_or(s, shift.add(i), n - i, 0.0));
+            for r in 0..rows {
+                let at = r * n + i;
+                store_n(s, y.add(at), s.fma(load_or(s, x.add(at), n - i, 0.0), a, b), n - i);
+            }
+            i += S::LANES;
+        }
+    }
+}
+
+/// `sum[c] += x[r][c]` and `squares[c] += (x[r][c] - center[c])^2`, per column over `rows` rows.
+///
+/// # Safety
+/// `rows * n` floats are readable at `x`, `n` at `center`; `n` are writable at `sum` and at `squares`.
+#[inline(always)]
+pub unsafe fn column_moments<S: Simd>(
+    s: S,
+    x: *const f32,
+    rows: usize,
+    n: usize,
+    center: *const f32,
+    sum: *mut f32,
+    squares: *mut f32,
+) {
+    let mut i = 0;
+    // SAFETY: inside the rows and columns.
+    unsafe {
+        while i < n {
+            let left = n - i;
+            let c = load_or(s, center.add(i), left, 0.0);
+            let mut a = load_or(s, sum.add(i), left, 0.0);
+            let mut q = load_or(s, squares.add(i), left, 0.0);
+            for r in 0..rows {
+                let d = s.sub(load_or(s, x.add(r * n + i), left, 0.0), c);
+                a = s.add(a, d);
+                q = s.fma(d, d, q);
+            }
+            store_n(s, sum.add(i), a, left);
+            store_n(s, squares.add(i), q, left);
+            i += S::LANES;
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! Kernels that walk a window channel by channel: depthwise convolution and pooling, channels last.
+//!
+//! One call does a run of output pixels that see the same kernel positions (*taps*); the positions that fall into the
+//! padding are left out of the list, so there is nothing to test in the loops.
+//!
+//! ```text
+//! out[p][c] = op over taps t of x[t][p * step + c] (* w[t][c])        p: pixel, c: channel
+//! ```
+
+use super::activation::{ClipMap, Map};
+use crate::simd::Simd;
+
+/// A run of pixels with the same taps.
+#[derive(Clone, Copy, Debug)]
+pub struct TapRun {
+    /// Per tap, the first channel of the first pixel's input.
+    pub x: *const *const f32,
+    /// Per tap, the weights of the channels (depthwise convolution only).
+    pub w: *const *const f32,
+    /// How many taps.
+    pub taps: usize,
+    /// Pixels in the run.
+    pub pixels: usize,
+    /// Floats from one pixel's input to the next one's.
+    pub step: usize,
+    /// Channels.
+    pub channels: usize,
+    /// The first output pixel.
+    pub out: *mut f32,
+    /// Floats from one output pixel to the next.
+    pub out_step: usize,
+    /// One float per channel, or null (depthwise convolution only).
+    pub bias: *const f32,
+    /// Added to the sum, or null (depthwise convolution only).
+    pub residual: *const f32,
+    /// Floats from one residual pixel to the next.
+    pub residual_step: usize,
+    /// Factor of the sum (average only).
+    pub scale: f32,
+    /// Limits of the result (depthwise convolution only).
+    pub limits: (f32, f32),
+}
+
+/// What is done over the taps.
+trait Window: Copy {
+    /// The value before the first tap.
+    unsafe fn start<S: Simd>(s: S, run: &TapRun, c: usize, m: S::M) -> S::F;
+    /// The weights of one tap.
+    unsafe fn weights<S: Simd>(s: S, run: &TapRun, tap: usize, c: usize, m: S::M) -> S::F;
+    fn step<S: Simd>(s: S, acc: S::F, x: S::F, w: S::F) -> S::F;
+    unsafe fn end<S: Simd>(s: S, run: &TapRun, acc: S::F, pixel: usize, c: usize, m: S::M) -> S::F;
+}
+
+#[derive(Clone, Copy)]
+struct Depthwise;
+#[derive(Clone, Copy)]
+struct Maximum;
+#[derive(Clone, Copy)]
+struct Average;
+
+impl Window for Depthwise {
+    #[inline(always)]
+    unsafe fn start<S: Simd>(s: S, run: &TapRun, c: usize, m: S::M) -> S::F {
+        if run.bias.is_null() {
+            s.zero()
+        } else {
+            // SAFETY: the mask keeps inside the channels.
+            unsafe { s.load_mask(run.bias.add(c), m) }
+        }
+    }
+    #[inline(always)]
+    unsafe fn weights<S: Simd>(s: S, run: &TapRun, tap: usize, c: usize, m: S::M) -> S::F {
+        // SAFETY: the mask keeps inside the channels.
+        unsafe { s.load_mask((*run.w.add(tap)).add(c), m) }
+    }
+    #[inline(always)]
+    fn step<S: Simd>(s: S, acc: S::F, x: S::F, w: S::F) -> S::F {
+        s.fma(x, w, acc)
+    }
+    #[inline(always)]
+    unsafe fn end<S: Simd>(s: S, run: &TapRun, acc: S::F, pixel: usize, c: usize, m: S::M) -> S::F {
+        let mut v = acc;
+        if !run.residual.is_null() {
+            // SAFETY: the residual covers the run's pixels and channels.
+            v = s.add(v, unsafe { s.load_mask(run.residual.add(pixel * run.residual_step + c), m) });
+        }
+        ClipMap(run.limits.0, run.limits.1).at(s, v)
+    }
+}
+
+impl Window for Maximum {
+    #[inline(always)]
+    unsafe fn start<S: Simd>(s: S, _: &TapRun, _: usize, _: S::M) -> S::F {
+        s.splat(f32::NEG_INFINITY)
+    }
+    #[inline(always)]
+    unsafe fn weights<S: Simd>(s: S, _: &TapRun, _: usize, _: usize, _: S::M) -> S::F {
+        s.zero()
+    }
+    #[inline(always)]
+    fn step<S: Simd>(s: S, acc: S::F, x: S::F, _: S::F) -> S::F {
+        // A NaN once met stays.
+        s.blend(s.or(s.lt(acc, x), s.not(s.eq(x, x))), x, acc)
+    }
+    #[inline(always)]
+    unsafe fn end<S: Simd>(_: S, _: &TapRun, acc: S::F, _: usize, _: usize, _: S::M) -> S::F {
+        acc
+    }
+}
+
+impl Window for Average {
+    #[inline(always)]
+    unsafe fn start<S: Simd>(s: S, _: &TapRun, _: usize, _: S::M) -> S::F {
+        s.zero()
+    }
+    #[inline(always)]
+    unsafe fn weights<S: Simd>(s: S, _: &TapRun, _: usize, _: usize, _: S::M) -> S::F {
+        s.zero()
+    }
+    #[inline(always)]
+    fn step<S: Simd>(s: S, acc: S::F, x: S::F, _: S::F) -> S::F {
+        s.add(acc, x)
+    }
+    #[inline(always)]
+    unsafe fn end<S: Simd>(s: S, run: &TapRun, acc: S::F, _: usize, _: usize, _: S::M) -> S::F {
+        s.mul(acc, s.splat(run.scale))
+    }
+}
+
+/// `P` pixels from pixel `p0`, `V` vectors of channels from channel `c`.
+#[inline(always)]
+unsafe fn block<S: Simd, W: Window, const P: usize, const V: usize>(
+    s: S,
+    run: &TapRun,
+    p0: usize,
+    c: usize,
+    masks: [S::M; V],
+) {
+    // SAFETY: pixels and channels lie inside the run; masks keep the last vector inside the channels.
+    unsafe {
+        let mut acc = [[s.zero(); V]; P];
+        for v in 0..V {
+            let start = W::start(s, run, c + v * S::LANES, masks[v]);
+            for p in 0..P {
+                acc[p][v] = start;
+            }
+        }
+        for tap in 0..run.taps {
+            let x = (*run.x.add(tap)).add(p0 * run.step + c);
+            for v in 0..V {
+                let w = W::weights(s, run, tap, c + v * S::LANES, masks[v]);
+                for p in 0..P {
+                    let xv = s.load_mask(x.add(p * run.step + v * S::LANES), masks[v]);
+                    acc[p][v] = W::step(s, acc[p][v], xv, w);
+                }
+            }
+        }
+        for p in 0..P {
+            for v in 0..V {
+                let cv = c + v * S::LANES;
+                let value = W::end(s, run, acc[p][v], p0 + p, cv, masks[v]);
+                s.store_mask(run.out.add((p0 + p) * run.out_step + cv), value, masks[v]);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn channels<S: Simd, W: Window, const P: usize>(s: S, run: &TapRun, p0: usize) {
+    let mut c = 0;
+    // SAFETY: as `block`.
+    unsafe {
+        let full = s.first(S::LANES);
+        while c + 2 * S::LANES <= run.channels {
+            block::<S, W, P, 2>(s, run, p0, c, [full; 2]);
+            c += 2 * S::LANES;
+        }
+        while c < run.channels {
+            block::<S, W, P, 1>(s, run, p0, c, [s.first(run.channels - c)]);
+            c += S::LANES;
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn walk<S: Simd, W: Window>(s: S, run: &TapRun) {
+    let mut p = 0;
+    // SAFETY: as `block`.
+    unsafe {
+        if S::LANES == 16 {
+            while p + 8 <= run.pixels {
+                channels::<S, W, 8>(s, run, p);
+                p += 8;
+            }
+        }
+        while p + 4 <= run.pixels {
+            channels::<S, W, 4>(s, run, p);
+            p += 4;
+        }
+        while p < run.pixels {
+            channels::<S, W, 1>(s, run, p);
+            p += 1;
+        }
+    }
+}
+
+/// A run of depthwise convolution.
+///
+/// # Safety
+/// The pointers of `run` cover what their descriptions say.
+#[inline(always)]
+pub unsafe fn depthwise<S: Simd>(s: S, run: &TapRun) {
+    // SAFETY: as the caller promises.
+    unsafe { walk::<S, Depthwise>(s, run) }
+}
+
+/// A run of maximum pooling; NaN is larger than everything.
+///
+/// # Safety
+/// As [`depthwise`].
+#[inline(always)]
+pub unsafe fn max_pool<S: Simd>(s: S, run: &TapRun) {
+    // SAFETY: as the caller promises.
+    unsafe { walk::<S, Maximum>(s, run) }
+}
+
+/// A run of average pooling.
+///
+/// # Safety
+/// As [`depthwise`].
+#[inline(always)]
+pub unsafe fn average_pool<S: Simd>(s: S, run: &TapRun) {
+    // SAFETY: as the caller promises.
+    unsafe { walk::<S, Average>(s, run) }
+}

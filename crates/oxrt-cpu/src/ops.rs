@@ -1,0 +1,159 @@
+//! Which nodes the backend runs, and how: one file per family of operators, one list.
+//!
+//! A family's functions see the node's types and attributes; `supports` is asked at build time only, `load` must not look at
+//! constants that `pack` consumed (they are not in the engine).
+
+mod attention;
+mod conv;
+mod conv_transpose;
+mod copy;
+mod elementwise;
+mod gemm;
+mod norm;
+mod pool;
+mod reduce;
+mod resize;
+
+use crate::backend::Ctx;
+use crate::kernels::activation::Act;
+use crate::kernels::elementwise::Format;
+use oxrt_backend::{Kernel, NodeView, Packing};
+use oxrt_ir::{Attrs, DType, Tensor};
+use oxrt_tensor::{Error, Result};
+
+/// One way to run some operators.
+pub(crate) struct Entry {
+    /// The candidate's name.
+    pub name: &'static str,
+    /// Operators it may run; empty when `supports` looks at the name itself.
+    pub ops: &'static [&'static str],
+    /// `Some` when it can run this node for all of its sizes.
+    pub supports: fn(&NodeView) -> Option<()>,
+    /// Packs constants.
+    pub pack: fn(&Ctx, &NodeView) -> Result<Packing>,
+    /// Makes the kernel.
+    pub load: fn(&Ctx, &NodeView, &[Tensor]) -> Result<Box<dyn Kernel>>,
+}
+
+/// Every entry; earlier ones are preferred.
+pub(crate) static OPS: &[&Entry] = &[
+    &conv::CONV,
+    &conv::CONV_NCHW,
+    &conv_transpose::CONV_TRANSPOSE,
+    &attention::ATTENTION,
+    &pool::WINDOW,
+    &pool::GLOBAL,
+    &reduce::REDUCE,
+    &reduce::ARG,
+    &resize::RESIZE,
+    &gemm::PACKED,
+    &gemm::DYNAMIC,
+    &elementwise::FLOATS,
+    &norm::SOFTMAX,
+    &norm::ROWS,
+    &norm::GROUPS,
+    &norm::BATCH,
+    &copy::TRANSPOSE,
+    &copy::CONCAT,
+    &copy::SPLIT,
+    &copy::SLICE,
+    &copy::EXPAND,
+    &copy::RESHAPE,
+];
+
+/// Nothing to pack.
+fn pack_nothing(_: &Ctx, _: &NodeView) -> Result<Packing> {
+    Ok(Packing::default())
+}
+
+/// `Some` when the condition holds.
+fn require(condition: bool) -> Option<()> {
+    condition.then_some(())
+}
+
+/// `Some` when input `i` is absent or holds `f32`.
+fn float_or_absent(node: &NodeView, i: usize) -> Option<()> {
+    require(!node.has(i) || node.dtype(i) == Some(DType::F32))
+}
+
+/// `Some` when input `i` is there and holds `f32`.
+fn float(node: &NodeView, i: usize) -> Option<()> {
+    require(node.dtype(i) == Some(DType::F32))
+}
+
+/// The shape of an input that is a constant, also after its elements were packed away.
+fn static_shape(node: &NodeView, i: usize) -> Option<Vec<usize>> {
+    node.ty(i)?.static_shape()
+}
+
+/// [`static_shape`] at load time, when it must be there.
+fn known_shape(node: &NodeView, i: usize) -> Result<Vec<usize>> {
+    static_shape(node, i)
+        .ok_or_else(|| Error::bug(format!("the shape of input {i} is not fixed")).at(node.node().describe()))
+}
+
+/// The fused activation of a node.
+fn activation(attrs: &Attrs) -> Result<Act> {
+    let number = |name: &str, default: f32| attrs.float_or(name, default);
+    Ok(match attrs.string_or("activation", "none")? {
+        "" | "none" => Act::None,
+        "relu" => Act::Relu,
+        "clip" => Act::Clip(number("act_alpha", f32::NEG_INFINITY)?, number("act_beta", f32::INFINITY)?),
+        "leaky" | "leaky_relu" => Act::Leaky(number("act_alpha", 0.01)?),
+        "sigmoid" => Act::Sigmoid,
+        "silu" | "swish" => Act::Silu,
+        "hard_sigmoid" => Act::HardSigmoid(number("act_alpha", 0.2)?, number("act_beta", 0.5)?),
+        "hard_swish" => Act::HardSwish,
+        "gelu" | "gelu_erf" => Act::GeluErf,
+        "gelu_tanh" => Act::GeluTanh,
+        "tanh" => Act::Tanh,
+        other => return Err(Error::unsupported(format!("the fused activation `{other}`"))),
+    })
+}
+
+/// The element format of the elementwise interpreter, where it has one.
+fn format(dtype: DType) -> Option<Format> {
+    Some(match dtype {
+        DType::F32 => Format::F32,
+        DType::F16 => Format::F16,
+        DType::BF16 => Format::Bf16,
+        DType::Bool => Format::Bool,
+        DType::U8 => Format::U8,
+        DType::I8 => Format::I8,
+        DType::I32 => Format::I32,
+        DType::I64 => Format::I64,
+        _ => return None,
+    })
+}
+
+/// Non-negative attribute integers as sizes.
+fn sizes(values: &[i64]) -> Option<Vec<usize>> {
+    values.iter().map(|&v| usize::try_from(v).ok()).collect()
+}
+
+/// A possibly negative axis as an index.
+fn axis_of(axis: i64, rank: usize) -> Result<usize> {
+    let at = if axis < 0 { axis + rank as i64 } else { axis };
+    usize::try_from(at)
+        .ok()
+        .filter(|&a| a < rank)
+        .ok_or_else(|| Error::invalid(format!("axis {axis} of a tensor of rank {rank}")))
+}
+
+/// An owned `f32` tensor as packed weights.
+fn packed_tensor(values: &[f32]) -> Tensor {
+    Tensor::from_slice(&[values.len()], values)
+}
+
+/// The floats of packed tensor `i`, checked to be `len` long, as an owner that keeps them alive.
+fn packed_floats(packed: &[Tensor], i: usize, len: usize) -> Result<Tensor> {
+    let tensor = packed.get(i).ok_or_else(|| Error::invalid("packed weights are missing"))?;
+    match tensor.get_slice::<f32>() {
+        Some(floats) if floats.len() == len => Ok(tensor.clone()),
+        _ => Err(Error::invalid(format!("packed weights are {tensor:?}, not {len} floats"))
+            .help("the engine was built for another CPU target; build it again")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,138 @@
+//! Convolutions: channels last as the layout pass makes them, and in ONNX's own order by turning in and out.
+
+use super::{Entry, activation, float, float_or_absent, known_shape, packed_floats, packed_tensor, require, sizes};
+use crate::backend::{Ctx, bound, kernel};
+use crate::compute::conv::{Conv, Filter, Operands};
+use crate::compute::copy::StridedCopy;
+use crate::compute::window::Window;
+use oxrt_backend::{Kernel, NodeView, Packing};
+use oxrt_ir::Tensor;
+use oxrt_tensor::{Error, Result, bail};
+
+/// `oxrt.Conv`: channels last.
+pub(super) const CONV: Entry = Entry {
+    name: "conv",
+    ops: &["oxrt.Conv"],
+    supports,
+    pack,
+    load: |ctx, node, packed| load(ctx, node, packed, true),
+};
+
+/// `Conv` in ONNX's order.
+pub(super) const CONV_NCHW: Entry = Entry {
+    name: "conv_nchw",
+    ops: &["Conv"],
+    supports,
+    pack,
+    load: |ctx, node, packed| load(ctx, node, packed, false),
+};
+
+fn supports(node: &NodeView) -> Option<()> {
+    for i in 0..2 {
+        float(node, i)?;
+    }
+    float_or_absent(node, 2)?;
+    float_or_absent(node, 3)?;
+    let w = node.constant(1)?;
+    require((3..=5).contains(&w.rank()) && node.rank(0)? == w.rank())?;
+    require(node.attrs().string_or("auto_pad", "NOTSET").ok()? == "NOTSET")?;
+    sizes(node.attrs().ints("pads").ok()?.unwrap_or(&[]))?;
+    activation(node.attrs()).ok()?;
+    let f = filter(node, w.shape()).ok()?;
+    require(f.cin % f.groups == 0 && f.cout % f.groups == 0 && f.cout > 0)
+}
+
+fn filter(node: &NodeView, w: &[usize]) -> Result<Filter> {
+    let groups = node.attrs().int_or("group", 1)?;
+    let groups = usize::try_from(groups).ok().filter(|&g| g > 0);
+    let groups = groups.ok_or_else(|| Error::invalid("a convolution's group count must be positive"))?;
+    Ok(Filter { cin: w[1] * groups, cout: w[0], groups, taps: w[2..].iter().product() })
+}
+
+fn pack(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
+    let w = node.constant(1).ok_or_else(|| Error::bug("the weights are not constant"))?;
+    let filter = filter(node, w.shape())?;
+    let mut packed = vec![0.0; filter.packed_len(ctx.kernels)];
+    filter.pack(ctx.kernels, &w.to_f32_cow()?, &mut packed);
+    Ok(Packing { tensors: vec![packed_tensor(&packed)], consumed: vec![1] })
+}
+
+fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor], channels_last: bool) -> Result<Box<dyn Kernel>> {
+    let shape = known_shape(node, 1)?;
+    let filter = filter(node, &shape)?;
+    let w = packed_floats(packed, 0, filter.packed_len(ctx.kernels))?;
+    let attrs = node.attrs();
+    let list = |name: &str| -> Result<Vec<usize>> {
+        sizes(attrs.ints(name)?.unwrap_or(&[])).ok_or_else(|| Error::invalid(format!("a negative number in `{name}`")))
+    };
+    let (strides, dilations, pads) = (list("strides")?, list("dilations")?, list("pads")?);
+    let kernel_shape = shape[2..].to_vec();
+    let act = activation(attrs)?;
+    let (ctx, has_residual) = (ctx.clone(), node.has(3));
+    kernel(move |args| {
+        let (x, y) = (args.shape(0)?, args.output(0)?);
+        let last = x.len() - 1;
+        let (channel_axis, spatial) = if channels_last { (last, 1..last) } else { (1, 2..last + 1) };
+        if x[channel_axis] != filter.cin {
+            bail!(invalid, "a filter for {} channels cannot take {}", filter.cin, x[channel_axis]);
+        }
+        if has_residual && args.shape(3)? != y {
+            bail!(unsupported, "a residual of shape {:?} for a result of shape {y:?}", args.shape(3)?);
+        }
+        let window =
+            Window::new(x[0], &x[spatial.clone()], &kernel_shape, &strides, &dilations, &pads, &y[spatial.clone()])
+                .ok_or_else(|| Error::unsupported(format!("a convolution over shape {x:?}")))?;
+        let conv = Conv::new(ctx.kernels, filter, window, ctx.threads());
+        let flops = 2 * y.iter().product::<usize>() * filter.taps * (filter.cin / filter.groups);
+        let round = |len: usize| len.next_multiple_of(16);
+        let (x_len, y_len) = (x.iter().product::<usize>(), y.iter().product::<usize>());
+        let own = round(conv.workspace_len());
+        let (ctx, w) = (ctx.clone(), w.clone());
+        let operands = move |x, bias, residual, y| Operands {
+            x,
+            w: w.as_slice::<f32>().as_ptr(),
+            bias,
+            residual,
+            y,
+            y_step: filter.cout,
+            act,
+        };
+        if channels_last {
+            return bound(move |io| {
+                let op = operands(io.input(0), io.input(2), io.input(3), io.output(0));
+                // SAFETY: buffers have the bound sizes, the weights were packed for this filter.
+                unsafe { conv.run(&ctx.pool, &op, io.workspace.cast()) }
+            })
+            .workspace(own * 4)
+            .flops(flops)
+            .boxed();
+        }
+        let pixels_in: usize = x[2..].iter().product();
+        let pixels_out: usize = y[2..].iter().product();
+        let turn_in = StridedCopy::transpose(&[x[0], filter.cin, pixels_in], &[0, 2, 1], 4);
+        let turn_residual =
+            has_residual.then(|| StridedCopy::transpose(&[x[0], filter.cout, pixels_out], &[0, 2, 1], 4));
+        let turn_out = StridedCopy::transpose(&[x[0], pixels_out, filter.cout], &[0, 2, 1], 4);
+        let residual_len = if has_residual { round(y_len) } else { 0 };
+        bound(move |io| {
+            // SAFETY: the workspace holds its own part, then input, output and residual, channels last.
+            unsafe {
+                let workspace = io.workspace.cast::<f32>();
+                let x = workspace.add(own);
+                let y = x.add(round(x_len));
+                turn_in.run(&ctx.pool, io.input(0), x.cast());
+                let mut residual = core::ptr::null();
+                if let Some(turn) = &turn_residual {
+                    let to = y.add(round(y_len));
+                    turn.run(&ctx.pool, io.input(3), to.cast());
+                    residual = to.cast_const();
+                }
+                conv.run(&ctx.pool, &operands(x, io.input(2), residual, y), workspace);
+                turn_out.run(&ctx.pool, y.cast_const().cast(), io.output(0));
+            }
+        })
+        .workspace((own + round(x_len) + round(y_len) + residual_len) * 4)
+        .flops(flops)
+        .boxed()
+    })
+}

@@ -1,0 +1,125 @@
+//! Pooling, channels last and in ONNX's order.
+
+use super::{Entry, float, pack_nothing, require, sizes};
+use crate::backend::{Ctx, bound, kernel};
+use crate::compute::copy::StridedCopy;
+use crate::compute::pooling::{self, Kind};
+use crate::compute::reduce;
+use crate::compute::window::Window;
+use crate::kernels::reduce::Reduction;
+use oxrt_backend::{Kernel, NodeView};
+use oxrt_ir::Tensor;
+use oxrt_tensor::{Error, Result};
+
+pub(super) const WINDOW: Entry = Entry {
+    name: "pool",
+    ops: &["MaxPool", "AveragePool", "oxrt.MaxPool", "oxrt.AveragePool"],
+    supports,
+    pack: pack_nothing,
+    load,
+};
+pub(super) const GLOBAL: Entry = Entry {
+    name: "global_pool",
+    ops: &["GlobalMaxPool", "GlobalAveragePool", "oxrt.GlobalMaxPool", "oxrt.GlobalAveragePool"],
+    supports: |node| float(node, 0).and(require(node.rank(0)? >= 2)),
+    pack: pack_nothing,
+    load: global,
+};
+
+fn supports(node: &NodeView) -> Option<()> {
+    float(node, 0)?;
+    let attrs = node.attrs();
+    // Positions of the maxima are left to the reference.
+    require((1..node.num_outputs()).all(|i| node.node().output(i).is_none()))?;
+    require((3..=5).contains(&node.rank(0)?))?;
+    require(attrs.string_or("auto_pad", "NOTSET").ok()? == "NOTSET")?;
+    sizes(attrs.ints("pads").ok()?.unwrap_or(&[]))?;
+    sizes(attrs.ints("kernel_shape").ok()??).map(|_| ())
+}
+
+fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
+    let attrs = node.attrs();
+    let list = |name: &str| -> Result<Vec<usize>> {
+        sizes(attrs.ints(name)?.unwrap_or(&[])).ok_or_else(|| Error::invalid(format!("a negative number in `{name}`")))
+    };
+    let (kernel_shape, strides, dilations, pads) =
+        (list("kernel_shape")?, list("strides")?, list("dilations")?, list("pads")?);
+    let last = node.op().starts_with("oxrt.");
+    let mut ends = [0; 3];
+    let rank = kernel_shape.len();
+    if pads.len() == 2 * rank && rank <= 3 {
+        ends[3 - rank..].copy_from_slice(&pads[rank..]);
+    }
+    let kind = if node.op().ends_with("MaxPool") {
+        Kind::Max
+    } else if attrs.bool_or("count_include_pad", false)? {
+        Kind::AveragePadded(ends)
+    } else {
+        Kind::Average
+    };
+    let ctx = ctx.clone();
+    kernel(move |args| {
+        let (x, y) = (args.shape(0)?, args.output(0)?);
+        let (c, spatial) = if last { (x.len() - 1, 1..x.len() - 1) } else { (1, 2..x.len()) };
+        let channels = x[c];
+        let window =
+            Window::new(x[0], &x[spatial.clone()], &kernel_shape, &strides, &dilations, &pads, &y[spatial.clone()])
+                .ok_or_else(|| Error::unsupported(format!("pooling over shape {x:?}")))?;
+        let flops = y.iter().product::<usize>() * window.taps();
+        let ctx = ctx.clone();
+        if last {
+            return bound(move |io| {
+                // SAFETY: buffers have the bound sizes.
+                unsafe {
+                    pooling::pool(ctx.kernels, &ctx.pool, kind, &window, channels, io.input(0), io.output(0));
+                }
+            })
+            .flops(flops)
+            .boxed();
+        }
+        let (pixels_in, pixels_out) = (window.input_pixels(), window.output_pixels());
+        let turn_in = StridedCopy::transpose(&[x[0], channels, pixels_in], &[0, 2, 1], 4);
+        let turn_out = StridedCopy::transpose(&[x[0], pixels_out, channels], &[0, 2, 1], 4);
+        let x_len = x.iter().product::<usize>().next_multiple_of(16);
+        let y_len: usize = y.iter().product();
+        bound(move |io| {
+            // SAFETY: the workspace holds input and output, channels last.
+            unsafe {
+                let x = io.workspace.cast::<f32>();
+                let y = x.add(x_len);
+                turn_in.run(&ctx.pool, io.input(0), x.cast());
+                pooling::pool(ctx.kernels, &ctx.pool, kind, &window, channels, x, y);
+                turn_out.run(&ctx.pool, y.cast_const().cast(), io.output(0));
+            }
+        })
+        .workspace((x_len + y_len) * 4)
+        .flops(flops)
+        .boxed()
+    })
+}
+
+fn global(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
+    let last = node.op().starts_with("oxrt.");
+    let kind = if node.op().ends_with("MaxPool") { Reduction::Max } else { Reduction::Sum };
+    let ctx = ctx.clone();
+    kernel(move |args| {
+        let x = args.shape(0)?;
+        let channels = if last { x[x.len() - 1] } else { x[1] };
+        let len: usize = x.iter().product();
+        let pixels = len.checked_div(x[0] * channels).unwrap_or(0);
+        let (outer, inner) = if last { (x[0], channels) } else { (x[0] * channels, 1) };
+        let ctx = ctx.clone();
+        bound(move |io| {
+            let y = io.output::<f32>(0);
+            // SAFETY: buffers have the bound sizes.
+            unsafe {
+                reduce::reduce(ctx.kernels, &ctx.pool, kind, io.input(0), y, outer, pixels, inner);
+                if kind == Reduction::Sum {
+                    (ctx.kernels.affine)(y, y, outer * inner, 1.0 / pixels as f32, 0.0);
+                }
+            }
+        })
+        .flops(len)
+        .boxed()
+    })
+}

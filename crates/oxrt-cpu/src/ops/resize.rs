@@ -1,0 +1,157 @@
+//! Resize: nearest, linear and cubic, over any axes.
+
+use super::{Entry, axis_of, float, pack_nothing, require};
+use crate::backend::{Ctx, bound, kernel};
+use crate::compute::resample::{AxisTaps, Resample};
+use oxrt_backend::{BindArgs, Kernel, NodeView};
+use oxrt_ir::Tensor;
+use oxrt_tensor::{Error, Result, bail};
+
+pub(super) const RESIZE: Entry =
+    Entry { name: "resize", ops: &["Resize", "oxrt.Resize", "Upsample"], supports, pack: pack_nothing, load };
+
+fn supports(node: &NodeView) -> Option<()> {
+    float(node, 0)?;
+    let attrs = node.attrs();
+    let text = |name: &str, default: &'static str| attrs.string_or(name, default).ok().map(str::to_string);
+    let mode = text("mode", "nearest")?;
+    require(["nearest", "linear", "cubic"].contains(&mode.as_str()))?;
+    let place = text("coordinate_transformation_mode", "half_pixel")?;
+    require(
+        ["half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric"]
+            .contains(&place.as_str()),
+    )?;
+    require(text("keep_aspect_ratio_policy", "stretch")? == "stretch")?;
+    require(attrs.int_or("antialias", 0).ok()? == 0)?;
+    // Factors decide where pixels stand, so they must be known when sizes are.
+    let scales = if node.op() == "Upsample" { 1 } else { 2 };
+    let Some(id) = node.node().input(scales) else { return Some(()) };
+    require(node.constant(scales).is_some() || node.graph[id].contents.is_some())
+}
+
+/// How positions and weights are found.
+struct Spec {
+    mode: String,
+    place: String,
+    nearest: String,
+    cubic: f64,
+    exclude_outside: bool,
+    axes: Option<Vec<i64>>,
+    scales: usize,
+}
+
+fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
+    let attrs = node.attrs();
+    let upsample = node.op() == "Upsample";
+    let spec = Spec {
+        mode: attrs.string_or("mode", "nearest")?.to_string(),
+        place: attrs
+            .string_or("coordinate_transformation_mode", if upsample { "asymmetric" } else { "half_pixel" })?
+            .to_string(),
+        nearest: attrs.string_or("nearest_mode", if upsample { "floor" } else { "round_prefer_floor" })?.to_string(),
+        cubic: attrs.float_or("cubic_coeff_a", -0.75)?.into(),
+        exclude_outside: attrs.bool_or("exclude_outside", false)?,
+        axes: attrs.ints("axes")?.map(<[i64]>::to_vec),
+        scales: if upsample { 1 } else { 2 },
+    };
+    let ctx = ctx.clone();
+    kernel(move |args| {
+        let (x, y) = (args.shape(0)?, args.output(0)?);
+        let scales = scales(&spec, args)?;
+        let axes: Vec<AxisTaps> = (0..x.len()).map(|d| taps(&spec, x[d], y[d], scales[d])).collect();
+        let step =
+            Resample::new(x, axes).ok_or_else(|| Error::unsupported(format!("resizing shape {x:?} to {y:?}")))?;
+        let flops = 2 * y.iter().product::<usize>();
+        let ctx = ctx.clone();
+        // SAFETY: buffers have the bound sizes.
+        bound(move |io| unsafe { step.run(ctx.kernels, &ctx.pool, io.input(0), io.output(0)) }).flops(flops).boxed()
+    })
+}
+
+/// The factor of every axis: as given, or what the sizes say.
+fn scales(spec: &Spec, args: &BindArgs) -> Result<Vec<f64>> {
+    let (x, y) = (args.shape(0)?, args.output(0)?);
+    let mut scales: Vec<f64> = x.iter().zip(y).map(|(&i, &o)| if i == o { 1.0 } else { o as f64 / i as f64 }).collect();
+    let Some(shape) = args.opt_shape(spec.scales) else { return Ok(scales) };
+    if shape.iter().product::<usize>() == 0 {
+        return Ok(scales);
+    }
+    let value = args.value(spec.scales).ok_or_else(|| Error::bug("the factors of a resize are not known"))?;
+    let given = value.to_f64_vec()?;
+    let axes: Vec<i64> = spec.axes.clone().unwrap_or_else(|| (0..x.len() as i64).collect());
+    if given.len() != axes.len() {
+        bail!(invalid, "{} factors for {} axes", given.len(), axes.len());
+    }
+    for (scale, axis) in given.into_iter().zip(axes) {
+        scales[axis_of(axis, x.len())?] = scale;
+    }
+    Ok(scales)
+}
+
+/// The inputs of every output along one axis of `n` inputs.
+fn taps(spec: &Spec, n: usize, outputs: usize, scale: f64) -> AxisTaps {
+    if n == outputs && scale == 1.0 {
+        return AxisTaps::identity(n);
+    }
+    let count = match spec.mode.as_str() {
+        "nearest" => 1,
+        "linear" => 2,
+        _ => 4,
+    };
+    let mut axis = AxisTaps { taps: count, index: Vec::new(), weight: Vec::new() };
+    for o in 0..outputs {
+        let at = position(&spec.place, o as f64, n as f64, outputs as f64, scale);
+        let (first, mut weights): (f64, Vec<f64>) = match count {
+            1 => (nearest(&spec.nearest, at), vec![1.0]),
+            2 => {
+                let f = at - at.floor();
+                (at.floor(), vec![1.0 - f, f])
+            }
+            _ => (at.floor() - 1.0, cubic(at - at.floor(), spec.cubic).to_vec()),
+        };
+        let inside = |i: usize| (0.0..n as f64).contains(&(first + i as f64));
+        if spec.exclude_outside {
+            weights.iter_mut().enumerate().for_each(|(i, w)| *w = if inside(i) { *w } else { 0.0 });
+            let total: f64 = weights.iter().sum();
+            weights.iter_mut().for_each(|w| *w /= total);
+        }
+        for (i, weight) in weights.into_iter().enumerate() {
+            axis.index.push((first + i as f64).clamp(0.0, n.max(1) as f64 - 1.0) as usize);
+            axis.weight.push(weight as f32);
+        }
+    }
+    axis
+}
+
+/// Where output `o` lies among `n` inputs.
+fn position(place: &str, o: f64, n: f64, outputs: f64, scale: f64) -> f64 {
+    match place {
+        "asymmetric" => o / scale,
+        "align_corners" if outputs == 1.0 => 0.0,
+        "align_corners" => o * (n - 1.0) / (outputs - 1.0),
+        "pytorch_half_pixel" if outputs <= 1.0 => 0.0,
+        "half_pixel_symmetric" => {
+            // The output's true length may be fractional; the rest is shared between both ends.
+            let adjustment = outputs / (scale * n);
+            let center = n / 2.0;
+            center * (1.0 - adjustment) + (o + 0.5) / scale - 0.5
+        }
+        _ => (o + 0.5) / scale - 0.5,
+    }
+}
+
+fn nearest(mode: &str, at: f64) -> f64 {
+    match mode {
+        "floor" => at.floor(),
+        "ceil" => at.ceil(),
+        "round_prefer_ceil" => (at + 0.5).floor(),
+        _ => (at - 0.5).ceil(),
+    }
+}
+
+/// Weights of the four neighbours at distance `f` behind the second (Keys, with coefficient `a`).
+fn cubic(f: f64, a: f64) -> [f64; 4] {
+    let near = |x: f64| ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0;
+    let far = |x: f64| ((a * x - 5.0 * a) * x + 8.0 * a) * x - 4.0 * a;
+    [far(1.0 + f), near(f), near(1.0 - f), far(2.0 - f)]
+}

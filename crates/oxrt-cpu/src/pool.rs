@@ -1,0 +1,273 @@
+//! A fork-join pool: the caller and its helpers run numbered tasks until none is left.
+//!
+//! The work is cut by the caller, so results do not depend on which thread ran what. Helpers spin for a moment after a
+//! job, because the next one usually follows within microseconds, and then sleep.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
+
+/// Turns of the spin loop before a helper sleeps: some tens of microseconds.
+const SPINS: usize = 20_000;
+
+/// The running job: a borrowed closure, made `'static` for the time in which `run` does not return.
+#[derive(Clone, Copy)]
+struct Job {
+    task: *const (dyn Fn(usize) + Sync),
+    tasks: usize,
+}
+
+// SAFETY: the closure is `Sync`, and `run` keeps it alive until every helper is done with it.
+unsafe impl Send for Job {}
+
+struct Shared {
+    /// Number of the current job; helpers wait for it to change. The top bit asks them to end.
+    epoch: AtomicUsize,
+    job: Mutex<Option<Job>>,
+    wake: Condvar,
+    sleepers: AtomicUsize,
+    next: AtomicUsize,
+    /// Helpers still working on the current job.
+    busy: AtomicUsize,
+    panicked: AtomicBool,
+}
+
+const STOP: usize = 1 << (usize::BITS - 1);
+
+/// A set of helper threads. One job runs at a time; a job started from inside a job, or while another thread's job is
+/// running, runs on its own thread alone.
+pub struct ThreadPool {
+    shared: Arc<Shared>,
+    helpers: Vec<std::thread::JoinHandle<()>>,
+    running: Mutex<()>,
+}
+
+impl ThreadPool {
+    /// A pool of `threads` threads, the caller's included (at least one).
+    pub fn new(threads: usize) -> ThreadPool {
+        let shared = Arc::new(Shared {
+            epoch: AtomicUsize::new(0),
+            job: Mutex::new(None),
+            wake: Condvar::new(),
+            sleepers: AtomicUsize::new(0),
+            next: AtomicUsize::new(0),
+            busy: AtomicUsize::new(0),
+            panicked: AtomicBool::new(false),
+        });
+        let helpers = (1..threads.max(1))
+            .filter_map(|i| {
+                let shared = shared.clone();
+                // A thread the system refuses is a thread less, not an error.
+                std::thread::Builder::new().name(format!("oxrt-{i}")).spawn(move || helper(&shared)).ok()
+            })
+            .collect();
+        ThreadPool { shared, helpers, running: Mutex::new(()) }
+    }
+
+    /// The process-wide pool, with [`default_threads`] threads.
+    pub fn global() -> &'static ThreadPool {
+        static POOL: OnceLock<ThreadPool> = OnceLock::new();
+        POOL.get_or_init(|| ThreadPool::new(default_threads()))
+    }
+
+    /// Threads that share a job, the caller's included.
+    pub fn threads(&self) -> usize {
+        self.helpers.len() + 1
+    }
+
+    /// Calls `task(0..tasks)`, each once, on the pool's threads, and returns when all are done.
+    ///
+    /// # Panics
+    /// When a task panics (after the others have ended).
+    pub fn run(&self, tasks: usize, task: impl Fn(usize) + Sync) {
+        let alone = || (0..tasks).for_each(&task);
+        if tasks <= 1 || self.helpers.is_empty() {
+            return alone();
+        }
+        // Held for the length of the job; already held means a nested or a concurrent job.
+        let Ok(_running) = self.running.try_lock() else { return alone() };
+        let shared = &*self.shared;
+        let local: &(dyn Fn(usize) + Sync) = &task;
+        // SAFETY: only the lifetime changes; `finish` below waits until no helper uses the closure any more.
+        let task: *const (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(local) };
+        shared.next.store(0, Ordering::Relaxed);
+        shared.busy.store(self.helpers.len(), Ordering::Relaxed);
+        *lock(&shared.job) = Some(Job { task, tasks });
+        shared.epoch.fetch_add(1, Ordering::SeqCst);
+        if shared.sleepers.load(Ordering::SeqCst) > 0 {
+            // Taking the lock orders this wake-up after a helper's last look at the epoch.
+            drop(lock(&shared.job));
+            shared.wake.notify_all();
+        }
+        let finish = Finish(shared);
+        loop {
+            let i = shared.next.fetch_add(1, Ordering::Relaxed);
+            if i >= tasks {
+                break;
+            }
+            local(i);
+        }
+        drop(finish);
+        if shared.panicked.swap(false, Ordering::Relaxed) {
+            panic!("a task of the thread pool panicked");
+        }
+    }
+}
+
+/// Waits for the helpers when dropped, so that a panic in the caller's task cannot free the closure under them.
+struct Finish<'a>(&'a Shared);
+
+impl Drop for Finish<'_> {
+    fn drop(&mut self) {
+        let mut spins = 0usize;
+        while self.0.busy.load(Ordering::Acquire) != 0 {
+            spins += 1;
+            if spins < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+fn helper(shared: &Shared) {
+    let mut seen = 0;
+    loop {
+        let mut spins = 0;
+        while shared.epoch.load(Ordering::SeqCst) == seen && spins < SPINS {
+            std::hint::spin_loop();
+            spins += 1;
+        }
+        let mut job = lock(&shared.job);
+        if shared.epoch.load(Ordering::SeqCst) == seen {
+            shared.sleepers.fetch_add(1, Ordering::SeqCst);
+            while shared.epoch.load(Ordering::SeqCst) == seen {
+                job = shared.wake.wait(job).unwrap_or_else(|poisoned| poisoned.into_inner());
+            }
+            shared.sleepers.fetch_sub(1, Ordering::SeqCst);
+        }
+        seen = shared.epoch.load(Ordering::SeqCst);
+        let current = *job;
+        drop(job);
+        if seen & STOP != 0 {
+            return;
+        }
+        let Some(Job { task, tasks }) = current else { continue };
+        let work = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            loop {
+                let i = shared.next.fetch_add(1, Ordering::Relaxed);
+                if i >= tasks {
+                    break;
+                }
+                // SAFETY: `run` does not return before this helper's `busy` count is given back.
+                unsafe { (*task)(i) };
+            }
+        }));
+        if work.is_err() {
+            shared.panicked.store(true, Ordering::Relaxed);
+        }
+        shared.busy.fetch_sub(1, Ordering::Release);
+    }
+}
+
+impl Drop for ThreadPool {
+    fn drop(&mut self) {
+        self.shared.epoch.fetch_or(STOP, Ordering::SeqCst);
+        drop(lock(&self.shared.job));
+        self.shared.wake.notify_all();
+        for helper in self.helpers.drain(..) {
+            let _ = helper.join();
+        }
+    }
+}
+
+/// The processors this process may use: the smaller of its affinity mask and its control group's quota, rounded up.
+pub fn default_threads() -> usize {
+    let affinity = std::thread::available_parallelism().map_or(1, |n| n.get());
+    match cgroup_quota() {
+        Some(quota) => affinity.min((quota.ceil() as usize).max(1)),
+        None => affinity,
+    }
+}
+
+/// The processor quota of the control group (version 2, then version 1).
+fn cgroup_quota() -> Option<f64> {
+    if let Ok(text) = std::fs::read_to_string("/sys/fs/cgroup/cpu.max") {
+        return quota_of(&text);
+    }
+    let read = |name: &str| -> Option<f64> {
+        std::fs::read_to_string(format!("/sys/fs/cgroup/cpu/{name}")).ok()?.trim().parse().ok()
+    };
+    let (quota, period) = (read("cpu.cfs_quota_us")?, read("cpu.cfs_period_us")?);
+    (quota > 0.0 && period > 0.0).then_some(quota / period)
+}
+
+/// `"<quota> <period>"` in microseconds; `"max …"` is no limit.
+fn quota_of(text: &str) -> Option<f64> {
+    let mut words = text.split_whitespace();
+    let quota: f64 = words.next()?.parse().ok()?;
+    let period: f64 = words.next()?.parse().ok()?;
+    (quota > 0.0 && period > 0.0).then_some(quota / period)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_task_runs_once() {
+        for threads in [1, 2, 5] {
+            let pool = ThreadPool::new(threads);
+            for tasks in [0, 1, 2, 7, 1000] {
+                let counts: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
+                for _ in 0..50 {
+                    pool.run(tasks, |i| {
+                        counts[i].fetch_add(1, Ordering::Relaxed);
+                    });
+                }
+                assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == 50), "{threads} threads, {tasks} tasks");
+            }
+        }
+    }
+
+    #[test]
+    fn nested_and_concurrent_jobs_finish() {
+        let pool = ThreadPool::new(3);
+        let total = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..100 {
+                        pool.run(8, |_| {
+                            pool.run(4, |_| {
+                                total.fetch_add(1, Ordering::Relaxed);
+                            })
+                        });
+                    }
+                });
+            }
+        });
+        assert_eq!(total.load(Ordering::Relaxed), 4 * 100 * 32);
+    }
+
+    #[test]
+    fn a_panic_is_passed_on_and_the_pool_survives() {
+        let pool = ThreadPool::new(3);
+        for bad in 0..6 {
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| pool.run(6, |i| assert_ne!(i, bad))));
+            assert!(result.is_err());
+        }
+        let total = AtomicUsize::new(0);
+        pool.run(10, |i| {
+            total.fetch_add(i, Ordering::Relaxed);
+        });
+        assert_eq!(total.load(Ordering::Relaxed), 45);
+    }
+
+    #[test]
+    fn quotas_are_read() {
+        assert_eq!(quota_of("150000 100000\n"), Some(1.5));
+        assert_eq!(quota_of("max 100000\n"), None);
+        assert_eq!(quota_of(""), None);
+    }
+}

@@ -1,0 +1,181 @@
+//! Moves elements of any type, strings and packed ones included, by their offsets.
+
+use oxrt_tensor::{DType, Result, Tensor, bail, num_elements, strides_of};
+
+/// Elements of `shape`, checked against what one evaluation may take.
+pub fn checked_len(shape: &[usize]) -> Result<usize> {
+    let n = num_elements(shape)?;
+    if n > 1 << 34 {
+        bail!(invalid, "a result of shape {shape:?} is too large");
+    }
+    Ok(n)
+}
+
+/// A tensor of `shape` whose elements lie at (source, offset), in order. The sources have one type.
+pub fn assemble(
+    sources: &[&Tensor],
+    shape: &[usize],
+    places: impl IntoIterator<Item = (usize, usize)>,
+) -> Result<Tensor> {
+    let dtype = sources[0].dtype();
+    if let Some(other) = sources.iter().find(|t| t.dtype() != dtype) {
+        bail!(invalid, "elements of {dtype} and of {} do not mix", other.dtype());
+    }
+    let n = checked_len(shape)?;
+    if sources[0].strings().is_some() {
+        let all: Vec<&[String]> = sources.iter().map(|t| t.strings().unwrap_or_default()).collect();
+        return Tensor::from_strings(shape, places.into_iter().map(|(s, i)| all[s][i].clone()).collect());
+    }
+    let bytes: Vec<&[u8]> = sources.iter().map(|t| t.bytes()).collect();
+    let out = match dtype.size() {
+        Some(1) => gather::<1>(&bytes, n, places),
+        Some(2) => gather::<2>(&bytes, n, places),
+        Some(4) => gather::<4>(&bytes, n, places),
+        Some(8) => gather::<8>(&bytes, n, places),
+        Some(16) => gather::<16>(&bytes, n, places),
+        _ => {
+            let codes: Vec<Vec<u8>> = sources.iter().map(|t| unpack(t)).collect();
+            pack(dtype, places.into_iter().map(|(s, i)| codes[s][i]))
+        }
+    };
+    Tensor::from_bytes(dtype, shape, &out)
+}
+
+fn gather<const N: usize>(sources: &[&[u8]], n: usize, places: impl IntoIterator<Item = (usize, usize)>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(n * N);
+    for (s, i) in places {
+        out.extend_from_slice(&sources[s][i * N..(i + 1) * N]);
+    }
+    out
+}
+
+/// Codes of packed elements, one per byte.
+fn unpack(t: &Tensor) -> Vec<u8> {
+    let bits = t.dtype().bits();
+    let mask = (1u8 << bits) - 1;
+    t.bytes().iter().flat_map(|b| (0..8 / bits).map(move |k| b >> (k * bits) & mask)).take(t.len()).collect()
+}
+
+fn pack(dtype: DType, codes: impl IntoIterator<Item = u8>) -> Vec<u8> {
+    let bits = dtype.bits();
+    let mut out = Vec::new();
+    for (i, code) in codes.into_iter().enumerate() {
+        let at = i * bits % 8;
+        if at == 0 {
+            out.push(0);
+        }
+        if let Some(last) = out.last_mut() {
+            *last |= code << at;
+        }
+    }
+    out
+}
+
+/// A tensor of `shape` made of the elements of `x` at `offsets`.
+pub fn select(x: &Tensor, shape: &[usize], offsets: impl IntoIterator<Item = usize>) -> Result<Tensor> {
+    assemble(&[x], shape, offsets.into_iter().map(|i| (0, i)))
+}
+
+/// `shape` filled with the one element of `value`.
+pub fn fill(value: &Tensor, shape: &[usize]) -> Result<Tensor> {
+    if value.len() != 1 {
+        bail!(invalid, "one value fills a tensor, found {:?}", value.shape());
+    }
+    let n = checked_len(shape)?;
+    select(value, shape, std::iter::repeat_n(0, n))
+}
+
+/// Offsets of a walk over `shape` in row-major order, with these strides and from `start`.
+pub fn walk(shape: &[usize], strides: &[isize], start: usize) -> Result<Vec<usize>> {
+    let n = checked_len(shape)?;
+    let mut out = Vec::with_capacity(n);
+    let mut index = vec![0usize; shape.len()];
+    let mut at = start as isize;
+    for _ in 0..n {
+        out.push(at as usize);
+        for d in (0..shape.len()).rev() {
+            index[d] += 1;
+            at += strides[d];
+            if index[d] < shape[d] {
+                break;
+            }
+            at -= strides[d] * shape[d] as isize;
+            index[d] = 0;
+        }
+    }
+    Ok(out)
+}
+
+/// Row-major strides as the walk takes them.
+pub fn signed_strides(shape: &[usize]) -> Vec<isize> {
+    strides_of(shape).into_iter().map(|s| s as isize).collect()
+}
+
+/// The axes of `x` in the order `perm`.
+pub fn permute(x: &Tensor, perm: &[usize]) -> Result<Tensor> {
+    if perm.iter().enumerate().all(|(i, &p)| i == p) {
+        return Ok(x.clone());
+    }
+    let strides = signed_strides(x.shape());
+    let shape: Vec<usize> = perm.iter().map(|&p| x.shape()[p]).collect();
+    let order: Vec<isize> = perm.iter().map(|&p| strides[p]).collect();
+    select(x, &shape, walk(&shape, &order, 0)?)
+}
+
+/// The order of axes that takes [N, C, spatial…] to [N, spatial…, C].
+pub fn to_channels_last(rank: usize) -> Vec<usize> {
+    if rank < 3 { (0..rank).collect() } else { std::iter::once(0).chain(2..rank).chain([1]).collect() }
+}
+
+/// The order of axes that takes [N, spatial…, C] to [N, C, spatial…].
+pub fn to_channels_first(rank: usize) -> Vec<usize> {
+    if rank < 3 { (0..rank).collect() } else { [0, rank - 1].into_iter().chain(1..rank - 1).collect() }
+}
+
+/// An index into an axis of `size`; negative ones count from the end.
+pub fn index(i: i64, size: usize) -> Result<usize> {
+    let at = if i < 0 { i.checked_add(size as i64) } else { Some(i) };
+    match at.and_then(|a| usize::try_from(a).ok()).filter(|&a| a < size) {
+        Some(at) => Ok(at),
+        None => bail!(invalid, "the index {i} is outside an axis of size {size}"),
+    }
+}
+
+/// Product of the sizes before, at, and after `axis`.
+pub fn around(shape: &[usize], axis: usize) -> (usize, usize, usize) {
+    (shape[..axis].iter().product(), shape[axis], shape[axis + 1..].iter().product())
+}
+
+/// `data` with `updates[i]` written, or combined by `reduction`, at the offset `targets[i]`.
+pub fn scatter(data: &Tensor, updates: &Tensor, targets: &[usize], reduction: &str) -> Result<Tensor> {
+    if data.dtype() != updates.dtype() {
+        bail!(invalid, "updates of {} for data of {}", updates.dtype(), data.dtype());
+    }
+    if reduction == "none" {
+        let mut places: Vec<(usize, usize)> = (0..data.len()).map(|i| (0, i)).collect();
+        targets.iter().enumerate().for_each(|(u, &t)| places[t] = (1, u));
+        return assemble(&[data, updates], data.shape(), places);
+    }
+    if data.dtype().is_int() {
+        let combine: fn(i64, i64) -> i64 = match reduction {
+            "add" => i64::wrapping_add,
+            "mul" => i64::wrapping_mul,
+            "max" => std::cmp::max,
+            "min" => std::cmp::min,
+            other => bail!(invalid, "the reduction `{other}` is unknown"),
+        };
+        let (mut out, updates) = (data.to_i64_vec()?, updates.to_i64_vec()?);
+        targets.iter().zip(updates).for_each(|(&t, u)| out[t] = combine(out[t], u));
+        return Tensor::from_i64(data.dtype(), data.shape(), &out);
+    }
+    let combine: fn(f64, f64) -> f64 = match reduction {
+        "add" => |a, b| a + b,
+        "mul" => |a, b| a * b,
+        "max" => |a, b| crate::scalar::binary_f64(crate::scalar::Binary::Max, a, b),
+        "min" => |a, b| crate::scalar::binary_f64(crate::scalar::Binary::Min, a, b),
+        other => bail!(invalid, "the reduction `{other}` is unknown"),
+    };
+    let (mut out, updates) = (data.to_f64_vec()?, updates.to_f64_vec()?);
+    targets.iter().zip(updates).for_each(|(&t, u)| out[t] = combine(out[t], u));
+    Tensor::from_f64(data.dtype(), data.shape(), &out)
+}

@@ -1,0 +1,7 @@
+//! <https://onnx.ai/onnx/operators/onnx__Or.html>
+
+use crate::def::OpDef;
+use crate::scalar::Binary;
+
+pub const OP: OpDef = OpDef::predicate("Or", &[1, 7], 2..=2, |e, _, x| Ok(e.bin(Binary::Or, x[0], x[1])))
+    .examples(&[("(bool[4] a, bool[4] b) { y = Or(a, b) } => y", &["a = 1 1 0 0", "b = 1 0 1 0"], "1 1 1 0")]);

@@ -1,0 +1,13 @@
+//! `MaxPool` over [N, spatial…, C]. Only passes create it.
+
+use crate::def::OpDef;
+use crate::pool;
+
+pub const OP: OpDef = OpDef::new(
+    "oxrt.MaxPool",
+    &[1],
+    1..=1,
+    |ctx| pool::infer(ctx, true),
+    |ctx| Ok(vec![pool::channels_last(ctx.tensor(0)?, |x| Ok(pool::max(x, ctx.attrs())?.0))?.into()]),
+)
+.examples(&[("(f32[1, 3, 2] x) { y = oxrt.MaxPool<kernel_shape=[2]>(x) } => y", &["x = 1 6 2 5 3 4"], "2 6 3 5")]);

@@ -1,0 +1,135 @@
+//! Applies rules until none fires, verifying after each step.
+
+use oxrt_ir::{Model, NodeId};
+use oxrt_ops::Builder;
+use oxrt_tensor::{Error, Result};
+use std::collections::BTreeMap;
+
+/// A rewrite of the neighbourhood of one node.
+#[derive(Clone, Copy)]
+pub struct Rule {
+    /// What it does, as `fuse-conv-bn`.
+    pub name: &'static str,
+    /// Operators that it looks at; empty means all.
+    pub ops: &'static [&'static str],
+    /// Changes the graph and returns true, or leaves it alone and returns false.
+    pub apply: fn(&mut Rewrite, NodeId) -> Result<bool>,
+}
+
+/// What a rule works with.
+pub struct Rewrite<'m> {
+    pub model: &'m mut Model,
+    /// Largest constant, in bytes, that folding may make.
+    pub fold_limit: usize,
+}
+
+impl<'m> Rewrite<'m> {
+    /// A builder whose nodes are named after `id` and carry its source.
+    pub fn builder(&mut self, id: NodeId) -> Builder<'_> {
+        let (name, source) = (self.model.graph[id].name.clone(), self.model.graph[id].source.clone());
+        let mut b = Builder::new(&mut self.model.graph, &mut self.model.symbols);
+        (b.prefix, b.source) = (name, source);
+        b
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Rules that stay off, by name.
+    pub disabled: Vec<String>,
+    /// Stops after so many steps, to find the one that breaks a graph.
+    pub stop_at: Option<usize>,
+    /// Largest constant, in bytes, that folding may make beyond the size of its inputs.
+    pub fold_limit: usize,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { disabled: Vec::new(), stop_at: None, fold_limit: 1 << 20 }
+    }
+}
+
+/// One step.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    pub rule: &'static str,
+    pub node: String,
+}
+
+/// What was done, in order.
+#[derive(Clone, Debug, Default)]
+pub struct Log {
+    pub steps: Vec<Applied>,
+}
+
+impl Log {
+    /// (rule, times it fired), most frequent first.
+    pub fn counts(&self) -> Vec<(String, usize)> {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for s in &self.steps {
+            *counts.entry(s.rule).or_default() += 1;
+        }
+        let mut list: Vec<_> = counts.into_iter().map(|(k, v)| (k.to_string(), v)).collect();
+        list.sort_by_key(|(k, v)| (std::cmp::Reverse(*v), k.clone()));
+        list
+    }
+
+    pub fn extend(&mut self, other: Log) {
+        self.steps.extend(other.steps);
+    }
+}
+
+/// Verification walks the whole graph; above this many nodes it runs once per sweep.
+const VERIFY_EACH_STEP: usize = 4000;
+
+/// Sweeps over the nodes, applying each rule that fires, until a sweep changes nothing.
+///
+/// # Errors
+/// When a rule breaks the graph: the rule and the node are named.
+pub(crate) fn run(model: &mut Model, rules: &[Rule], options: &Options) -> Result<Log> {
+    let mut log = Log::default();
+    let rules: Vec<&Rule> = rules.iter().filter(|r| !options.disabled.iter().any(|d| d == r.name)).collect();
+    // A rule that undoes another one would never end; real graphs settle in a few sweeps.
+    for _sweep in 0..64 {
+        let before = log.steps.len();
+        for id in model.graph.node_ids() {
+            for rule in &rules {
+                if options.stop_at.is_some_and(|n| log.steps.len() >= n) {
+                    return finish(model, log);
+                }
+                if !model.graph.is_alive(id) {
+                    break;
+                }
+                let node = &model.graph[id];
+                if !rule.ops.is_empty() && !rule.ops.contains(&&*node.op) {
+                    continue;
+                }
+                let name = node.name.clone();
+                let place = |e: Error| e.at(format!("rule {} on node \"{name}\"", rule.name));
+                let mut rewrite = Rewrite { model, fold_limit: options.fold_limit };
+                if !(rule.apply)(&mut rewrite, id).map_err(place)? {
+                    continue;
+                }
+                if model.graph.num_nodes() <= VERIFY_EACH_STEP {
+                    model.graph.sort().and_then(|()| model.graph.verify()).map_err(place)?;
+                }
+                log.steps.push(Applied { rule: rule.name, node: name.clone() });
+            }
+        }
+        model.graph.remove_dead_nodes();
+        model.graph.sort()?;
+        model.graph.verify()?;
+        if log.steps.len() == before {
+            break;
+        }
+    }
+    finish(model, log)
+}
+
+fn finish(model: &mut Model, log: Log) -> Result<Log> {
+    model.graph.remove_dead_nodes();
+    model.graph.sort()?;
+    model.graph.verify()?;
+    model.graph = model.graph.compacted();
+    Ok(log)
+}

@@ -1,0 +1,72 @@
+//! Computes what does not depend on inputs.
+
+use crate::driver::{Rewrite, Rule};
+use oxrt_ir::{NodeId, ValueType};
+use oxrt_ops::eval::{Datum, eval_node};
+use oxrt_tensor::Result;
+
+/// A node whose inputs are all constants becomes constants, unless the result is larger than the inputs
+/// by more than the budget (`Expand` of one zero to a million).
+pub(crate) const CONSTANTS: Rule = Rule { name: "fold-constants", ops: &[], apply: constants };
+
+/// A shape computation whose result is known becomes that constant.
+pub(crate) const SIZES: Rule = Rule { name: "fold-sizes", ops: &[], apply: sizes };
+
+fn constants(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
+    let g = &rw.model.graph;
+    let node = &g[id];
+    // What quantised weights mean is kept; engines have kernels for them.
+    let keep = matches!(&*node.op, "DequantizeLinear") || oxrt_ops::registry::find(&node.op).is_none_or(|op| op.random);
+    if keep || node.subgraphs().next().is_some() {
+        return Ok(false);
+    }
+    let inputs: Option<Vec<Option<Datum>>> = node
+        .inputs()
+        .iter()
+        .map(|v| v.map_or(Some(None), |v| g.constant(v).map(|t| Some(Datum::Tensor(t.clone())))))
+        .collect();
+    let Some(inputs) = inputs else { return Ok(false) };
+    let input_bytes: usize = inputs.iter().flatten().filter_map(Datum::as_tensor).map(|t| t.bytes().len()).sum();
+    let stated: usize = (node.outputs().iter().flatten())
+        .map(|&v| {
+            g[v].ty.as_tensor().and_then(|t| Some(t.dtype.bytes_for(t.static_shape()?.iter().product()))).unwrap_or(0)
+        })
+        .sum();
+    if stated > input_bytes.saturating_add(rw.fold_limit) {
+        return Ok(false);
+    }
+    // A node that cannot be evaluated (bad values) is left for the run to report.
+    let Ok(results) = eval_node(node, &inputs, &|_| None) else { return Ok(false) };
+    if !results.iter().all(|d| matches!(d, Datum::Tensor(_))) {
+        return Ok(false);
+    }
+    let outputs = node.outputs().to_vec();
+    let bytes: usize = results.iter().filter_map(Datum::as_tensor).map(|t| t.bytes().len()).sum();
+    if bytes > input_bytes.saturating_add(rw.fold_limit) || outputs.iter().flatten().any(|&v| g.is_output(v)) {
+        return Ok(false);
+    }
+    let g = &mut rw.model.graph;
+    g.remove_node(id);
+    for (v, datum) in outputs.into_iter().zip(results) {
+        if let (Some(v), Datum::Tensor(t)) = (v, datum) {
+            g.set_constant(v, t);
+        }
+    }
+    Ok(true)
+}
+
+fn sizes(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
+    let g = &mut rw.model.graph;
+    let outputs: Vec<_> = g[id].outputs().iter().flatten().copied().collect();
+    let [v] = outputs[..] else { return Ok(false) };
+    if g.is_output(v) || g[v].users().is_empty() {
+        return Ok(false);
+    }
+    let ValueType::Tensor(ty) = &g[v].ty else { return Ok(false) };
+    let Some(t) = g[v].contents.as_ref().and_then(|c| c.to_tensor(ty.dtype)) else { return Ok(false) };
+    let name = g[v].name.clone();
+    g.remove_node(id);
+    g.set_constant(v, t);
+    debug_assert_eq!(g[v].name, name);
+    Ok(true)
+}

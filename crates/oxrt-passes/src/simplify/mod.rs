@@ -1,0 +1,36 @@
+//! Rules whose results are standard ONNX.
+
+mod fold_constants;
+mod fuse_conv_bn;
+mod fuse_gelu;
+mod fuse_gemm;
+mod fuse_hard_swish;
+mod fuse_layer_norm;
+mod fuse_pad;
+mod merge_casts;
+mod merge_common;
+mod merge_reshapes;
+mod merge_transposes;
+mod remove_identities;
+
+use crate::driver::Rule;
+
+/// In order of application.
+pub(crate) const RULES: &[Rule] = &[
+    fold_constants::SIZES,
+    fold_constants::CONSTANTS,
+    remove_identities::RULE,
+    merge_casts::RULE,
+    merge_transposes::RULE,
+    merge_reshapes::RULE,
+    merge_reshapes::STATE_SHAPE,
+    merge_common::RULE,
+    fuse_pad::RULE,
+    fuse_conv_bn::RULE,
+    fuse_conv_bn::SCALE,
+    fuse_layer_norm::RULE,
+    fuse_gelu::ERF,
+    fuse_gelu::TANH,
+    fuse_hard_swish::RULE,
+    fuse_gemm::RULE,
+];

@@ -1,0 +1,252 @@
+//! An engine with fixed sizes: shapes, bound kernels, places in the arena.
+
+use crate::engine::Inner;
+use crate::sizes::{Sizes, eval, shape_of};
+use oxrt_backend::{ALIGN, BindArgs, BindInput, Bound};
+use oxrt_ir::{DType, NodeId, ValueId};
+use oxrt_plan::memory::{Buffer, assign, lower_bound};
+use oxrt_plan::{Plan, StepKind};
+use oxrt_tensor::{Context as _, Error, Result, Tensor, num_elements};
+use std::collections::HashMap;
+
+/// Where a tensor lies during a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loc {
+    Null,
+    /// Offset in the arena.
+    Arena(usize),
+    /// Graph input by index.
+    Input(usize),
+    /// Constant of the plan, or a value computed from the sizes.
+    Const(*const u8),
+}
+
+pub(crate) enum Action {
+    Kernel(Box<dyn Bound>),
+    /// The reference evaluator.
+    Host {
+        inputs: Vec<Option<(DType, Vec<usize>)>>,
+        output_bytes: Vec<usize>,
+    },
+}
+
+pub(crate) struct BoundStep {
+    pub node: NodeId,
+    /// Index in the plan.
+    pub index: usize,
+    pub action: Action,
+    pub inputs: Vec<Loc>,
+    pub outputs: Vec<Loc>,
+    /// Bytes read and written, for profiles.
+    pub bytes: u64,
+}
+
+pub(crate) struct OutputBinding {
+    pub dtype: DType,
+    pub shape: Vec<usize>,
+    pub bytes: usize,
+    pub loc: Loc,
+}
+
+/// All that a run needs to know for one set of input sizes.
+pub(crate) struct Binding {
+    pub steps: Vec<BoundStep>,
+    pub outputs: Vec<OutputBinding>,
+    pub arena_bytes: usize,
+    /// Start of the scratch memory in the arena.
+    pub workspace: usize,
+    /// Peak of live activations: no placement can need less.
+    pub lower_bound: usize,
+    /// Owns what `Loc::Const` points to.
+    _values: Vec<Tensor>,
+}
+
+// SAFETY: the raw pointers lead to tensors that the binding or the plan owns and nobody writes.
+unsafe impl Send for Binding {}
+// SAFETY: as above.
+unsafe impl Sync for Binding {}
+
+/// Tensor of a value that is known when the sizes are: a constant, or contents computed from sizes.
+pub(crate) fn known_tensor(plan: &Plan, v: ValueId, sizes: &Sizes) -> Result<Option<Tensor>> {
+    let value = &plan.graph[v];
+    if let Some(t) = &value.constant {
+        return Ok(Some(t.clone()));
+    }
+    if value.producer().is_some() || value.packed || plan.graph.inputs.contains(&v) {
+        return Ok(None);
+    }
+    let Some(contents) = &value.contents else { return Ok(None) };
+    let elements: Option<Vec<i64>> = contents.elements.iter().map(|d| eval(d, sizes)).collect();
+    let elements = elements.ok_or_else(|| Error::bug(format!("the size `{}` cannot be computed", value.name)))?;
+    let shape: &[usize] = if contents.scalar { &[] } else { &[elements.len()] };
+    Tensor::from_i64(value.ty.dtype().unwrap_or(DType::I64), shape, &elements).map(Some)
+}
+
+impl Binding {
+    pub fn new(inner: &Inner, sizes: &Sizes) -> Result<Binding> {
+        Binder { inner, sizes, values: HashMap::new(), shapes: HashMap::new() }.bind()
+    }
+}
+
+struct Binder<'a> {
+    inner: &'a Inner,
+    sizes: &'a Sizes,
+    /// Tensors known at bind time.
+    values: HashMap<ValueId, Tensor>,
+    shapes: HashMap<ValueId, Vec<usize>>,
+}
+
+impl Binder<'_> {
+    fn bind(mut self) -> Result<Binding> {
+        let plan = &self.inner.plan;
+        let g = &plan.graph;
+        let mut pending = Vec::new();
+        for (index, step) in plan.steps.iter().enumerate() {
+            for v in g.reads(step.node).into_iter().chain(g[step.node].outputs().iter().flatten().copied()) {
+                self.note(v)?;
+            }
+            if matches!(step.kind, StepKind::Alias) {
+                continue;
+            }
+            pending.push((index, self.bind_step(index).at(|| g[step.node].describe())?));
+        }
+        for &v in &g.outputs {
+            self.note(v)?;
+        }
+        self.place(pending)
+    }
+
+    /// Finds shape, and contents if they are known, of a value.
+    fn note(&mut self, v: ValueId) -> Result<()> {
+        if self.shapes.contains_key(&v) {
+            return Ok(());
+        }
+        let g = &self.inner.plan.graph;
+        if let Some(t) = known_tensor(&self.inner.plan, v, self.sizes)? {
+            self.shapes.insert(v, t.shape().to_vec());
+            self.values.insert(v, t);
+            return Ok(());
+        }
+        let shape = shape_of(&g[v].ty, self.sizes);
+        let shape =
+            shape.ok_or_else(|| Error::invalid(format!("`{}` {} has no valid size here", g[v].name, g[v].ty)))?;
+        num_elements(&shape)?;
+        self.shapes.insert(v, shape);
+        Ok(())
+    }
+
+    fn bytes(&self, v: ValueId) -> usize {
+        let dtype = self.inner.plan.graph[v].ty.dtype().unwrap_or(DType::F32);
+        dtype.bytes_for(self.shapes[&v].iter().product())
+    }
+
+    fn bind_step(&self, index: usize) -> Result<Action> {
+        let plan = &self.inner.plan;
+        let node = &plan.graph[plan.steps[index].node];
+        let Some(kernel) = &self.inner.kernels[index] else {
+            let inputs = node
+                .inputs()
+                .iter()
+                .map(|v| v.map(|v| (plan.graph[v].ty.dtype().unwrap_or(DType::F32), self.shapes[&v].clone())));
+            let output_bytes = node.outputs().iter().map(|v| v.map_or(0, |v| self.bytes(v))).collect();
+            return Ok(Action::Host { inputs: inputs.collect(), output_bytes });
+        };
+        let input = |v: &Option<ValueId>| v.map(|v| BindInput { shape: &self.shapes[&v], value: self.values.get(&v) });
+        let inputs: Vec<_> = node.inputs().iter().map(input).collect();
+        let outputs: Vec<_> = node.outputs().iter().map(|v| v.map(|v| self.shapes[&v].as_slice())).collect();
+        Ok(Action::Kernel(kernel.bind(&BindArgs { inputs: &inputs, outputs: &outputs })?))
+    }
+
+    /// Lifetimes, sharing in place, offsets.
+    fn place(self, pending: Vec<(usize, Action)>) -> Result<Binding> {
+        let plan = &self.inner.plan;
+        let g = &plan.graph;
+        let root = |v: ValueId| self.inner.root[v.0 as usize];
+        let end = pending.len();
+        let mut last_use: HashMap<ValueId, usize> = HashMap::new();
+        for (at, (index, _)) in pending.iter().enumerate() {
+            for v in g.reads(plan.steps[*index].node) {
+                last_use.insert(root(v), at);
+            }
+        }
+        for &v in &g.outputs {
+            last_use.insert(root(v), end);
+        }
+        let mut buffers: Vec<Buffer> = Vec::new();
+        let mut buffer_of: HashMap<ValueId, usize> = HashMap::new();
+        let mut workspace = 0;
+        for (at, (index, action)) in pending.iter().enumerate() {
+            let node = &g[plan.steps[*index].node];
+            if let Action::Kernel(bound) = action {
+                workspace = workspace.max(bound.workspace_bytes());
+            }
+            for (i, v) in node.outputs().iter().enumerate() {
+                let Some(v) = *v else { continue };
+                let last = last_use.get(&v).copied().unwrap_or(at);
+                let shared = match action {
+                    Action::Kernel(bound) if i == 0 => bound.in_place().iter().find_map(|&k| {
+                        let x = root(node.input(k)?);
+                        let b = *buffer_of.get(&x)?;
+                        let elsewhere = node.inputs().iter().enumerate().any(|(j, u)| {
+                            u.is_some_and(|u| buffer_of.get(&root(u)) == Some(&b)) && !bound.in_place().contains(&j)
+                        });
+                        (buffers[b].last == at && buffers[b].bytes == self.bytes(v) && !elsewhere).then_some(b)
+                    }),
+                    _ => None,
+                };
+                let b = shared.unwrap_or_else(|| {
+                    buffers.push(Buffer { bytes: self.bytes(v), first: at, last });
+                    buffers.len() - 1
+                });
+                buffers[b].last = buffers[b].last.max(last);
+                buffer_of.insert(v, b);
+            }
+        }
+        let low = lower_bound(&buffers);
+        let (offsets, mut arena_bytes) = assign(&buffers, ALIGN);
+        let input_index: HashMap<ValueId, usize> = g.inputs.iter().enumerate().map(|(i, &v)| (v, i)).collect();
+        let loc = |v: ValueId| -> Result<Loc> {
+            let r = root(v);
+            if let Some(t) = self.values.get(&v).or_else(|| self.values.get(&r)) {
+                return Ok(Loc::Const(t.bytes().as_ptr()));
+            }
+            if let Some(&b) = buffer_of.get(&r) {
+                return Ok(Loc::Arena(offsets[b]));
+            }
+            // Packed constants are gone; their kernels do not look at them.
+            Ok(input_index.get(&r).map_or(Loc::Null, |&i| Loc::Input(i)))
+        };
+        let mut steps = Vec::with_capacity(pending.len());
+        for (index, action) in pending {
+            let id = plan.steps[index].node;
+            let locate = |list: &[Option<ValueId>]| {
+                list.iter().map(|v| v.map_or(Ok(Loc::Null), loc)).collect::<Result<Vec<_>>>()
+            };
+            let ids = g[id].inputs().iter().chain(g[id].outputs()).flatten();
+            let bytes = ids.map(|&v| self.bytes(v) as u64).sum();
+            steps.push(BoundStep {
+                node: id,
+                index,
+                action,
+                inputs: locate(g[id].inputs())?,
+                outputs: locate(g[id].outputs())?,
+                bytes,
+            });
+        }
+        let mut outputs = Vec::with_capacity(g.outputs.len());
+        for &v in &g.outputs {
+            let (dtype, shape) = (g[v].ty.dtype().unwrap_or(DType::F32), self.shapes[&v].clone());
+            outputs.push(OutputBinding { dtype, bytes: self.bytes(v), shape, loc: loc(v)? });
+        }
+        let workspace_at = arena_bytes.next_multiple_of(ALIGN);
+        arena_bytes = workspace_at + workspace;
+        Ok(Binding {
+            steps,
+            outputs,
+            arena_bytes,
+            workspace: workspace_at,
+            lower_bound: low,
+            _values: self.values.into_values().collect(),
+        })
+    }
+}

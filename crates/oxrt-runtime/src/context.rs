@@ -1,0 +1,270 @@
+//! Memory and cached bindings of one run at a time.
+
+use crate::arena::Arena;
+use crate::binding::{Action, Binding, BoundStep, Loc};
+use crate::dynamic;
+use crate::engine::{Engine, Inner};
+use crate::sizes;
+use oxrt_backend::Io;
+use oxrt_ops::Datum;
+use oxrt_ops::eval::eval_node;
+use oxrt_plan::StepKind;
+use oxrt_tensor::{Context as _, DType, Error, Result, Tensor, TensorView, bail};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Bindings kept per context; the one unused for longest goes first.
+const CACHED_BINDINGS: usize = 32;
+
+/// Runs an engine, one call at a time. Outputs lie in the context until its next run.
+pub struct Context {
+    inner: Arc<Inner>,
+    arena: Arena,
+    /// Most recently used last.
+    bindings: Vec<(Vec<Vec<usize>>, Arc<Binding>)>,
+    /// Outputs of the last run that went step by step.
+    dynamic_outputs: Vec<Tensor>,
+    pointers: Vec<*const u8>,
+    profile: Option<Vec<StepProfile>>,
+}
+
+// SAFETY: the scratch list of pointers is empty between runs.
+unsafe impl Send for Context {}
+
+/// Time of one step.
+#[derive(Clone, Debug)]
+pub struct StepProfile {
+    pub name: String,
+    pub op: String,
+    /// Kernel name, or `reference` for host steps.
+    pub kernel: String,
+    pub seconds: f64,
+    pub flops: u64,
+    /// Bytes of inputs and outputs.
+    pub bytes: u64,
+}
+
+impl Context {
+    pub(crate) fn new(inner: Arc<Inner>) -> Context {
+        Context {
+            inner,
+            arena: Arena::default(),
+            bindings: Vec::new(),
+            dynamic_outputs: Vec::new(),
+            pointers: Vec::new(),
+            profile: None,
+        }
+    }
+
+    /// Bytes of activations and scratch memory held now.
+    pub fn arena_bytes(&self) -> usize {
+        self.arena.len()
+    }
+
+    /// Bytes that a run with these input shapes needs, and the least that any placement could need.
+    pub fn memory_for(&mut self, inputs: &[(DType, &[usize])]) -> Result<(usize, usize)> {
+        let sizes = Engine::sizes(&self.inner, inputs)?;
+        let binding = Binding::new(&self.inner, &sizes)?;
+        Ok((binding.arena_bytes, binding.lower_bound))
+    }
+
+    /// Records the time of each step of the runs that follow.
+    pub fn start_profile(&mut self) {
+        self.profile = Some(Vec::new());
+    }
+
+    /// Steps recorded since [`Context::start_profile`], run after run.
+    pub fn take_profile(&mut self) -> Vec<StepProfile> {
+        self.profile.take().unwrap_or_default()
+    }
+
+    fn binding(&mut self, inputs: &[TensorView]) -> Result<Arc<Binding>> {
+        let same = |key: &[Vec<usize>]| key.iter().zip(inputs).all(|(k, t)| k == t.shape());
+        let types_fit = || inputs.iter().zip(&self.inner.inputs).all(|(t, p)| p.ty.dtype() == Some(t.dtype()));
+        if let Some(at) = self.bindings.iter().rposition(|(k, _)| k.len() == inputs.len() && same(k)) {
+            if types_fit() {
+                let last = self.bindings.len() - 1;
+                self.bindings.swap(at, last);
+                return Ok(self.bindings[last].1.clone());
+            }
+        }
+        let sizes = Engine::sizes(&self.inner, &sizes::shapes(inputs))?;
+        let binding = Arc::new(Binding::new(&self.inner, &sizes)?);
+        if self.bindings.len() >= CACHED_BINDINGS {
+            self.bindings.remove(0);
+        }
+        self.bindings.push((inputs.iter().map(|t| t.shape().to_vec()).collect(), binding.clone()));
+        Ok(binding)
+    }
+
+    /// Runs the engine. `inputs` stand in the order of [`Engine::inputs`]; the outputs have their true
+    /// sizes and stay valid until the next run of this context.
+    ///
+    /// # Errors
+    /// Wrong input type, rank or size; sizes outside every profile.
+    pub fn run(&mut self, inputs: &[TensorView]) -> Result<Vec<TensorView<'_>>> {
+        if !self.inner.is_static {
+            let tensors = inputs.iter().map(|t| Ok(t.to_tensor()?.into())).collect::<Result<Vec<Datum>>>()?;
+            let outputs = self.run_datums(tensors)?;
+            self.dynamic_outputs = outputs.into_iter().map(Datum::into_tensor).collect::<Result<_>>()?;
+            return self.dynamic_outputs.iter().map(Tensor::view).collect();
+        }
+        let binding = self.binding(inputs)?;
+        self.execute(&binding, inputs)?;
+        self.dynamic_outputs.clear();
+        // Outputs that are inputs or constants are copied, so that they do not borrow the caller's data.
+        for o in &binding.outputs {
+            let source = match o.loc {
+                Loc::Input(i) => inputs[i].bytes(),
+                // SAFETY: the binding owns the tensor behind the pointer; `bytes` is its length.
+                Loc::Const(p) => unsafe { std::slice::from_raw_parts(p, o.bytes) },
+                _ => continue,
+            };
+            self.dynamic_outputs.push(Tensor::from_bytes(o.dtype, &o.shape, source)?);
+        }
+        let at = self.bindings.len() - 1;
+        let outputs = &self.bindings[at].1.outputs;
+        let mut copies = self.dynamic_outputs.iter();
+        let view = |o: &'_ crate::binding::OutputBinding| -> Result<(usize, usize)> {
+            match o.loc {
+                Loc::Arena(start) => Ok((start, start + o.bytes)),
+                _ => Err(Error::bug("an output without memory")),
+            }
+        };
+        let mut views = Vec::with_capacity(outputs.len());
+        for o in outputs {
+            views.push(match o.loc {
+                Loc::Input(_) | Loc::Const(_) => {
+                    copies.next().ok_or_else(|| Error::bug("an output was not copied"))?.view()?
+                }
+                _ => {
+                    let (start, end) = view(o)?;
+                    TensorView::new(o.dtype, &o.shape, &self.arena.bytes()[start..end])?
+                }
+            });
+        }
+        Ok(views)
+    }
+
+    /// Runs and copies each output into the caller's memory, which may be larger than needed. Returns the
+    /// shapes.
+    ///
+    /// # Errors
+    /// As [`Context::run`], and when a buffer is too small (both sizes are named).
+    pub fn run_into(&mut self, inputs: &[TensorView], outputs: &mut [&mut [u8]]) -> Result<Vec<Vec<usize>>> {
+        let names: Vec<String> = self.inner.outputs.iter().map(|p| p.name.clone()).collect();
+        if outputs.len() != names.len() {
+            bail!(
+                invalid,
+                "the engine has {} outputs ({}), given {} buffers",
+                names.len(),
+                names.join(", "),
+                outputs.len()
+            );
+        }
+        let results = self.run(inputs)?;
+        for ((view, buffer), name) in results.iter().zip(outputs.iter_mut()).zip(&names) {
+            let need = view.bytes().len();
+            if buffer.len() < need {
+                bail!(
+                    invalid,
+                    "the buffer for output `{name}` has {} bytes, {need} are needed for {view:?}",
+                    buffer.len()
+                );
+            }
+            buffer[..need].copy_from_slice(view.bytes());
+        }
+        Ok(results.iter().map(|v| v.shape().to_vec()).collect())
+    }
+
+    /// Runs on any kind of values (strings, sequences, optionals too), step by step.
+    pub fn run_datums(&mut self, inputs: Vec<Datum>) -> Result<Vec<Datum>> {
+        dynamic::run(&self.inner, inputs, self.profile.as_mut())
+    }
+
+    fn execute(&mut self, binding: &Binding, inputs: &[TensorView]) -> Result<()> {
+        self.arena.reserve(binding.arena_bytes);
+        let base = self.arena.base();
+        let resolve = |loc: Loc| -> *const u8 {
+            match loc {
+                Loc::Null => std::ptr::null(),
+                // SAFETY: offsets lie inside the arena, which was just made large enough.
+                Loc::Arena(at) => unsafe { base.add(at) },
+                Loc::Input(i) => inputs[i].bytes().as_ptr(),
+                Loc::Const(p) => p,
+            }
+        };
+        // SAFETY: as above.
+        let workspace = unsafe { base.add(binding.workspace) };
+        for step in &binding.steps {
+            let started = self.profile.is_some().then(Instant::now);
+            self.pointers.clear();
+            self.pointers.extend(step.inputs.iter().chain(&step.outputs).map(|&l| resolve(l)));
+            let (ins, outs) = self.pointers.split_at(step.inputs.len());
+            // SAFETY: `*const u8` and `*mut u8` have one layout; outputs always lie in the arena.
+            let outs = unsafe { std::slice::from_raw_parts(outs.as_ptr().cast::<*mut u8>(), outs.len()) };
+            let result = match &step.action {
+                // SAFETY: shapes, types and pointers are those of the binding; buffers overlap only where
+                // the kernel allowed it.
+                Action::Kernel(bound) => unsafe { bound.run(&Io { inputs: ins, outputs: outs, workspace }) },
+                Action::Host { inputs: types, output_bytes } => {
+                    host_step(&self.inner, step, types, output_bytes, ins, outs)
+                }
+            };
+            result.at(|| self.inner.plan.graph[step.node].describe())?;
+            if let (Some(t), Some(profile)) = (started, &mut self.profile) {
+                profile.push(step_profile(&self.inner, step, t.elapsed().as_secs_f64()));
+            }
+        }
+        self.pointers.clear();
+        Ok(())
+    }
+}
+
+fn step_profile(inner: &Inner, step: &BoundStep, seconds: f64) -> StepProfile {
+    let node = &inner.plan.graph[step.node];
+    let kernel = match &inner.plan.steps[step.index].kind {
+        StepKind::Kernel { candidate, .. } => candidate.clone(),
+        _ => "reference".to_string(),
+    };
+    let flops = match &step.action {
+        Action::Kernel(bound) => bound.flops(),
+        Action::Host { .. } => 0,
+    };
+    StepProfile { name: node.name.clone(), op: node.op.to_string(), kernel, seconds, flops, bytes: step.bytes }
+}
+
+/// Runs a node by the reference evaluator on arena memory.
+fn host_step(
+    inner: &Inner,
+    step: &BoundStep,
+    types: &[Option<(DType, Vec<usize>)>],
+    output_bytes: &[usize],
+    ins: &[*const u8],
+    outs: &[*mut u8],
+) -> Result<()> {
+    let node = &inner.plan.graph[step.node];
+    let inputs = types.iter().zip(ins).zip(node.inputs()).map(|((ty, &p), v)| {
+        let (Some((dtype, shape)), Some(v)) = (ty, v) else { return Ok(None) };
+        if let Some(t) = inner.plan.graph.constant(*v) {
+            return Ok(Some(t.clone().into()));
+        }
+        let len = dtype.bytes_for(shape.iter().product());
+        // SAFETY: the pointer leads to `len` bytes of that tensor.
+        let bytes = if len == 0 { &[][..] } else { unsafe { std::slice::from_raw_parts(p, len) } };
+        Ok(Some(Tensor::from_bytes(*dtype, shape, bytes)?.into()))
+    });
+    let inputs = inputs.collect::<Result<Vec<Option<Datum>>>>()?;
+    let results = eval_node(node, &inputs, &|v| inner.plan.graph.constant(v).map(|t| t.clone().into()))?;
+    for (i, result) in results.into_iter().enumerate() {
+        let Some(v) = node.output(i) else { continue };
+        let t = result.into_tensor()?;
+        let want = inner.plan.graph[v].ty.dtype();
+        if want != Some(t.dtype()) || t.bytes().len() != output_bytes[i] {
+            bail!(bug, "the evaluator gave {t:?} where {:?} was inferred", inner.plan.graph[v].ty);
+        }
+        // SAFETY: the output buffer has the inferred size, which was just compared.
+        unsafe { std::ptr::copy_nonoverlapping(t.bytes().as_ptr(), outs[i], t.bytes().len()) };
+    }
+    Ok(())
+}

@@ -1,0 +1,125 @@
+//! A plan made ready to run.
+
+use crate::context::Context;
+use crate::sizes::{self, Sizes};
+use oxrt_backend::{Backend, Kernel, NodeView};
+use oxrt_ir::{ValueId, ValueType};
+use oxrt_plan::{Plan, StepKind};
+use oxrt_tensor::{Context as _, Error, Result, Tensor, TensorView};
+use std::sync::{Arc, Mutex};
+
+/// An input or output of an engine.
+#[derive(Clone, Debug)]
+pub struct Port {
+    pub name: String,
+    pub ty: ValueType,
+}
+
+pub(crate) struct Inner {
+    pub plan: Plan,
+    /// One per step; `None` for aliases and host steps.
+    pub kernels: Vec<Option<Box<dyn Kernel>>>,
+    pub inputs: Vec<Port>,
+    pub outputs: Vec<Port>,
+    /// For a value that is an alias: the value whose memory it is.
+    pub root: Vec<ValueId>,
+    /// Whether all sizes follow from the input sizes.
+    pub is_static: bool,
+}
+
+/// A loaded engine. Cloning shares it; it may be used from many threads at once.
+#[derive(Clone)]
+pub struct Engine {
+    pub(crate) inner: Arc<Inner>,
+    pool: Arc<Mutex<Vec<Context>>>,
+}
+
+impl Engine {
+    /// Makes the kernels of a plan.
+    ///
+    /// # Errors
+    /// When the plan was built for another backend or a better-equipped machine.
+    pub fn new(plan: Plan, backend: &dyn Backend) -> Result<Engine> {
+        if plan.backend != backend.name() {
+            return Err(Error::invalid(format!(
+                "the engine was built for `{}`, not `{}`",
+                plan.backend,
+                backend.name()
+            ))
+            .help(format!("build it with `--device {}`", backend.name())));
+        }
+        let g = &plan.graph;
+        let mut root: Vec<ValueId> = g.value_ids().collect();
+        let mut kernels = Vec::with_capacity(plan.steps.len());
+        let mut known: std::collections::BTreeSet<_> = Default::default();
+        for &v in &g.inputs {
+            g[v].ty.for_each_symbol(&mut |s| {
+                known.insert(s.clone());
+            });
+        }
+        let mut is_static = g.inputs.iter().all(|&v| g[v].ty.dims().is_some());
+        for step in &plan.steps {
+            let node = &g[step.node];
+            for &v in node.outputs().iter().flatten() {
+                is_static &= g[v].ty.dims().is_some();
+                g[v].ty.for_each_symbol(&mut |s| is_static &= known.contains(s));
+            }
+            kernels.push(match &step.kind {
+                StepKind::Kernel { candidate, packed, .. } => {
+                    let kernel = backend.load(NodeView::new(g, step.node), candidate, packed);
+                    Some(kernel.at(|| node.describe())?)
+                }
+                StepKind::Alias => {
+                    if let (Some(x), Some(y)) = (node.input(0), node.output(0)) {
+                        root[y.0 as usize] = root[x.0 as usize];
+                    }
+                    None
+                }
+                StepKind::Host => None,
+            });
+        }
+        let port = |v: &ValueId| Port { name: g[*v].name.clone(), ty: g[*v].ty.clone() };
+        let (inputs, outputs) = (g.inputs.iter().map(port).collect(), g.outputs.iter().map(port).collect());
+        let inner = Inner { inputs, outputs, kernels, root, is_static, plan };
+        Ok(Engine { inner: Arc::new(inner), pool: Arc::default() })
+    }
+
+    pub fn inputs(&self) -> &[Port] {
+        &self.inner.inputs
+    }
+
+    pub fn outputs(&self) -> &[Port] {
+        &self.inner.outputs
+    }
+
+    pub fn plan(&self) -> &Plan {
+        &self.inner.plan
+    }
+
+    /// Whether every size follows from the input sizes. If not, runs go step by step.
+    pub fn is_static(&self) -> bool {
+        self.inner.is_static
+    }
+
+    /// A new context with memory of its own.
+    pub fn context(&self) -> Context {
+        Context::new(self.inner.clone())
+    }
+
+    /// Runs once with a context from the engine's pool; the outputs own their data.
+    pub fn run(&self, inputs: &[TensorView]) -> Result<Vec<Tensor>> {
+        let lock = || self.pool.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let pooled = lock().pop();
+        let mut context = pooled.unwrap_or_else(|| self.context());
+        let result = context.run(inputs).and_then(|outs| outs.iter().map(TensorView::to_tensor).collect());
+        lock().push(context);
+        result
+    }
+
+    /// Sizes of the symbols for given input shapes, checked against the profiles.
+    pub(crate) fn sizes(inner: &Inner, inputs: &[(oxrt_tensor::DType, &[usize])]) -> Result<Sizes> {
+        let sizes = sizes::solve(&inner.inputs, inputs)?;
+        sizes::choose_profile(&inner.plan.profiles, &sizes)?;
+        Ok(sizes)
+    }
+}

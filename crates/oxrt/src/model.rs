@@ -1,0 +1,250 @@
+//! A model before it is an engine.
+
+use crate::engine::{Device, Engine};
+use crate::verify;
+use oxrt_build::{BuildReport, DimSpec};
+use oxrt_ir::{Range, Symbol};
+use oxrt_onnx::{WriteOptions, WriteReport};
+use oxrt_tensor::{Context, Error, Result, Tensor, bail};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// What a file is, by its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A `.pt2` that `torch.export.save` wrote.
+    Pt2,
+    Onnx,
+    Engine,
+}
+
+/// Looks at the first bytes of a file.
+///
+/// # Errors
+/// When it cannot be read, is empty, or is a kind of file that is known not to work.
+pub fn file_kind(path: &Path) -> Result<Kind> {
+    let mut start = [0u8; 16];
+    let mut file = std::fs::File::open(path).at(|| path.display())?;
+    let n = file.read(&mut start).at(|| path.display())?;
+    let start = &start[..n];
+    if n == 0 {
+        return Err(Error::invalid("the file is empty").at(path.display().to_string()));
+    }
+    if oxrt_plan::is_engine(start) {
+        return Ok(Kind::Engine);
+    }
+    if start.starts_with(b"PK") {
+        return Ok(Kind::Pt2);
+    }
+    if start.starts_with(b"\x80") {
+        return Err(Error::unsupported("a pickled checkpoint, which holds weights but no graph")
+            .at(path.display().to_string())
+            .help(
+                "export the model in Python: `torch.export.save(torch.export.export(model, inputs), \"model.pt2\")`",
+            ));
+    }
+    Ok(Kind::Onnx)
+}
+
+/// A graph with its weights, from a `.pt2` or an `.onnx` file.
+#[derive(Clone, Debug)]
+pub struct Model {
+    pub(crate) ir: oxrt_ir::Model,
+    path: PathBuf,
+    /// Inputs that came with the file (sample inputs of a `.pt2`), in order.
+    samples: Vec<Tensor>,
+    pub warnings: Vec<String>,
+}
+
+/// How a file is opened: names and sizes that the user chooses.
+#[derive(Clone, Debug, Default)]
+pub struct ExportOptions {
+    /// `new` in order of the inputs, or `old=new`.
+    pub input_names: Vec<String>,
+    pub output_names: Vec<String>,
+    /// `--dim batch=1..64`: range of a dimension; `--dim old=new` of the importers is not needed, since names
+    /// are found from the inputs.
+    pub dims: Vec<DimSpec>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct SimplifyOptions {
+    pub passes: oxrt_passes::Options,
+    /// Leaves out the comparison with the original.
+    pub no_check: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct SimplifyReport {
+    pub nodes_before: usize,
+    pub nodes_after: usize,
+    /// (rule, times it fired)
+    pub rules: Vec<(String, usize)>,
+    /// Comparisons with the original, one per set of sizes.
+    pub checks: Vec<verify::VerifyCase>,
+}
+
+/// How an engine is built.
+#[derive(Clone, Debug, Default)]
+pub struct BuildOptions {
+    /// One list of ranges per profile; none takes the ranges of the model.
+    pub profiles: Vec<Vec<DimSpec>>,
+    pub device: Device,
+    /// Threads of the engine; 0 takes all that the process may use.
+    pub threads: usize,
+    /// Leaves out the engine's fusions (for finding faults).
+    pub no_fusion: bool,
+}
+
+impl Model {
+    /// Opens a `.pt2` or `.onnx` file, whichever it is.
+    ///
+    /// # Errors
+    /// Damaged files, unsupported operators (all of them at once).
+    pub fn open(path: impl AsRef<Path>) -> Result<Model> {
+        Model::open_with(path, &ExportOptions::default())
+    }
+
+    /// The same with names and ranges that the user chooses.
+    pub fn open_with(path: impl AsRef<Path>, options: &ExportOptions) -> Result<Model> {
+        let path = path.as_ref();
+        let (ir, samples, warnings) = match file_kind(path)? {
+            Kind::Pt2 => {
+                let imported = oxrt_torch::import(path, &oxrt_torch::ImportOptions::default())?;
+                (imported.model, imported.samples, imported.warnings)
+            }
+            Kind::Onnx => (oxrt_onnx::read_file(path)?, Vec::new(), Vec::new()),
+            Kind::Engine => {
+                return Err(Error::invalid("this is an engine; it holds no graph that can be exported or built")
+                    .at(path.display().to_string())
+                    .help("give the .pt2 or .onnx file that the engine was built from"));
+            }
+        };
+        let mut model = Model { ir, path: path.to_path_buf(), samples, warnings };
+        model.rename(options)?;
+        Ok(model)
+    }
+
+    /// Wraps a graph made by other means.
+    pub fn from_ir(ir: oxrt_ir::Model) -> Model {
+        Model { ir, path: PathBuf::new(), samples: Vec::new(), warnings: Vec::new() }
+    }
+
+    pub fn ir(&self) -> &oxrt_ir::Model {
+        &self.ir
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Inputs that came with the file, in order; empty when there were none.
+    pub fn samples(&self) -> &[Tensor] {
+        &self.samples
+    }
+
+    fn rename(&mut self, options: &ExportOptions) -> Result<()> {
+        let g = &mut self.ir.graph;
+        for (names, ids, what) in
+            [(&options.input_names, g.inputs.clone(), "input"), (&options.output_names, g.outputs.clone(), "output")]
+        {
+            let mut next = 0;
+            for spec in names {
+                let (v, name) = match spec.split_once('=') {
+                    Some((old, new)) => {
+                        let found = ids.iter().copied().find(|&v| g[v].name == old);
+                        let have = || ids.iter().map(|&v| g[v].name.as_str()).collect::<Vec<_>>().join(", ");
+                        let v = found.ok_or_else(|| {
+                            Error::invalid(format!("there is no {what} `{old}`; there are {}", have()))
+                        })?;
+                        (v, new)
+                    }
+                    None => {
+                        let Some(&v) = ids.get(next) else {
+                            bail!(
+                                invalid,
+                                "{} {what} names are given, the model has {} {what}s",
+                                names.len(),
+                                ids.len()
+                            );
+                        };
+                        next += 1;
+                        (v, spec.as_str())
+                    }
+                };
+                if name.is_empty() || g.find_value(name).is_some_and(|other| other != v) {
+                    bail!(invalid, "the {what} name `{name}` is empty or taken");
+                }
+                g[v].name = name.to_string();
+            }
+        }
+        for spec in &options.dims {
+            let symbol = Symbol::new(&spec.name);
+            let Some(known) = self.ir.symbols.get(&symbol) else {
+                let names: Vec<String> = self.ir.symbols.iter().map(|(s, r)| format!("{s} ({r})")).collect();
+                let names = if names.is_empty() { "none: every size is fixed".to_string() } else { names.join(", ") };
+                return Err(Error::invalid(format!("the model has no dynamic dimension `{symbol}`; it has {names}"))
+                    .help("export again with that dimension in `dynamic_shapes=`"));
+            };
+            if spec.range.min < known.min || known.max.is_some_and(|m| spec.range.max.is_none_or(|x| x > m)) {
+                bail!(
+                    invalid,
+                    "`{symbol}` = {} leaves the range {known} that the program was exported for",
+                    spec.range
+                );
+            }
+            self.ir.symbols.declare(symbol, Range { min: spec.range.min, max: spec.range.max });
+        }
+        Ok(())
+    }
+
+    /// Writes the model as ONNX.
+    pub fn save_onnx(&self, path: impl AsRef<Path>, options: &WriteOptions) -> Result<WriteReport> {
+        oxrt_onnx::write_file(&self.ir, path.as_ref(), options)
+    }
+
+    /// Simplifies to fewer standard operators, and compares the result with the original at several sizes.
+    ///
+    /// # Errors
+    /// When the simplified graph gives other numbers (which is a bug, and is caught here).
+    pub fn simplify(&self, options: &SimplifyOptions) -> Result<(Model, SimplifyReport)> {
+        let mut simple = self.clone();
+        let nodes_before = simple.ir.graph.num_nodes();
+        let log = oxrt_passes::simplify(&mut simple.ir, &options.passes)?;
+        let mut checks = Vec::new();
+        if !options.no_check {
+            checks = verify::verify_model(
+                &simple,
+                self,
+                &verify::VerifyOptions { samples: self.samples.clone(), ..Default::default() },
+            )?;
+            if let Some(bad) = checks.iter().find(|c| !c.passed) {
+                return Err(Error::bug(format!(
+                    "the simplified graph differs from the original at {}",
+                    bad.describe()
+                ))
+                .help("`--disable-rule NAME` leaves a rule out; `--stop-at N` finds the one that does it"));
+            }
+        }
+        let report =
+            SimplifyReport { nodes_before, nodes_after: simple.ir.graph.num_nodes(), rules: log.counts(), checks };
+        Ok((simple, report))
+    }
+
+    /// Builds an engine in memory.
+    pub fn build(&self, options: &BuildOptions) -> Result<Engine> {
+        self.build_with(options, &mut |_, _, _| {}).map(|(engine, _)| engine)
+    }
+
+    /// The same, reporting progress as (stage, done, total).
+    pub fn build_with(
+        &self,
+        options: &BuildOptions,
+        progress: &mut dyn FnMut(&str, usize, usize),
+    ) -> Result<(Engine, BuildReport)> {
+        let backend = options.device.backend(None, options.threads)?;
+        let build = oxrt_build::BuildOptions { profiles: options.profiles.clone(), no_fusion: options.no_fusion };
+        let (plan, report) = oxrt_build::build(&self.ir, &*backend, &build, progress)?;
+        Ok((Engine::new(plan, backend)?, report))
+    }
+}
