@@ -65,6 +65,8 @@ impl std::str::FromStr for DimOption {
 #[derive(Debug)]
 pub struct Imported {
     pub model: Model,
+    /// The inputs that the model was exported with, in order; empty when the file has none that are plain tensors.
+    pub samples: Vec<Tensor>,
     pub warnings: Vec<String>,
     /// The version of torch that wrote the file.
     pub torch_version: String,
@@ -98,7 +100,12 @@ pub fn import_program(mut program: Program, options: &ImportOptions) -> Result<I
     model.graph = model.graph.compacted();
     model.graph.verify().at(|| "the imported graph")?;
     let warnings = program.warnings.iter().cloned().chain(warnings).collect();
-    Ok(Imported { model, warnings, torch_version: program.torch_version })
+    let samples = program.sample_inputs().ok().flatten().unwrap_or_default();
+    // Samples that do not fit the inputs (a cache object among them, say) are of no use as test inputs.
+    let fits = samples.len() == program.inputs.len()
+        && samples.iter().zip(&program.inputs).all(|(t, i)| t.dtype() == i.dtype && t.rank() == i.dims.len());
+    let samples = if fits { samples } else { Vec::new() };
+    Ok(Imported { model, samples, warnings, torch_version: program.torch_version })
 }
 
 fn build(program: &Program, graph: &mut IrGraph, symbols: &mut Symbols) -> Result<Vec<String>> {
@@ -106,7 +113,7 @@ fn build(program: &Program, graph: &mut IrGraph, symbols: &mut Symbols) -> Resul
     let source = &exported.graph;
     let mut cx = Cx {
         b: Builder::new(graph, symbols),
-        symbols: clone_symbols(program),
+        symbols: program.symbols.clone(),
         slots: Vec::new(),
         scopes: vec![Scope { graph: source, env: FxHashMap::default(), used: used_names(source) }],
         autocast: None,
@@ -124,15 +131,6 @@ fn build(program: &Program, graph: &mut IrGraph, symbols: &mut Symbols) -> Resul
     let warnings = std::mem::take(&mut cx.warnings);
     make_names_unique(graph);
     Ok(warnings)
-}
-
-fn clone_symbols(program: &Program) -> crate::symbols::SymbolTable {
-    crate::symbols::SymbolTable {
-        names: program.symbols.names.clone(),
-        ranges: program.symbols.ranges.clone(),
-        hints: program.symbols.hints.clone(),
-        ..Default::default()
-    }
 }
 
 fn bind_inputs<'a>(cx: &mut Cx<'a, '_>, program: &'a Program) -> Result<()> {

@@ -190,15 +190,15 @@ pub(crate) fn compare(op: &str, difference: &Dim, bounds: Bounds) -> Option<bool
 }
 
 /// Turns the file's size expressions into [`Dim`], each text once.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct SymbolTable {
     /// torch's symbol → its name here.
     pub names: FxHashMap<String, Symbol>,
     pub ranges: FxHashMap<Symbol, Range>,
     /// Example sizes, for checks.
     pub hints: FxHashMap<Symbol, i64>,
-    memo: FxHashMap<String, Dim>,
-    opaque: usize,
+    pub(crate) memo: FxHashMap<String, Dim>,
+    pub(crate) opaque: usize,
 }
 
 impl SymbolTable {
