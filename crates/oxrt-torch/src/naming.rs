@@ -69,7 +69,12 @@ pub(crate) fn name_symbols(ep: &ExportedProgram, symbols: &mut SymbolTable, inpu
 /// Ranges from the file. A least size of 2 is mostly torch's own doing: it traces with sizes other than
 /// 0 and 1 because those broadcast. The lowered operators broadcast at run time, so 1 is fine too unless
 /// a guard of the program says otherwise.
-pub(crate) fn set_ranges(ep: &ExportedProgram, symbols: &mut SymbolTable, inputs: &[Input], warnings: &mut Vec<String>) {
+pub(crate) fn set_ranges(
+    ep: &ExportedProgram,
+    symbols: &mut SymbolTable,
+    inputs: &[Input],
+    warnings: &mut Vec<String>,
+) {
     for (name, r) in &ep.range_constraints {
         // Keys of derived dimensions are expressions; their ranges follow from the symbol's.
         let Ok(Expr::Name(name)) = Expr::parse(name) else { continue };

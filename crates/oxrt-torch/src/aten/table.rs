@@ -38,7 +38,8 @@ pub(crate) fn find(target: &str) -> Option<Rule> {
             for name in names.split_whitespace() {
                 let full = if name.contains('/') { name.replace('/', ".") } else { format!("aten.{name}") };
                 // A name without overload means the default one.
-                let full = if full.matches('.').count() < 2 && !name.contains('/') { format!("{full}.default") } else { full };
+                let full =
+                    if full.matches('.').count() < 2 && !name.contains('/') { format!("{full}.default") } else { full };
                 index.insert(&*full.leak(), *rule);
             }
         }
