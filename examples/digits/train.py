@@ -45,7 +45,7 @@ def main():
         logits = model(torch.from_numpy(held_x))
         predictions = logits.argmax(1)
         print(f"held-out accuracy {(predictions.numpy() == held_y).mean():.4f} of {len(held_y)}")
-        np.savez(os.path.join(out, "held-out.npz"), pixels=held_x, logits=logits.numpy(),
+        np.savez(os.path.join(out, "held-out.npz"), pixels=held_x, output=logits.numpy(),
                  predictions=predictions.numpy(), labels=held_y.astype(np.int64))
         batch = torch.export.Dim("batch", min=1, max=1024)
         program = torch.export.export(model, (torch.from_numpy(held_x[:4]),), dynamic_shapes=({0: batch},))
