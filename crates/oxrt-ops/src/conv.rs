@@ -182,7 +182,7 @@ fn prepare(
     let out = dims(&symbolic(&x.shape), &symbolic(&w.shape), attrs, transposed)?;
     let shape: Option<Vec<usize>> = out.and_then(|d| d.iter().map(Dim::as_size).collect());
     let Some(shape) = shape else { bail!(invalid, "the kernel does not fit over {:?}", x.shape) };
-    if shape[1] % group != 0 || x.shape[1] % group != 0 {
+    if shape[1] % group != 0 || !x.shape[1].is_multiple_of(group) {
         bail!(invalid, "{} channels and {} maps do not make {group} groups", x.shape[1], shape[1]);
     }
     if bias.is_some_and(|b| b.len() != shape[1]) {

@@ -7,6 +7,7 @@
 //! * [`build::Builder`] makes nodes with inferred types; importers and passes use it.
 
 pub mod activation;
+pub mod attention;
 pub mod build;
 pub mod cast;
 pub mod conv;
@@ -18,8 +19,12 @@ pub mod matmul;
 pub mod norm;
 mod ops;
 pub mod pool;
+pub mod quant;
+pub mod random;
+pub mod recurrent;
 pub mod reduce;
 pub mod registry;
+pub mod resample;
 pub mod scalar;
 pub mod shape;
 pub mod window;

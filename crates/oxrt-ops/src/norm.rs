@@ -32,7 +32,7 @@ pub fn normalise_rms(data: &mut [f64], len: usize, epsilon: f64) {
 
 /// Normalises x [N, C, spatial…] in `groups` groups of channels, then scales and shifts each channel.
 pub fn group_norm(x: &Tensor, groups: usize, scale: &Tensor, bias: &Tensor, epsilon: f64) -> Result<Vec<f64>> {
-    if x.rank() < 2 || groups == 0 || x.shape()[1] % groups != 0 {
+    if x.rank() < 2 || groups == 0 || !x.shape()[1].is_multiple_of(groups) {
         bail!(invalid, "{groups} groups of the channels of {:?}", x.shape());
     }
     let (n, c) = (x.shape()[0], x.shape()[1]);

@@ -129,8 +129,11 @@ pub fn arg_extremum(ctx: &Eval, better: fn(f64, f64) -> bool) -> Result<Vec<Datu
         let mut best = 0;
         for (i, &v) in group.iter().enumerate() {
             let b = group[best];
-            let wins = better(v, b) || (v.is_nan() && !b.is_nan()) || (last && v == b);
-            if wins && !(b.is_nan() && !v.is_nan()) {
+            let wins = match (v.is_nan(), b.is_nan()) {
+                (false, false) => better(v, b) || (last && v == b),
+                (new, old) => new && !old,
+            };
+            if wins {
                 best = i;
             }
         }

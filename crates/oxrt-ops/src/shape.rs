@@ -89,10 +89,10 @@ pub fn infer_elementwise_as(ctx: &mut Infer, dtype: DType) -> Result<()> {
     let dims = broadcast_inputs(ctx)?;
     let rank = dims.as_ref().map(Vec::len);
     ctx.set(0, dtype, dims);
-    if rank.is_some_and(|r| r <= 1) {
-        if let Some(c) = elementwise_contents(ctx) {
-            ctx.set_contents(0, c);
-        }
+    if rank.is_some_and(|r| r <= 1)
+        && let Some(c) = elementwise_contents(ctx)
+    {
+        ctx.set_contents(0, c);
     }
     Ok(())
 }
@@ -208,11 +208,11 @@ pub fn fractions(ctx: &Infer, i: usize) -> Option<(bool, Vec<(Dim, Dim)>)> {
 /// Rule of `Floor` and `Ceil`, which end the detour of a size through floats.
 pub fn infer_rounded(ctx: &mut Infer, round: fn(&Dim, &Dim) -> Dim) -> Result<()> {
     infer_elementwise(ctx)?;
-    if let Some((scalar, list)) = fractions(ctx, 0) {
-        if list.iter().all(|(_, d)| ctx.bounds(d).0 > 0) {
-            let elements = list.iter().map(|(n, d)| round(n, d)).collect();
-            ctx.set_contents(0, Contents { scalar, elements });
-        }
+    if let Some((scalar, list)) = fractions(ctx, 0)
+        && list.iter().all(|(_, d)| ctx.bounds(d).0 > 0)
+    {
+        let elements = list.iter().map(|(n, d)| round(n, d)).collect();
+        ctx.set_contents(0, Contents { scalar, elements });
     }
     Ok(())
 }

@@ -30,11 +30,10 @@ fn infer(ctx: &mut Infer) -> Result<()> {
         _ => None,
     });
     ctx.set(0, value.dtype(), dims);
-    if let (Some((scalar, n)), Some(c)) = (known, Contents::of(&value)) {
-        if let Some(d) = c.elements.first() {
+    if let (Some((scalar, n)), Some(c)) = (known, Contents::of(&value))
+        && let Some(d) = c.elements.first() {
             ctx.set_contents(0, Contents { scalar, elements: vec![d.clone(); n] });
         }
-    }
     Ok(())
 }
 

@@ -41,14 +41,12 @@ fn infer(ctx: &mut Infer) -> Result<()> {
     }
     ctx.set(0, dtype, Some(dims));
     let plain = ctx.attrs().string_or("mode", "constant")? == "constant" && !ctx.has(2);
-    if let (true, Some(c), Some([a, b])) = (plain, ctx.contents(0), pads.as_consts().as_deref()) {
-        if let (false, Ok(a), Ok(b)) = (c.scalar, usize::try_from(*a), usize::try_from(*b)) {
-            if a.saturating_add(b) <= 64 {
+    if let (true, Some(c), Some([a, b])) = (plain, ctx.contents(0), pads.as_consts().as_deref())
+        && let (false, Ok(a), Ok(b)) = (c.scalar, usize::try_from(*a), usize::try_from(*b))
+            && a.saturating_add(b) <= 64 {
                 let zeros = |n: usize| vec![oxrt_ir::Dim::Const(0); n];
                 ctx.set_contents(0, Contents::vector([zeros(a), c.elements.clone(), zeros(b)].concat()));
             }
-        }
-    }
     Ok(())
 }
 

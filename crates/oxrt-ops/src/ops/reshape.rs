@@ -36,11 +36,10 @@ fn infer(ctx: &mut Infer) -> Result<()> {
     match (unknown[..].as_ref(), ctx.dims(0)) {
         ([], Some(x)) => {
             let (total, want): (Dim, Dim) = (x.iter().cloned().product(), out.iter().cloned().product());
-            if let (Some(a), Some(b)) = (total.as_const(), want.as_const()) {
-                if a != b {
+            if let (Some(a), Some(b)) = (total.as_const(), want.as_const())
+                && a != b {
                     bail!(invalid, "cannot reshape {x:?} ({a} elements) to {out:?} ({b} elements)");
                 }
-            }
         }
         ([at], Some(x)) => {
             let rest: Dim = (0..out.len()).filter(|i| i != at).map(|i| out[i].clone()).product();

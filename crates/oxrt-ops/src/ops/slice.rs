@@ -83,13 +83,12 @@ fn infer(ctx: &mut Infer) -> Result<()> {
     }
     ctx.set(0, dtype, Some(dims));
     let consts = (ctx.contents(0), ctx.const_ints(1), ctx.const_ints(2), steps);
-    if let (Some(c), Some(s), Some(e), Some(t)) = consts {
-        if let ([s], [e], [t]) = (&s[..], &e[..], &t[..]) {
+    if let (Some(c), Some(s), Some(e), Some(t)) = consts
+        && let ([s], [e], [t]) = (&s[..], &e[..], &t[..]) {
             let (start, n) = range(*s, *e, *t, c.elements.len())?;
             let elements = (0..n).map(|i| c.elements[(start as i64 + i as i64 * t) as usize].clone()).collect();
             ctx.set_contents(0, Contents::vector(elements));
         }
-    }
     Ok(())
 }
 

@@ -41,11 +41,10 @@ fn infer(ctx: &mut Infer) -> Result<()> {
         let known = size.as_size();
         dims[at] = size;
         ctx.set(i, dtype, Some(dims));
-        if let (Some(s), Some(n), Some(c)) = (start, known, ctx.contents(0)) {
-            if let Some(part) = s.checked_add(n).and_then(|e| c.elements.get(s..e)) {
+        if let (Some(s), Some(n), Some(c)) = (start, known, ctx.contents(0))
+            && let Some(part) = s.checked_add(n).and_then(|e| c.elements.get(s..e)) {
                 ctx.set_contents(i, Contents::vector(part.to_vec()));
             }
-        }
         start = start.zip(known).and_then(|(s, n): (usize, usize)| s.checked_add(n));
     }
     Ok(())

@@ -25,11 +25,10 @@ fn infer(ctx: &mut Infer) -> Result<()> {
         _ => None,
     };
     ctx.set(0, dtype, dims);
-    if let (Some(c), Some([n])) = (ctx.contents(0), ctx.const_ints(1).as_deref()) {
-        if let Some(n) = usize::try_from(*n).ok().filter(|n| n.saturating_mul(c.elements.len()) <= 64) {
+    if let (Some(c), Some([n])) = (ctx.contents(0), ctx.const_ints(1).as_deref())
+        && let Some(n) = usize::try_from(*n).ok().filter(|n| n.saturating_mul(c.elements.len()) <= 64) {
             ctx.set_contents(0, Contents::vector(vec![&c.elements[..]; n].concat()));
         }
-    }
     Ok(())
 }
 

@@ -1,0 +1,145 @@
+//! <https://onnx.ai/onnx/operators/onnx__GridSample.html>
+
+use crate::copy::checked_len;
+use crate::def::OpDef;
+use crate::eval::{Datum, Eval};
+use crate::infer::Infer;
+use crate::matmul::parallel;
+use crate::resample::cubic_weights;
+use oxrt_ir::Dim;
+use oxrt_tensor::{Result, Tensor, bail, strides_of};
+
+/// Samples x [N, C, spatial…] at the points of a grid [N, out…, r], whose coordinates run from -1 to 1, innermost
+/// axis first.
+pub const OP: OpDef = OpDef::new("GridSample", &[16, 20, 22], 2..=2, infer, eval).examples(&[
+    (
+        "(f32[1, 1, 1, 2] x, f32[1, 1, 3, 2] g) { y = GridSample<align_corners=1>(x, g) } => y",
+        &["x = 1 3", "g = -1 0 0 0 2 0"],
+        "1 2 1.5",
+    ),
+    (
+        "(f32[1, 1, 1, 2] x, f32[1, 1, 2, 2] g) {
+            y = GridSample<mode=\"nearest\", padding_mode=\"border\">(x, g) } => y",
+        &["x = 1 3", "g = -0.9 0 5 0"],
+        "1 3",
+    ),
+]);
+
+fn infer(ctx: &mut Infer) -> Result<()> {
+    let dims = match (ctx.dims(0), ctx.dims(1)) {
+        (Some(x), Some(g)) if x.len() == g.len() && x.len() > 2 => {
+            let mut dims: Vec<Dim> = x[..2].to_vec();
+            dims.extend_from_slice(&g[1..g.len() - 1]);
+            Some(dims)
+        }
+        (Some(x), Some(g)) => bail!(invalid, "a grid of shape {g:?} for an input of shape {x:?}"),
+        _ => None,
+    };
+    ctx.set(0, ctx.dtype(0)?, dims);
+    Ok(())
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Padding {
+    Zeros,
+    Border,
+    Reflection,
+}
+
+/// Bounces off both borders until it is between them.
+fn reflect(x: f64, low: f64, high: f64) -> f64 {
+    let span = high - low;
+    if span <= 0.0 {
+        return low;
+    }
+    let away = (x - low).rem_euclid(2.0 * span);
+    low + away.min(2.0 * span - away)
+}
+
+/// Offset and weight along one axis.
+type Taps = Vec<(Option<usize>, f64)>;
+
+fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
+    let (x, grid, attrs) = (ctx.tensor(0)?, ctx.tensor(1)?, ctx.attrs());
+    let r = x.rank().saturating_sub(2);
+    if r == 0 || grid.rank() != r + 2 || grid.shape()[0] != x.shape()[0] || grid.shape()[r + 1] != r {
+        bail!(invalid, "a grid of shape {:?} for an input of shape {:?}", grid.shape(), x.shape());
+    }
+    let mode = match attrs.string_or("mode", "linear")? {
+        "bilinear" => "linear",
+        "bicubic" => "cubic",
+        m @ ("linear" | "cubic" | "nearest") => m,
+        other => bail!(invalid, "the mode `{other}` is unknown"),
+    };
+    let padding = match attrs.string_or("padding_mode", "zeros")? {
+        "zeros" => Padding::Zeros,
+        "border" => Padding::Border,
+        "reflection" => Padding::Reflection,
+        other => bail!(invalid, "the padding mode `{other}` is unknown"),
+    };
+    let corners = attrs.bool_or("align_corners", false)?;
+    let spatial = &x.shape()[2..];
+    let out = &grid.shape()[1..=r];
+    let shape = [&x.shape()[..2], out].concat();
+    let (points, plane): (usize, usize) = (out.iter().product(), spatial.iter().product());
+    if plane == 0 && checked_len(&shape)? > 0 {
+        bail!(invalid, "an empty input of shape {:?}", x.shape());
+    }
+    let (n, c) = (x.shape()[0], x.shape()[1]);
+    let strides = strides_of(spatial);
+    let (data, grid) = (x.to_f64_vec()?, grid.to_f64_vec()?);
+    let taps = |size: usize, stride: usize, v: f64| -> Taps {
+        let last = size as f64 - 1.0;
+        let at = if corners { (v + 1.0) / 2.0 * last } else { ((v + 1.0) * size as f64 - 1.0) / 2.0 };
+        let at = if mode == "nearest" { at.round_ties_even() } else { at };
+        let (low, high) = if corners { (0.0, last) } else { (-0.5, last + 0.5) };
+        let at = match padding {
+            Padding::Border if at < low || at > high => at.clamp(0.0, last),
+            Padding::Reflection if at < low || at > high => reflect(at, low, high),
+            _ => at,
+        };
+        let place = |i: f64| -> Option<usize> {
+            let i = match padding {
+                Padding::Zeros if i < 0.0 || i > last => return None,
+                Padding::Zeros => i,
+                Padding::Border => i.clamp(0.0, last),
+                Padding::Reflection => reflect(i, low, high).trunc().clamp(0.0, last),
+            };
+            // NaN lands on the first.
+            Some((i as usize).min(size - 1) * stride)
+        };
+        let first = at.floor();
+        let part = at - first;
+        match mode {
+            "nearest" => vec![(place(at), 1.0)],
+            "linear" => vec![(place(first), 1.0 - part), (place(first + 1.0), part)],
+            _ => {
+                let weights = cubic_weights(part, -0.75);
+                (0..4).map(|k| (place(first + k as f64 - 1.0), weights[k])).collect()
+            }
+        }
+    };
+    // The taps of a point are those of its axes, multiplied out.
+    let combined = |image: usize, p: usize| -> Vec<(usize, f64)> {
+        let at = &grid[(image * points + p) * r..(image * points + p + 1) * r];
+        let mut all = vec![(0usize, 1.0)];
+        for d in 0..r {
+            let axis = taps(spatial[d], strides[d], at[r - 1 - d]);
+            all = all
+                .iter()
+                .flat_map(|&(o, w)| axis.iter().filter_map(move |&(i, v)| Some((o + i?, w * v))))
+                .collect();
+        }
+        all
+    };
+    let images = parallel(n, (n * c).saturating_mul(points * 8), |image| {
+        let lists: Vec<_> = (0..points).map(|p| combined(image, p)).collect();
+        let mut values = Vec::with_capacity(c * points);
+        for k in 0..c {
+            let base = (image * c + k) * plane;
+            values.extend(lists.iter().map(|l| l.iter().map(|(o, w)| data[base + o] * w).sum::<f64>()));
+        }
+        values
+    });
+    Ok(vec![Tensor::from_f64(x.dtype(), &shape, &images.concat())?.into()])
+}

@@ -1,0 +1,52 @@
+//! Linear quantisation: which scale belongs to which element, and rounding to a quantised type.
+
+use crate::cast::int_range;
+use crate::shape::axis;
+use oxrt_ir::Attrs;
+use oxrt_tensor::{DType, Result, Tensor, bail, strides_of};
+
+/// For each element of `shape`, the offset of its scale: one for all, one per slice of `axis`, or one per
+/// block along it.
+pub fn scale_offsets(shape: &[usize], scale: &Tensor, attrs: &Attrs) -> Result<Vec<usize>> {
+    let n = crate::copy::checked_len(shape)?;
+    if scale.len() == 1 {
+        return Ok(vec![0; n]);
+    }
+    let at = axis(attrs.int_or("axis", 1)?, shape.len())?;
+    let strides = strides_of(shape);
+    let s = scale.shape();
+    if s.len() == 1 && s[0] == shape[at] {
+        return Ok((0..n).map(|i| i / strides[at] % shape[at]).collect());
+    }
+    let block = match usize::try_from(attrs.int_or("block_size", 0)?) {
+        Ok(0) if s.len() == shape.len() && s[at] > 0 => shape[at].div_ceil(s[at]),
+        Ok(b) if b > 0 => b,
+        _ => bail!(invalid, "scales of shape {s:?} for a tensor of shape {shape:?}"),
+    };
+    let fits = s.len() == shape.len()
+        && (0..s.len()).all(|d| s[d] == if d == at { shape[d].div_ceil(block) } else { shape[d] });
+    if !fits {
+        bail!(invalid, "scales of shape {s:?} for blocks of {block} along axis {at} of {shape:?}");
+    }
+    let own = strides_of(s);
+    let offset =
+        |i: usize| (0..s.len()).map(|d| i / strides[d] % shape[d] / if d == at { block } else { 1 } * own[d]).sum();
+    Ok((0..n).map(offset).collect())
+}
+
+/// `v` as the nearest number of a float type.
+pub fn round_to(dtype: DType, v: f64) -> f64 {
+    match dtype {
+        DType::F32 => v as f32 as f64,
+        DType::F16 => half::f16::from_f64(v).to_f64(),
+        DType::BF16 => half::bf16::from_f64(v).to_f64(),
+        _ => v,
+    }
+}
+
+/// Rounds to even and saturates.
+pub fn to_int(dtype: DType, v: f64, zero: i64) -> i64 {
+    let (low, high) = int_range(dtype);
+    // A float becomes an integer by saturation; NaN by zero.
+    (v.round_ties_even() as i64).saturating_add(zero).clamp(low, high)
+}
