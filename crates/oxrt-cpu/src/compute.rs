@@ -16,6 +16,7 @@ pub mod reduce;
 pub mod resample;
 pub mod transposed;
 pub mod window;
+pub mod winograd;
 
 /// A raw pointer that may cross to the pool's threads.
 ///

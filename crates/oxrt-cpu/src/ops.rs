@@ -41,6 +41,8 @@ pub(crate) struct Entry {
 
 /// Every entry; earlier ones are preferred.
 pub(crate) static OPS: &[&Entry] = &[
+    &conv::WINOGRAD_4,
+    &conv::WINOGRAD_2,
     &conv::CONV,
     &conv::CONV_NCHW,
     &conv_transpose::CONV_TRANSPOSE,

@@ -24,7 +24,7 @@ pub(super) fn program(node: &NodeView) -> Option<Program> {
 }
 
 /// The attribute that holds a fused chain's program.
-const PROGRAM: &str = "program";
+const PROGRAM: &str = "expr";
 
 fn supports(node: &NodeView) -> Option<()> {
     program(node)?;

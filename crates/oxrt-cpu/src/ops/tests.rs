@@ -233,7 +233,7 @@ fn elementwise_operators_and_chains() {
     let want = f64s(&x).iter().enumerate().map(|(i, v)| (v * f64s(&y)[i / 5 % 4]).max(0.0)).collect();
     let case = Case {
         op: "oxrt.Elementwise",
-        attrs: Attrs::new().with("program", "in 0; in 1; mul 0 1; const 0.0; max 2 3"),
+        attrs: Attrs::new().with("expr", "in 0; in 1; mul 0 1; const 0.0; max 2 3"),
         inputs: vec![Some((x.clone(), false)), Some((y, false))],
         outputs: vec![(DType::F32, vec![3, 4, 5])],
     };
