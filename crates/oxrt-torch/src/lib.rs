@@ -1,12 +1,31 @@
-//! PyTorch exported programs: .pt2 reader and ATen lowering
-use oxrt_tensor::{Result, Tensor, bail};
-#[derive(Default)]
-pub struct ImportOptions {}
-pub struct Imported {
-    pub model: oxrt_ir::Model,
-    pub samples: Vec<Tensor>,
-    pub warnings: Vec<String>,
-}
-pub fn import(_: &std::path::Path, _: &ImportOptions) -> Result<Imported> {
-    bail!(unsupported, "importer")
-}
+//! PyTorch exported programs: `.pt2` reader and ATen lowering.
+//!
+//! [`Program::open`] maps a file written by `torch.export.save` (torch 2.4 and later) and reads its
+//! signature; [`import`] lowers it to a graph of ONNX operators with symbolic dimensions. Weights stay
+//! in the mapped file. Nothing in the file is ever executed.
+//!
+//! * `archive`, `schema`, `argument`, `pickle`, `weights`: the container.
+//! * `expr`, `symbols`, `naming`: sizes.
+//! * `lower`, `alias`, `cx`, `args`: the walk over the program; in-place writes become new values.
+//! * `aten`: one function per operator overload, listed in `aten/table.rs`.
+
+mod alias;
+mod archive;
+mod args;
+mod argument;
+mod aten;
+mod cx;
+mod expr;
+mod import;
+mod lower;
+mod naming;
+mod pickle;
+mod program;
+mod promote;
+mod pytree;
+mod schema;
+mod symbols;
+mod weights;
+
+pub use import::{DimOption, ImportOptions, Imported, import, import_program};
+pub use program::{Input, Program};

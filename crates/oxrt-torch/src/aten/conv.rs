@@ -1,0 +1,118 @@
+//! Convolutions.
+
+use crate::args::Args;
+use crate::cx::Cx;
+use oxrt_ir::{Attrs, ValueId};
+use oxrt_tensor::{Result, bail};
+
+struct Geometry {
+    stride: Vec<i64>,
+    /// Begins, then ends.
+    pads: Vec<i64>,
+    dilation: Vec<i64>,
+    groups: i64,
+}
+
+/// Runs `f` on a batch: an unbatched input gets an axis for the while.
+fn batched(cx: &mut Cx, x: ValueId, n: usize, f: impl FnOnce(&mut Cx, ValueId) -> Result<ValueId>) -> Result<ValueId> {
+    let rank = cx.rank(x)?;
+    if rank == n + 2 {
+        return f(cx, x);
+    }
+    if rank != n + 1 {
+        bail!(invalid, "a convolution in {n} axes over a tensor of rank {rank}");
+    }
+    let x = cx.b.unsqueeze(x, &[0])?;
+    let y = f(cx, x)?;
+    cx.b.squeeze(y, &[0])
+}
+
+fn conv_op(cx: &mut Cx, x: ValueId, w: ValueId, b: Option<ValueId>, g: Geometry) -> Result<ValueId> {
+    let n = g.stride.len();
+    batched(cx, x, n, |cx, x| {
+        let kernel = (2..2 + n).map(|i| cx.static_size(w, i, "a convolution kernel")).collect::<Result<Vec<_>>>()?;
+        let attrs = Attrs::new()
+            .with("kernel_shape", kernel)
+            .with("strides", g.stride)
+            .with("pads", g.pads)
+            .with("dilations", g.dilation)
+            .with("group", g.groups);
+        Ok(cx.b.op_multi("Conv", &[Some(x), Some(w), b], attrs, 1)?[0])
+    })
+}
+
+fn spatial(cx: &Cx, w: ValueId) -> Result<usize> {
+    match cx.rank(w)? {
+        r @ 3..=5 => Ok(r - 2),
+        r => bail!(invalid, "a convolution weight of rank {r}"),
+    }
+}
+
+/// `conv2d(Tensor input, Tensor weight, Tensor? bias=None, SymInt[2] stride=1, SymInt[2] padding=0, SymInt[2]
+/// dilation=1, SymInt groups=1)`, `conv1d`, `conv3d`
+pub fn conv(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (x, w) = (a.t("input")?, a.t("weight")?);
+    let n = spatial(cx, w)?;
+    let p = a.ints_n("padding", n)?;
+    let g = Geometry {
+        stride: a.ints_n("stride", n)?,
+        pads: [&p[..], &p[..]].concat(),
+        dilation: a.ints_n("dilation", n)?,
+        groups: a.int("groups")?,
+    };
+    conv_op(cx, x, w, a.opt_t("bias")?, g)
+}
+
+/// `conv2d.padding(Tensor input, Tensor weight, Tensor? bias=None, SymInt[2] stride=1, str padding="valid", …)`
+pub fn conv_named_padding(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (x, w) = (a.t("input")?, a.t("weight")?);
+    let n = spatial(cx, w)?;
+    let dilation = a.ints_n("dilation", n)?;
+    let mut pads = vec![0; 2 * n];
+    match &*a.text("padding")? {
+        "valid" => {}
+        "same" => {
+            for i in 0..n {
+                // The odd one goes to the end.
+                let total = dilation[i] * (cx.static_size(w, 2 + i, "a convolution kernel")? - 1);
+                (pads[i], pads[n + i]) = (total / 2, total - total / 2);
+            }
+        }
+        other => bail!(unsupported, "the padding {other}"),
+    }
+    let g = Geometry { stride: a.ints_n("stride", n)?, pads, dilation, groups: a.int("groups")? };
+    conv_op(cx, x, w, a.opt_t("bias")?, g)
+}
+
+fn transposed_op(cx: &mut Cx, a: &Args, x: ValueId, w: ValueId) -> Result<ValueId> {
+    let n = spatial(cx, w)?;
+    let p = a.ints_n("padding", n)?;
+    let (stride, output_padding) = (a.ints_n("stride", n)?, a.ints_n("output_padding", n)?);
+    let (dilation, groups) = (a.ints_n("dilation", n)?, a.int("groups")?);
+    let b = a.opt_t("bias")?;
+    batched(cx, x, n, |cx, x| {
+        let kernel = (2..2 + n).map(|i| cx.static_size(w, i, "a convolution kernel")).collect::<Result<Vec<_>>>()?;
+        let mut attrs = Attrs::new()
+            .with("kernel_shape", kernel)
+            .with("strides", stride)
+            .with("pads", [&p[..], &p[..]].concat())
+            .with("dilations", dilation)
+            .with("group", groups);
+        if output_padding.iter().any(|&p| p != 0) {
+            attrs.set("output_padding", output_padding);
+        }
+        Ok(cx.b.op_multi("ConvTranspose", &[Some(x), Some(w), b], attrs, 1)?[0])
+    })
+}
+
+/// `conv_transpose2d.input(Tensor input, Tensor weight, Tensor? bias=None, SymInt[2] stride=1, SymInt[2]
+/// padding=0, SymInt[2] output_padding=0, SymInt groups=1, SymInt[2] dilation=1)`, `conv_transpose1d`, `3d`
+pub fn conv_transpose(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    transposed_op(cx, a, a.t("input")?, a.t("weight")?)
+}
+
+/// `convolution(Tensor input, Tensor weight, Tensor? bias, SymInt[] stride, SymInt[] padding, SymInt[] dilation,
+/// bool transposed, SymInt[] output_padding, SymInt groups)`
+pub fn convolution(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    if a.bool("transposed")? { conv_transpose(cx, a) } else { conv(cx, a) }
+}

@@ -1,0 +1,252 @@
+//! Tensors made from nothing: constants, ranges, random numbers.
+
+use crate::args::{Args, Scalar};
+use crate::cx::Cx;
+use crate::promote::scalar_value;
+use oxrt_ir::{Attrs, DType, Dim, Tensor, ValueId};
+use oxrt_tensor::{Result, bail};
+
+/// Constants up to this many elements are written out; larger ones are made at run time.
+const INLINE: i64 = 1024;
+
+/// A tensor of one repeated value.
+pub(crate) fn filled(cx: &mut Cx, dtype: DType, dims: &[Dim], value: &Scalar) -> Result<ValueId> {
+    let count = dims
+        .iter()
+        .map(Dim::as_const)
+        .collect::<Option<Vec<_>>>()
+        .and_then(|d| d.iter().try_fold(1i64, |n, &d| n.checked_mul(d)));
+    if let (Some(x), Some(n)) = (value.as_f64(), count.filter(|n| (0..=INLINE).contains(n))) {
+        let shape: Vec<usize> = dims.iter().filter_map(Dim::as_size).collect();
+        let tensor = match value {
+            Scalar::Int(Dim::Const(i)) if dtype.is_int() => Tensor::from_i64(dtype, &shape, &vec![*i; n as usize])?,
+            _ => Tensor::from_f64(dtype, &shape, &vec![x; n as usize])?,
+        };
+        return Ok(cx.b.constant(tensor));
+    }
+    let v = scalar_value(cx, value, dtype)?;
+    cx.expand(v, dims)
+}
+
+fn of_output(cx: &mut Cx, a: &Args, value: &Scalar) -> Result<ValueId> {
+    let dtype = a.out_dtype()?;
+    if dtype.is_complex() {
+        bail!(unsupported, "a complex tensor");
+    }
+    filled(cx, dtype, &a.out_dims()?, value)
+}
+
+/// `zeros(SymInt[] size, *, ScalarType? dtype=None, …)`, `zeros_like`, `new_zeros`, `empty*`: uninitialised
+/// memory is zero here
+pub fn zeros(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    of_output(cx, a, &Scalar::Int(Dim::Const(0)))
+}
+
+/// `ones(SymInt[] size, …)`, `ones_like`, `new_ones`
+pub fn ones(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    of_output(cx, a, &Scalar::Int(Dim::Const(1)))
+}
+
+/// `full(SymInt[] size, Scalar fill_value, …)`, `full_like`, `new_full`
+pub fn full(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    of_output(cx, a, &a.scalar("fill_value")?)
+}
+
+/// `scalar_tensor(Scalar s, *, ScalarType? dtype=None, …)`
+pub fn scalar_tensor(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    scalar_value(cx, &a.scalar("s")?, a.out_dtype()?)
+}
+
+/// `0 … n-1` as i64.
+pub(crate) fn range(cx: &mut Cx, n: &Dim) -> Result<ValueId> {
+    arange_values(cx, &Scalar::Int(Dim::Const(0)), &Scalar::Int(n.clone()), &Scalar::Int(Dim::Const(1)), DType::I64, n)
+}
+
+fn arange_values(cx: &mut Cx, start: &Scalar, end: &Scalar, step: &Scalar, dtype: DType, n: &Dim) -> Result<ValueId> {
+    let known = (start.as_f64(), step.as_f64(), n.as_const());
+    if let (Some(start), Some(step), Some(n @ 0..=INLINE)) = known {
+        let values: Vec<f64> = (0..n).map(|i| start + i as f64 * step).collect();
+        let t = Tensor::from_f64(dtype, &[n as usize], &values)?;
+        return Ok(cx.b.constant(t));
+    }
+    // Integers are counted exactly; a float range is counted by its length, which torch rounds its own way.
+    let whole = |s: &Scalar| matches!(s, Scalar::Int(_));
+    let v = if whole(start) && whole(end) && whole(step) {
+        let bounds = [start, end, step].map(|s| scalar_value(cx, s, DType::I64));
+        let [start, end, step] = bounds;
+        let v = cx.call("Range", &[start?, end?, step?])?;
+        cx.cast(v, dtype)?
+    } else {
+        let float = if dtype.is_float() && dtype != DType::F16 && dtype != DType::BF16 { dtype } else { DType::F32 };
+        let places = range(cx, n)?;
+        let places = cx.cast(places, float)?;
+        let (start, step) = (scalar_value(cx, start, float)?, scalar_value(cx, step, float)?);
+        let v = cx.call("Mul", &[places, step])?;
+        let v = cx.call("Add", &[v, start])?;
+        cx.cast(v, dtype)?
+    };
+    cx.b.graph[v].ty = oxrt_ir::ValueType::tensor(dtype, vec![n.clone()]);
+    Ok(v)
+}
+
+/// `arange(Scalar end, …)`, `arange.start(Scalar start, Scalar end, …)`, `arange.start_step`
+pub fn arange(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let start = a.opt_scalar("start")?.unwrap_or(Scalar::Int(Dim::Const(0)));
+    let step = a.opt_scalar("step")?.unwrap_or(Scalar::Int(Dim::Const(1)));
+    let end = a.scalar("end")?;
+    let dims = a.out_dims()?;
+    let [n] = &dims[..] else { bail!(invalid, "arange of rank {}", dims.len()) };
+    arange_values(cx, &start, &end, &step, a.out_dtype()?, n)
+}
+
+/// `linspace(Scalar start, Scalar end, int steps, …)`
+pub fn linspace(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (start, end, steps) = (a.scalar("start")?, a.scalar("end")?, a.dim("steps")?);
+    let dtype = a.out_dtype()?;
+    if let (Some(s), Some(e), Some(n)) =
+        (start.as_f64(), end.as_f64(), steps.as_const().filter(|n| (0..1 << 20).contains(n)))
+    {
+        // torch counts from both ends towards the middle, in the tensor's own precision.
+        let wide = dtype == DType::F64;
+        let cut = |x: f64| if wide { x } else { x as f32 as f64 };
+        let step = if n > 1 { cut((cut(e) - cut(s)) / (n - 1) as f64) } else { 0.0 };
+        let at = |i: i64| if i < n / 2 { cut(s + step * i as f64) } else { cut(e - step * (n - 1 - i) as f64) };
+        let values: Vec<f64> = (0..n).map(|i| if n == 1 { s } else { at(i) }).collect();
+        let t = Tensor::from_f64(dtype, &[n as usize], &values)?;
+        return Ok(cx.b.constant(t));
+    }
+    let float = crate::promote::float_of(dtype);
+    let places = range(cx, &steps)?;
+    let places = cx.cast(places, float)?;
+    let (s, e) = (scalar_value(cx, &start, float)?, scalar_value(cx, &end, float)?);
+    let gaps = cx.dim_scalar(&(steps - 1).at_least(&Dim::Const(1)))?;
+    let gaps = cx.cast(gaps, float)?;
+    let width = cx.call("Sub", &[e, s])?;
+    let step = cx.call("Div", &[width, gaps])?;
+    let v = cx.call("Mul", &[places, step])?;
+    let v = cx.call("Add", &[v, s])?;
+    cx.cast(v, dtype)
+}
+
+/// `logspace(Scalar start, Scalar end, int steps, float base=10, …)`
+pub fn logspace(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let exponents = linspace(cx, a)?;
+    let base = cx.like(exponents, a.float("base")?)?;
+    cx.call("Pow", &[base, exponents])
+}
+
+/// `eye(SymInt n, …)`, `eye.m(SymInt n, SymInt m, …)`
+pub fn eye(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (dims, dtype) = (a.out_dims()?, a.out_dtype()?);
+    let [n, m] = &dims[..] else { bail!(invalid, "eye of rank {}", dims.len()) };
+    let (rows, columns) = (range(cx, n)?, range(cx, m)?);
+    let rows = cx.b.unsqueeze(rows, &[1])?;
+    let same = cx.call("Equal", &[rows, columns])?;
+    cx.cast(same, dtype)
+}
+
+/// `hann_window(int window_length, …)`, `hamming_window`: periodic unless asked otherwise
+pub fn hann_window(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let dims = a.out_dims()?;
+    let Some(n) = dims.first().and_then(Dim::as_const).filter(|n| (0..1 << 20).contains(n)) else {
+        bail!(unsupported, "a window of dynamic length")
+    };
+    let periodic = a.get("periodic").is_none() || a.bool("periodic")?;
+    let length = if periodic { n } else { n - 1 };
+    let values: Vec<f64> = (0..n)
+        .map(|i| if length == 0 { 1.0 } else { 0.5 - 0.5 * (std::f64::consts::TAU * i as f64 / length as f64).cos() })
+        .collect();
+    let t = Tensor::from_f64(a.out_dtype()?, &[n as usize], &values)?;
+    Ok(cx.b.constant(t))
+}
+
+// ---- random numbers ----
+
+fn warn_random(cx: &mut Cx) {
+    cx.warn("the program draws random numbers; results differ from run to run and from torch".into());
+}
+
+fn random(cx: &mut Cx, a: &Args, op: &str, attrs: Attrs) -> Result<ValueId> {
+    warn_random(cx);
+    let dtype = a.out_dtype()?;
+    let float = crate::promote::float_of(dtype);
+    let base = filled(cx, float, &a.out_dims()?, &Scalar::Int(Dim::Const(0)))?;
+    let v = cx.op(&format!("{op}Like"), &[base], attrs.with("dtype", float.to_onnx() as i64))?;
+    cx.cast(v, dtype)
+}
+
+/// `rand(SymInt[] size, …)`, `rand_like`
+pub fn rand(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    random(cx, a, "RandomUniform", Attrs::new().with("low", 0.0f32).with("high", 1.0f32))
+}
+
+/// `randn(SymInt[] size, …)`, `randn_like`
+pub fn randn(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    random(cx, a, "RandomNormal", Attrs::new().with("mean", 0.0f32).with("scale", 1.0f32))
+}
+
+/// `normal.float_float(float mean, float std, SymInt[] size, …)`
+pub fn normal(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (mean, std) = (a.float("mean")? as f32, a.float("std")? as f32);
+    random(cx, a, "RandomNormal", Attrs::new().with("mean", mean).with("scale", std))
+}
+
+/// `randint(SymInt high, SymInt[] size, …)`, `randint.low(SymInt low, SymInt high, …)`
+pub fn randint(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let low = a.opt_int("low")?.unwrap_or(0);
+    let high = a.int("high")?;
+    warn_random(cx);
+    let base = filled(cx, DType::F32, &a.out_dims()?, &Scalar::Int(Dim::Const(0)))?;
+    let attrs = Attrs::new().with("low", low as f32).with("high", high as f32);
+    let v = cx.op("RandomUniformLike", &[base], attrs.with("dtype", DType::F32.to_onnx() as i64))?;
+    let v = cx.call("Floor", &[v])?;
+    cx.cast(v, a.out_dtype()?)
+}
+
+/// `bernoulli(Tensor self, …)`
+pub fn bernoulli(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    warn_random(cx);
+    let x = a.t("self")?;
+    cx.call("Bernoulli", &[x])
+}
+
+/// `randperm(SymInt n, …)`: the order of random numbers
+pub fn randperm(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    warn_random(cx);
+    let n = a.dim("n")?;
+    let base = filled(cx, DType::F32, std::slice::from_ref(&n), &Scalar::Int(Dim::Const(0)))?;
+    let v = cx.op("RandomUniformLike", &[base], Attrs::new())?;
+    let k = cx.b.dim_value(&n)?;
+    let out = cx.b.op_multi("TopK", &[Some(v), Some(k)], Attrs::new(), 2)?;
+    cx.cast(out[1], a.out_dtype()?)
+}
+
+/// `one_hot(Tensor self, int num_classes=-1)`
+pub fn one_hot(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let x = a.t("self")?;
+    let dims = a.out_dims()?;
+    let Some(classes) = dims.last() else { bail!(invalid, "one_hot of rank 0") };
+    let classes = range(cx, classes)?;
+    let x = cx.b.unsqueeze(x, &[-1])?;
+    let hit = cx.call("Equal", &[x, classes])?;
+    cx.cast(hit, DType::I64)
+}
+
+/// `complex(Tensor real, Tensor imag)`
+pub fn complex(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (r, i) = (a.t("real")?, a.t("imag")?);
+    let dims = a.out_dims()?;
+    let (r, i) = (cx.expand(r, &dims)?, cx.expand(i, &dims)?);
+    let (r, i) = (cx.b.unsqueeze(r, &[-1])?, cx.b.unsqueeze(i, &[-1])?);
+    cx.concat(&[r, i], dims.len())
+}
+
+/// `polar(Tensor abs, Tensor angle)`
+pub fn polar(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (r, angle) = (a.t("abs")?, a.t("angle")?);
+    let (c, s) = (cx.call("Cos", &[angle])?, cx.call("Sin", &[angle])?);
+    let (x, y) = (cx.call("Mul", &[r, c])?, cx.call("Mul", &[r, s])?);
+    let rank = cx.rank(x)?;
+    let (x, y) = (cx.b.unsqueeze(x, &[-1])?, cx.b.unsqueeze(y, &[-1])?);
+    cx.concat(&[x, y], rank)
+}

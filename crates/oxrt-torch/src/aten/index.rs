@@ -1,0 +1,599 @@
+//! Indexing, gathering and scattering.
+
+use crate::args::Args;
+use crate::cx::Cx;
+use crate::promote::{Operand, value};
+use oxrt_ir::{Attrs, DType, Dim, ValueId};
+use oxrt_tensor::{Error, Result, bail};
+
+/// `embedding(Tensor weight, Tensor indices, SymInt padding_idx=-1, …)`
+pub fn embedding(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    cx.op("Gather", &[a.t("weight")?, a.t("indices")?], Attrs::new().with("axis", 0))
+}
+
+/// `index_select(Tensor self, int dim, Tensor index)`
+pub fn index_select(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let x = a.t("self")?;
+    let mut index = a.t("index")?;
+    if cx.rank(index)? == 0 {
+        index = cx.b.unsqueeze(index, &[0])?;
+    }
+    let axis = cx.axis(x, a.int("dim")?)?;
+    cx.op("Gather", &[x, index], Attrs::new().with("axis", axis as i64))
+}
+
+/// Reads indices of the wrong integer type as i64.
+fn as_index(cx: &mut Cx, v: ValueId) -> Result<ValueId> {
+    match cx.dtype(v)? {
+        DType::I64 | DType::I32 => Ok(v),
+        _ => cx.cast(v, DType::I64),
+    }
+}
+
+/// Index tensors over leading axes: booleans become the places where they are true.
+struct Picks {
+    /// One per indexed axis, in rising order of the axes, all of one shape.
+    indices: Vec<ValueId>,
+    axes: Vec<usize>,
+    /// Shape that the indices share.
+    dims: Vec<Dim>,
+    /// Where the picked axes stand in the result.
+    place: usize,
+}
+
+fn picks(cx: &mut Cx, x: ValueId, given: &[Option<ValueId>], count: Option<Dim>) -> Result<Picks> {
+    let rank = cx.rank(x)?;
+    let (mut axes, mut indices, mut axis) = (Vec::new(), Vec::new(), 0);
+    for v in given {
+        let Some(v) = *v else {
+            axis += 1;
+            continue;
+        };
+        if matches!(cx.dtype(v)?, DType::Bool | DType::U8) {
+            let n = cx.rank(v)?;
+            for place in true_places(cx, v, count.clone())? {
+                indices.push(place);
+                axes.push(axis);
+                axis += 1;
+            }
+            if n == 0 {
+                bail!(unsupported, "indexing with a single boolean");
+            }
+        } else {
+            indices.push(as_index(cx, v)?);
+            axes.push(axis);
+            axis += 1;
+        }
+    }
+    if axis > rank || axes.is_empty() {
+        bail!(invalid, "{axis} indices for a tensor of rank {rank}");
+    }
+    let dims = {
+        let all = indices.iter().map(|&v| cx.dims(v)).collect::<Result<Vec<_>>>()?;
+        oxrt_ops::shape::broadcast_dims(&all.iter().map(Vec::as_slice).collect::<Vec<_>>())?
+    };
+    let adjacent = axes.windows(2).all(|w| w[1] == w[0] + 1);
+    let place = if adjacent { axes[0] } else { 0 };
+    Ok(Picks { indices, axes, dims, place })
+}
+
+/// Coordinates of the true elements, one vector per axis.
+fn true_places(cx: &mut Cx, mask: ValueId, count: Option<Dim>) -> Result<Vec<ValueId>> {
+    let rank = cx.rank(mask)?;
+    let mask = cx.cast(mask, DType::Bool)?;
+    let places = cx.call("NonZero", &[mask])?;
+    if let Some(n) = count {
+        cx.b.graph[places].ty = oxrt_ir::ValueType::tensor(DType::I64, vec![Dim::from(rank), n]);
+        cx.b.note_symbols(places);
+    }
+    (0..rank)
+        .map(|i| {
+            let i = cx.b.scalar(DType::I64, i as f64)?;
+            cx.op("Gather", &[places, i], Attrs::new().with("axis", 0))
+        })
+        .collect()
+}
+
+impl Picks {
+    /// Axes in the order: picked, rest.
+    fn front(&self, rank: usize) -> Vec<usize> {
+        let rest = (0..rank).filter(|i| !self.axes.contains(i));
+        self.axes.iter().copied().chain(rest).collect()
+    }
+
+    /// The index tensors as one, coordinates along the last axis.
+    fn coordinates(&self, cx: &mut Cx) -> Result<ValueId> {
+        let mut parts = Vec::new();
+        for &v in &self.indices {
+            let v = cx.cast(v, DType::I64)?;
+            let v = cx.expand(v, &self.dims)?;
+            parts.push(cx.b.unsqueeze(v, &[self.dims.len() as i64])?);
+        }
+        cx.concat(&parts, self.dims.len())
+    }
+
+    /// Order of the axes `[picked…, rest…]` that puts the picked ones at their place.
+    fn placed(&self, rest: usize) -> Vec<usize> {
+        let n = self.dims.len();
+        let before = (n..n + self.place).collect::<Vec<_>>();
+        let after = n + self.place..n + rest;
+        before.into_iter().chain(0..n).chain(after).collect()
+    }
+}
+
+/// `index.Tensor(Tensor self, Tensor?[] indices)`, `_unsafe_index`
+pub fn index(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (x, given) = (a.t("self")?, a.opt_ts("indices")?);
+    let rank = cx.rank(x)?;
+    if let [only] = given.iter().flatten().collect::<Vec<_>>()[..] {
+        if !matches!(cx.dtype(*only)?, DType::Bool | DType::U8) {
+            let axis = given.iter().position(Option::is_some).unwrap_or(0);
+            let i = as_index(cx, *only)?;
+            return cx.op("Gather", &[x, i], Attrs::new().with("axis", axis as i64));
+        }
+    }
+    let count = masked_count(cx, a, &given)?;
+    let p = picks(cx, x, &given, count)?;
+    if let ([axis], [i]) = (&p.axes[..], &p.indices[..]) {
+        return cx.op("Gather", &[x, *i], Attrs::new().with("axis", *axis as i64));
+    }
+    let front = cx.b.transpose(x, &p.front(rank))?;
+    let coordinates = p.coordinates(cx)?;
+    let y = cx.call("GatherND", &[front, coordinates])?;
+    cx.b.transpose(y, &p.placed(rank - p.axes.len()))
+}
+
+/// The number of true elements that the program names, from the result's shape.
+fn masked_count(cx: &Cx, a: &Args, given: &[Option<ValueId>]) -> Result<Option<Dim>> {
+    let mask = given.iter().position(|v| v.is_some_and(|v| matches!(cx.dtype(v), Ok(DType::Bool | DType::U8))));
+    let Some(at) = mask else { return Ok(None) };
+    let alone = given.iter().flatten().count() == 1;
+    Ok(a.out_dims.as_ref().filter(|_| alone).and_then(|d| d.get(at)).cloned())
+}
+
+/// `index_put(Tensor self, Tensor?[] indices, Tensor values, bool accumulate=False)`
+pub fn index_put(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (x, given) = (a.t("self")?, a.opt_ts("indices")?);
+    let (rank, dtype) = (cx.rank(x)?, cx.dtype(x)?);
+    let values = cx.cast(a.t("values")?, dtype)?;
+    let accumulate = a.bool("accumulate")?;
+    // A mask with one value for all (or one per remaining axis) is a choice, not a scatter.
+    if let [Some(mask)] = given[..] {
+        let is_mask = matches!(cx.dtype(mask)?, DType::Bool | DType::U8);
+        let mask_rank = cx.rank(mask)?;
+        let value_dims = cx.dims(values)?;
+        let rest = rank - mask_rank.min(rank);
+        let broadcast = value_dims.len() <= rest || value_dims.len() == rest + 1 && value_dims[0].is(1);
+        if is_mask && broadcast && !accumulate {
+            let mut mask = cx.cast(mask, DType::Bool)?;
+            if rest > 0 {
+                let axes: Vec<i64> = (mask_rank as i64..rank as i64).collect();
+                mask = cx.b.unsqueeze(mask, &axes)?;
+            }
+            let values = if value_dims.len() == rest + 1 { cx.b.squeeze(values, &[0])? } else { values };
+            let y = super::elementwise::select(cx, mask, values, x)?;
+            let dims = cx.dims(x)?;
+            return cx.expand(y, &dims);
+        }
+    }
+    let p = picks(cx, x, &given, None)?;
+    let order = p.front(rank);
+    let front = cx.b.transpose(x, &order)?;
+    let coordinates = p.coordinates(cx)?;
+    // Values have the shape of the indexed result; bring its picked axes to the front.
+    let x_dims = cx.dims(x)?;
+    let rest: Vec<Dim> = order[p.axes.len()..].iter().map(|&i| x_dims[i].clone()).collect();
+    let mut target: Vec<Dim> = rest[..p.place.min(rest.len())].to_vec();
+    target.extend(p.dims.iter().cloned());
+    target.extend(rest[p.place.min(rest.len())..].iter().cloned());
+    let values = cx.expand(values, &target)?;
+    let placed = p.placed(rest.len());
+    let mut back = vec![0; placed.len()];
+    placed.iter().enumerate().for_each(|(i, &q)| back[q] = i);
+    let values = cx.b.transpose(values, &back)?;
+    let attrs = if accumulate { Attrs::new().with("reduction", "add") } else { Attrs::new() };
+    let y = cx.op("ScatterND", &[front, coordinates, values], attrs)?;
+    let mut undo = vec![0; rank];
+    order.iter().enumerate().for_each(|(i, &q)| undo[q] = i);
+    cx.b.transpose(y, &undo)
+}
+
+/// `gather(Tensor self, int dim, Tensor index, *, bool sparse_grad=False)`
+pub fn gather(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (x, index) = (a.t("self")?, a.t("index")?);
+    if cx.rank(x)? == 0 {
+        return cx.expand(x, &a.out_dims()?);
+    }
+    let axis = cx.axis(x, a.int("dim")?)?;
+    cx.op("GatherElements", &[x, index], Attrs::new().with("axis", axis as i64))
+}
+
+/// `take_along_dim(Tensor self, Tensor indices, int? dim=None)`
+pub fn take_along_dim(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (mut x, mut index) = (a.t("self")?, a.t("indices")?);
+    let axis = match a.opt_int("dim")? {
+        Some(d) => cx.axis(x, d)?,
+        None => {
+            let (n, m) = (cx.dims(x)?.into_iter().product(), cx.dims(index)?.into_iter().product());
+            (x, index) = (cx.reshape(x, &[n])?, cx.reshape(index, &[m])?);
+            0
+        }
+    };
+    // The two broadcast against each other on the other axes.
+    let (mut dx, mut di) = (cx.dims(x)?, cx.dims(index)?);
+    let all = oxrt_ops::shape::broadcast_dims(&[&without(&dx, axis), &without(&di, axis)])?;
+    for (i, d) in (0..dx.len()).filter(|&i| i != axis).zip(all) {
+        (dx[i], di[i]) = (d.clone(), d);
+    }
+    let (x, index) = (cx.expand(x, &dx)?, cx.expand(index, &di)?);
+    cx.op("GatherElements", &[x, index], Attrs::new().with("axis", axis as i64))
+}
+
+fn without(dims: &[Dim], axis: usize) -> Vec<Dim> {
+    dims.iter().enumerate().filter(|(i, _)| *i != axis).map(|(_, d)| d.clone()).collect()
+}
+
+/// `take(Tensor self, Tensor index)`
+pub fn take(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let x = a.t("self")?;
+    let total = cx.dims(x)?.into_iter().product();
+    let flat = cx.reshape(x, &[total])?;
+    cx.op("Gather", &[flat, a.t("index")?], Attrs::new().with("axis", 0))
+}
+
+fn scatter_op(cx: &mut Cx, a: &Args, updates: ValueId, reduction: Option<&str>) -> Result<ValueId> {
+    let (x, index) = (a.t("self")?, a.t("index")?);
+    if cx.rank(x)? == 0 {
+        return Ok(updates);
+    }
+    let axis = cx.axis(x, a.int("dim")?)?;
+    let updates = cx.cast(updates, cx.dtype(x)?)?;
+    // torch reads only as much of the source as the index has; ONNX wants equal shapes.
+    let wanted = cx.dims(index)?;
+    let mut updates = updates;
+    for (i, d) in wanted.iter().enumerate() {
+        if cx.size(updates, i)? != *d {
+            updates = cx.slice(updates, i, &Dim::Const(0), d, 1)?;
+        }
+    }
+    let mut attrs = Attrs::new().with("axis", axis as i64);
+    if let Some(r) = reduction {
+        attrs.set("reduction", r);
+    }
+    cx.op("ScatterElements", &[x, index, updates], attrs)
+}
+
+/// `scatter.src(Tensor self, int dim, Tensor index, Tensor src)`
+pub fn scatter_src(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    scatter_op(cx, a, a.t("src")?, None)
+}
+
+/// `scatter.value(Tensor self, int dim, Tensor index, Scalar value)`
+pub fn scatter_value(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let dtype = cx.dtype(a.t("self")?)?;
+    let v = Operand::of(a, "value")?;
+    let v = value(cx, &v, dtype)?;
+    let dims = cx.dims(a.t("index")?)?;
+    let v = cx.expand(v, &dims)?;
+    scatter_op(cx, a, v, None)
+}
+
+/// `scatter_add(Tensor self, int dim, Tensor index, Tensor src)`
+pub fn scatter_add(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    scatter_op(cx, a, a.t("src")?, Some("add"))
+}
+
+/// `scatter_reduce.two(Tensor self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True)`
+pub fn scatter_reduce(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    if a.get("include_self").is_some() && !a.bool("include_self")? {
+        bail!(unsupported, "scatter_reduce without the tensor's own values");
+    }
+    let src = a.t("src")?;
+    let reduction = match &*a.text("reduce")? {
+        "sum" => "add",
+        "prod" => "mul",
+        "amax" => "max",
+        "amin" => "min",
+        "mean" => {
+            // Sum and number of contributions, the own value among them.
+            let x = a.t("self")?;
+            let sum = scatter_op(cx, a, src, Some("add"))?;
+            let (dtype, dims) = (cx.dtype(x)?, cx.dims(x)?);
+            let one = cx.b.scalar(dtype, 1.0)?;
+            let ones = cx.expand(one, &dims)?;
+            let wanted = cx.dims(a.t("index")?)?;
+            let more = cx.expand(one, &wanted)?;
+            let axis = cx.axis(x, a.int("dim")?)?;
+            let attrs = Attrs::new().with("axis", axis as i64).with("reduction", "add");
+            let count = cx.op("ScatterElements", &[ones, a.t("index")?, more], attrs)?;
+            return match dtype.is_int() {
+                true => super::elementwise::floor_div_values(cx, sum, count, dtype),
+                false => cx.call("Div", &[sum, count]),
+            };
+        }
+        other => bail!(unsupported, "scatter_reduce with {other}"),
+    };
+    scatter_op(cx, a, src, Some(reduction))
+}
+
+/// Adds or writes whole rows `source` at the places `index` of an axis.
+fn put_rows(cx: &mut Cx, a: &Args, source: ValueId, reduction: Option<&str>) -> Result<ValueId> {
+    let (x, mut index) = (a.t("self")?, a.t("index")?);
+    if cx.rank(index)? == 0 {
+        index = cx.b.unsqueeze(index, &[0])?;
+    }
+    let axis = cx.axis(x, a.int("dim")?)?;
+    let rank = cx.rank(x)?;
+    let mut perm: Vec<usize> = (0..rank).filter(|&i| i != axis).collect();
+    perm.insert(0, axis);
+    let source = cx.cast(source, cx.dtype(x)?)?;
+    let (front, rows) = (cx.b.transpose(x, &perm)?, cx.b.transpose(source, &perm)?);
+    let index = cx.cast(index, DType::I64)?;
+    let places = cx.b.unsqueeze(index, &[1])?;
+    let mut attrs = Attrs::new();
+    if let Some(r) = reduction {
+        attrs.set("reduction", r);
+    }
+    let y = cx.op("ScatterND", &[front, places, rows], attrs)?;
+    let mut back = vec![0; rank];
+    perm.iter().enumerate().for_each(|(i, &p)| back[p] = i);
+    cx.b.transpose(y, &back)
+}
+
+/// `index_add(Tensor self, int dim, Tensor index, Tensor source, *, Scalar alpha=1)`
+pub fn index_add(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let mut source = a.t("source")?;
+    if let Some(alpha) = a.opt_scalar("alpha")?.filter(|s| !s.is(1.0)) {
+        let alpha = crate::promote::scalar_value(cx, &alpha, cx.dtype(source)?)?;
+        source = cx.call("Mul", &[source, alpha])?;
+    }
+    put_rows(cx, a, source, Some("add"))
+}
+
+/// `index_copy(Tensor self, int dim, Tensor index, Tensor source)`
+pub fn index_copy(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    put_rows(cx, a, a.t("source")?, None)
+}
+
+/// `index_fill.int_Scalar(Tensor self, int dim, Tensor index, Scalar value)`, `.int_Tensor`
+pub fn index_fill(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let x = a.t("self")?;
+    let axis = cx.axis(x, a.int("dim")?)?;
+    let v = Operand::of(a, "value")?;
+    let v = value(cx, &v, cx.dtype(x)?)?;
+    let mut dims = cx.dims(x)?;
+    dims[axis] = cx.dims(a.t("index")?)?.into_iter().product();
+    let rows = cx.expand(v, &dims)?;
+    put_rows(cx, a, rows, None)
+}
+
+/// `nonzero(Tensor self)`, `argwhere`: one row per element
+pub fn nonzero(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let x = a.t("self")?;
+    let x = cx.cast(x, DType::Bool)?;
+    let places = cx.call("NonZero", &[x])?;
+    let dims = a.out_dims()?;
+    if let [n, rank] = &dims[..] {
+        cx.b.graph[places].ty = oxrt_ir::ValueType::tensor(DType::I64, vec![rank.clone(), n.clone()]);
+        cx.b.note_symbols(places);
+    }
+    cx.b.transpose(places, &[1, 0])
+}
+
+/// `nonzero_numpy(Tensor self)`, `where(Tensor condition)`: one vector per axis
+pub fn nonzero_numpy(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
+    let x = if a.has("self") { a.t("self")? } else { a.t("condition")? };
+    let count = a.out_dims()?.first().cloned();
+    true_places(cx, x, count)
+}
+
+/// `masked_select(Tensor self, Tensor mask)`
+pub fn masked_select(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (x, mask) = (a.t("self")?, a.t("mask")?);
+    let dims = oxrt_ops::shape::broadcast_dims(&[&cx.dims(x)?, &cx.dims(mask)?])?;
+    let (x, mask) = (cx.expand(x, &dims)?, cx.expand(mask, &dims)?);
+    let n: Dim = dims.into_iter().product();
+    let (x, mask) = (cx.reshape(x, std::slice::from_ref(&n))?, cx.reshape(mask, &[n])?);
+    cx.op("Compress", &[x, mask], Attrs::new().with("axis", 0))
+}
+
+/// `masked_scatter(Tensor self, Tensor mask, Tensor source)`: the k-th true element takes the k-th source
+pub fn masked_scatter(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (x, mask, source) = (a.t("self")?, a.t("mask")?, a.t("source")?);
+    let dims = cx.dims(x)?;
+    let mask = cx.expand(mask, &dims)?;
+    let (n, m): (Dim, Dim) = (dims.iter().cloned().product(), cx.dims(source)?.into_iter().product());
+    let (flat, source) = (cx.reshape(mask, &[n])?, cx.reshape(source, std::slice::from_ref(&m))?);
+    let counted = cx.cast(flat, DType::I64)?;
+    let zero = cx.b.scalar(DType::I64, 0.0)?;
+    let rank = cx.call("CumSum", &[counted, zero])?;
+    let one = cx.b.scalar(DType::I64, 1.0)?;
+    let place = cx.call("Sub", &[rank, one])?;
+    // Places of false elements are not used, but must exist.
+    let last = cx.dim_scalar(&(m - 1))?;
+    let place = cx.call("Max", &[place, zero])?;
+    let place = cx.call("Min", &[place, last])?;
+    let picked = cx.op("Gather", &[source, place], Attrs::new().with("axis", 0))?;
+    let picked = cx.reshape(picked, &dims)?;
+    super::elementwise::select(cx, mask, picked, x)
+}
+
+/// `repeat_interleave.self_Tensor(Tensor self, Tensor repeats, int? dim=None, …)`
+pub fn repeat_interleave_tensor(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (mut x, repeats) = (a.t("self")?, a.t("repeats")?);
+    let axis = match a.opt_int("dim")? {
+        Some(d) => cx.axis(x, d)?,
+        None => {
+            let total = cx.dims(x)?.into_iter().product();
+            x = cx.reshape(x, &[total])?;
+            0
+        }
+    };
+    let n = cx.size(x, axis)?;
+    let repeats = cx.expand(repeats, &[n])?;
+    let repeats = cx.cast(repeats, DType::I64)?;
+    // Row r of the result comes from the first source whose running total exceeds r.
+    let zero = cx.b.scalar(DType::I64, 0.0)?;
+    let ends = cx.call("CumSum", &[repeats, zero])?;
+    let total = cx.reduce("ReduceSum", repeats, &[], false)?;
+    let one = cx.b.scalar(DType::I64, 1.0)?;
+    let rows = cx.call("Range", &[zero, total, one])?;
+    let rows = cx.b.unsqueeze(rows, &[1])?;
+    let passed = cx.call("LessOrEqual", &[ends, rows])?;
+    let passed = cx.cast(passed, DType::I64)?;
+    let source = cx.reduce("ReduceSum", passed, &[1], false)?;
+    cx.op("Gather", &[x, source], Attrs::new().with("axis", axis as i64))
+}
+
+/// `isin.Tensor_Tensor(Tensor elements, Tensor test_elements, *, bool assume_unique=False, bool invert=False)`
+pub fn isin(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (x, set) = (a.t("elements")?, a.t("test_elements")?);
+    let n = cx.dims(set)?.into_iter().product();
+    let set = cx.reshape(set, &[n])?;
+    let x = cx.b.unsqueeze(x, &[-1])?;
+    let hit = cx.call("Equal", &[x, set])?;
+    let hit = cx.cast(hit, DType::I32)?;
+    let rank = cx.rank(hit)?;
+    let any = cx.reduce("ReduceMax", hit, &[rank - 1], false)?;
+    let any = cx.cast(any, DType::Bool)?;
+    if a.bool("invert")? { cx.call("Not", &[any]) } else { Ok(any) }
+}
+
+/// `searchsorted.Tensor(Tensor sorted_sequence, Tensor self, *, bool out_int32=False, bool right=False, …)`,
+/// `bucketize.Tensor(Tensor self, Tensor boundaries, *, bool out_int32=False, bool right=False)`
+pub fn searchsorted(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let bucketize = a.target.starts_with("aten.bucketize");
+    let sequence = a.t(if bucketize { "boundaries" } else { "sorted_sequence" })?;
+    if a.has("sorter") {
+        bail!(unsupported, "searchsorted with a sorter");
+    }
+    let x = Operand::of(a, "self")?;
+    let dtype = crate::promote::result_type(cx, &[&x, &Operand::Tensor(sequence)])?;
+    let (x, sequence) = (value(cx, &x, dtype)?, cx.cast(sequence, dtype)?);
+    let right = a.bool("right")? || a.has("side") && a.text("side")? == "right";
+    // The number of elements that come before.
+    let x = cx.b.unsqueeze(x, &[-1])?;
+    let sequence = if cx.rank(sequence)? > 1 { cx.b.unsqueeze(sequence, &[-2])? } else { sequence };
+    let before = cx.call(if right { "LessOrEqual" } else { "Less" }, &[sequence, x])?;
+    let before = cx.cast(before, DType::I64)?;
+    let rank = cx.rank(before)?;
+    let count = cx.reduce("ReduceSum", before, &[rank - 1], false)?;
+    cx.cast(count, a.out_dtype()?)
+}
+
+/// `bincount(Tensor self, Tensor? weights=None, SymInt minlength=0)`
+pub fn bincount(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let x = a.t("self")?;
+    let x = cx.cast(x, DType::I64)?;
+    let (zero, one) = (cx.b.scalar(DType::I64, 0.0)?, cx.b.scalar(DType::I64, 1.0)?);
+    let top = cx.reduce("ReduceMax", x, &[], false)?;
+    let bins = cx.call("Add", &[top, one])?;
+    let least = cx.dim_scalar(&a.dim("minlength")?)?;
+    let bins = cx.call("Max", &[bins, least])?;
+    let places = cx.call("Range", &[zero, bins, one])?;
+    let places = cx.b.unsqueeze(places, &[1])?;
+    let hit = cx.call("Equal", &[places, x])?;
+    let hit = match a.opt_t("weights")? {
+        Some(w) => {
+            let hit = cx.cast(hit, cx.dtype(w)?)?;
+            cx.call("Mul", &[hit, w])?
+        }
+        None => cx.cast(hit, DType::I64)?,
+    };
+    cx.reduce("ReduceSum", hit, &[1], false)
+}
+
+/// `embedding_bag.padding_idx(Tensor weight, Tensor indices, Tensor offsets, …, int mode=0, …, Tensor?
+/// per_sample_weights, bool include_last_offset, int? padding_idx)`, `_embedding_bag_forward_only`
+pub fn embedding_bag(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
+    let (weight, indices, offsets) = (a.t("weight")?, a.t("indices")?, a.t("offsets")?);
+    let mode = a.int("mode")?;
+    if a.bool("include_last_offset")? {
+        bail!(unsupported, "embedding_bag with include_last_offset");
+    }
+    if mode == 2 {
+        bail!(unsupported, "embedding_bag with mode max");
+    }
+    let dtype = cx.dtype(weight)?;
+    // Bag of each index: the number of offsets up to it, less one; as a 0/1 matrix [bags, indices].
+    let n = cx.size(indices, 0)?;
+    let places = super::create::range(cx, &n)?;
+    let offsets = cx.cast(offsets, DType::I64)?;
+    let starts = cx.b.unsqueeze(offsets, &[1])?;
+    let begun = cx.call("LessOrEqual", &[starts, places])?;
+    let begun = cx.cast(begun, DType::I64)?;
+    let bag = cx.reduce("ReduceSum", begun, &[0], false)?;
+    let bags = cx.size(offsets, 0)?;
+    let numbers = super::create::range(cx, &(bags.clone() + 1))?;
+    let numbers = cx.slice(numbers, 0, &Dim::Const(1), &Dim::Const(i64::MAX), 1)?;
+    let numbers = cx.b.unsqueeze(numbers, &[1])?;
+    let mut member = cx.call("Equal", &[numbers, bag])?;
+    if let Some(padding) = a.opt_int("padding_idx")?.filter(|&p| p >= 0) {
+        let p = cx.like(indices, padding as f64)?;
+        let is = cx.call("Equal", &[indices, p])?;
+        let real = cx.call("Not", &[is])?;
+        member = cx.call("And", &[member, real])?;
+    }
+    let mut member = cx.cast(member, dtype)?;
+    let count = cx.reduce("ReduceSum", member, &[1], true)?;
+    if let Some(w) = a.opt_t("per_sample_weights")? {
+        member = cx.call("Mul", &[member, w])?;
+    }
+    let rows = cx.op("Gather", &[weight, indices], Attrs::new().with("axis", 0))?;
+    let mut y = cx.call("MatMul", &[member, rows])?;
+    if mode == 1 {
+        let one = cx.b.scalar(dtype, 1.0)?;
+        let count = cx.call("Max", &[count, one])?;
+        y = cx.call("Div", &[y, count])?;
+    }
+    Ok(vec![y])
+}
+
+fn unique_op(cx: &mut Cx, a: &Args, attrs: Attrs) -> Result<Vec<ValueId>> {
+    let x = a.t("self")?;
+    let out = cx.b.op_multi("Unique", &[Some(x)], attrs, 4)?;
+    // (values, inverse, counts); ONNX puts the first places second.
+    let shape = cx.dims(x)?;
+    let inverse = if a.has("dim") { out[2] } else { cx.reshape(out[2], &shape)? };
+    Ok(vec![out[0], inverse, out[3]])
+}
+
+/// `_unique2(Tensor self, bool sorted=True, bool return_inverse=False, bool return_counts=False)`
+pub fn unique(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
+    unique_op(cx, a, Attrs::new().with("sorted", 1))
+}
+
+/// `unique_dim(Tensor self, int dim, bool sorted=True, bool return_inverse=False, bool return_counts=False)`
+pub fn unique_dim(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
+    let axis = cx.axis(a.t("self")?, a.int("dim")?)?;
+    unique_op(cx, a, Attrs::new().with("sorted", 1).with("axis", axis as i64))
+}
+
+/// `grouped_mm_fallback(Tensor input, Tensor weight, Tensor offs)` of transformers: rows sorted by group,
+/// `out[r] = input[r] · weight[g(r)]`, `offs` the running number of rows per group
+pub fn grouped_mm(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (x, w, offs) = (a.t("input")?, a.t("weight")?, a.t("offs")?);
+    let rows = cx.size(x, 0)?;
+    let groups = cx.static_size(w, 0, "grouped_mm")?;
+    let places = super::create::range(cx, &rows)?;
+    let offs = cx.cast(offs, DType::I64)?;
+    let places = cx.b.unsqueeze(places, &[1])?;
+    // One product per group over all rows, masked to the rows of the group, summed.
+    let ended = cx.call("LessOrEqual", &[offs, places])?;
+    let ended = cx.cast(ended, DType::I64)?;
+    let group = cx.reduce("ReduceSum", ended, &[1], true)?;
+    let zero = cx.like(x, 0.0)?;
+    let mut sum: Option<ValueId> = None;
+    for g in 0..groups {
+        let number = cx.b.scalar(DType::I64, g as f64)?;
+        let mine = cx.call("Equal", &[group, number])?;
+        let part = cx.call("Where", &[mine, x, zero])?;
+        let weight = cx.op("Gather", &[w, number], Attrs::new().with("axis", 0))?;
+        let y = cx.call("MatMul", &[part, weight])?;
+        sum = Some(match sum {
+            Some(s) => cx.call("Add", &[s, y])?,
+            None => y,
+        });
+    }
+    sum.ok_or_else(|| Error::invalid("a grouped product without groups"))
+}

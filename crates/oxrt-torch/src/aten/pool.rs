@@ -1,0 +1,221 @@
+//! Pooling.
+
+use crate::args::Args;
+use crate::cx::Cx;
+use oxrt_ir::{Attrs, DType, Dim, Tensor, ValueId};
+use oxrt_tensor::{Result, bail};
+
+/// Number of pooled axes, from the digit in the operator's name.
+fn axes_of(target: &str) -> usize {
+    target.split_once("pool").and_then(|(_, rest)| rest.bytes().next()).map_or(2, |b| (b - b'0') as usize).clamp(1, 3)
+}
+
+/// With a batch axis, and whether one was added.
+fn with_batch(cx: &mut Cx, x: ValueId, n: usize) -> Result<(ValueId, bool)> {
+    match cx.rank(x)? {
+        r if r == n + 2 => Ok((x, false)),
+        r if r == n + 1 => Ok((cx.b.unsqueeze(x, &[0])?, true)),
+        r => bail!(invalid, "pooling {n} axes of a tensor of rank {r}"),
+    }
+}
+
+fn without_batch(cx: &mut Cx, v: ValueId, added: bool) -> Result<ValueId> {
+    if added { cx.b.squeeze(v, &[0]) } else { Ok(v) }
+}
+
+struct Window {
+    kernel: Vec<i64>,
+    stride: Vec<i64>,
+    pads: Vec<i64>,
+    ceil: bool,
+}
+
+fn window(a: &Args, n: usize) -> Result<Window> {
+    let kernel = a.ints_n("kernel_size", n)?;
+    let stride = match a.opt_ints("stride")? {
+        Some(s) if !s.is_empty() => a.ints_n("stride", n)?,
+        _ => kernel.clone(),
+    };
+    let p = a.ints_n("padding", n)?;
+    Ok(Window { kernel, stride, pads: [&p[..], &p[..]].concat(), ceil: a.bool("ceil_mode")? })
+}
+
+impl Window {
+    fn attrs(&self) -> Attrs {
+        let mut attrs = Attrs::new()
+            .with("kernel_shape", self.kernel.clone())
+            .with("strides", self.stride.clone())
+            .with("pads", self.pads.clone());
+        if self.ceil {
+            attrs.set("ceil_mode", 1);
+        }
+        attrs
+    }
+}
+
+/// `max_pool2d(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, int[2] dilation=1, bool
+/// ceil_mode=False)`, `max_pool1d`, `max_pool3d`, `max_pool2d_with_indices -> (values, indices)`
+pub fn max_pool(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
+    let n = axes_of(a.target);
+    let w = window(a, n)?;
+    let attrs = w.attrs().with("dilations", a.ints_n("dilation", n)?);
+    let (x, added) = with_batch(cx, a.t("self")?, n)?;
+    if !a.used(cx, 1) {
+        let y = cx.op("MaxPool", &[x], attrs)?;
+        return Ok(vec![without_batch(cx, y, added)?]);
+    }
+    let out = cx.b.op_multi("MaxPool", &[Some(x)], attrs, 2)?;
+    // ONNX counts places over the whole tensor, torch within each plane.
+    let dims = cx.dims(x)?;
+    let plane: Dim = dims[2..].iter().cloned().product();
+    let plane = cx.dim_scalar(&plane)?;
+    let places = cx.call("Mod", &[out[1], plane])?;
+    Ok(vec![without_batch(cx, out[0], added)?, without_batch(cx, places, added)?])
+}
+
+/// `avg_pool2d(Tensor self, int[2] kernel_size, int[2] stride=[], int[2] padding=0, bool ceil_mode=False, bool
+/// count_include_pad=True, int? divisor_override=None)`, `avg_pool1d`, `avg_pool3d`
+pub fn avg_pool(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let n = axes_of(a.target);
+    let w = window(a, n)?;
+    let (x, added) = with_batch(cx, a.t("self")?, n)?;
+    let padded = w.pads.iter().any(|&p| p != 0);
+    let y = match a.opt_int("divisor_override")? {
+        Some(divisor) => {
+            // Mean over zeros and all, times the window, over the divisor.
+            let include = w.attrs().with("count_include_pad", 1);
+            let y = cx.op("AveragePool", &[x], include)?;
+            let factor = cx.like(y, w.kernel.iter().product::<i64>() as f64 / divisor as f64)?;
+            cx.call("Mul", &[y, factor])?
+        }
+        None => {
+            let include = a.get("count_include_pad").is_none() || a.bool("count_include_pad")?;
+            let mut attrs = w.attrs();
+            if padded && include {
+                attrs.set("count_include_pad", 1);
+            }
+            cx.op("AveragePool", &[x], attrs)?
+        }
+    };
+    without_batch(cx, y, added)
+}
+
+/// Wanted sizes of the pooled axes; None keeps an axis.
+fn output_sizes(cx: &Cx, a: &Args, x: ValueId, n: usize) -> Result<Vec<Dim>> {
+    let rank = cx.rank(x)?;
+    let dims = a.out_dims()?;
+    if dims.len() != rank || rank < n {
+        bail!(invalid, "adaptive pooling of a tensor of rank {rank} to rank {}", dims.len());
+    }
+    Ok(dims[rank - n..].to_vec())
+}
+
+/// `adaptive_avg_pool2d(Tensor self, SymInt[2] output_size)`, `adaptive_avg_pool1d`, `3d`, `_adaptive_avg_pool2d`
+pub fn adaptive_avg_pool(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let n = axes_of(a.target);
+    let x = a.t("self")?;
+    let sizes = output_sizes(cx, a, x, n)?;
+    let (x, added) = with_batch(cx, x, n)?;
+    let y = adaptive_avg(cx, x, &sizes)?;
+    without_batch(cx, y, added)
+}
+
+pub(crate) fn adaptive_avg(cx: &mut Cx, x: ValueId, sizes: &[Dim]) -> Result<ValueId> {
+    let have = cx.dims(x)?[2..].to_vec();
+    if have == sizes {
+        return Ok(x);
+    }
+    if sizes.iter().all(|s| s.is(1)) {
+        return cx.call("GlobalAveragePool", &[x]);
+    }
+    let even: Option<Vec<i64>> = (have.iter().zip(sizes))
+        .map(|(h, s)| {
+            let (h, s) = (h.as_const()?, s.as_const()?);
+            (s > 0 && h % s == 0).then(|| h / s)
+        })
+        .collect();
+    if let Some(kernel) = even {
+        return cx.op("AveragePool", &[x], Attrs::new().with("kernel_shape", kernel.clone()).with("strides", kernel));
+    }
+    // Windows of uneven width: along each axis a product with a matrix of window weights.
+    let mut y = x;
+    for (i, (h, s)) in have.iter().zip(sizes).enumerate() {
+        if h == s {
+            continue;
+        }
+        let dtype = cx.dtype(y)?;
+        let weights = window_weights(cx, h, s, dtype)?;
+        let axis = 2 + i;
+        let rank = cx.rank(y)?;
+        let mut perm: Vec<usize> = (0..rank).collect();
+        perm.swap(axis, rank - 1);
+        let t = cx.b.transpose(y, &perm)?;
+        let t = cx.call("MatMul", &[t, weights])?;
+        y = cx.b.transpose(t, &perm)?;
+    }
+    Ok(y)
+}
+
+/// `from × to` matrix: window `j` spans `floor(j·from/to) … ceil((j+1)·from/to)` and averages.
+fn window_weights(cx: &mut Cx, from: &Dim, to: &Dim, dtype: DType) -> Result<ValueId> {
+    if let (Some(h), Some(s)) = (from.as_size(), to.as_size().filter(|&s| s > 0)) {
+        let mut w = vec![0f64; h * s];
+        for j in 0..s {
+            let (lo, hi) = (j * h / s, ((j + 1) * h).div_ceil(s));
+            (lo..hi).for_each(|k| w[k * s + j] = 1.0 / (hi - lo) as f64);
+        }
+        let t = Tensor::from_f64(dtype, &[h, s], &w)?;
+        return Ok(cx.b.constant(t));
+    }
+    let (h, s) = (cx.dim_scalar(from)?, cx.dim_scalar(to)?);
+    let (rows, columns) = (super::create::range(cx, from)?, super::create::range(cx, to)?);
+    let rows = cx.b.unsqueeze(rows, &[1])?;
+    let one = cx.b.scalar(DType::I64, 1.0)?;
+    let lo = cx.call("Mul", &[columns, h])?;
+    let lo = cx.call("Div", &[lo, s])?;
+    let next = cx.call("Add", &[columns, one])?;
+    let hi = cx.call("Mul", &[next, h])?;
+    let hi = cx.call("Add", &[hi, s])?;
+    let hi = cx.call("Sub", &[hi, one])?;
+    let hi = cx.call("Div", &[hi, s])?;
+    let (after, before) = (cx.call("GreaterOrEqual", &[rows, lo])?, cx.call("Less", &[rows, hi])?);
+    let inside = cx.call("And", &[after, before])?;
+    let inside = cx.cast(inside, dtype)?;
+    let width = cx.call("Sub", &[hi, lo])?;
+    let width = cx.cast(width, dtype)?;
+    cx.call("Div", &[inside, width])
+}
+
+/// `adaptive_max_pool2d(Tensor self, int[2] output_size) -> (values, indices)`, `adaptive_max_pool1d`, `3d`
+pub fn adaptive_max_pool(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
+    let n = axes_of(a.target);
+    let x = a.t("self")?;
+    let sizes = output_sizes(cx, a, x, n)?;
+    if a.used(cx, 1) {
+        bail!(unsupported, "adaptive max pooling with indices");
+    }
+    let (x, added) = with_batch(cx, x, n)?;
+    let have = cx.dims(x)?[2..].to_vec();
+    if sizes.iter().all(|s| s.is(1)) {
+        let y = cx.call("GlobalMaxPool", &[x])?;
+        return Ok(vec![without_batch(cx, y, added)?]);
+    }
+    let mut y = x;
+    for (i, (h, s)) in have.iter().zip(&sizes).enumerate() {
+        if h == s {
+            continue;
+        }
+        let (Some(h), Some(s)) = (h.as_const(), s.as_const().filter(|&s| s > 0)) else {
+            bail!(unsupported, "adaptive max pooling of a dynamic size {h} to {s}")
+        };
+        let axis = 2 + i;
+        let mut windows = Vec::new();
+        for j in 0..s {
+            let (lo, hi) = (j * h / s, ((j + 1) * h + s - 1) / s);
+            let part = cx.slice(y, axis, &lo.into(), &hi.into(), 1)?;
+            windows.push(cx.reduce("ReduceMax", part, &[axis], true)?);
+        }
+        y = cx.concat(&windows, axis)?;
+    }
+    Ok(vec![without_batch(cx, y, added)?])
+}

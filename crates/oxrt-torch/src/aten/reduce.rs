@@ -1,0 +1,483 @@
+//! Reductions, scans and order statistics.
+
+use crate::args::Args;
+use crate::cx::Cx;
+use crate::promote::float_of;
+use oxrt_ir::{Attrs, DType, Dim, ValueId};
+use oxrt_tensor::{Result, bail};
+
+/// The axes of `dim` (a number, a list, or absent: all).
+fn axes(cx: &Cx, a: &Args, v: ValueId) -> Result<Vec<usize>> {
+    let list = a.opt_ints("dim")?.unwrap_or_default();
+    let rank = cx.rank(v)?;
+    let mut axes = list.iter().map(|&d| cx.axis(v, d)).collect::<Result<Vec<_>>>()?;
+    axes.sort_unstable();
+    axes.dedup();
+    if rank == 0 {
+        axes.clear();
+    }
+    Ok(axes)
+}
+
+fn keep(a: &Args) -> Result<bool> {
+    a.bool("keepdim")
+}
+
+/// The input in the type that a sum or product answers in: integers and bools count in i64.
+fn summand(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let x = a.t("self")?;
+    let dtype = match a.dtype("dtype")? {
+        Some(d) => d,
+        None => match cx.dtype(x)? {
+            d if d.is_float() => d,
+            _ => DType::I64,
+        },
+    };
+    cx.cast(x, dtype)
+}
+
+/// `sum(Tensor self, *, ScalarType? dtype=None)`, `sum.dim_IntList`
+pub fn sum(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let x = summand(cx, a)?;
+    let axes = axes(cx, a, x)?;
+    cx.reduce("ReduceSum", x, &axes, keep(a)?)
+}
+
+/// `prod(Tensor self, *, ScalarType? dtype=None)`, `prod.dim_int`
+pub fn prod(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let x = summand(cx, a)?;
+    let axes = axes(cx, a, x)?;
+    cx.reduce("ReduceProd", x, &axes, keep(a)?)
+}
+
+/// `mean(Tensor self, *, ScalarType? dtype=None)`, `mean.dim`
+pub fn mean(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let x = a.t("self")?;
+    let dtype = a.dtype("dtype")?.unwrap_or(float_of(cx.dtype(x)?));
+    let x = cx.cast(x, dtype)?;
+    let axes = axes(cx, a, x)?;
+    cx.reduce("ReduceMean", x, &axes, keep(a)?)
+}
+
+fn extremum(cx: &mut Cx, x: ValueId, axes: &[usize], keep: bool, op: &str) -> Result<ValueId> {
+    let dtype = cx.dtype(x)?;
+    if dtype != DType::Bool {
+        return cx.reduce(op, x, axes, keep);
+    }
+    let x = cx.cast(x, DType::I32)?;
+    let y = cx.reduce(op, x, axes, keep)?;
+    cx.cast(y, DType::Bool)
+}
+
+/// `amax(Tensor self, int[1] dim=[], bool keepdim=False)`, `max(Tensor self)`
+pub fn amax(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let x = a.t("self")?;
+    let axes = axes(cx, a, x)?;
+    extremum(cx, x, &axes, keep(a)?, "ReduceMax")
+}
+
+/// `amin(Tensor self, int[1] dim=[], bool keepdim=False)`, `min(Tensor self)`
+pub fn amin(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let x = a.t("self")?;
+    let axes = axes(cx, a, x)?;
+    extremum(cx, x, &axes, keep(a)?, "ReduceMin")
+}
+
+/// `aminmax(Tensor self, *, int? dim=None, bool keepdim=False)`
+pub fn aminmax(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
+    Ok(vec![amin(cx, a)?, amax(cx, a)?])
+}
+
+fn logical(cx: &mut Cx, a: &Args, op: &str) -> Result<ValueId> {
+    let x = a.t("self")?;
+    let b = cx.cast(x, DType::Bool)?;
+    let x = cx.cast(b, DType::I32)?;
+    let axes = axes(cx, a, x)?;
+    let y = cx.reduce(op, x, &axes, keep(a)?)?;
+    cx.cast(y, DType::Bool)
+}
+
+/// `any(Tensor self)`, `any.dim`, `any.dims`
+pub fn any(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    logical(cx, a, "ReduceMax")
+}
+
+/// `all(Tensor self)`, `all.dim`, `_is_all_true`
+pub fn all(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    logical(cx, a, "ReduceMin")
+}
+
+fn arg_extremum(cx: &mut Cx, a: &Args, op: &str) -> Result<ValueId> {
+    let mut x = a.t("self")?;
+    let shape = cx.dims(x)?;
+    if cx.dtype(x)? == DType::Bool {
+        x = cx.cast(x, DType::I32)?;
+    }
+    let (axis, keep) = match a.opt_int("dim")? {
+        Some(d) => (cx.axis(x, d)?, keep(a)?),
+        None => {
+            let total = shape.iter().cloned().product();
+            x = cx.reshape(x, &[total])?;
+            (0, false)
+        }
+    };
+    if cx.rank(x)? == 0 {
+        return cx.b.scalar(DType::I64, 0.0);
+    }
+    let y = cx.op(op, &[x], Attrs::new().with("axis", axis as i64).with("keepdims", keep))?;
+    let dims = a.out_dims()?;
+    cx.reshape(y, &dims)
+}
+
+/// `argmax(Tensor self, int? dim=None, bool keepdim=False)`
+pub fn argmax(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    arg_extremum(cx, a, "ArgMax")
+}
+
+/// `argmin(Tensor self, int? dim=None, bool keepdim=False)`
+pub fn argmin(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    arg_extremum(cx, a, "ArgMin")
+}
+
+/// `max.dim(Tensor self, int dim, bool keepdim=False) -> (values, indices)`
+pub fn max_dim(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
+    let values = amax(cx, a)?;
+    Ok(if a.used(cx, 1) { vec![values, arg_extremum(cx, a, "ArgMax")?] } else { vec![values] })
+}
+
+/// `min.dim(Tensor self, int dim, bool keepdim=False) -> (values, indices)`
+pub fn min_dim(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
+    let values = amin(cx, a)?;
+    Ok(if a.used(cx, 1) { vec![values, arg_extremum(cx, a, "ArgMin")?] } else { vec![values] })
+}
+
+/// Mean of squared distances to the mean over `n - correction`, with its axes kept, and the mean.
+pub(crate) fn moments(cx: &mut Cx, x: ValueId, axes: &[usize], correction: f64) -> Result<(ValueId, ValueId)> {
+    let mean = cx.reduce("ReduceMean", x, axes, true)?;
+    let d = cx.call("Sub", &[x, mean])?;
+    let sq = cx.call("Mul", &[d, d])?;
+    if correction == 0.0 {
+        return Ok((cx.reduce("ReduceMean", sq, axes, true)?, mean));
+    }
+    let sum = cx.reduce("ReduceSum", sq, axes, true)?;
+    let dims = cx.dims(x)?;
+    let count: Dim = match axes.is_empty() {
+        true => dims.into_iter().product(),
+        false => axes.iter().map(|&i| dims[i].clone()).product(),
+    };
+    let dtype = cx.dtype(x)?;
+    let by = match count.as_const() {
+        Some(n) => cx.b.scalar(dtype, (n as f64 - correction).max(0.0))?,
+        None => {
+            let n = cx.dim_scalar(&count)?;
+            let n = cx.cast(n, dtype)?;
+            let (c, zero) = (cx.b.scalar(dtype, correction)?, cx.b.scalar(dtype, 0.0)?);
+            let n = cx.call("Sub", &[n, c])?;
+            cx.call("Max", &[n, zero])?
+        }
+    };
+    Ok((cx.call("Div", &[sum, by])?, mean))
+}
+
+fn correction(a: &Args) -> Result<f64> {
+    if a.target.ends_with(".correction") {
+        return Ok(a.opt_float("correction")?.unwrap_or(1.0));
+    }
+    Ok(if a.get("unbiased").is_none() || a.bool("unbiased")? { 1.0 } else { 0.0 })
+}
+
+fn without_axes(cx: &mut Cx, v: ValueId, axes: &[usize], keep: bool) -> Result<ValueId> {
+    let rank = cx.rank(v)?;
+    if keep || rank == 0 {
+        return Ok(v);
+    }
+    let list: Vec<i64> = match axes.is_empty() {
+        true => (0..rank as i64).collect(),
+        false => axes.iter().map(|&a| a as i64).collect(),
+    };
+    cx.b.squeeze(v, &list)
+}
+
+fn spread(cx: &mut Cx, a: &Args, root: bool) -> Result<(ValueId, ValueId)> {
+    let x = a.t("self")?;
+    let axes = axes(cx, a, x)?;
+    let (mut var, mean) = moments(cx, x, &axes, correction(a)?)?;
+    if root {
+        var = cx.call("Sqrt", &[var])?;
+    }
+    let keep = keep(a)?;
+    Ok((without_axes(cx, var, &axes, keep)?, without_axes(cx, mean, &axes, keep)?))
+}
+
+/// `var(Tensor self, bool unbiased=True)`, `var.dim`, `var.correction`
+pub fn var(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    spread(cx, a, false).map(|r| r.0)
+}
+
+/// `std(Tensor self, bool unbiased=True)`, `std.dim`, `std.correction`
+pub fn std(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    spread(cx, a, true).map(|r| r.0)
+}
+
+/// `var_mean.dim`, `var_mean.correction`
+pub fn var_mean(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
+    spread(cx, a, false).map(|(v, m)| vec![v, m])
+}
+
+/// `std_mean.dim`, `std_mean.correction`
+pub fn std_mean(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
+    spread(cx, a, true).map(|(v, m)| vec![v, m])
+}
+
+/// `logsumexp(Tensor self, int[1] dim, bool keepdim=False)`
+pub fn logsumexp(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let x = a.t("self")?;
+    let x = cx.cast(x, float_of(cx.dtype(x)?))?;
+    let axes = axes(cx, a, x)?;
+    cx.reduce("ReduceLogSumExp", x, &axes, keep(a)?)
+}
+
+/// `linalg_vector_norm(Tensor self, Scalar ord=2, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None)`
+pub fn vector_norm(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let x = a.t("self")?;
+    let dtype = a.dtype("dtype")?.unwrap_or(float_of(cx.dtype(x)?));
+    let x = cx.cast(x, dtype)?;
+    let axes = axes(cx, a, x)?;
+    let ord = a.opt_float(if a.has("ord") { "ord" } else { "p" })?.unwrap_or(2.0);
+    norm_of(cx, x, ord, &axes, keep(a)?)
+}
+
+pub(crate) fn norm_of(cx: &mut Cx, x: ValueId, ord: f64, axes: &[usize], keep: bool) -> Result<ValueId> {
+    if cx.rank(x)? == 0 {
+        return cx.call("Abs", &[x]);
+    }
+    if ord == 2.0 {
+        return cx.reduce("ReduceL2", x, axes, keep);
+    }
+    if ord == 1.0 {
+        return cx.reduce("ReduceL1", x, axes, keep);
+    }
+    let size = cx.call("Abs", &[x])?;
+    if ord.is_infinite() {
+        return cx.reduce(if ord > 0.0 { "ReduceMax" } else { "ReduceMin" }, size, axes, keep);
+    }
+    if ord == 0.0 {
+        let sign = cx.call("Sign", &[size])?;
+        return cx.reduce("ReduceSum", sign, axes, keep);
+    }
+    let (p, q) = (cx.like(x, ord)?, cx.like(x, 1.0 / ord)?);
+    let y = cx.call("Pow", &[size, p])?;
+    let y = cx.reduce("ReduceSum", y, axes, keep)?;
+    cx.call("Pow", &[y, q])
+}
+
+/// `count_nonzero(Tensor self, int? dim=None)`, `.dim_IntList`
+pub fn count_nonzero(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let x = a.t("self")?;
+    let b = cx.cast(x, DType::Bool)?;
+    let x = cx.cast(b, DType::I64)?;
+    let axes = axes(cx, a, x)?;
+    cx.reduce("ReduceSum", x, &axes, false)
+}
+
+fn without_nan(cx: &mut Cx, a: &Args) -> Result<(ValueId, ValueId)> {
+    let x = a.t("self")?;
+    let nan = cx.call("IsNaN", &[x])?;
+    let zero = cx.like(x, 0.0)?;
+    Ok((cx.call("Where", &[nan, zero, x])?, nan))
+}
+
+/// `nansum(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None)`
+pub fn nansum(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (x, _) = without_nan(cx, a)?;
+    let axes = axes(cx, a, x)?;
+    cx.reduce("ReduceSum", x, &axes, keep(a)?)
+}
+
+/// `nanmean(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None)`
+pub fn nanmean(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (x, nan) = without_nan(cx, a)?;
+    let axes = axes(cx, a, x)?;
+    let keep = keep(a)?;
+    let sum = cx.reduce("ReduceSum", x, &axes, keep)?;
+    let present = cx.call("Not", &[nan])?;
+    let present = cx.cast(present, cx.dtype(x)?)?;
+    let count = cx.reduce("ReduceSum", present, &axes, keep)?;
+    cx.call("Div", &[sum, count])
+}
+
+/// `cumsum(Tensor self, int dim, *, ScalarType? dtype=None)`
+pub fn cumsum(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let x = summand(cx, a)?;
+    if cx.rank(x)? == 0 {
+        return Ok(x);
+    }
+    let axis = cx.axis(x, a.int("dim")?)?;
+    let axis = cx.b.scalar(DType::I64, axis as f64)?;
+    cx.call("CumSum", &[x, axis])
+}
+
+/// `cumprod(Tensor self, int dim, *, ScalarType? dtype=None)`
+pub fn cumprod(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let x = summand(cx, a)?;
+    if cx.rank(x)? == 0 {
+        return Ok(x);
+    }
+    let axis = cx.axis(x, a.int("dim")?)?;
+    let axis = cx.b.scalar(DType::I64, axis as f64)?;
+    cx.call("CumProd", &[x, axis])
+}
+
+/// `logcumsumexp(Tensor self, int dim)`: the largest element is taken out first
+pub fn logcumsumexp(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let x = a.t("self")?;
+    let axis = cx.axis(x, a.int("dim")?)?;
+    let top = cx.reduce("ReduceMax", x, &[axis], true)?;
+    let d = cx.call("Sub", &[x, top])?;
+    let e = cx.call("Exp", &[d])?;
+    let at = cx.b.scalar(DType::I64, axis as f64)?;
+    let s = cx.call("CumSum", &[e, at])?;
+    let l = cx.call("Log", &[s])?;
+    cx.call("Add", &[l, top])
+}
+
+/// The `k` first in order along an axis. TopK has no bool and leaves the order of equal values open.
+fn top(cx: &mut Cx, x: ValueId, k: &Dim, axis: usize, largest: bool) -> Result<Vec<ValueId>> {
+    let dtype = cx.dtype(x)?;
+    let v = if dtype == DType::Bool { cx.cast(x, DType::I32)? } else { x };
+    let k = cx.b.dim_value(k)?;
+    let attrs = Attrs::new().with("axis", axis as i64).with("largest", largest).with("sorted", 1);
+    let mut out = cx.b.op_multi("TopK", &[Some(v), Some(k)], attrs, 2)?;
+    out[0] = cx.cast(out[0], dtype)?;
+    Ok(out)
+}
+
+/// `topk(Tensor self, SymInt k, int dim=-1, bool largest=True, bool sorted=True)`
+pub fn topk(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
+    let x = a.t("self")?;
+    if cx.rank(x)? == 0 {
+        let zero = cx.b.scalar(DType::I64, 0.0)?;
+        return Ok(vec![x, zero]);
+    }
+    let axis = cx.axis(x, a.int("dim")?)?;
+    let largest = a.get("largest").is_none() || a.bool("largest")?;
+    top(cx, x, &a.dim("k")?, axis, largest)
+}
+
+/// `sort(Tensor self, int dim=-1, bool descending=False)`, `sort.stable`
+pub fn sort(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
+    let x = a.t("self")?;
+    if cx.rank(x)? == 0 {
+        let zero = cx.b.scalar(DType::I64, 0.0)?;
+        return Ok(vec![x, zero]);
+    }
+    let axis = cx.axis(x, a.int("dim")?)?;
+    let n = cx.size(x, axis)?;
+    top(cx, x, &n, axis, a.bool("descending")?)
+}
+
+/// `argsort(Tensor self, int dim=-1, bool descending=False)`, `argsort.stable`
+pub fn argsort(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    Ok(sort(cx, a)?[1])
+}
+
+/// `msort(Tensor self)`
+pub fn msort(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let x = a.t("self")?;
+    let n = cx.size(x, 0)?;
+    Ok(top(cx, x, &n, 0, false)?[0])
+}
+
+/// Element `k` in rising order along an axis, with its place.
+fn kth(cx: &mut Cx, x: ValueId, k: &Dim, axis: usize, keep: bool) -> Result<Vec<ValueId>> {
+    let out = top(cx, x, &(k.clone() + 1), axis, false)?;
+    let mut picked = Vec::new();
+    for v in out {
+        let v = cx.slice(v, axis, k, &(k.clone() + 1), 1)?;
+        picked.push(if keep { v } else { cx.b.squeeze(v, &[axis as i64])? });
+    }
+    Ok(picked)
+}
+
+/// `kthvalue(Tensor self, SymInt k, int dim=-1, bool keepdim=False)`
+pub fn kthvalue(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
+    let x = a.t("self")?;
+    let axis = cx.axis(x, a.int("dim")?)?;
+    kth(cx, x, &(a.dim("k")? - 1), axis, keep(a)?)
+}
+
+/// `median.dim(Tensor self, int dim, bool keepdim=False)`: the lower of the two middle ones
+pub fn median_dim(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
+    let x = a.t("self")?;
+    let axis = cx.axis(x, a.int("dim")?)?;
+    let middle = (cx.size(x, axis)? - 1).floor_div(&Dim::Const(2));
+    kth(cx, x, &middle, axis, keep(a)?)
+}
+
+/// `median(Tensor self)`
+pub fn median(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let x = a.t("self")?;
+    let total: Dim = cx.dims(x)?.into_iter().product();
+    let flat = cx.reshape(x, std::slice::from_ref(&total))?;
+    let middle = (total - 1).floor_div(&Dim::Const(2));
+    Ok(kth(cx, flat, &middle, 0, false)?[0])
+}
+
+/// `diff(Tensor self, int n=1, int dim=-1, Tensor? prepend=None, Tensor? append=None)`
+pub fn diff(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let mut x = a.t("self")?;
+    let axis = cx.axis(x, a.int("dim")?)?;
+    let parts: Vec<ValueId> = [a.opt_t("prepend")?, Some(x), a.opt_t("append")?].into_iter().flatten().collect();
+    x = cx.concat(&parts, axis)?;
+    for _ in 0..a.int("n")? {
+        let n = cx.size(x, axis)?;
+        let later = cx.slice(x, axis, &Dim::Const(1), &Dim::Const(i64::MAX), 1)?;
+        let earlier = cx.slice(x, axis, &Dim::Const(0), &(n - 1), 1)?;
+        x = match cx.dtype(x)? {
+            DType::Bool => cx.call("Xor", &[later, earlier])?,
+            _ => cx.call("Sub", &[later, earlier])?,
+        };
+    }
+    Ok(x)
+}
+
+/// `trapezoid.dx(Tensor y, *, Scalar dx=1, int dim=-1)`
+pub fn trapezoid(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let y = a.t("y")?;
+    let axis = cx.axis(y, a.int("dim")?)?;
+    let n = cx.size(y, axis)?;
+    let later = cx.slice(y, axis, &Dim::Const(1), &Dim::Const(i64::MAX), 1)?;
+    let earlier = cx.slice(y, axis, &Dim::Const(0), &(n - 1), 1)?;
+    let s = cx.call("Add", &[later, earlier])?;
+    let s = cx.reduce("ReduceSum", s, &[axis], false)?;
+    let half = cx.like(s, a.float("dx")? / 2.0)?;
+    cx.call("Mul", &[s, half])
+}
+
+/// `quantile.scalar(Tensor self, float q, int? dim=None, bool keepdim=False, *, str interpolation='linear')`
+pub fn quantile(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let mut x = a.t("self")?;
+    let q = a.float("q")?;
+    if a.text("interpolation")? != "linear" {
+        bail!(unsupported, "quantile with interpolation {}", a.text("interpolation")?);
+    }
+    let axis = match a.opt_int("dim")? {
+        Some(d) => cx.axis(x, d)?,
+        None => {
+            let total = cx.dims(x)?.into_iter().product();
+            x = cx.reshape(x, &[total])?;
+            0
+        }
+    };
+    let n = cx.static_size(x, axis, "quantile")?;
+    let sorted = top(cx, x, &Dim::Const(n), axis, false)?[0];
+    let place = q * (n - 1) as f64;
+    let (lo, hi) = (place.floor() as i64, place.ceil() as i64);
+    let below = cx.slice(sorted, axis, &lo.into(), &(lo + 1).into(), 1)?;
+    let above = cx.slice(sorted, axis, &hi.into(), &(hi + 1).into(), 1)?;
+    let w = cx.like(x, place - place.floor())?;
+    let d = cx.call("Sub", &[above, below])?;
+    let d = cx.call("Mul", &[d, w])?;
+    let y = cx.call("Add", &[below, d])?;
+    cx.reshape(y, &a.out_dims()?)
+}

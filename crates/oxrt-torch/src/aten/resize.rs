@@ -1,0 +1,193 @@
+//! Resizing, padding and sampling.
+
+use crate::args::Args;
+use crate::cx::Cx;
+use oxrt_ir::{Attrs, DType, Dim, Tensor, ValueId, ValueType};
+use oxrt_tensor::{Result, bail};
+
+fn resize(cx: &mut Cx, a: &Args, x: ValueId, attrs: Attrs) -> Result<ValueId> {
+    let (have, want) = (cx.dims(x)?, a.out_dims()?);
+    let n = have.len() - 2;
+    let scales = given_scales(a, n)?;
+    let inputs = match scales {
+        Some(scales) => {
+            let all: Vec<f32> = [1.0, 1.0].into_iter().chain(scales.iter().map(|&s| s as f32)).collect();
+            let scales = cx.b.constant(Tensor::from_slice(&[n + 2], &all));
+            vec![Some(x), None, Some(scales)]
+        }
+        None => {
+            let sizes = cx.shape(&want)?;
+            vec![Some(x), None, None, Some(sizes)]
+        }
+    };
+    let y = cx.b.op_multi("Resize", &inputs, attrs, 1)?[0];
+    let dtype = cx.dtype(y)?;
+    cx.b.graph[y].ty = ValueType::tensor(dtype, want);
+    Ok(y)
+}
+
+/// Scale factors, when the caller gave all of them: the coordinates then follow the factor, not the sizes.
+fn given_scales(a: &Args, n: usize) -> Result<Option<Vec<f64>>> {
+    if let Some(s) = a.opt_floats("scale_factors")? {
+        return Ok(Some(s).filter(|s| s.len() == n));
+    }
+    let names: &[&str] = match n {
+        1 => &["scales"],
+        2 => &["scales_h", "scales_w"],
+        _ => &["scales_d", "scales_h", "scales_w"],
+    };
+    names.iter().map(|name| a.opt_float(name)).collect::<Result<Option<Vec<f64>>>>()
+}
+
+fn input(a: &Args) -> Result<ValueId> {
+    if a.has("input") { a.t("input") } else { a.t("self") }
+}
+
+/// `upsample_nearest2d.vec(Tensor input, SymInt[]? output_size, float[]? scale_factors)`, `1d`, `3d`, `.default`
+pub fn nearest(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let attrs = Attrs::new()
+        .with("mode", "nearest")
+        .with("coordinate_transformation_mode", "asymmetric")
+        .with("nearest_mode", "floor");
+    resize(cx, a, input(a)?, attrs)
+}
+
+/// `_upsample_nearest_exact2d.vec(Tensor input, SymInt[]? output_size, float[]? scale_factors)`
+pub fn nearest_exact(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let attrs = Attrs::new()
+        .with("mode", "nearest")
+        .with("coordinate_transformation_mode", "half_pixel")
+        .with("nearest_mode", "round_prefer_ceil");
+    resize(cx, a, input(a)?, attrs)
+}
+
+fn smooth(cx: &mut Cx, a: &Args, mode: &str) -> Result<ValueId> {
+    let corners = a.bool("align_corners")?;
+    let mut attrs = Attrs::new()
+        .with("mode", mode)
+        .with("coordinate_transformation_mode", if corners { "align_corners" } else { "half_pixel" });
+    if mode == "cubic" {
+        attrs.set("cubic_coeff_a", -0.75f32);
+    }
+    if a.target.contains("_aa") {
+        attrs.set("antialias", 1);
+        if mode == "cubic" {
+            // With antialiasing torch follows Pillow's kernel.
+            attrs.set("cubic_coeff_a", -0.5f32);
+        }
+        attrs.set("exclude_outside", 1);
+    }
+    resize(cx, a, input(a)?, attrs)
+}
+
+/// `upsample_bilinear2d.vec(Tensor input, SymInt[]? output_size, bool align_corners, float[]? scale_factors)`,
+/// `upsample_linear1d`, `upsample_trilinear3d`, `_upsample_bilinear2d_aa`
+pub fn linear(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    smooth(cx, a, "linear")
+}
+
+/// `upsample_bicubic2d.vec(Tensor input, SymInt[]? output_size, bool align_corners, float[]? scale_factors)`
+pub fn cubic(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    smooth(cx, a, "cubic")
+}
+
+/// `grid_sampler(Tensor input, Tensor grid, int interpolation_mode, int padding_mode, bool align_corners)`
+pub fn grid_sampler(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let mode = match a.int("interpolation_mode")? {
+        0 => "linear",
+        1 => "nearest",
+        2 => "cubic",
+        other => bail!(invalid, "the interpolation mode {other}"),
+    };
+    let padding = match a.int("padding_mode")? {
+        0 => "zeros",
+        1 => "border",
+        2 => "reflection",
+        other => bail!(invalid, "the padding mode {other}"),
+    };
+    let attrs =
+        Attrs::new().with("mode", mode).with("padding_mode", padding).with("align_corners", a.bool("align_corners")?);
+    cx.op("GridSample", &[a.t("input")?, a.t("grid")?], attrs)
+}
+
+/// `affine_grid_generator(Tensor theta, SymInt[] size, bool align_corners)`
+pub fn affine_grid(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let size = a.dim_list("size")?;
+    let size = cx.shape(&size)?;
+    let attrs = Attrs::new().with("align_corners", a.bool("align_corners")?);
+    cx.op("AffineGrid", &[a.t("theta")?, size], attrs)
+}
+
+/// Pads (last axis first, begin and end, as torch lists them) in an ONNX mode.
+pub(crate) fn pad_values(cx: &mut Cx, x: ValueId, pad: &[Dim], mode: &str, value: Option<ValueId>) -> Result<ValueId> {
+    let rank = cx.rank(x)?;
+    if pad.len() % 2 != 0 || pad.len() / 2 > rank {
+        bail!(invalid, "{} paddings for a tensor of rank {rank}", pad.len());
+    }
+    if pad.iter().all(|p| p.is(0)) {
+        return Ok(x);
+    }
+    let mut x = x;
+    let mut ends: Vec<Dim> = vec![Dim::Const(0); 2 * rank];
+    for (i, pair) in pad.chunks_exact(2).enumerate() {
+        let axis = rank - 1 - i;
+        for (side, p) in pair.iter().enumerate() {
+            // Negative padding cuts.
+            if p.as_const().is_some_and(|p| p < 0) {
+                x = match side {
+                    0 => cx.slice(x, axis, &-p.clone(), &Dim::Const(i64::MAX), 1)?,
+                    _ => cx.slice(x, axis, &Dim::Const(0), p, 1)?,
+                };
+            } else {
+                ends[side * rank + axis] = p.clone();
+            }
+        }
+    }
+    if ends.iter().all(|p| p.is(0)) {
+        return Ok(x);
+    }
+    let pads = cx.shape(&ends)?;
+    let attrs = Attrs::new().with("mode", mode);
+    Ok(cx.b.op_multi("Pad", &[Some(x), Some(pads), value], attrs, 1)?[0])
+}
+
+/// `pad(Tensor self, SymInt[] pad, str mode='constant', float? value=None)`
+pub fn pad(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let mode = a.text("mode")?;
+    let mode = match &*mode {
+        "constant" => return constant_pad(cx, a),
+        "reflect" => "reflect",
+        "replicate" => "edge",
+        "circular" => "wrap",
+        other => bail!(unsupported, "padding by {other}"),
+    };
+    pad_values(cx, a.t("self")?, &a.dim_list("pad")?, mode, None)
+}
+
+/// `constant_pad_nd(Tensor self, SymInt[] pad, Scalar value=0)`
+pub fn constant_pad(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let x = a.t("self")?;
+    let dtype = cx.dtype(x)?;
+    let value = match a.opt_scalar("value")? {
+        Some(v) if !v.is(0.0) => Some(crate::promote::scalar_value(cx, &v, dtype)?),
+        _ => None,
+    };
+    if dtype != DType::Bool {
+        return pad_values(cx, x, &a.dim_list("pad")?, "constant", value);
+    }
+    // Not every runtime pads booleans.
+    let wide = cx.cast(x, DType::I32)?;
+    let value = value.map(|v| cx.cast(v, DType::I32)).transpose()?;
+    let y = pad_values(cx, wide, &a.dim_list("pad")?, "constant", value)?;
+    cx.cast(y, DType::Bool)
+}
+
+/// `reflection_pad2d(Tensor self, SymInt[4] padding)`, `1d`, `3d`
+pub fn reflection_pad(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    pad_values(cx, a.t("self")?, &a.dim_list("padding")?, "reflect", None)
+}
+
+/// `replication_pad2d(Tensor self, SymInt[4] padding)`, `1d`, `3d`
+pub fn replication_pad(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    pad_values(cx, a.t("self")?, &a.dim_list("padding")?, "edge", None)
+}

@@ -1,0 +1,271 @@
+//! The list of operators that are lowered. In-place ones (`add_`) are those without the underscore.
+
+use super::{
+    activation as act, conv, create, elementwise as ew, hop, index, linear, matrix, norm, pool, reduce, resize, rnn,
+    shape, sym, window,
+};
+use crate::alias::{Shown, View};
+use crate::args::Args;
+use crate::cx::{Cx, Val};
+use oxrt_ir::ValueId;
+use oxrt_tensor::Result;
+use rustc_hash::FxHashMap;
+use std::sync::OnceLock;
+
+/// How an operator is lowered.
+#[derive(Clone, Copy)]
+pub(crate) enum Rule {
+    /// One new tensor.
+    One(fn(&mut Cx, &Args) -> Result<ValueId>),
+    /// Several new tensors, as a tuple or a list; fewer than stated when the rest is not read.
+    Many(fn(&mut Cx, &Args) -> Result<Vec<ValueId>>),
+    /// A view of the first argument, or a copy.
+    View(fn(&mut Cx, &Args) -> Result<Shown>),
+    /// Views of the first argument.
+    Views(fn(&mut Cx, &Args) -> Result<Vec<View>>),
+    /// Anything, numbers included.
+    Vals(for<'a> fn(&mut Cx<'a, '_>, &Args<'a>) -> Result<Vec<Val<'a>>>),
+    /// Nothing to do: assertions.
+    Skip,
+}
+
+/// The rule of a target such as `aten.add.Tensor`.
+pub(crate) fn find(target: &str) -> Option<Rule> {
+    static INDEX: OnceLock<FxHashMap<&'static str, Rule>> = OnceLock::new();
+    let index = INDEX.get_or_init(|| {
+        let mut index = FxHashMap::default();
+        for (names, rule) in TABLE {
+            for name in names.split_whitespace() {
+                let full = if name.contains('/') { name.replace('/', ".") } else { format!("aten.{name}") };
+                // A name without overload means the default one.
+                let full =
+                    if full.matches('.').count() < 2 && !name.contains('/') { format!("{full}.default") } else { full };
+                index.insert(&*full.leak(), *rule);
+            }
+        }
+        index
+    });
+    index.get(target).copied()
+}
+
+use Rule::{Many, One, Skip, Vals, View as V, Views};
+
+/// Names are of `aten` with the overload `default` unless written out; other namespaces have a `/`.
+#[rustfmt::skip]
+const TABLE: &[(&str, Rule)] = &[
+    // arithmetic
+    ("add.Tensor add.Scalar", One(ew::add)),
+    ("sub.Tensor sub.Scalar subtract.Tensor", One(ew::sub)),
+    ("rsub.Scalar rsub.Tensor", One(ew::rsub)),
+    ("mul.Tensor mul.Scalar multiply.Tensor multiply.Scalar", One(ew::mul)),
+    ("div.Tensor div.Scalar true_divide.Tensor true_divide.Scalar divide.Tensor", One(ew::div)),
+    ("div.Tensor_mode div.Scalar_mode", One(ew::div_mode)),
+    ("floor_divide floor_divide.Scalar", One(ew::floor_divide)),
+    ("remainder.Tensor remainder.Scalar", One(ew::remainder)),
+    ("fmod.Tensor fmod.Scalar", One(ew::fmod)),
+    ("pow.Tensor_Tensor pow.Tensor_Scalar pow.Scalar", One(ew::pow)),
+    ("maximum max.other", One(ew::maximum)),
+    ("minimum min.other", One(ew::minimum)),
+    ("fmax", One(ew::fmax)),
+    ("fmin", One(ew::fmin)),
+    ("clamp clamp.Tensor clamp_min clamp_min.Tensor clamp_max clamp_max.Tensor clip hardtanh", One(ew::clamp)),
+    ("addcmul", One(ew::addcmul)),
+    ("addcdiv", One(ew::addcdiv)),
+    ("lerp.Scalar lerp.Tensor", One(ew::lerp)),
+    ("ldexp.Tensor", One(ew::ldexp)),
+    ("hypot", One(ew::hypot)),
+    ("atan2 arctan2", One(ew::atan2)),
+    ("copysign.Tensor copysign.Scalar", One(ew::copysign)),
+    ("heaviside", One(ew::heaviside)),
+    ("xlogy.Tensor xlogy.Scalar_Self xlogy.Scalar_Other special_xlogy", One(ew::xlogy)),
+    ("logaddexp", One(ew::logaddexp)),
+    // unary
+    ("abs absolute", One(ew::abs)), ("neg negative", One(ew::neg)), ("sign sgn", One(ew::sign)),
+    ("exp", One(ew::exp)), ("exp2 special_exp2", One(ew::exp2)), ("expm1 special_expm1", One(ew::expm1)),
+    ("log", One(ew::log)), ("log2", One(ew::log2)), ("log10", One(ew::log10)), ("log1p special_log1p", One(ew::log1p)),
+    ("sqrt", One(ew::sqrt)), ("rsqrt", One(ew::rsqrt)), ("square", One(ew::square)), ("reciprocal", One(ew::reciprocal)),
+    ("sin", One(ew::sin)), ("cos", One(ew::cos)), ("tan", One(ew::tan)),
+    ("asin arcsin", One(ew::asin)), ("acos arccos", One(ew::acos)), ("atan arctan", One(ew::atan)),
+    ("sinh", One(ew::sinh)), ("cosh", One(ew::cosh)), ("tanh", One(ew::tanh)),
+    ("asinh", One(ew::asinh)), ("acosh", One(ew::acosh)), ("atanh", One(ew::atanh)),
+    ("erf special_erf", One(ew::erf)), ("erfc special_erfc", One(ew::erfc)), ("sigmoid special_expit", One(ew::sigmoid)),
+    ("floor", One(ew::floor)), ("ceil", One(ew::ceil)), ("round", One(ew::round)), ("round.decimals", One(ew::round_decimals)),
+    ("trunc fix", One(ew::trunc)), ("frac", One(ew::frac)), ("sinc special_sinc", One(ew::sinc)), ("logit special_logit", One(ew::logit)),
+    ("isnan", One(ew::isnan)), ("isinf", One(ew::isinf)), ("isfinite", One(ew::isfinite)),
+    ("isposinf", One(ew::isposinf)), ("isneginf", One(ew::isneginf)), ("signbit", One(ew::signbit)),
+    ("nan_to_num", One(ew::nan_to_num)),
+    // comparison, logic, choice
+    ("eq.Tensor eq.Scalar", One(ew::eq)), ("ne.Tensor ne.Scalar not_equal.Scalar", One(ew::ne)),
+    ("lt.Tensor lt.Scalar", One(ew::lt)), ("le.Tensor le.Scalar", One(ew::le)),
+    ("gt.Tensor gt.Scalar greater.Tensor", One(ew::gt)), ("ge.Tensor ge.Scalar", One(ew::ge)),
+    ("logical_and", One(ew::logical_and)), ("logical_or", One(ew::logical_or)),
+    ("logical_xor", One(ew::logical_xor)), ("logical_not", One(ew::logical_not)),
+    ("bitwise_and.Tensor bitwise_and.Scalar __and__.Tensor __and__.Scalar", One(ew::bitwise_and)),
+    ("bitwise_or.Tensor bitwise_or.Scalar __or__.Tensor __or__.Scalar", One(ew::bitwise_or)),
+    ("bitwise_xor.Tensor bitwise_xor.Scalar __xor__.Tensor __xor__.Scalar", One(ew::bitwise_xor)),
+    ("bitwise_not", One(ew::bitwise_not)),
+    ("__lshift__.Scalar __lshift__.Tensor bitwise_left_shift.Tensor bitwise_left_shift.Tensor_Scalar", One(ew::left_shift)),
+    ("__rshift__.Scalar __rshift__.Tensor bitwise_right_shift.Tensor bitwise_right_shift.Tensor_Scalar", One(ew::right_shift)),
+    ("where.self where.ScalarOther where.ScalarSelf where.Scalar", One(ew::where_)),
+    ("masked_fill.Scalar masked_fill.Tensor", One(ew::masked_fill)),
+    // copies
+    ("_to_copy", One(ew::to_copy)), ("copy", One(ew::copy)), ("fill.Scalar fill.Tensor", One(ew::fill)), ("zero", One(ew::zero)),
+    ("clone", One(shape::clone)),
+    // activations
+    ("relu", One(act::relu)), ("relu6", One(act::relu6)), ("leaky_relu", One(act::leaky_relu)), ("rrelu", One(act::rrelu)),
+    ("prelu _prelu_kernel", One(act::prelu)), ("elu", One(act::elu)), ("selu", One(act::selu)), ("celu", One(act::celu)),
+    ("gelu", One(act::gelu)), ("silu", One(act::silu)), ("mish", One(act::mish)), ("softplus", One(act::softplus)),
+    ("hardsigmoid", One(act::hardsigmoid)), ("hardswish", One(act::hardswish)), ("log_sigmoid", One(act::log_sigmoid)),
+    ("softshrink", One(act::softshrink)), ("hardshrink", One(act::hardshrink)), ("threshold", One(act::threshold)),
+    ("glu", One(act::glu)), ("softmax.int _softmax special_softmax", One(act::softmax)),
+    ("log_softmax.int _log_softmax special_log_softmax", One(act::log_softmax)), ("_safe_softmax", One(act::safe_softmax)),
+    ("native_dropout", Many(act::native_dropout)),
+    // views
+    ("alias detach lift lift_fresh lift_fresh_copy positive _conj conj resolve_conj resolve_neg requires_grad", V(shape::same)),
+    ("dropout feature_dropout alpha_dropout feature_alpha_dropout", V(shape::dropout)),
+    ("contiguous", V(shape::contiguous)),
+    ("to.dtype to.dtype_layout to.device to.other to.prim_Device to.prim_dtype type_as cpu cuda", V(shape::to)),
+    ("view _unsafe_view", V(shape::view)),
+    ("reshape flatten.using_ints flatten unflatten.int view_as reshape_as ravel _reshape_copy", V(shape::reshape)),
+    ("unsqueeze squeeze squeeze.dim squeeze.dims atleast_1d atleast_2d atleast_3d", V(shape::resqueeze)),
+    ("permute", V(shape::permute)), ("transpose.int", V(shape::transpose)), ("swapaxes swapdims", V(shape::swapaxes)),
+    ("t mT adjoint", V(shape::matrix_transpose)), ("numpy_T", V(shape::reverse_axes)),
+    ("movedim.int movedim.intlist moveaxis.int moveaxis.intlist", V(shape::movedim)),
+    ("expand expand_as broadcast_to", V(shape::expand)),
+    ("select.int", V(shape::select)), ("slice.Tensor", V(shape::slice)), ("narrow", V(shape::narrow)),
+    ("split.Tensor split.sizes split_with_sizes chunk tensor_split.sections tensor_split.indices unsafe_split.Tensor \
+      unsafe_chunk split", Views(shape::split)),
+    ("unbind.int", Views(shape::unbind)),
+    ("diagonal", V(matrix::diagonal_view)), ("unfold", V(window::unfold_view)), ("as_strided", V(shape::as_strided)),
+    ("view_as_complex view_as_real", V(shape::complex_view)), ("real", V(shape::real)), ("imag", V(shape::imag)),
+    ("view.dtype", One(shape::view_dtype)),
+    // joins and orders
+    ("cat concat concatenate", One(shape::cat)), ("stack", One(shape::stack)), ("hstack", One(shape::hstack)),
+    ("vstack", One(shape::vstack)), ("dstack", One(shape::dstack)), ("column_stack", One(shape::column_stack)),
+    ("repeat tile", One(shape::repeat)), ("repeat_interleave.self_int", One(shape::repeat_interleave)),
+    ("repeat_interleave.self_Tensor", One(index::repeat_interleave_tensor)),
+    ("flip", One(shape::flip)), ("roll", One(shape::roll)), ("rot90", One(shape::rot90)),
+    ("pixel_shuffle", One(shape::pixel_shuffle)), ("pixel_unshuffle", One(shape::pixel_unshuffle)),
+    ("channel_shuffle", One(shape::channel_shuffle)),
+    ("meshgrid meshgrid.indexing", Many(shape::meshgrid)), ("broadcast_tensors", Many(shape::broadcast_tensors)),
+    ("cartesian_prod", One(shape::cartesian_prod)),
+    ("slice_scatter", One(shape::slice_scatter)), ("select_scatter", One(shape::select_scatter)),
+    ("diagonal_scatter", One(matrix::diagonal_scatter_op)),
+    // new tensors
+    ("zeros zeros_like new_zeros empty.memory_format empty_like new_empty empty_permuted empty_strided new_empty_strided", One(create::zeros)),
+    ("ones ones_like new_ones", One(create::ones)), ("full full_like new_full", One(create::full)),
+    ("scalar_tensor", One(create::scalar_tensor)), ("arange arange.start arange.start_step", One(create::arange)),
+    ("linspace", One(create::linspace)), ("logspace", One(create::logspace)), ("eye eye.m", One(create::eye)),
+    ("hann_window hann_window.periodic", One(create::hann_window)), ("one_hot", One(create::one_hot)),
+    ("rand rand_like", One(create::rand)), ("randn randn_like", One(create::randn)), ("normal.float_float", One(create::normal)),
+    ("randint randint.low randint_like randint_like.low_dtype", One(create::randint)), ("bernoulli", One(create::bernoulli)),
+    ("randperm", One(create::randperm)), ("complex", One(create::complex)), ("polar", One(create::polar)),
+    // reductions
+    ("sum sum.dim_IntList", One(reduce::sum)), ("prod prod.dim_int", One(reduce::prod)), ("mean mean.dim", One(reduce::mean)),
+    ("amax max", One(reduce::amax)), ("amin min", One(reduce::amin)), ("aminmax", Many(reduce::aminmax)),
+    ("any any.dim any.dims", One(reduce::any)), ("all all.dim all.dims _is_all_true", One(reduce::all)),
+    ("argmax", One(reduce::argmax)), ("argmin", One(reduce::argmin)),
+    ("max.dim", Many(reduce::max_dim)), ("min.dim", Many(reduce::min_dim)),
+    ("var var.dim var.correction", One(reduce::var)), ("std std.dim std.correction", One(reduce::std)),
+    ("var_mean var_mean.dim var_mean.correction", Many(reduce::var_mean)),
+    ("std_mean std_mean.dim std_mean.correction", Many(reduce::std_mean)),
+    ("logsumexp", One(reduce::logsumexp)), ("linalg_vector_norm norm.ScalarOpt_dim norm.Scalar", One(reduce::vector_norm)),
+    ("count_nonzero count_nonzero.dim_IntList", One(reduce::count_nonzero)),
+    ("nansum", One(reduce::nansum)), ("nanmean", One(reduce::nanmean)),
+    ("cumsum", One(reduce::cumsum)), ("cumprod", One(reduce::cumprod)), ("logcumsumexp", One(reduce::logcumsumexp)),
+    ("topk", Many(reduce::topk)), ("sort sort.stable", Many(reduce::sort)), ("argsort argsort.stable", One(reduce::argsort)),
+    ("msort", One(reduce::msort)), ("kthvalue", Many(reduce::kthvalue)), ("median.dim", Many(reduce::median_dim)),
+    ("median", One(reduce::median)), ("diff", One(reduce::diff)), ("trapezoid.dx", One(reduce::trapezoid)),
+    ("quantile.scalar", One(reduce::quantile)),
+    // products
+    ("linear", One(linear::linear)), ("matmul __matmul__.Tensor", One(linear::matmul)), ("mm bmm", One(linear::mm)),
+    ("mv", One(linear::mv)), ("dot", One(linear::dot)), ("vdot", One(linear::vdot)), ("addmm", One(linear::addmm)),
+    ("baddbmm", One(linear::baddbmm)), ("addbmm", One(linear::addbmm)), ("addmv", One(linear::addmv)),
+    ("outer ger", One(linear::outer)), ("einsum", One(linear::einsum)), ("bilinear", One(linear::bilinear)),
+    ("tensordot", One(linear::tensordot)), ("kron", One(linear::kron)),
+    ("scaled_dot_product_attention _scaled_dot_product_flash_attention_for_cpu", Many(linear::attention)),
+    ("_native_multi_head_attention", Many(linear::native_multi_head_attention)),
+    // convolution, pooling, normalisation
+    ("conv1d conv2d conv3d", One(conv::conv)), ("conv1d.padding conv2d.padding conv3d.padding", One(conv::conv_named_padding)),
+    ("conv_transpose1d conv_transpose2d.input conv_transpose3d.input", One(conv::conv_transpose)),
+    ("convolution", One(conv::convolution)),
+    ("max_pool1d max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices", Many(pool::max_pool)),
+    ("avg_pool1d avg_pool2d avg_pool3d", One(pool::avg_pool)),
+    ("adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d", One(pool::adaptive_avg_pool)),
+    ("adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d", Many(pool::adaptive_max_pool)),
+    ("batch_norm _native_batch_norm_legit_no_training _native_batch_norm_legit.no_stats native_batch_norm \
+      _native_batch_norm_legit cudnn_batch_norm", Many(norm::batch_norm)),
+    ("layer_norm native_layer_norm", Many(norm::layer_norm)), ("rms_norm _fused_rms_norm", Many(norm::rms_norm)),
+    ("group_norm native_group_norm", Many(norm::group_norm)), ("instance_norm", One(norm::instance_norm)),
+    ("_weight_norm _weight_norm_interface", Many(norm::weight_norm)), ("cosine_similarity", One(norm::cosine_similarity)),
+    // indexing
+    ("embedding", One(index::embedding)), ("index_select", One(index::index_select)), ("index.Tensor _unsafe_index.Tensor", One(index::index)),
+    ("index_put _unsafe_index_put", One(index::index_put)), ("gather", One(index::gather)),
+    ("take_along_dim", One(index::take_along_dim)), ("take", One(index::take)),
+    ("scatter.src", One(index::scatter_src)), ("scatter.value", One(index::scatter_value)), ("scatter_add", One(index::scatter_add)),
+    ("scatter_reduce.two", One(index::scatter_reduce)), ("index_add", One(index::index_add)), ("index_copy", One(index::index_copy)),
+    ("index_fill.int_Scalar index_fill.int_Tensor", One(index::index_fill)), ("nonzero argwhere", One(index::nonzero)),
+    ("nonzero_numpy where", Many(index::nonzero_numpy)), ("masked_select", One(index::masked_select)),
+    ("masked_scatter", One(index::masked_scatter)), ("isin.Tensor_Tensor", One(index::isin)),
+    ("searchsorted.Tensor searchsorted.Scalar bucketize.Tensor", One(index::searchsorted)), ("bincount", One(index::bincount)),
+    ("embedding_bag.padding_idx embedding_bag _embedding_bag_forward_only _embedding_bag", Many(index::embedding_bag)),
+    ("_unique2", Many(index::unique)), ("unique_dim", Many(index::unique_dim)),
+    ("transformers/grouped_mm_fallback/default", One(index::grouped_mm)),
+    // matrices
+    ("tril", One(matrix::tril)), ("triu", One(matrix::triu)), ("tril_indices", One(matrix::tril_indices)), ("triu_indices", One(matrix::triu_indices)),
+    ("diag_embed", One(matrix::diag_embed)), ("diag", One(matrix::diag)), ("trace", One(matrix::trace)),
+    ("fill_diagonal", One(matrix::fill_diagonal)), ("linalg_det _linalg_det det", Many(matrix::det)),
+    ("linalg_matrix_power matrix_power", One(matrix::matrix_power)), ("linalg_cross", One(matrix::cross)),
+    ("cdist _cdist_forward", One(matrix::cdist)), ("pdist _pdist_forward", One(matrix::pdist)),
+    ("pairwise_distance", One(matrix::pairwise_distance)), ("dist", One(matrix::dist)), ("block_diag", One(matrix::block_diag)),
+    ("vander linalg_vander", One(matrix::vander)),
+    // images and windows
+    ("upsample_nearest1d.vec upsample_nearest2d.vec upsample_nearest3d.vec upsample_nearest1d upsample_nearest2d upsample_nearest3d", One(resize::nearest)),
+    ("_upsample_nearest_exact1d.vec _upsample_nearest_exact2d.vec _upsample_nearest_exact3d.vec _upsample_nearest_exact1d \
+      _upsample_nearest_exact2d _upsample_nearest_exact3d", One(resize::nearest_exact)),
+    ("upsample_linear1d.vec upsample_bilinear2d.vec upsample_trilinear3d.vec upsample_linear1d upsample_bilinear2d \
+      upsample_trilinear3d _upsample_bilinear2d_aa.vec _upsample_bilinear2d_aa", One(resize::linear)),
+    ("upsample_bicubic2d.vec upsample_bicubic2d _upsample_bicubic2d_aa.vec _upsample_bicubic2d_aa", One(resize::cubic)),
+    ("grid_sampler grid_sampler_2d grid_sampler_3d", One(resize::grid_sampler)), ("affine_grid_generator", One(resize::affine_grid)),
+    ("pad", One(resize::pad)), ("constant_pad_nd", One(resize::constant_pad)),
+    ("reflection_pad1d reflection_pad2d reflection_pad3d", One(resize::reflection_pad)),
+    ("replication_pad1d replication_pad2d replication_pad3d", One(resize::replication_pad)),
+    ("im2col", One(window::im2col)), ("col2im", One(window::col2im)),
+    // recurrent layers
+    ("lstm.input", Many(rnn::lstm)), ("gru.input", Many(rnn::gru)), ("rnn_tanh.input", Many(rnn::rnn_tanh)),
+    ("rnn_relu.input", Many(rnn::rnn_relu)), ("lstm_cell", Many(rnn::lstm_cell)), ("gru_cell", One(rnn::gru_cell)),
+    ("rnn_tanh_cell", One(rnn::rnn_tanh_cell)), ("rnn_relu_cell", One(rnn::rnn_relu_cell)),
+    // sizes
+    ("sym_size.int", Vals(sym::sym_size)), ("sym_numel", Vals(sym::sym_numel)), ("sym_stride.int sym_storage_offset", Vals(sym::sym_layout)),
+    ("item _local_scalar_dense", Vals(sym::item)),
+    ("_operator/add _operator/sub _operator/mul _operator/truediv _operator/floordiv _operator/mod _operator/pow _operator/neg \
+      _operator/lshift _operator/rshift math/trunc math/floor math/ceil torch/sym_int torch/sym_float torch/sym_max torch/sym_min \
+      torch/sym_sqrt", Vals(sym::arithmetic)),
+    ("_operator/eq _operator/ne _operator/lt _operator/le _operator/gt _operator/ge", Vals(sym::comparison)),
+    ("_operator/and_ _operator/or_ torch/sym_not", Vals(sym::logic)), ("torch/sym_ite", Vals(sym::ite)),
+    // wrappers
+    ("higher_order/wrap_with_set_grad_enabled", Vals(hop::set_grad)), ("higher_order/wrap_with_autocast", Vals(hop::autocast)),
+    // assertions
+    ("_assert_scalar _assert_async _assert_async.msg _assert_tensor_metadata sym_constrain_range sym_constrain_range_for_size \
+      _print promote_types _functional_assert_async.msg", Skip),
+];
+
+#[cfg(test)]
+pub(crate) fn targets() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().flat_map(|(names, _)| names.split_whitespace())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_target_is_listed_twice() {
+        let mut all: Vec<&str> = targets().collect();
+        all.sort_unstable();
+        let twice: Vec<_> = all.windows(2).filter(|w| w[0] == w[1]).map(|w| w[0]).collect();
+        assert!(twice.is_empty(), "{twice:?}");
+        assert!(find("aten.add.Tensor").is_some() && find("aten.relu.default").is_some());
+        assert!(find("_operator.add").is_some() && find("transformers.grouped_mm_fallback.default").is_some());
+    }
+}
