@@ -576,6 +576,9 @@ pub fn grouped_mm(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let (x, w, offs) = (a.t("input")?, a.t("weight")?, a.t("offs")?);
     let rows = cx.size(x, 0)?;
     let groups = cx.static_size(w, 0, "grouped_mm")?;
+    if groups > 4096 {
+        bail!(unsupported, "a product of {groups} groups");
+    }
     let places = super::create::range(cx, &rows)?;
     let offs = cx.cast(offs, DType::I64)?;
     let places = cx.b.unsqueeze(places, &[1])?;
