@@ -24,7 +24,7 @@ pub(crate) enum Scalar {
     SymFloat(Ratio),
     Bool(bool),
     Runtime(ValueId),
-    Complex(f64, f64),
+    Complex,
 }
 
 impl Scalar {
@@ -38,7 +38,7 @@ impl Scalar {
             Scalar::Float(x) => Some(*x),
             Scalar::Bool(b) => Some(*b as u8 as f64),
             Scalar::SymFloat(r) => r.as_const(),
-            Scalar::Runtime(_) | Scalar::Complex(..) => None,
+            Scalar::Runtime(_) | Scalar::Complex => None,
         }
     }
 }
@@ -87,13 +87,6 @@ impl<'a> Args<'a> {
         self.get(name).map(|a| tensor(&a, name)).transpose()
     }
 
-    pub fn id(&self, name: &str) -> Result<TensorId> {
-        match self.need(name)? {
-            Arg::Tensor(id, _) => Ok(id),
-            _ => bail!(invalid, "the argument `{name}` should be a tensor"),
-        }
-    }
-
     pub fn ts(&self, name: &str) -> Result<Vec<ValueId>> {
         self.list(name)?.iter().map(|a| tensor(a, name)).collect()
     }
@@ -124,10 +117,6 @@ impl<'a> Args<'a> {
 
     pub fn dim_list(&self, name: &str) -> Result<Vec<Dim>> {
         self.list(name)?.iter().map(|a| dim(a, name)).collect()
-    }
-
-    pub fn opt_dim_list(&self, name: &str) -> Result<Option<Vec<Dim>>> {
-        if self.has(name) { self.dim_list(name).map(Some) } else { Ok(None) }
     }
 
     pub fn int(&self, name: &str) -> Result<i64> {
@@ -251,7 +240,7 @@ fn scalar(a: &Arg, name: &str) -> Result<Scalar> {
         Arg::Other(Val::Float(x)) => Ok(Scalar::Float(*x)),
         Arg::Other(Val::SymFloat(r)) => Ok(Scalar::SymFloat(r.clone())),
         Arg::Other(Val::Bool(b)) => Ok(Scalar::Bool(*b)),
-        Arg::Other(Val::Complex(r, i)) => Ok(Scalar::Complex(*r, *i)),
+        Arg::Other(Val::Complex) => Ok(Scalar::Complex),
         Arg::Other(Val::Runtime(v)) | Arg::Tensor(_, v) => Ok(Scalar::Runtime(*v)),
         Arg::Other(Val::Unusable(why)) => bail!(unsupported, "{why}"),
         _ => bail!(invalid, "the argument `{name}` should be a number, found {a:?}"),
@@ -310,7 +299,7 @@ fn parse_default<'a>(text: &str, declaration: &str) -> Option<Val<'a>> {
         "None" => Val::None,
         "True" => Val::Bool(true),
         "False" => Val::Bool(false),
-        "contiguous_format" => Val::MemoryFormat(1),
+        "contiguous_format" => Val::None,
         "Mean" => Val::Int(Dim::Const(1)),
         _ => match text.parse::<i64>() {
             Ok(x) if !declaration.starts_with("float") => Val::Int(Dim::Const(x)),

@@ -25,11 +25,9 @@ pub(crate) enum Argument {
     Symbolic(String),
     List(Vec<Argument>),
     DType(i64),
-    MemoryFormat(i64),
-    /// Device, layout: nothing that changes a value.
+    /// Device, layout, memory format: nothing that changes a value.
     Placement,
     Graph(Box<Graph>),
-    Operator(String),
     /// A kind that this reader does not know, by its tag.
     Unknown(String),
 }
@@ -122,13 +120,11 @@ impl<'de> Visitor<'de> for ArgumentVisitor {
             "as_sym_int" | "as_sym_float" | "as_sym_bool" => map.next_value::<Argument>()?,
             "as_sym_ints" | "as_sym_floats" | "as_sym_bools" | "as_optional_tensors" => A::List(map.next_value()?),
             "as_scalar_type" => A::DType(map.next_value()?),
-            "as_memory_format" => A::MemoryFormat(map.next_value()?),
-            "as_device" | "as_layout" => {
+            "as_device" | "as_layout" | "as_memory_format" => {
                 map.next_value::<IgnoredAny>()?;
                 A::Placement
             }
             "as_graph" => A::Graph(map.next_value::<GraphArg>()?.graph),
-            "as_operator" => A::Operator(map.next_value()?),
             other => {
                 let name = other.to_string();
                 map.next_value::<IgnoredAny>()?;

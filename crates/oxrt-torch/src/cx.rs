@@ -20,13 +20,12 @@ pub(crate) enum Val<'a> {
     Bool(bool),
     /// A number known at run time only: a tensor of rank 0.
     Runtime(ValueId),
-    Complex(f64, f64),
+    /// A complex number: recognised, to be refused by whoever uses it.
+    Complex,
     List(Vec<Val<'a>>),
     Text(String),
     DType(DType),
-    MemoryFormat(i64),
     Graph(&'a schema::Graph),
-    Operator(String),
     None,
     /// Something that oxrt cannot express; an error for whoever uses it.
     Unusable(String),

@@ -86,7 +86,7 @@ pub(crate) fn value_of<'a>(cx: &Cx<'a, '_>, arg: &'a Argument) -> Result<Val<'a>
             ScalarArg::Float(x) => Val::Float(*x),
             ScalarArg::Bool(b) => Val::Bool(*b),
             ScalarArg::String(s) => Val::Text(s.clone()),
-            ScalarArg::Complex(r, i) => Val::Complex(*r, *i),
+            ScalarArg::Complex(..) => Val::Complex,
         },
         Argument::Tensor(n) | Argument::Symbolic(n) => cx.lookup(n)?,
         Argument::List(items) => Val::List(items.iter().map(|a| value_of(cx, a)).collect::<Result<_>>()?),
@@ -94,10 +94,8 @@ pub(crate) fn value_of<'a>(cx: &Cx<'a, '_>, arg: &'a Argument) -> Result<Val<'a>
             Some(d) => Val::DType(d),
             None => Val::Unusable(format!("element type number {n}")),
         },
-        Argument::MemoryFormat(n) => Val::MemoryFormat(*n),
         Argument::Placement => Val::None,
         Argument::Graph(g) => Val::Graph(g),
-        Argument::Operator(o) => Val::Operator(o.clone()),
         Argument::Unknown(tag) => Val::Unusable(format!("the argument kind `{tag}`")),
     })
 }

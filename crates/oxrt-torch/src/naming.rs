@@ -69,12 +69,15 @@ pub(crate) fn name_symbols(ep: &ExportedProgram, symbols: &mut SymbolTable, inpu
 /// Ranges from the file. A least size of 2 is mostly torch's own doing: it traces with sizes other than
 /// 0 and 1 because those broadcast. The lowered operators broadcast at run time, so 1 is fine too unless
 /// a guard of the program says otherwise.
+/// `conditions` receives the guards in terms of the dimensions, for whoever checks sizes later.
 pub(crate) fn set_ranges(
     ep: &ExportedProgram,
     symbols: &mut SymbolTable,
     inputs: &[Input],
+    conditions: &mut Vec<String>,
     warnings: &mut Vec<String>,
 ) {
+    let mut more = 0;
     for (name, r) in &ep.range_constraints {
         // Keys of derived dimensions are expressions; their ranges follow from the symbol's.
         let Ok(Expr::Name(name)) = Expr::parse(name) else { continue };
@@ -93,15 +96,21 @@ pub(crate) fn set_ranges(
         guard.eval(&lookup).map(|v| v != 0.0)
     };
     let names: Vec<Symbol> = symbols.names.values().cloned().collect();
+    let at = |s: &Symbol, x: i64, hints: &FxHashMap<Symbol, i64>| {
+        let mut hints = hints.clone();
+        hints.insert(s.clone(), x);
+        hints
+    };
     for s in &names {
-        let Some(range) = symbols.ranges.get(s).copied() else { continue };
-        if range.min != 2 {
-            continue;
-        }
-        let mut hints = symbols.hints.clone();
-        hints.insert(s.clone(), 1);
-        if guards.iter().all(|(_, g)| holds(g, &hints) != Some(false)) {
-            symbols.ranges.insert(s.clone(), Range { min: 1, ..range });
+        let (Some(range), Some(&hint)) = (symbols.ranges.get(s).copied(), symbols.hints.get(s)) else { continue };
+        // The least size that the guards allow: below torch's soft 2, or above what it wrote down.
+        let first = if range.min == 2 { 1 } else { range.min };
+        let allowed = |x: i64| {
+            let hints = at(s, x, &symbols.hints);
+            guards.iter().all(|(_, g)| holds(g, &hints) != Some(false))
+        };
+        if let Some(min) = (first..=hint.min(first + MAX_STEPS)).find(|&x| allowed(x)) {
+            symbols.ranges.insert(s.clone(), Range { min, ..range });
         }
     }
     // Guards that fail inside the ranges: sizes that the program silently excludes.
@@ -109,29 +118,34 @@ pub(crate) fn set_ranges(
         if holds(guard, &symbols.hints) != Some(true) {
             continue;
         }
-        let mut failing: Option<(Symbol, i64)> = None;
-        for s in &names {
-            let (Some(range), Some(&hint)) = (symbols.ranges.get(s), symbols.hints.get(s)) else { continue };
-            let inside = |x: &i64| *x >= range.min.max(1) && range.max.is_none_or(|m| *x <= m);
-            for x in [hint + 1, hint - 1, hint * 2, hint * 3 + 1, range.min.max(1)].into_iter().filter(inside) {
-                let mut hints = symbols.hints.clone();
-                hints.insert(s.clone(), x);
-                if holds(guard, &hints) == Some(false) {
-                    failing.get_or_insert((s.clone(), x));
-                }
-            }
-        }
+        let condition = readable(text, &paths);
+        conditions.push(condition.clone());
+        let failing = names.iter().find_map(|s| {
+            let (range, &hint) = (symbols.ranges.get(s)?, symbols.hints.get(s)?);
+            let inside = |x: &i64| *x >= range.min && range.max.is_none_or(|m| *x <= m);
+            let tries = [hint + 1, hint - 1, hint * 2, hint * 3 + 1, range.min.max(1)];
+            let bad = |x: &i64| holds(guard, &at(s, *x, &symbols.hints)) == Some(false);
+            tries.into_iter().filter(inside).find(bad).map(|x| (s.clone(), x))
+        });
         if let Some((s, x)) = failing {
-            let condition = readable(text, &paths);
-            warnings.push(format!("the program was traced for sizes with `{condition}`; {s} = {x} breaks it"));
+            if condition.len() <= 160 {
+                warnings.push(format!("the program was traced for sizes with `{condition}`; {s} = {x} breaks it"));
+            } else {
+                more += 1;
+            }
         }
     }
     if warnings.len() > 8 {
-        let more = warnings.len() - 8;
+        more += warnings.len() - 8;
         warnings.truncate(8);
+    }
+    if more > 0 {
         warnings.push(format!("{more} more conditions on the sizes"));
     }
 }
+
+/// How far the least allowed size is searched.
+const MAX_STEPS: i64 = 4096;
 
 enum PathSize {
     Known(i64),

@@ -17,9 +17,9 @@ const MAX_VALUES: usize = 10_000_000;
 #[derive(Clone, Debug)]
 pub(crate) enum Value {
     None,
-    Bool(bool),
     Int(i64),
-    Float(f64),
+    /// A bool or a float: read, and of no further use.
+    Number,
     Text(String),
     Tuple(Vec<Id>),
     List(Vec<Id>),
@@ -191,8 +191,7 @@ impl Machine<'_> {
                 b'.' => return self.pop(),
                 b'(' => self.push(Value::Mark)?,
                 b'N' => self.push(Value::None)?,
-                0x88 => self.push(Value::Bool(true))?,
-                0x89 => self.push(Value::Bool(false))?,
+                0x88 | 0x89 => self.push(Value::Number)?,
                 b'K' => {
                     let x = self.take(1)?[0];
                     self.push(Value::Int(x as i64))?;
@@ -217,8 +216,8 @@ impl Machine<'_> {
                     self.push(Value::Int(i64::from_le_bytes(le)))?;
                 }
                 b'G' => {
-                    let x = f64::from_be_bytes(self.number()?);
-                    self.push(Value::Float(x))?;
+                    self.take(8)?;
+                    self.push(Value::Number)?;
                 }
                 b'X' => {
                     let n = u32::from_le_bytes(self.number()?) as usize;

@@ -33,7 +33,9 @@ pub struct Program {
     pub inputs: Vec<Input>,
     /// Names of the results, in order.
     pub outputs: Vec<String>,
-    /// Constraints of the export that limit the sizes, as readable text.
+    /// Conditions on the sizes under which the program was traced, in Python's syntax over the dimensions.
+    pub conditions: Vec<String>,
+    /// Conditions that exclude sizes inside the ranges, as readable text.
     pub warnings: Vec<String>,
     pub torch_version: String,
     /// Member of the archive with the sample inputs, if any, and whether it is nested.
@@ -74,6 +76,7 @@ impl Program {
             dims: Vec::new(),
             inputs: Vec::new(),
             outputs: Vec::new(),
+            conditions: Vec::new(),
             warnings: Vec::new(),
             samples: layout.samples,
             root: layout.root,
@@ -122,7 +125,7 @@ impl Program {
             });
         }
         naming::name_symbols(ep, &mut self.symbols, &self.inputs);
-        naming::set_ranges(ep, &mut self.symbols, &self.inputs, &mut self.warnings);
+        naming::set_ranges(ep, &mut self.symbols, &self.inputs, &mut self.conditions, &mut self.warnings);
         self.outputs = output_names(ep);
         self.restate_inputs()
     }

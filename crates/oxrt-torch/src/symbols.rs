@@ -84,8 +84,8 @@ pub(crate) fn to_ratio(e: &Expr, symbol: &dyn Fn(&str) -> Dim, bounds: Bounds) -
             Some(-1) if positive(&v[0].num) => Ratio { num: v[0].den.clone(), den: v[0].num.clone() },
             _ => bail!(unsupported, "a size to the power {:?}", args[1]),
         },
-        ("Max", 1..) => Ratio::int(fold(&v, int, |a, b| a.at_least(&b))?),
-        ("Min", 1..) => Ratio::int(fold(&v, int, |a, b| a.at_most(&b))?),
+        ("Max", 1..) => Ratio::int(fold(&v, int, |a, b| larger(&a, &b, bounds))?),
+        ("Min", 1..) => Ratio::int(fold(&v, int, |a, b| smaller(&a, &b, bounds))?),
         ("FloorDiv" | "CleanDiv", 2) => {
             let (a, b) = (int(0)?, int(1)?);
             Ratio::int(a.floor_div(&b))
@@ -125,6 +125,23 @@ fn fold(v: &[Ratio], int: impl Fn(usize) -> Result<Dim>, f: impl Fn(Dim, Dim) ->
         out = f(out, int(i)?);
     }
     Ok(out)
+}
+
+/// The larger of two sizes; the ranges may tell which it is.
+fn larger(a: &Dim, b: &Dim, bounds: Bounds) -> Dim {
+    match (a.clone() - b.clone()).bounds(bounds) {
+        (0.., _) => a.clone(),
+        (_, ..=0) => b.clone(),
+        _ => a.at_least(b),
+    }
+}
+
+fn smaller(a: &Dim, b: &Dim, bounds: Bounds) -> Dim {
+    match (a.clone() - b.clone()).bounds(bounds) {
+        (0.., _) => b.clone(),
+        (_, ..=0) => a.clone(),
+        _ => a.at_most(b),
+    }
 }
 
 fn choose(args: &[Expr], symbol: &dyn Fn(&str) -> Dim, bounds: Bounds) -> Result<Ratio> {

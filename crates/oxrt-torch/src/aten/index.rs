@@ -394,7 +394,8 @@ pub fn masked_select(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let (x, mask) = (cx.expand(x, &dims)?, cx.expand(mask, &dims)?);
     let n: Dim = dims.into_iter().product();
     let (x, mask) = (cx.reshape(x, std::slice::from_ref(&n))?, cx.reshape(mask, &[n])?);
-    cx.op("Compress", &[x, mask], Attrs::new().with("axis", 0))
+    let places = true_places(cx, mask, a.out_dims()?.first().cloned())?;
+    cx.op("Gather", &[x, places[0]], Attrs::new().with("axis", 0))
 }
 
 /// `masked_scatter(Tensor self, Tensor mask, Tensor source)`: the k-th true element takes the k-th source
@@ -575,6 +576,9 @@ pub fn grouped_mm(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let (x, w, offs) = (a.t("input")?, a.t("weight")?, a.t("offs")?);
     let rows = cx.size(x, 0)?;
     let groups = cx.static_size(w, 0, "grouped_mm")?;
+    if groups > 4096 {
+        bail!(unsupported, "a product of {groups} groups");
+    }
     let places = super::create::range(cx, &rows)?;
     let offs = cx.cast(offs, DType::I64)?;
     let places = cx.b.unsqueeze(places, &[1])?;

@@ -205,7 +205,7 @@ pub fn adaptive_max_pool(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
         if h == s {
             continue;
         }
-        let (Some(h), Some(s)) = (h.as_const(), s.as_const().filter(|&s| s > 0)) else {
+        let (Some(h), Some(s)) = (h.as_const(), s.as_const().filter(|s| (1..=1024).contains(s))) else {
             bail!(unsupported, "adaptive max pooling of a dynamic size {h} to {s}")
         };
         let axis = 2 + i;

@@ -429,7 +429,11 @@ pub fn diff(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let axis = cx.axis(x, a.int("dim")?)?;
     let parts: Vec<ValueId> = [a.opt_t("prepend")?, Some(x), a.opt_t("append")?].into_iter().flatten().collect();
     x = cx.concat(&parts, axis)?;
-    for _ in 0..a.int("n")? {
+    let times = a.int("n")?;
+    if !(0..=64).contains(&times) {
+        bail!(unsupported, "the {times}th difference");
+    }
+    for _ in 0..times {
         let n = cx.size(x, axis)?;
         let later = cx.slice(x, axis, &Dim::Const(1), &Dim::Const(i64::MAX), 1)?;
         let earlier = cx.slice(x, axis, &Dim::Const(0), &(n - 1), 1)?;

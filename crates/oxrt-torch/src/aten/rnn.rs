@@ -84,7 +84,7 @@ fn run(cx: &mut Cx, a: &Args, cell: &Cell) -> Result<Vec<ValueId>> {
         return Err(oxrt_tensor::Error::unsupported("an LSTM with projections (proj_size)")
             .help("ONNX has no counterpart; `run_decompositions()` unrolls it over a fixed length"));
     }
-    if params.len() != layers * directions * per || layers == 0 || states.is_empty() {
+    if params.len() != layers * directions * per || layers == 0 || layers > params.len() || states.is_empty() {
         bail!(invalid, "{} weights for {layers} layers in {directions} directions", params.len());
     }
     let unbatched = cx.rank(x)? == 2;

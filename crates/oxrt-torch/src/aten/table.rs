@@ -1,8 +1,8 @@
 //! The list of operators that are lowered. In-place ones (`add_`) are those without the underscore.
 
 use super::{
-    activation as act, conv, create, elementwise as ew, hop, index, linear, matrix, norm, pool, reduce, resize, rnn,
-    shape, sym, window,
+    activation as act, conv, create, elementwise as ew, hop, index, linear, loss, matrix, norm, pool, reduce, resize,
+    rnn, shape, sym, vision, window,
 };
 use crate::alias::{Shown, View};
 use crate::args::Args;
@@ -235,6 +235,21 @@ const TABLE: &[(&str, Rule)] = &[
     ("lstm.input", Many(rnn::lstm)), ("gru.input", Many(rnn::gru)), ("rnn_tanh.input", Many(rnn::rnn_tanh)),
     ("rnn_relu.input", Many(rnn::rnn_relu)), ("lstm_cell", Many(rnn::lstm_cell)), ("gru_cell", One(rnn::gru_cell)),
     ("rnn_tanh_cell", One(rnn::rnn_tanh_cell)), ("rnn_relu_cell", One(rnn::rnn_relu_cell)),
+    // losses
+    ("mse_loss", One(loss::mse_loss)), ("l1_loss", One(loss::l1_loss)), ("smooth_l1_loss", One(loss::smooth_l1_loss)),
+    ("huber_loss", One(loss::huber_loss)), ("binary_cross_entropy", One(loss::binary_cross_entropy)),
+    ("binary_cross_entropy_with_logits", One(loss::binary_cross_entropy_with_logits)), ("kl_div", One(loss::kl_div)),
+    ("nll_loss_nd nll_loss nll_loss2d nll_loss_forward nll_loss2d_forward", Many(loss::nll_loss)), ("cross_entropy_loss", One(loss::cross_entropy_loss)),
+    // detection and quantization
+    ("torchvision/nms/default", One(vision::nms)), ("torchvision/roi_align/default", One(vision::roi_align)),
+    ("torchvision/deform_conv2d/default", One(vision::deform_conv2d)),
+    ("quantized_decomposed/quantize_per_tensor/default", One(vision::quantize_per_tensor)),
+    ("quantized_decomposed/dequantize_per_tensor/default", One(vision::dequantize_per_tensor)),
+    ("quantized_decomposed/quantize_per_channel/default", One(vision::quantize_per_channel)),
+    ("quantized_decomposed/dequantize_per_channel/default", One(vision::dequantize_per_channel)),
+    ("fake_quantize_per_tensor_affine fake_quantize_per_tensor_affine.tensor_qparams \
+      _fake_quantize_per_tensor_affine_cachemask_tensor_qparams fake_quantize_per_tensor_affine_cachemask", Many(vision::fake_quantize_per_tensor)),
+    ("fake_quantize_per_channel_affine fake_quantize_per_channel_affine_cachemask", Many(vision::fake_quantize_per_channel)),
     // sizes
     ("sym_size.int", Vals(sym::sym_size)), ("sym_numel", Vals(sym::sym_numel)), ("sym_stride.int sym_storage_offset", Vals(sym::sym_layout)),
     ("item _local_scalar_dense", Vals(sym::item)),

@@ -1,0 +1,160 @@
+//! Operators of torchvision.
+
+use crate::args::Args;
+use crate::cx::Cx;
+use oxrt_ir::{Attrs, DType, Dim, Tensor, ValueId, ValueType};
+use oxrt_tensor::{Result, bail};
+
+/// `torchvision.nms(Tensor dets, Tensor scores, float iou_threshold)`: indices of the kept boxes, best first
+pub fn nms(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (boxes, scores) = (a.t("dets")?, a.t("scores")?);
+    let n = cx.size(boxes, 0)?;
+    let boxes = cx.b.unsqueeze(boxes, &[0])?;
+    let scores = cx.b.unsqueeze(scores, &[0, 1])?;
+    let most = cx.b.dim_value(&n)?;
+    let iou = cx.b.constant(Tensor::from_slice(&[1], &[a.float("iou_threshold")? as f32]));
+    let picked =
+        cx.b.op_multi("NonMaxSuppression", &[Some(boxes), Some(scores), Some(most), Some(iou)], Attrs::new(), 1)?[0];
+    if let Some(d) = a.out_dims.as_ref().and_then(|d| d.first()) {
+        cx.b.graph[picked].ty = ValueType::tensor(DType::I64, vec![d.clone(), Dim::Const(3)]);
+        cx.b.note_symbols(picked);
+    }
+    let two = cx.b.scalar(DType::I64, 2.0)?;
+    cx.op("Gather", &[picked, two], Attrs::new().with("axis", 1))
+}
+
+/// `torchvision.roi_align(Tensor input, Tensor rois, float spatial_scale, SymInt pooled_height, SymInt
+/// pooled_width, int sampling_ratio, bool aligned)`
+pub fn roi_align(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (x, rois) = (a.t("input")?, a.t("rois")?);
+    let zero = cx.b.scalar(DType::I64, 0.0)?;
+    let batch = cx.op("Gather", &[rois, zero], Attrs::new().with("axis", 1))?;
+    let batch = cx.cast(batch, DType::I64)?;
+    let boxes = cx.slice(rois, 1, &Dim::Const(1), &Dim::Const(5), 1)?;
+    let ratio = a.int("sampling_ratio")?.max(0);
+    let attrs = Attrs::new()
+        .with("output_height", a.int("pooled_height")?)
+        .with("output_width", a.int("pooled_width")?)
+        .with("sampling_ratio", ratio)
+        .with("spatial_scale", a.float("spatial_scale")? as f32)
+        .with("mode", "avg")
+        .with("coordinate_transformation_mode", if a.bool("aligned")? { "half_pixel" } else { "output_half_pixel" });
+    cx.op("RoiAlign", &[x, boxes, batch], attrs)
+}
+
+/// `torchvision.deform_conv2d(Tensor input, Tensor weight, Tensor offset, Tensor mask, Tensor bias, SymInt stride_h,
+/// …, SymInt groups, SymInt offset_groups, bool use_mask)`
+pub fn deform_conv2d(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (x, w, offset) = (a.t("input")?, a.t("weight")?, a.t("offset")?);
+    let mask = if a.bool("use_mask")? { Some(a.t("mask")?) } else { None };
+    let (ph, pw) = (a.int("pad_h")?, a.int("pad_w")?);
+    let kernel = [cx.static_size(w, 2, "a convolution kernel")?, cx.static_size(w, 3, "a convolution kernel")?];
+    let attrs = Attrs::new()
+        .with("kernel_shape", kernel)
+        .with("strides", [a.int("stride_h")?, a.int("stride_w")?])
+        .with("pads", [ph, pw, ph, pw])
+        .with("dilations", [a.int("dilation_h")?, a.int("dilation_w")?])
+        .with("group", a.int("groups")?)
+        .with("offset_group", a.int("offset_groups")?);
+    Ok(cx.b.op_multi("DeformConv", &[Some(x), Some(w), Some(offset), a.opt_t("bias")?, mask], attrs, 1)?[0])
+}
+
+/// `quantized_decomposed.quantize_per_tensor(Tensor input, float scale, int zero_point, int quant_min, int
+/// quant_max, ScalarType dtype)`
+pub fn quantize_per_tensor(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (x, Some(dtype)) = (a.t("input")?, a.dtype("dtype")?) else { bail!(invalid, "no element type") };
+    let (lo, hi) = (a.int("quant_min")?, a.int("quant_max")?);
+    let scale = cx.b.scalar(DType::F32, a.float("scale")?)?;
+    let zero = cx.b.scalar(dtype, a.int("zero_point")? as f64)?;
+    let q = cx.call("QuantizeLinear", &[x, scale, zero])?;
+    clip_codes(cx, q, dtype, lo, hi)
+}
+
+/// Codes kept to less than what their type holds.
+fn clip_codes(cx: &mut Cx, q: ValueId, dtype: DType, lo: i64, hi: i64) -> Result<ValueId> {
+    let full = match dtype {
+        DType::U8 => (0, 255),
+        DType::I8 => (-128, 127),
+        DType::U16 => (0, 65535),
+        DType::I16 => (-32768, 32767),
+        other => bail!(unsupported, "quantization to {other}"),
+    };
+    if (lo, hi) == full {
+        return Ok(q);
+    }
+    let (lo, hi) = (cx.b.scalar(dtype, lo as f64)?, cx.b.scalar(dtype, hi as f64)?);
+    cx.call("Clip", &[q, lo, hi])
+}
+
+/// `quantized_decomposed.dequantize_per_tensor(Tensor input, float scale, int zero_point, int quant_min, int
+/// quant_max, ScalarType dtype, *, ScalarType? out_dtype=None)`
+pub fn dequantize_per_tensor(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let x = a.t("input")?;
+    let dtype = cx.dtype(x)?;
+    let scale = cx.b.scalar(DType::F32, a.float("scale")?)?;
+    let zero = cx.b.scalar(dtype, a.int("zero_point")? as f64)?;
+    cx.call("DequantizeLinear", &[x, scale, zero])
+}
+
+/// `quantized_decomposed.quantize_per_channel(Tensor input, Tensor scales, Tensor zero_points, int axis, int
+/// quant_min, int quant_max, ScalarType dtype)`
+pub fn quantize_per_channel(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (x, Some(dtype)) = (a.t("input")?, a.dtype("dtype")?) else { bail!(invalid, "no element type") };
+    let scales = cx.cast(a.t("scales")?, DType::F32)?;
+    let zeros = cx.cast(a.t("zero_points")?, dtype)?;
+    let q = cx.op("QuantizeLinear", &[x, scales, zeros], Attrs::new().with("axis", a.int("axis")?))?;
+    clip_codes(cx, q, dtype, a.int("quant_min")?, a.int("quant_max")?)
+}
+
+/// `quantized_decomposed.dequantize_per_channel(Tensor input, Tensor scales, Tensor? zero_points, int axis, …)`
+pub fn dequantize_per_channel(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let x = a.t("input")?;
+    let dtype = cx.dtype(x)?;
+    let scales = cx.cast(a.t("scales")?, DType::F32)?;
+    let zeros = match a.opt_t("zero_points")? {
+        Some(z) => Some(cx.cast(z, dtype)?),
+        None => None,
+    };
+    let attrs = Attrs::new().with("axis", a.int("axis")?);
+    Ok(cx.b.op_multi("DequantizeLinear", &[Some(x), Some(scales), zeros], attrs, 1)?[0])
+}
+
+/// Rounds to the grid `scale·(q - zero)` with `q` in `lo..hi`.
+fn fake_quantize(cx: &mut Cx, a: &Args, x: ValueId, scale: ValueId, zero: ValueId) -> Result<ValueId> {
+    let (lo, hi) = (cx.like(x, a.int("quant_min")? as f64)?, cx.like(x, a.int("quant_max")? as f64)?);
+    let inverse = cx.call("Reciprocal", &[scale])?;
+    let q = cx.call("Mul", &[x, inverse])?;
+    let q = cx.call("Round", &[q])?;
+    let q = cx.call("Add", &[q, zero])?;
+    let q = cx.call("Clip", &[q, lo, hi])?;
+    let q = cx.call("Sub", &[q, zero])?;
+    cx.call("Mul", &[q, scale])
+}
+
+/// `fake_quantize_per_tensor_affine(Tensor self, float scale, int zero_point, int quant_min, int quant_max)`,
+/// `.tensor_qparams`, `_fake_quantize_per_tensor_affine_cachemask_tensor_qparams`
+pub fn fake_quantize_per_tensor(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
+    let x = a.t("self")?;
+    let dtype = cx.dtype(x)?;
+    let number = |cx: &mut Cx, name: &str| -> Result<ValueId> {
+        let s = crate::promote::Operand::of(a, name)?;
+        let v = crate::promote::value(cx, &s, dtype)?;
+        if cx.rank(v)? == 1 { cx.b.squeeze(v, &[0]) } else { Ok(v) }
+    };
+    let (scale, zero) = (number(cx, "scale")?, number(cx, "zero_point")?);
+    Ok(vec![fake_quantize(cx, a, x, scale, zero)?])
+}
+
+/// `fake_quantize_per_channel_affine(Tensor self, Tensor scale, Tensor zero_point, int axis, int quant_min, int quant_max)`
+pub fn fake_quantize_per_channel(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
+    let x = a.t("self")?;
+    let (dtype, rank, axis) = (cx.dtype(x)?, cx.rank(x)?, cx.axis(x, a.int("axis")?)?);
+    let mut dims = vec![Dim::Const(1); rank];
+    dims[axis] = cx.size(x, axis)?;
+    let mut shaped = Vec::new();
+    for name in ["scale", "zero_point"] {
+        let v = cx.cast(a.t(name)?, dtype)?;
+        shaped.push(cx.reshape(v, &dims)?);
+    }
+    Ok(vec![fake_quantize(cx, a, x, shaped[0], shaped[1])?])
+}

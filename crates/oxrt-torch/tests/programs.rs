@@ -1,0 +1,173 @@
+//! Small programs: meaning of in-place writes, options, messages.
+
+mod common;
+use common::*;
+use oxrt_tensor::Tensor;
+use oxrt_torch::{ImportOptions, Program};
+
+fn x23() -> Tensor {
+    Tensor::from_slice(&[2, 3], &[1f32, 2.0, 3.0, 4.0, 5.0, 6.0])
+}
+
+const NONE: Tiny = Tiny { values: &[], nodes: &[], output: "y", weight: false, guards: "" };
+
+#[test]
+fn weights_are_constants_and_names_are_kept() {
+    let p = Tiny {
+        values: &[("x", 7, &["2", "3"]), ("p_w", 7, &["2", "3"]), ("add", 7, &["2", "3"]), ("y", 7, &["2", "3"])],
+        nodes: &["aten.add.Tensor(self=t:x; other=t:p_w; alpha=i:2) -> add", "aten.relu.default(self=t:add) -> y"],
+        weight: true,
+        ..NONE
+    };
+    assert_eq!(run(&p, x23()), [1.0, 4.0, 7.0, 10.0, 13.0, 16.0]);
+    let m = import_bytes(&p.bytes(), &ImportOptions::default()).unwrap().model;
+    let g = &m.graph;
+    let weight = g.value_ids().find(|&v| g[v].name == "lin.w").expect("the weight keeps its name");
+    assert!(g[weight].is_constant());
+    let names: Vec<&str> = g.nodes().map(|(_, n)| n.name.as_str()).collect();
+    assert_eq!(names, ["lin/Mul", "lin/Add", "lin/Relu"]);
+    let (_, add) = g.nodes().nth(1).unwrap();
+    assert_eq!(g[add.output(0).unwrap()].name, "add");
+    let source = add.source.as_ref().unwrap();
+    assert_eq!((&*source.module, &*source.location, &*source.code), ("lin", "src/m.py:3", "y = self.lin(x)"));
+    assert_eq!(g[g.outputs[0]].name, "output");
+}
+
+#[test]
+fn writes_to_views_reach_the_base_and_other_views() {
+    // t = x.clone(); v = t.view(3, 2); r = v[1]; r.add_(10); y = t * 1
+    let p = Tiny {
+        values: &[
+            ("x", 7, &["2", "3"]),
+            ("t", 7, &["2", "3"]),
+            ("v", 7, &["3", "2"]),
+            ("r", 7, &["2"]),
+            ("w", 7, &["2"]),
+            ("y", 7, &["2", "3"]),
+        ],
+        nodes: &[
+            "aten.clone.default(self=t:x) -> t",
+            "aten.view.default(self=t:t; size=l:3, 2) -> v",
+            "aten.select.int(self=t:v; dim=i:0; index=i:1) -> r",
+            "aten.add_.Tensor(self=t:r; other=i:10) -> w",
+            "aten.mul.Tensor(self=t:t; other=i:1) -> y",
+        ],
+        ..NONE
+    };
+    assert_eq!(run(&p, x23()), [1.0, 2.0, 13.0, 14.0, 5.0, 6.0]);
+}
+
+#[test]
+fn a_view_taken_before_a_write_shows_it() {
+    // v = x.t(); x.mul_(2); y = v + 0
+    let p = Tiny {
+        values: &[
+            ("x", 7, &["2", "3"]),
+            ("c", 7, &["2", "3"]),
+            ("v", 7, &["3", "2"]),
+            ("m", 7, &["2", "3"]),
+            ("y", 7, &["3", "2"]),
+        ],
+        nodes: &[
+            "aten.clone.default(self=t:x) -> c",
+            "aten.t.default(self=t:c) -> v",
+            "aten.mul_.Tensor(self=t:c; other=i:2) -> m",
+            "aten.add.Tensor(self=t:v; other=i:0) -> y",
+        ],
+        ..NONE
+    };
+    assert_eq!(run(&p, x23()), [2.0, 8.0, 4.0, 10.0, 6.0, 12.0]);
+}
+
+#[test]
+fn a_copy_is_no_view() {
+    let p = Tiny {
+        values: &[("x", 7, &["2", "3"]), ("c", 7, &["2", "3"]), ("z", 7, &["2", "3"]), ("y", 7, &["2", "3"])],
+        nodes: &[
+            "aten.clone.default(self=t:x) -> c",
+            "aten.zero_.default(self=t:c) -> z",
+            "aten.add.Tensor(self=t:x; other=i:0) -> y",
+        ],
+        ..NONE
+    };
+    assert_eq!(run(&p, x23()), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+}
+
+#[test]
+fn slices_with_steps_are_written() {
+    // c[:, ::2] = 0
+    let p = Tiny {
+        values: &[("x", 7, &["2", "3"]), ("y", 7, &["2", "3"]), ("s", 7, &["2", "2"]), ("f", 7, &["2", "2"])],
+        nodes: &[
+            "aten.clone.default(self=t:x) -> y",
+            "aten.slice.Tensor(self=t:y; dim=i:1; start=i:0; end=i:9223372036854775807; step=i:2) -> s",
+            "aten.fill_.Scalar(self=t:s; value=i:0) -> f",
+        ],
+        ..NONE
+    };
+    assert_eq!(run(&p, x23()), [0.0, 2.0, 0.0, 0.0, 5.0, 0.0]);
+}
+
+#[test]
+fn every_missing_operator_is_reported_at_once() {
+    let p = Tiny {
+        values: &[("x", 7, &["2", "3"]), ("a", 7, &["2", "3"]), ("y", 7, &["2", "3"])],
+        nodes: &[
+            "aten.made_up.default(self=t:x) -> a",
+            "my_ops.other.default(self=t:a) -> b",
+            "my_ops.other.default(self=t:a) -> y",
+        ],
+        ..NONE
+    };
+    let e = import_bytes(&p.bytes(), &ImportOptions::default()).unwrap_err().to_string();
+    assert!(e.contains("2 kinds of operation (3 nodes)"), "{e}");
+    assert!(e.contains("aten.made_up.default, first in lin (src/m.py:3)"), "{e}");
+    assert!(e.contains("my_ops.other.default × 2") && e.contains("help:"), "{e}");
+}
+
+fn dynamic(guards: &str) -> Vec<u8> {
+    let json = Tiny {
+        values: &[("x", 7, &["s0", "3"]), ("y", 7, &["s0", "3"])],
+        nodes: &["aten.relu.default(self=t:x) -> y"],
+        ..NONE
+    }
+    .json();
+    let json = json.replace("\"guards_code\": []", &format!("\"guards_code\": [{guards}]"));
+    archive(&json, &weight_config(&meta(7, &["2", "3"])))
+}
+
+#[test]
+fn symbols_get_names_and_the_soft_minimum_goes() {
+    let f = file(&dynamic(""));
+    let p = Program::open(&f.0).unwrap();
+    assert_eq!(format!("{:?}", p.inputs[0].dims), "[batch, 3]");
+    assert_eq!(p.dims[0].1.to_string(), "1..");
+    // A guard that fails at 1 keeps the 2, one that pins the size gives a warning.
+    let p = Program::open(&file(&dynamic("\"L['x'].size()[0] != 1\"")).0).unwrap();
+    assert_eq!(p.dims[0].1.to_string(), "2..");
+    let p = Program::open(&file(&dynamic("\"(L['x'].size()[0] % 7) == 0\"")).0).unwrap();
+    assert!(p.warnings[0].contains("`(batch % 7) == 0`"), "{:?}", p.warnings);
+}
+
+#[test]
+fn dimensions_inputs_and_outputs_are_renamed() {
+    let options = ImportOptions {
+        input_names: vec!["x=tokens".into()],
+        output_names: vec!["result".into()],
+        dims: vec!["x:0=n=1..64".parse().unwrap()],
+    };
+    // Places are named by the old input name: options are read before the renaming.
+    let m = import_bytes(&dynamic(""), &options).unwrap().model;
+    let g = &m.graph;
+    assert_eq!((&*g[g.inputs[0]].name, &*g[g.outputs[0]].name), ("tokens", "result"));
+    assert_eq!(g[g.outputs[0]].ty.to_string(), "f32[n, 3]");
+    assert_eq!(m.symbols.iter().map(|(s, r)| format!("{s} {r}")).collect::<Vec<_>>(), ["n 1..64"]);
+    let bad = ImportOptions { dims: vec!["height=1..2".parse().unwrap()], ..Default::default() };
+    let e = import_bytes(&dynamic(""), &bad).unwrap_err().to_string();
+    assert!(e.contains("no dynamic dimension `height`; there are: batch (1..)"), "{e}");
+    let bad = ImportOptions { dims: vec!["batch=0..2".parse().unwrap()], ..Default::default() };
+    assert!(import_bytes(&dynamic(""), &bad).unwrap_err().to_string().contains("exported for 1.."));
+    for text in ["", "batch", "batch=", "batch=3..2", "batch=a=b"] {
+        assert!(text.parse::<oxrt_torch::DimOption>().is_err(), "{text}");
+    }
+}
