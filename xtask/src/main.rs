@@ -1,1 +1,79 @@
-fn main() {}
+//! Chores: `cargo xtask` lists them.
+
+mod python;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+const HELP: &str = "\
+cargo xtask <chore>
+
+  check         format, clippy with warnings denied, tidy rules, licences (no network, no Python)
+  test          check, then every Rust test, then the tests against PyTorch and onnxruntime
+  rust-test     the Rust tests alone
+  python-test   the tests against PyTorch and onnxruntime alone (makes target/venv on first use)
+  bench         times oxrt beside onnxruntime on the benchmark models (needs ../shared/bench)
+";
+
+type Outcome = Result<(), String>;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let started = Instant::now();
+    let result = match args.first().map(String::as_str) {
+        Some("check") => check(),
+        Some("test") => check().and_then(|()| rust_test()).and_then(|()| python::test()),
+        Some("rust-test") => rust_test(),
+        Some("python-test") => python::test(),
+        Some("bench") => python::bench(&args[1..]),
+        _ => {
+            print!("{HELP}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match result {
+        Ok(()) => {
+            eprintln!("xtask: all well in {:.0} s", started.elapsed().as_secs_f64());
+            ExitCode::SUCCESS
+        }
+        Err(e) => {
+            eprintln!("xtask: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Root of the repository.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).to_path_buf()
+}
+
+fn cargo() -> Command {
+    let mut c = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
+    c.current_dir(root());
+    c
+}
+
+/// Runs a command, showing it first.
+fn run(command: &mut Command) -> Outcome {
+    eprintln!("xtask: {command:?}");
+    let status = command.status().map_err(|e| format!("{command:?}: {e}"))?;
+    if status.success() { Ok(()) } else { Err(format!("{command:?} ended with {status}")) }
+}
+
+fn check() -> Outcome {
+    run(cargo().args(["fmt", "--all", "--check"]))?;
+    tidy::check()?;
+    run(cargo().args(["clippy", "--workspace", "--all-targets", "--profile", "fast", "--", "-D", "warnings"]))
+}
+
+fn rust_test() -> Outcome {
+    let has_nextest = cargo().args(["nextest", "--version"]).output().is_ok_and(|o| o.status.success());
+    if has_nextest {
+        run(cargo().args(["nextest", "run", "--workspace", "--cargo-profile", "fast", "--no-fail-fast"]))?;
+        return run(cargo().args(["test", "--workspace", "--profile", "fast", "--doc"]));
+    }
+    run(cargo().args(["test", "--workspace", "--profile", "fast"]))
+}

@@ -1,6 +1,6 @@
 //! `oxrt export`
 
-use crate::args::{ImportArgs, output_path, parse_dims};
+use crate::args::{ImportArgs, output_path};
 use crate::ui;
 use oxrt::onnx::WriteOptions;
 use oxrt::{ExportOptions, Model, Result};
@@ -20,7 +20,7 @@ pub struct Args {
     output: Option<PathBuf>,
     #[command(flatten)]
     import: ImportArgs,
-    /// Range of a dynamic dimension, kept in the file: NAME=MIN..MAX
+    /// A dynamic dimension: NAME=MIN..MAX, NAME=SIZE, or INPUT:AXIS=NEW_NAME
     #[arg(long = "dim", value_name = "DIM")]
     dims: Vec<String>,
     /// Opset to write, 17 or higher; by default the lowest from 18 up that has all operators
@@ -37,11 +37,8 @@ pub struct Args {
 pub fn run(a: Args) -> Result<ExitCode> {
     let progress = ui::Progress::new();
     progress.stage(format!("reading {}", a.model.display()));
-    let options = ExportOptions {
-        input_names: a.import.input_names,
-        output_names: a.import.output_names,
-        dims: parse_dims(&a.dims)?,
-    };
+    let options =
+        ExportOptions { input_names: a.import.input_names, output_names: a.import.output_names, dims: a.dims };
     let model = Model::open_with(&a.model, &options)?;
     let output = output_path(&a.output, &a.model, "onnx");
     progress.stage(format!("writing {}", output.display()));

@@ -1,6 +1,6 @@
 //! `oxrt simplify`
 
-use crate::args::{output_path, parse_dims};
+use crate::args::output_path;
 use crate::ui;
 use oxrt::onnx::WriteOptions;
 use oxrt::{ExportOptions, Model, Result, SimplifyOptions, passes};
@@ -44,7 +44,7 @@ pub struct Args {
 pub fn run(a: Args) -> Result<ExitCode> {
     let progress = ui::Progress::new();
     progress.stage(format!("reading {}", a.model.display()));
-    let model = Model::open_with(&a.model, &ExportOptions { dims: parse_dims(&a.dims)?, ..ExportOptions::default() })?;
+    let model = Model::open_with(&a.model, &ExportOptions { dims: a.dims, ..ExportOptions::default() })?;
     progress.stage("simplifying and comparing");
     let options = SimplifyOptions {
         passes: passes::Options { disabled: a.disabled, stop_at: a.stop_at, fold_limit: a.fold_limit },

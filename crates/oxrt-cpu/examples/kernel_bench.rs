@@ -7,6 +7,7 @@ use oxrt_cpu::compute::attention::{Attention, Strides};
 use oxrt_cpu::compute::conv::{Conv, Filter, Operands};
 use oxrt_cpu::compute::gemm::{self, Cut, Matrix, Out, Size};
 use oxrt_cpu::compute::window::Window;
+use oxrt_cpu::compute::winograd::{self, Winograd};
 use oxrt_cpu::kernels::Kernels;
 use oxrt_cpu::kernels::activation::Act;
 use oxrt_cpu::pool::ThreadPool;
@@ -45,6 +46,11 @@ fn main() {
     if wanted("conv") {
         for layer in LAYERS {
             bench_conv(kernels, &pool, layer);
+        }
+    }
+    if wanted("winograd") {
+        for layer in LAYERS {
+            bench_winograd(kernels, &pool, layer);
         }
     }
     if wanted("attention") {
@@ -114,6 +120,36 @@ fn bench_conv(kernels: &'static Kernels, pool: &ThreadPool, &(side, cin, cout, k
         // SAFETY: the buffers have the layer's sizes.
         unsafe { conv.run(pool, &op, workspace.as_mut_ptr()) }
     });
+}
+
+fn bench_winograd(kernels: &'static Kernels, pool: &ThreadPool, &(side, cin, cout, k, stride, groups): &Layer) {
+    if (k, stride, groups) != (3, 1, 1) {
+        return;
+    }
+    let window = Window::new(1, &[side, side], &[3, 3], &[], &[], &[1; 4], &[side, side]).unwrap();
+    let filter = Filter { cin, cout, groups, taps: 9 };
+    let (x, w, bias) = (noise(side * side * cin), noise(cout * cin * 9), noise(cout));
+    for m in [2, 4] {
+        let mut packed = vec![0.0; winograd::packed_len(kernels, &filter, m)];
+        winograd::pack(kernels, &filter, m, &w, &mut packed);
+        let step = Winograd::new(kernels, filter, window, m, pool.threads());
+        let mut workspace = vec![0.0; step.workspace_len()];
+        let mut y = vec![0.0; side * side * cout];
+        let op = Operands {
+            x: x.as_ptr(),
+            w: packed.as_ptr(),
+            bias: bias.as_ptr(),
+            residual: std::ptr::null(),
+            y: y.as_mut_ptr(),
+            y_step: cout,
+            act: Act::Relu,
+        };
+        let flops = 2.0 * (side * side * cout * cin * 9) as f64;
+        report(kernels, pool, &format!("winograd F({m}) {side}x{side} {cin}->{cout}"), flops, || {
+            // SAFETY: the buffers have the layer's sizes.
+            unsafe { step.run(pool, &op, workspace.as_mut_ptr()) }
+        });
+    }
 }
 
 fn bench_attention(kernels: &'static Kernels, pool: &ThreadPool, heads: usize, rows: usize, dim: usize) {

@@ -118,12 +118,29 @@ pub(crate) struct FnBound<F> {
     flops: usize,
 }
 
+/// What a run function gives: nothing, or an error about the data it saw.
+pub(crate) trait Outcome {
+    fn into_result(self) -> Result<()>;
+}
+
+impl Outcome for () {
+    fn into_result(self) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Outcome for Result<()> {
+    fn into_result(self) -> Result<()> {
+        self
+    }
+}
+
 /// Starts a bound node: `run` may rely on the promises of [`Bound::run`].
-pub(crate) fn bound<F: Fn(&Io) + Send + Sync + 'static>(run: F) -> FnBound<F> {
+pub(crate) fn bound<R: Outcome, F: Fn(&Io) -> R + Send + Sync + 'static>(run: F) -> FnBound<F> {
     FnBound { run, workspace: 0, in_place: Vec::new(), flops: 0 }
 }
 
-impl<F: Fn(&Io) + Send + Sync + 'static> FnBound<F> {
+impl<F> FnBound<F> {
     pub fn workspace(mut self, bytes: usize) -> Self {
         self.workspace = bytes;
         self
@@ -139,12 +156,15 @@ impl<F: Fn(&Io) + Send + Sync + 'static> FnBound<F> {
         self
     }
 
-    pub fn boxed(self) -> Result<Box<dyn Bound>> {
+    pub fn boxed<R: Outcome>(self) -> Result<Box<dyn Bound>>
+    where
+        F: Fn(&Io) -> R + Send + Sync + 'static,
+    {
         Ok(Box::new(self))
     }
 }
 
-impl<F: Fn(&Io) + Send + Sync> Bound for FnBound<F> {
+impl<R: Outcome, F: Fn(&Io) -> R + Send + Sync> Bound for FnBound<F> {
     fn workspace_bytes(&self) -> usize {
         self.workspace
     }
@@ -158,7 +178,6 @@ impl<F: Fn(&Io) + Send + Sync> Bound for FnBound<F> {
     }
 
     unsafe fn run(&self, io: &Io) -> Result<()> {
-        (self.run)(io);
-        Ok(())
+        (self.run)(io).into_result()
     }
 }

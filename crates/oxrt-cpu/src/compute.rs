@@ -8,12 +8,15 @@ pub mod conv;
 pub mod copy;
 pub mod elementwise;
 pub mod gemm;
+pub mod integers;
 pub mod norm;
 pub mod pooling;
+pub mod recurrent;
 pub mod reduce;
 pub mod resample;
 pub mod transposed;
 pub mod window;
+pub mod winograd;
 
 /// A raw pointer that may cross to the pool's threads.
 ///

@@ -10,9 +10,11 @@ pub mod ceiling;
 pub mod elementwise;
 pub mod gemm;
 pub mod math;
+pub mod recurrent;
 pub mod reduce;
 pub mod rows;
 pub mod taps;
+pub mod winograd;
 
 use crate::simd::{Isa, Simd};
 use activation::Act;
@@ -23,6 +25,7 @@ use oxrt_ops::scalar::{Binary, Unary};
 use reduce::Reduction;
 use rows::Norm;
 use taps::TapRun;
+use winograd::OutputTile;
 
 /// The matrix microkernel for a fixed number of rows and panel width.
 pub type GemmFn = unsafe fn(&GemmTile);
@@ -142,6 +145,15 @@ kernels! {
     /// A weighted sum of rows.
     weighted_rows(rows: *const *const f32, weights: *const f32, count: usize, n: usize, out: *mut f32)
         = reduce::weighted_rows;
+    /// The elementwise end of an LSTM step.
+    lstm_cell(gates: *const f32, c: *mut f32, h: *mut f32, n: usize) = recurrent::lstm_cell;
+    /// The elementwise end of a GRU step.
+    gru_cell(x: *const f32, r: *const f32, h: *const f32, out: *mut f32, n: usize) = recurrent::gru_cell;
+    /// One tile of inputs of a Winograd convolution.
+    winograd_input(m: usize, pixels: *const *const f32, channels: usize, out: *mut f32, step: usize)
+        = winograd::winograd_input;
+    /// One tile of outputs of a Winograd convolution.
+    winograd_output(m: usize, tile: &OutputTile) = winograd::winograd_output;
 }
 
 impl std::fmt::Debug for Kernels {

@@ -8,9 +8,13 @@ mod conv;
 mod conv_transpose;
 mod copy;
 mod elementwise;
+mod fill;
 mod gemm;
+mod index;
+mod integers;
 mod norm;
 mod pool;
+mod recurrent;
 mod reduce;
 mod resize;
 
@@ -37,10 +41,13 @@ pub(crate) struct Entry {
 
 /// Every entry; earlier ones are preferred.
 pub(crate) static OPS: &[&Entry] = &[
+    &conv::WINOGRAD_4,
+    &conv::WINOGRAD_2,
     &conv::CONV,
     &conv::CONV_NCHW,
     &conv_transpose::CONV_TRANSPOSE,
     &attention::ATTENTION,
+    &recurrent::RECURRENT,
     &pool::WINDOW,
     &pool::GLOBAL,
     &reduce::REDUCE,
@@ -49,6 +56,7 @@ pub(crate) static OPS: &[&Entry] = &[
     &gemm::PACKED,
     &gemm::DYNAMIC,
     &elementwise::FLOATS,
+    &integers::INTEGERS,
     &norm::SOFTMAX,
     &norm::ROWS,
     &norm::GROUPS,
@@ -59,6 +67,17 @@ pub(crate) static OPS: &[&Entry] = &[
     &copy::SLICE,
     &copy::EXPAND,
     &copy::RESHAPE,
+    &fill::PAD,
+    &fill::TILE,
+    &fill::SHUFFLE,
+    &fill::TRILU,
+    &fill::CUMSUM,
+    &fill::CAST,
+    &index::GATHER,
+    &index::GATHER_ELEMENTS,
+    &index::GATHER_ND,
+    &index::SCATTER_ELEMENTS,
+    &index::SCATTER_ND,
 ];
 
 /// Nothing to pack.
@@ -155,5 +174,9 @@ fn packed_floats(packed: &[Tensor], i: usize, len: usize) -> Result<Tensor> {
     }
 }
 
+#[cfg(test)]
+mod nn_tests;
+#[cfg(test)]
+mod reference_tests;
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 //! The work is cut by the caller, so results do not depend on which thread ran what. Helpers spin for a moment after a
 //! job, because the next one usually follows within microseconds, and then sleep.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 
 /// Turns of the spin loop before a helper sleeps: some tens of microseconds.
@@ -20,18 +20,28 @@ struct Job {
 unsafe impl Send for Job {}
 
 struct Shared {
-    /// Number of the current job; helpers wait for it to change. The top bit asks them to end.
-    epoch: AtomicUsize,
+    /// `STOP`, number of the latest job, `OPEN`, and how many helpers work on it.
+    state: AtomicU64,
     job: Mutex<Option<Job>>,
     wake: Condvar,
     sleepers: AtomicUsize,
     next: AtomicUsize,
-    /// Helpers still working on the current job.
-    busy: AtomicUsize,
     panicked: AtomicBool,
 }
 
-const STOP: usize = 1 << (usize::BITS - 1);
+/// Helpers are asked to end.
+const STOP: u64 = 1 << 63;
+/// The latest job may still be joined.
+const OPEN: u64 = 1 << 31;
+/// One job more.
+const EPOCH: u64 = 1 << 32;
+/// The helpers at work.
+const ACTIVE: u64 = OPEN - 1;
+
+/// The number of a state's job.
+fn epoch(state: u64) -> u64 {
+    (state & !STOP) >> 32
+}
 
 /// A set of helper threads. One job runs at a time; a job started from inside a job, or while another thread's job is
 /// running, runs on its own thread alone.
@@ -45,12 +55,11 @@ impl ThreadPool {
     /// A pool of `threads` threads, the caller's included (at least one).
     pub fn new(threads: usize) -> ThreadPool {
         let shared = Arc::new(Shared {
-            epoch: AtomicUsize::new(0),
+            state: AtomicU64::new(0),
             job: Mutex::new(None),
             wake: Condvar::new(),
             sleepers: AtomicUsize::new(0),
             next: AtomicUsize::new(0),
-            busy: AtomicUsize::new(0),
             panicked: AtomicBool::new(false),
         });
         let helpers = (1..threads.max(1))
@@ -90,11 +99,12 @@ impl ThreadPool {
         // SAFETY: only the lifetime changes; `finish` below waits until no helper uses the closure any more.
         let task: *const (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(local) };
         shared.next.store(0, Ordering::Relaxed);
-        shared.busy.store(self.helpers.len(), Ordering::Relaxed);
         *lock(&shared.job) = Some(Job { task, tasks });
-        shared.epoch.fetch_add(1, Ordering::SeqCst);
+        // Nobody is at work here, and only this thread opens jobs.
+        let before = shared.state.load(Ordering::Relaxed);
+        shared.state.store((before + EPOCH) & !(STOP | ACTIVE) | OPEN, Ordering::SeqCst);
         if shared.sleepers.load(Ordering::SeqCst) > 0 {
-            // Taking the lock orders this wake-up after a helper's last look at the epoch.
+            // Taking the lock orders this wake-up after a helper's last look at the state.
             drop(lock(&shared.job));
             shared.wake.notify_all();
         }
@@ -113,15 +123,22 @@ impl ThreadPool {
     }
 }
 
-/// Waits for the helpers when dropped, so that a panic in the caller's task cannot free the closure under them.
+/// Closes the job and waits for the helpers at work when dropped, so that a panic in the caller's task cannot free the
+/// closure under them. Helpers that the system has not woken in time are not waited for.
 struct Finish<'a>(&'a Shared);
 
 impl Drop for Finish<'_> {
     fn drop(&mut self) {
+        let mut state = self.0.state.fetch_and(!OPEN, Ordering::AcqRel);
         let mut spins = 0usize;
-        while self.0.busy.load(Ordering::Acquire) != 0 {
+        while state & ACTIVE != 0 {
             spins += 1;
-            if spins < SPINS { std::hint::spin_loop() } else { std::thread::yield_now() }
+            if spins < SPINS {
+                std::hint::spin_loop()
+            } else {
+                std::thread::yield_now()
+            }
+            state = self.0.state.load(Ordering::Acquire);
         }
     }
 }
@@ -132,47 +149,53 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 fn helper(shared: &Shared) {
     let mut seen = 0;
+    let news = |seen: u64| {
+        let state = shared.state.load(Ordering::SeqCst);
+        state & STOP != 0 || (epoch(state) != seen && state & OPEN != 0)
+    };
     loop {
         let mut spins = 0;
-        while shared.epoch.load(Ordering::SeqCst) == seen && spins < SPINS {
+        while !news(seen) && spins < SPINS {
             std::hint::spin_loop();
             spins += 1;
         }
-        let mut job = lock(&shared.job);
-        if shared.epoch.load(Ordering::SeqCst) == seen {
+        if !news(seen) {
+            let mut job = lock(&shared.job);
             shared.sleepers.fetch_add(1, Ordering::SeqCst);
-            while shared.epoch.load(Ordering::SeqCst) == seen {
+            while !news(seen) {
                 job = shared.wake.wait(job).unwrap_or_else(|poisoned| poisoned.into_inner());
             }
             shared.sleepers.fetch_sub(1, Ordering::SeqCst);
         }
-        seen = shared.epoch.load(Ordering::SeqCst);
-        let current = *job;
-        drop(job);
-        if seen & STOP != 0 {
-            return;
+        // Joining succeeds only while the job is open: then the caller waits for this helper.
+        let join = |s: u64| (s & STOP == 0 && s & OPEN != 0 && epoch(s) != seen).then_some(s + 1);
+        match shared.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, join) {
+            Ok(before) => seen = epoch(before),
+            Err(state) if state & STOP != 0 => return,
+            Err(_) => continue,
         }
-        let Some(Job { task, tasks }) = current else { continue };
+        let job = *lock(&shared.job);
         let work = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let Some(Job { task, tasks }) = job else { return };
             loop {
                 let i = shared.next.fetch_add(1, Ordering::Relaxed);
                 if i >= tasks {
                     break;
                 }
-                // SAFETY: `run` does not return before this helper's `busy` count is given back.
+                // SAFETY: `run` does not return before this helper is taken off the state's count.
                 unsafe { (*task)(i) };
             }
         }));
         if work.is_err() {
             shared.panicked.store(true, Ordering::Relaxed);
         }
-        shared.busy.fetch_sub(1, Ordering::Release);
+        shared.state.fetch_sub(1, Ordering::Release);
     }
 }
 
 impl Drop for ThreadPool {
     fn drop(&mut self) {
-        self.shared.epoch.fetch_or(STOP, Ordering::SeqCst);
+        self.shared.state.fetch_or(STOP, Ordering::SeqCst);
         drop(lock(&self.shared.job));
         self.shared.wake.notify_all();
         for helper in self.helpers.drain(..) {

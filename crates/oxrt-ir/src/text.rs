@@ -10,7 +10,8 @@
 //!
 //! Constants stand in place: `2.0` is an f32 scalar, `i64[2]{0, -1}` a tensor, `f32[8]{0.5}` repeats
 //! one value, `f32[3]{..}` is a ramp 0, 1, 2 …. `_` is an absent input or output. Types of results are
-//! not written; inference finds them.
+//! not written; inference finds them. A subgraph is an attribute `body={(f32 a) { … } => b}`; it cannot
+//! name outer values.
 
 use crate::{Attr, Attrs, DType, Dim, Graph, Tensor, TensorType, ValueId};
 use oxrt_tensor::{Error, Result, bail, num_elements};
@@ -255,6 +256,11 @@ impl<'a> Parser<'a> {
             }
             let floats = items.iter().map(|s| s.parse()).collect::<Result<Vec<f32>, _>>();
             return floats.map(Attr::Floats).map_err(|e| Error::invalid(e.to_string()));
+        }
+        if self.eat("{") {
+            let inner = self.until(&['}']);
+            self.expect("}")?;
+            return Ok(Attr::Graph(Box::new(parse_graph(inner)?)));
         }
         if self.rest().starts_with(|c: char| c.is_ascii_alphabetic()) && !self.rest().starts_with("inf") {
             return Ok(Attr::Tensor(self.literal()?));

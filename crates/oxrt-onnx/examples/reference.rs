@@ -50,7 +50,8 @@ fn check(g: &Graph, id: NodeId, outputs: &[Datum]) -> Result<()> {
         let problem = match &g[*v].ty {
             ValueType::Tensor(told) => {
                 let dims = told.dims.as_ref().is_none_or(|d| {
-                    d.len() == t.rank() && d.iter().zip(t.shape()).all(|(d, &s)| d.as_const().is_none_or(|d| d == s as i64))
+                    d.len() == t.rank()
+                        && d.iter().zip(t.shape()).all(|(d, &s)| d.as_const().is_none_or(|d| d == s as i64))
                 });
                 let known = g[*v].contents.as_ref().and_then(|c| c.to_tensor(t.dtype()));
                 (told.dtype != t.dtype() || !dims || known.is_some_and(|k| k != *t)).then(|| told.to_string())

@@ -132,6 +132,65 @@ pub fn to_channels_first(rank: usize) -> Vec<usize> {
     if rank < 3 { (0..rank).collect() } else { [0, rank - 1].into_iter().chain(1..rank - 1).collect() }
 }
 
+/// Elements of `x` picked axis by axis: at each position of the result, where it comes from along that
+/// axis, or `None` for the one element of `fill`.
+pub fn remap(x: &Tensor, fill: &Tensor, maps: &[Vec<Option<usize>>]) -> Result<Tensor> {
+    let shape: Vec<usize> = maps.iter().map(Vec::len).collect();
+    let n = checked_len(&shape)?;
+    let (own, strides) = (strides_of(x.shape()), strides_of(&shape));
+    let place = |i: usize| {
+        let offset: Option<usize> =
+            (0..shape.len()).map(|d| maps[d][i / strides[d] % shape[d]].map(|s| s * own[d])).sum();
+        offset.map_or((1, 0), |o| (0, o))
+    };
+    assemble(&[x, fill], &shape, (0..n).map(place))
+}
+
+/// Tensors of one shape side by side along a new axis `at`.
+pub fn stack(parts: &[Tensor], at: usize) -> Result<Tensor> {
+    let Some(first) = parts.first() else { bail!(invalid, "nothing to stack") };
+    if let Some(t) = parts.iter().find(|t| t.shape() != first.shape()) {
+        bail!(invalid, "{:?} does not stack with {:?}", t.shape(), first.shape());
+    }
+    let inner: usize = first.shape()[at..].iter().product();
+    let outer: usize = first.shape()[..at].iter().product();
+    let mut shape = first.shape().to_vec();
+    shape.insert(at, parts.len());
+    let sources: Vec<&Tensor> = parts.iter().collect();
+    let n = parts.len();
+    let places = (0..outer).flat_map(|o| (0..n).flat_map(move |p| (0..inner).map(move |i| (p, o * inner + i))));
+    assemble(&sources, &shape, places)
+}
+
+/// Tensors joined along `axis`; the other sizes agree.
+pub fn concat(parts: &[&Tensor], axis: usize) -> Result<Tensor> {
+    let Some(first) = parts.first() else { bail!(invalid, "nothing to concatenate") };
+    let mut shape = first.shape().to_vec();
+    shape[axis] = 0;
+    for t in parts {
+        if t.rank() != shape.len() || (0..shape.len()).any(|k| k != axis && t.shape()[k] != shape[k]) {
+            bail!(invalid, "{:?} does not join {:?} on axis {axis}", t.shape(), first.shape());
+        }
+        shape[axis] += t.shape()[axis];
+    }
+    let outer: usize = shape[..axis].iter().product();
+    let places = (0..outer).flat_map(|o| {
+        parts.iter().enumerate().flat_map(move |(p, t)| {
+            let run: usize = t.shape()[axis..].iter().product();
+            (o * run..(o + 1) * run).map(move |i| (p, i))
+        })
+    });
+    assemble(parts, &shape, places)
+}
+
+/// The slice at `i` of `axis`, without that axis.
+pub fn take(x: &Tensor, axis: usize, i: usize) -> Result<Tensor> {
+    let (outer, n, inner) = around(x.shape(), axis);
+    let mut shape = x.shape().to_vec();
+    shape.remove(axis);
+    select(x, &shape, (0..outer).flat_map(|o| (o * n + i) * inner..(o * n + i + 1) * inner))
+}
+
 /// An index into an axis of `size`; negative ones count from the end.
 pub fn index(i: i64, size: usize) -> Result<usize> {
     let at = if i < 0 { i.checked_add(size as i64) } else { Some(i) };

@@ -3,15 +3,17 @@
 use crate::eval::{Datum, Eval};
 use crate::infer::Infer;
 use crate::scalar::{Emit, Reg};
-use oxrt_ir::{Attrs, Graph, ValueType};
+use oxrt_ir::{Attrs, Graph, Symbols, ValueType};
 use oxrt_tensor::Result;
 
 pub type InferFn = fn(&mut Infer) -> Result<()>;
 pub type EvalFn = fn(&Eval) -> Result<Vec<Datum>>;
 /// Emits the operator for one element; the registers are its inputs.
 pub type ScalarFn = fn(&mut Emit, &Attrs, &[Reg]) -> Result<Reg>;
-/// Types of the inputs of a subgraph (attribute `name`) from the node's input types.
-pub type SubgraphInputsFn = fn(name: &str, body: &Graph, attrs: &Attrs, inputs: &[ValueType]) -> Result<Vec<ValueType>>;
+/// Types of the inputs of a subgraph from the node's input types. Asked again after the subgraph was
+/// inferred, until the answer stays the same: what a loop carries must fit its next turn as well.
+pub type SubgraphInputsFn =
+    fn(body: &Graph, attrs: &Attrs, inputs: &[ValueType], symbols: &mut Symbols) -> Result<Vec<ValueType>>;
 
 /// An operator. Built as a constant, one per file:
 ///

@@ -164,6 +164,11 @@ impl<'a> Infer<'a> {
         self.symbols
     }
 
+    /// See [`join`].
+    pub fn join(&mut self, a: &ValueType, b: &ValueType) -> ValueType {
+        join(a, b, self.symbols)
+    }
+
     /// Sets the type of output `i` (ignored when the node does not have it).
     pub fn set(&mut self, i: usize, dtype: DType, dims: Option<Vec<Dim>>) {
         self.set_type(i, TensorType { dtype, dims }.into());
@@ -239,7 +244,7 @@ fn infer_subgraphs(graph: &mut Graph, symbols: &mut Symbols, id: NodeId) -> Resu
     let mut attrs = graph[id].attrs.clone();
     let input_types: Vec<ValueType> =
         graph[id].inputs().iter().map(|v| v.map_or(ValueType::Unknown, |v| graph[v].ty.clone())).collect();
-    for (name, attr) in attrs.0.iter_mut() {
+    for (_, attr) in attrs.0.iter_mut() {
         let Attr::Graph(body) = attr else { continue };
         for (outer, inner) in body.captures.clone() {
             body[inner].ty = graph[outer].ty.clone();
@@ -248,15 +253,29 @@ fn infer_subgraphs(graph: &mut Graph, symbols: &mut Symbols, id: NodeId) -> Resu
                 body[inner].constant = Some(t.clone());
             }
         }
-        if let Some(hook) = hook {
-            let types = hook(name, body, &graph[id].attrs, &input_types).at(|| graph[id].describe())?;
+        infer_graph(body, symbols)?;
+        // Each turn makes the carried types more general, so this ends.
+        for _ in 0..4 {
+            let Some(hook) = hook else { break };
+            let types = hook(body, &graph[id].attrs, &input_types, symbols).at(|| graph[id].describe())?;
+            let mut changed = false;
             for (v, ty) in body.inputs.clone().into_iter().zip(types) {
-                if ty != ValueType::Unknown {
+                if ty != ValueType::Unknown && ty != body[v].ty {
                     body[v].ty = ty;
+                    changed = true;
                 }
             }
+            if !changed {
+                break;
+            }
+            for v in body.value_ids() {
+                if body[v].producer().is_some() {
+                    body[v].ty = ValueType::Unknown;
+                    body[v].contents = None;
+                }
+            }
+            infer_graph(body, symbols)?;
         }
-        infer_graph(body, symbols)?;
     }
     graph.edit_attrs(id, |a| *a = attrs);
     Ok(())
@@ -277,6 +296,27 @@ fn merge(old: &ValueType, new: ValueType) -> ValueType {
             new.into()
         }
         (_, new) => new,
+    }
+}
+
+/// The type of a value that may be either of two.
+pub fn join(a: &ValueType, b: &ValueType, symbols: &mut Symbols) -> ValueType {
+    match (a, b) {
+        (ValueType::Unknown, other) | (other, ValueType::Unknown) => other.clone(),
+        (ValueType::Tensor(a), ValueType::Tensor(b)) => {
+            let dims = match (&a.dims, &b.dims) {
+                (Some(x), Some(y)) if x.len() == y.len() => {
+                    let each = x.iter().zip(y);
+                    Some(each.map(|(x, y)| if x == y { x.clone() } else { symbols.fresh().into() }).collect())
+                }
+                _ => None,
+            };
+            TensorType { dtype: a.dtype, dims }.into()
+        }
+        (ValueType::Sequence(a), ValueType::Sequence(b)) => ValueType::Sequence(Box::new(join(a, b, symbols))),
+        (ValueType::Optional(a), ValueType::Optional(b)) => ValueType::Optional(Box::new(join(a, b, symbols))),
+        (ValueType::Optional(a), b) | (b, ValueType::Optional(a)) => ValueType::Optional(Box::new(join(a, b, symbols))),
+        _ => a.clone(),
     }
 }
 

@@ -50,3 +50,47 @@ pub fn to_int(dtype: DType, v: f64, zero: i64) -> i64 {
     // A float becomes an integer by saturation; NaN by zero.
     (v.round_ties_even() as i64).saturating_add(zero).clamp(low, high)
 }
+
+/// The elements of a matrix (or stack of them) less their zero points: one, or one per row or column.
+pub fn centred(x: &Tensor, zero: Option<&Tensor>, rows: bool) -> Result<Tensor> {
+    let mut data = x.to_i64_vec()?;
+    if let Some(zero) = zero {
+        let zeros = spread(zero, x.shape(), rows)?;
+        data.iter_mut().zip(zeros).for_each(|(v, z)| *v -= z as i64);
+    }
+    Tensor::from_i64(DType::I64, x.shape(), &data)
+}
+
+/// The elements of x [M, …] less their zero points: one, or one per slice of the first axis.
+pub fn centred_maps(x: &Tensor, zero: Option<&Tensor>) -> Result<Vec<f64>> {
+    let mut data = x.to_f64_vec()?;
+    let Some(zero) = zero else { return Ok(data) };
+    let zeros = zero.to_f64_vec()?;
+    let maps = if zeros.len() == 1 { 1 } else { *x.shape().first().unwrap_or(&0) };
+    if zeros.len() != maps {
+        bail!(invalid, "zero points of {:?} for a tensor of {:?}", zero.shape(), x.shape());
+    }
+    let each = data.len() / maps.max(1);
+    data.iter_mut().enumerate().for_each(|(i, v)| *v -= zeros[i / each.max(1) % maps.max(1)]);
+    Ok(data)
+}
+
+/// A parameter for every element of `shape`: one for all, or a vector along the rows or columns of its
+/// matrices, or something that broadcasts.
+pub fn spread(t: &Tensor, shape: &[usize], rows: bool) -> Result<Vec<f64>> {
+    let values = t.to_f64_vec()?;
+    let t_shape = match (t.shape(), rows) {
+        ([1], _) => vec![],
+        ([n], true) => vec![*n, 1],
+        (s, _) => s.to_vec(),
+    };
+    if crate::shape::broadcast_shapes(&[shape, &t_shape])? != shape {
+        bail!(invalid, "parameters of {:?} for a tensor of {shape:?}", t.shape());
+    }
+    let mut out = Vec::with_capacity(crate::copy::checked_len(shape)?);
+    crate::scalar::broadcast_each(shape, &[&t_shape], |at| {
+        out.push(values[at[0]]);
+        Ok(())
+    })?;
+    Ok(out)
+}

@@ -90,9 +90,10 @@ pub fn infer_elementwise_as(ctx: &mut Infer, dtype: DType) -> Result<()> {
     let rank = dims.as_ref().map(Vec::len);
     ctx.set(0, dtype, dims);
     if rank.is_some_and(|r| r <= 1)
-        && let Some(c) = elementwise_contents(ctx) {
-            ctx.set_contents(0, c);
-        }
+        && let Some(c) = elementwise_contents(ctx)
+    {
+        ctx.set_contents(0, c);
+    }
     Ok(())
 }
 
@@ -208,10 +209,11 @@ pub fn fractions(ctx: &Infer, i: usize) -> Option<(bool, Vec<(Dim, Dim)>)> {
 pub fn infer_rounded(ctx: &mut Infer, round: fn(&Dim, &Dim) -> Dim) -> Result<()> {
     infer_elementwise(ctx)?;
     if let Some((scalar, list)) = fractions(ctx, 0)
-        && list.iter().all(|(_, d)| ctx.bounds(d).0 > 0) {
-            let elements = list.iter().map(|(n, d)| round(n, d)).collect();
-            ctx.set_contents(0, Contents { scalar, elements });
-        }
+        && list.iter().all(|(_, d)| ctx.bounds(d).0 > 0)
+    {
+        let elements = list.iter().map(|(n, d)| round(n, d)).collect();
+        ctx.set_contents(0, Contents { scalar, elements });
+    }
     Ok(())
 }
 

@@ -191,6 +191,12 @@ impl Placed {
         self.out.iter().product()
     }
 
+    /// Where tap `k` of output `o` falls in the input, which may be outside.
+    pub fn origin(&self, o: &[usize], k: &[usize]) -> Vec<i64> {
+        let at = |d: usize| o[d] as i64 * self.strides[d] + k[d] as i64 * self.dilations[d] - self.begin[d];
+        (0..self.out.len()).map(at).collect()
+    }
+
     /// For kernel position k and output position p, at `k * num_outputs + p`: the offset into a channel
     /// of `spatial` size, or [`PADDING`] or [`OUTSIDE`]. A transposed convolution swaps the parts of
     /// input and output: it passes `out` as the positions of the window.

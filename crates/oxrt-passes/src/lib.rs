@@ -4,6 +4,8 @@
 //! * [`prepare_engine`] goes on with the fused operators that only engines have.
 
 mod driver;
+mod fuse;
+mod layout;
 mod query;
 mod simplify;
 
@@ -31,7 +33,11 @@ pub fn substitute_symbols(model: &mut Model, replace: &dyn Fn(&Symbol) -> Option
 
 /// Fuses and lays out for the engine.
 pub fn prepare_engine(model: &mut Model) -> Result<Log> {
-    driver::run(model, &[], &Options::default())
+    let options = Options::default();
+    let rules: Vec<Rule> = [simplify::RULES, layout::RULES, fuse::RULES].concat();
+    let mut log = driver::run(model, &rules, &options)?;
+    log.extend(driver::run(model, fuse::ELEMENTWISE, &options)?);
+    Ok(log)
 }
 
 /// Simplifies to standard ONNX operators.

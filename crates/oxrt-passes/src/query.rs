@@ -1,6 +1,6 @@
 //! Questions that rules ask of a graph.
 
-use oxrt_ir::{Dim, Graph, NodeId, Tensor, ValueId};
+use oxrt_ir::{Graph, NodeId, Tensor, ValueId};
 
 /// The value of a constant with one element.
 pub(crate) fn scalar(g: &Graph, v: ValueId) -> Option<f64> {
@@ -58,37 +58,13 @@ pub(crate) fn perm_of(g: &Graph, id: NodeId) -> Option<Vec<usize>> {
     }
 }
 
-pub(crate) fn inverse(perm: &[usize]) -> Vec<usize> {
-    let mut inv = vec![0; perm.len()];
-    perm.iter().enumerate().for_each(|(i, &p)| inv[p] = i);
-    inv
-}
-
 /// Whether both values have the same known dimensions.
 pub(crate) fn same_dims(g: &Graph, a: ValueId, b: ValueId) -> bool {
     matches!((g.dims(a), g.dims(b)), (Some(x), Some(y)) if x == y)
-}
-
-/// A constant as f32 numbers, when it holds `n` of them along one axis (`[n]`, or n with ones around).
-pub(crate) fn channel_vector(g: &Graph, v: ValueId, n: usize) -> Option<Vec<f32>> {
-    let t = g.constant(v)?;
-    if !t.dtype().is_float() {
-        return None;
-    }
-    let values = t.to_f32_cow().ok()?;
-    match values.len() {
-        1 => Some(vec![values[0]; n]),
-        len if len == n => Some(values.into_owned()),
-        _ => None,
-    }
 }
 
 /// Whether a constant varies along axis `axis` of a result of rank `rank` alone (or not at all).
 pub(crate) fn varies_along(t: &Tensor, axis: usize, rank: usize) -> bool {
     let lead = rank.checked_sub(t.rank());
     lead.is_some_and(|lead| t.shape().iter().enumerate().all(|(i, &d)| d == 1 || i + lead == axis))
-}
-
-pub(crate) fn size(d: &Dim) -> Option<usize> {
-    d.as_size()
 }

@@ -31,8 +31,10 @@ impl SizeRange {
 
 impl fmt::Display for SizeRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:", self.min, self.opt)?;
-        self.max.map_or(write!(f, "∞"), |m| write!(f, "{m}"))
+        match self.max {
+            Some(max) => write!(f, "{}:{}:{max}", self.min, self.opt),
+            None => write!(f, "{}:{}:∞", self.min, self.opt),
+        }
     }
 }
 

@@ -119,7 +119,10 @@ fn check(g: &oxrt_ir::Graph, inputs: &str, outputs: &str) -> Result<bool> {
         }
         let verdict = if bad == 0 { "ok " } else { "BAD" };
         let dtype = if a.dtype() == b.dtype() { String::new() } else { format!(" ({} for {})", a.dtype(), b.dtype()) };
-        println!("{verdict} {name}{dtype}: abs {worst:.2e} rel {relative:.2e} of {scale:.2e}, {bad}/{} off, {seconds:.2} s", x.len());
+        println!(
+            "{verdict} {name}{dtype}: abs {worst:.2e} rel {relative:.2e} of {scale:.2e}, {bad}/{} off, {seconds:.2} s",
+            x.len()
+        );
         good &= bad == 0;
     }
     Ok(good)

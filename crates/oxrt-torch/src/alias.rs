@@ -31,14 +31,30 @@ pub(crate) enum View {
     Same,
     Reshape(Vec<Dim>),
     Permute(Vec<usize>),
-    Slice { axis: usize, start: Dim, end: Dim, step: i64 },
+    Slice {
+        axis: usize,
+        start: Dim,
+        end: Dim,
+        step: i64,
+    },
     /// One place on an axis, which goes away.
-    Select { axis: usize, index: Index },
+    Select {
+        axis: usize,
+        index: Index,
+    },
     Expand(Vec<Dim>),
     /// Diagonal of two axes, moved to the end.
-    Diagonal { offset: i64, axes: (usize, usize) },
+    Diagonal {
+        offset: i64,
+        axes: (usize, usize),
+    },
     /// Windows of `size` every `step` along an axis; the window becomes the last axis.
-    Unfold { axis: usize, size: i64, step: i64, windows: Dim },
+    Unfold {
+        axis: usize,
+        size: i64,
+        step: i64,
+        windows: Dim,
+    },
     /// Real tensor with a last axis of two seen as complex, and back: both are kept the same way.
     Complex,
     /// Real (0) or imaginary (1) part.
@@ -81,7 +97,9 @@ impl View {
             }
             View::Expand(dims) => cx.expand(base, dims),
             View::Diagonal { offset, axes } => crate::aten::matrix::diagonal(cx, base, *offset, *axes),
-            View::Unfold { axis, size, step, windows } => crate::aten::window::unfold(cx, base, *axis, *size, *step, windows),
+            View::Unfold { axis, size, step, windows } => {
+                crate::aten::window::unfold(cx, base, *axis, *size, *step, windows)
+            }
             View::Part(k) => {
                 let (last, k) = (cx.rank(base)? - 1, cx.dim_scalar(&Dim::from(*k))?);
                 cx.op("Gather", &[base, k], Attrs::new().with("axis", last as i64))
@@ -177,7 +195,13 @@ pub(crate) fn slice_scatter(
 }
 
 /// `base` with the rows `value` at `places` (a vector) of `axis`.
-pub(crate) fn scatter_axis(cx: &mut Cx, base: ValueId, value: ValueId, axis: usize, places: ValueId) -> Result<ValueId> {
+pub(crate) fn scatter_axis(
+    cx: &mut Cx,
+    base: ValueId,
+    value: ValueId,
+    axis: usize,
+    places: ValueId,
+) -> Result<ValueId> {
     let rank = cx.rank(base)?;
     let places = cx.b.unsqueeze(places, &[1])?;
     let mut perm: Vec<usize> = (0..rank).filter(|&a| a != axis).collect();

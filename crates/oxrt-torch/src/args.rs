@@ -129,9 +129,8 @@ impl<'a> Args<'a> {
     }
 
     pub fn ints(&self, name: &str) -> Result<Vec<i64>> {
-        let known = |d: Dim| {
-            d.as_const().ok_or_else(|| Error::unsupported(format!("the dynamic value `{d}` in `{name}`")))
-        };
+        let known =
+            |d: Dim| d.as_const().ok_or_else(|| Error::unsupported(format!("the dynamic value `{d}` in `{name}`")));
         self.dim_list(name)?.into_iter().map(known).collect()
     }
 

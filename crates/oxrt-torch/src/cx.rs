@@ -193,7 +193,9 @@ impl<'a, 'g> Cx<'a, 'g> {
         if slot.version == now {
             return Ok(slot.value);
         }
-        let Some((parent, view)) = slot.parent.clone() else { return Err(Error::bug("a stale tensor that is no view")) };
+        let Some((parent, view)) = slot.parent.clone() else {
+            return Err(Error::bug("a stale tensor that is no view"));
+        };
         let old = slot.value;
         let base = self.read(parent)?;
         let value = view.apply(self, base)?;

@@ -285,7 +285,8 @@ impl Parser<'_> {
 
     fn name(&mut self) -> Result<Expr> {
         let start = self.at;
-        let word = |p: &Self| p.rest().chars().take_while(|c| c.is_alphanumeric() || *c == '_').map(char::len_utf8).sum();
+        let word =
+            |p: &Self| p.rest().chars().take_while(|c| c.is_alphanumeric() || *c == '_').map(char::len_utf8).sum();
         let len: usize = word(self);
         self.at += len;
         if &self.text[start..self.at] == "L" {
@@ -428,7 +429,12 @@ mod tests {
         assert_eq!(value("s0**2 % 10"), Some(9.0));
         assert_eq!(value("-s0 + 3"), Some(-4.0));
         assert_eq!(value("TruncToInt(FloatTrueDiv(ToFloat(Symbol('s77')), Float('2.0', precision=53)))"), Some(3.0));
-        assert_eq!(value("Piecewise(ExprCondPair(Integer(4), StrictLessThan(Symbol('s77'), Integer(3))), ExprCondPair(Integer(5), true))"), Some(5.0));
+        assert_eq!(
+            value(
+                "Piecewise(ExprCondPair(Integer(4), StrictLessThan(Symbol('s77'), Integer(3))), ExprCondPair(Integer(5), true))"
+            ),
+            Some(5.0)
+        );
     }
 
     #[test]
@@ -441,7 +447,18 @@ mod tests {
 
     #[test]
     fn hostile_text_is_an_error() {
-        for bad in ["", "(", "Symbol('s0'", "Add(", "1 +", "L['x'", &"(".repeat(5000), &"-".repeat(5000), "s0 s1", "9".repeat(40).as_str()] {
+        for bad in [
+            "",
+            "(",
+            "Symbol('s0'",
+            "Add(",
+            "1 +",
+            "L['x'",
+            &"(".repeat(5000),
+            &"-".repeat(5000),
+            "s0 s1",
+            "9".repeat(40).as_str(),
+        ] {
             assert!(Expr::parse(bad).is_err(), "{}", &bad[..bad.len().min(30)]);
         }
     }

@@ -153,8 +153,9 @@ fn bind_inputs<'a>(cx: &mut Cx<'a, '_>, program: &'a Program) -> Result<()> {
                     Argument::Tensor(name) => {
                         let Some(input) = by_name.get(name.as_str()) else { continue };
                         if input.dtype.is_complex() {
-                            return Err(Error::unsupported(format!("the complex input `{name}`"))
-                                .help("pass real and imaginary part as a real tensor and use torch.view_as_complex inside"));
+                            return Err(Error::unsupported(format!("the complex input `{name}`")).help(
+                                "pass real and imaginary part as a real tensor and use torch.view_as_complex inside",
+                            ));
                         }
                         let v = cx.b.add_input(&input.name, ValueType::tensor(input.dtype, input.dims.clone()));
                         let id = cx.new_tensor(v);
@@ -192,9 +193,9 @@ fn bind_inputs<'a>(cx: &mut Cx<'a, '_>, program: &'a Program) -> Result<()> {
         let tensor = program.weights.get(&program.archive, weight)?;
         check_weight(cx, name, weight, &tensor)?;
         let tensor = split_complex(tensor)?;
-        let tied = constants.iter().find(|(t, _)| {
-            t.dtype() == tensor.dtype() && t.shape() == tensor.shape() && t.same_storage(&tensor)
-        });
+        let tied = constants
+            .iter()
+            .find(|(t, _)| t.dtype() == tensor.dtype() && t.shape() == tensor.shape() && t.same_storage(&tensor));
         let v = match tied {
             Some(&(_, v)) => v,
             None => {
@@ -229,7 +230,12 @@ fn check_weight(cx: &mut Cx, name: &str, weight: &str, tensor: &Tensor) -> Resul
     let Some((dtype, dims)) = cx.meta(name)? else { return Ok(()) };
     let same = dims.len() == tensor.rank() && dims.iter().zip(tensor.shape()).all(|(d, &n)| d.as_size() == Some(n));
     if dtype != tensor.dtype() || !same {
-        bail!(invalid, "the weight `{weight}` is {} {:?}, the program says {dtype} {dims:?}", tensor.dtype(), tensor.shape());
+        bail!(
+            invalid,
+            "the weight `{weight}` is {} {:?}, the program says {dtype} {dims:?}",
+            tensor.dtype(),
+            tensor.shape()
+        );
     }
     Ok(())
 }
@@ -319,7 +325,8 @@ fn apply_dims(program: &mut Program, options: &[DimOption]) -> Result<()> {
         let found = find_dim(program, &option.dim);
         let Some(symbol) = found else {
             let known: Vec<String> = program.dims.iter().map(|(s, r)| format!("{s} ({r})")).collect();
-            let known = if known.is_empty() { "none: the program has static sizes".to_string() } else { known.join(", ") };
+            let known =
+                if known.is_empty() { "none: the program has static sizes".to_string() } else { known.join(", ") };
             return Err(Error::invalid(format!("there is no dynamic dimension `{}`; there are: {known}", option.dim))
                 .help("name a dimension, or a place such as `x:0` (input and axis); export with `dynamic_shapes` to get more"));
         };

@@ -27,5 +27,5 @@ mod schema;
 mod symbols;
 mod weights;
 
-pub use import::{DimOption, Imported, ImportOptions, import, import_program};
+pub use import::{DimOption, ImportOptions, Imported, import, import_program};
 pub use program::{Input, Program};

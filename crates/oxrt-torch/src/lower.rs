@@ -67,9 +67,8 @@ pub(crate) fn inline<'a>(cx: &mut Cx<'a, '_>, graph: &'a Graph, inputs: Vec<Val<
         }
     }
     cx.scopes.push(Scope { graph, env, used: used_names(graph) });
-    let result = run_graph(cx, graph).and_then(|()| {
-        graph.outputs.iter().map(|a| value_of(cx, a)).collect::<Result<Vec<_>>>()
-    });
+    let result =
+        run_graph(cx, graph).and_then(|()| graph.outputs.iter().map(|a| value_of(cx, a)).collect::<Result<Vec<_>>>());
     cx.scopes.pop();
     result
 }
@@ -97,7 +96,7 @@ pub(crate) fn value_of<'a>(cx: &Cx<'a, '_>, arg: &'a Argument) -> Result<Val<'a>
         },
         Argument::Placement => Val::None,
         Argument::Graph(g) => Val::Graph(g),
-                Argument::Unknown(tag) => Val::Unusable(format!("the argument kind `{tag}`")),
+        Argument::Unknown(tag) => Val::Unusable(format!("the argument kind `{tag}`")),
     })
 }
 

@@ -27,7 +27,10 @@ pub(crate) enum Value {
     Tensor(Tensor),
     /// `module name`.
     Global(String),
-    Storage { dtype: Option<DType>, key: String },
+    Storage {
+        dtype: Option<DType>,
+        key: String,
+    },
     Mark,
 }
 
@@ -52,7 +55,8 @@ impl Pickle {
             .ok_or_else(|| Error::invalid("no `data.pkl`: not a file of torch.save"))?;
         let root = name.strip_suffix("data.pkl").unwrap_or_default();
         let bytes = archive.bytes(archive.get(name)?);
-        let mut m = Machine { bytes, at: 0, stack: Vec::new(), memo: FxHashMap::default(), values: Vec::new(), archive, root };
+        let mut m =
+            Machine { bytes, at: 0, stack: Vec::new(), memo: FxHashMap::default(), values: Vec::new(), archive, root };
         let root = m.run().at(|| format!("byte {} of the pickle `{name}`", m.at))?;
         Ok(Pickle { values: m.values, root })
     }
@@ -68,9 +72,8 @@ impl Pickle {
             bail!(invalid, "the pickle nests too deeply or refers to itself");
         }
         *budget -= 1;
-        let mut all = |ids: &[Id]| -> Result<Vec<Tree>> {
-            ids.iter().map(|&i| self.subtree(i, depth + 1, budget)).collect()
-        };
+        let mut all =
+            |ids: &[Id]| -> Result<Vec<Tree>> { ids.iter().map(|&i| self.subtree(i, depth + 1, budget)).collect() };
         Ok(match &self.values[id] {
             Value::Tuple(ids) => Tree::Tuple(all(ids)?),
             Value::List(ids) => Tree::List(all(ids)?),

@@ -89,8 +89,14 @@ impl Program {
         let ep = &self.exported;
         let (graph, signature) = (&ep.graph_module.graph, &ep.graph_module.signature);
         if graph.inputs.len() != signature.input_specs.len() || graph.outputs.len() != signature.output_specs.len() {
-            bail!(invalid, "the signature has {} inputs and {} outputs, the graph {} and {}",
-                signature.input_specs.len(), signature.output_specs.len(), graph.inputs.len(), graph.outputs.len());
+            bail!(
+                invalid,
+                "the signature has {} inputs and {} outputs, the graph {} and {}",
+                signature.input_specs.len(),
+                signature.output_specs.len(),
+                graph.inputs.len(),
+                graph.outputs.len()
+            );
         }
         for spec in &signature.input_specs {
             let InputSpec::UserInput(holder) = spec else { continue };
@@ -111,7 +117,12 @@ impl Program {
             for size in sizes {
                 note_hint(&mut self.symbols, size);
             }
-            self.inputs.push(Input { name: torch_name.clone(), dtype, dims: Vec::new(), torch_name: torch_name.clone() });
+            self.inputs.push(Input {
+                name: torch_name.clone(),
+                dtype,
+                dims: Vec::new(),
+                torch_name: torch_name.clone(),
+            });
         }
         naming::name_symbols(ep, &mut self.symbols, &self.inputs);
         naming::set_ranges(ep, &mut self.symbols, &self.inputs, &mut self.conditions, &mut self.warnings);
@@ -137,7 +148,8 @@ impl Program {
                 });
             }
         }
-        self.dims = seen.into_iter().map(|s| (s.clone(), self.symbols.ranges.get(&s).copied().unwrap_or_default())).collect();
+        self.dims =
+            seen.into_iter().map(|s| (s.clone(), self.symbols.ranges.get(&s).copied().unwrap_or_default())).collect();
         Ok(())
     }
 
@@ -241,9 +253,8 @@ impl Layout {
         let root = archive.names.first().and_then(|n| n.split_once('/')).map_or("", |(r, _)| r);
         let root = format!("{root}/");
         let folder = format!("{root}models/");
-        let models: Vec<&str> = (archive.names.iter())
-            .filter_map(|n| n.strip_prefix(folder.as_str())?.strip_suffix(".json"))
-            .collect();
+        let models: Vec<&str> =
+            (archive.names.iter()).filter_map(|n| n.strip_prefix(folder.as_str())?.strip_suffix(".json")).collect();
         let name = match models[..] {
             [one] => one,
             _ if models.contains(&"model") => "model",

@@ -82,7 +82,13 @@ fn combine(higher: Option<DType>, lower: Option<DType>) -> Option<DType> {
     let (Some(h), Some(l)) = (higher, lower) else { return higher.or(lower) };
     Some(match (kind(h), kind(l)) {
         (3, _) => h,
-        (2, 3) => if h == DType::F64 { DType::C128 } else { DType::C64 },
+        (2, 3) => {
+            if h == DType::F64 {
+                DType::C128
+            } else {
+                DType::C64
+            }
+        }
         (2, _) => h,
         (0, _) | (_, 2 | 3) => promote(h, l),
         _ => h,
@@ -172,7 +178,13 @@ mod tests {
     #[test]
     fn as_torch_promotes() {
         for (a, b, c) in [
-            (U8, I8, I16), (U8, I64, I64), (Bool, U8, U8), (F16, BF16, F32), (I64, F16, F16), (F32, F64, F64), (I32, I16, I32),
+            (U8, I8, I16),
+            (U8, I64, I64),
+            (Bool, U8, U8),
+            (F16, BF16, F32),
+            (I64, F16, F16),
+            (F32, F64, F64),
+            (I32, I16, I32),
         ] {
             assert_eq!((promote(a, b), promote(b, a)), (c, c), "{a} {b}");
         }

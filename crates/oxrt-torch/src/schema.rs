@@ -298,7 +298,8 @@ mod tests {
 
     #[test]
     fn bare_non_finite_floats_of_old_files_are_read() {
-        let text = r#"{"graph_module": {"graph": {"outputs": [{"as_float": -Infinity}, {"as_string": "NaN \" Infinity"}]}}}"#;
+        let text =
+            r#"{"graph_module": {"graph": {"outputs": [{"as_float": -Infinity}, {"as_string": "NaN \" Infinity"}]}}}"#;
         let mut patched = String::new();
         let p: ExportedProgram = parse(text, &mut patched).unwrap();
         let outputs = &p.graph_module.graph.outputs;

@@ -95,9 +95,7 @@ pub(crate) fn to_ratio(e: &Expr, symbol: &dyn Fn(&str) -> Dim, bounds: Bounds) -
         ("ModularIndexing", 3) => Ratio::int(int(0)?.floor_div(&int(1)?).modulo(&int(2)?)),
         ("IntTrueDiv" | "FloatTrueDiv" | "Rational", 2) => match v[1].num.as_const() {
             Some(d) if d < 0 => v[0].clone().mul(Ratio { num: -v[1].den.clone(), den: Dim::Const(-d) }),
-            _ if positive(&v[1].num) => {
-                v[0].clone().mul(Ratio { num: v[1].den.clone(), den: v[1].num.clone() })
-            }
+            _ if positive(&v[1].num) => v[0].clone().mul(Ratio { num: v[1].den.clone(), den: v[1].num.clone() }),
             _ => bail!(unsupported, "a division by a size of unknown sign"),
         },
         ("ToFloat" | "Identity", 1) => v[0].clone(),
@@ -281,7 +279,10 @@ mod tests {
 
     #[test]
     fn expressions_become_dims() {
-        assert_eq!(dim("Add(Mul(Integer(2), Symbol('h', positive=True, integer=True)), Integer(1))").unwrap(), "2*h + 1");
+        assert_eq!(
+            dim("Add(Mul(Integer(2), Symbol('h', positive=True, integer=True)), Integer(1))").unwrap(),
+            "2*h + 1"
+        );
         assert_eq!(dim("FloorDiv(Add(Symbol('h'), Integer(-1)), Integer(2))").unwrap(), "floor((h + 1)/(2)) - 1");
         assert_eq!(dim("TruncToInt(FloatTrueDiv(Mul(Float('1.5', precision=53), ToFloat(Symbol('h'))), Float('3', precision=53)))").unwrap(), "floor((h)/(2))");
         assert_eq!(dim("Pow(Symbol('h'), Integer(2))").unwrap(), "h*h");

@@ -38,7 +38,11 @@ pub(crate) fn strided(
         last += (n as i128 - 1) * s as i128;
     }
     if (last + 1) * item as i128 > storage.len as i128 {
-        bail!(invalid, "sizes {sizes:?} with strides {strides:?} from {offset} read element {last}, the storage has {}", storage.len / item);
+        bail!(
+            invalid,
+            "sizes {sizes:?} with strides {strides:?} from {offset} read element {last}, the storage has {}",
+            storage.len / item
+        );
     }
     // Strides of axes of size 1 are arbitrary.
     let row_major = strides_of(sizes);

@@ -55,14 +55,18 @@ fn no_altered_byte_brings_a_panic() {
 fn altered_programs() {
     assert!(altered("\"name\": \"x\"}}, \"kind\"", "\"name\": \"zz\"}}, \"kind\"").contains("`zz` before it is made"));
     assert!(altered("\"major\": 8", "\"major\": 99").contains("schema version 99"));
-    assert!(altered("\"parameter_name\": \"lin.w\"", "\"parameter_name\": \"lin.v\"").contains("no data for the weight `lin.v`"));
+    assert!(
+        altered("\"parameter_name\": \"lin.w\"", "\"parameter_name\": \"lin.v\"")
+            .contains("no data for the weight `lin.v`")
+    );
     assert!(altered("\"output_specs\": [", "\"output_specs\": [{\"token\": {}}, ").contains("the signature has"));
     // The file's own statement about the result is checked.
     let wrong = Tiny { values: &[("x", 7, &["2", "3"]), ("p_w", 7, &["2", "3"]), ("y", 7, &["2", "4"])], ..PROGRAM };
     assert!(error(&wrong.bytes()).contains("the program says"));
     let wrong = Tiny { values: &[("x", 7, &["2", "3"]), ("p_w", 7, &["3", "2"]), ("y", 7, &["2", "3"])], ..PROGRAM };
     assert!(error(&wrong.bytes()).contains("the weight `lin.w` is f32 [2, 3]"));
-    let negative = Tiny { values: &[("x", 7, &["-2", "3"]), ("p_w", 7, &["2", "3"]), ("y", 7, &["2", "3"])], ..PROGRAM };
+    let negative =
+        Tiny { values: &[("x", 7, &["-2", "3"]), ("p_w", 7, &["2", "3"]), ("y", 7, &["2", "3"])], ..PROGRAM };
     assert!(error(&negative.bytes()).contains("negative size"));
 }
 
@@ -70,8 +74,16 @@ fn altered_programs() {
 fn altered_weights() {
     let config = |meta: &str| error(&archive(&PROGRAM.json(), &weight_config(meta)));
     assert!(config(&meta(7, &["20", "3"])).contains("the storage has 6"));
-    assert!(config(&meta(7, &["2", "3"]).replace("\"storage_offset\": {\"as_int\": 0}", "\"storage_offset\": {\"as_int\": 1}")).contains("the storage has 6"));
-    assert!(config(&meta(7, &["2", "3"]).replace("\"strides\": [{\"as_int\": 3}", "\"strides\": [{\"as_int\": -3}")).contains("negative"));
+    assert!(
+        config(
+            &meta(7, &["2", "3"]).replace("\"storage_offset\": {\"as_int\": 0}", "\"storage_offset\": {\"as_int\": 1}")
+        )
+        .contains("the storage has 6")
+    );
+    assert!(
+        config(&meta(7, &["2", "3"]).replace("\"strides\": [{\"as_int\": 3}", "\"strides\": [{\"as_int\": -3}"))
+            .contains("negative")
+    );
     let huge = "{\"dtype\": 7, \"sizes\": [{\"as_int\": 1099511627776}, {\"as_int\": 4194304}], \"strides\": [{\"as_int\": 0}, {\"as_int\": 0}]}";
     assert!(config(huge).contains("too large"));
     let large = "{\"dtype\": 7, \"sizes\": [{\"as_int\": 1048576}, {\"as_int\": 1048576}], \"strides\": [{\"as_int\": 0}, {\"as_int\": 0}]}";
@@ -84,7 +96,11 @@ fn deep_nesting_is_refused() {
     let deep = format!("{{\"graph_module\": {}", "[".repeat(100_000));
     assert!(error(&archive(&deep, "{}")).contains("not a program"));
     let expr = "Add(".repeat(100_000);
-    let json = PROGRAM.json().replacen("{\"as_int\": 2}", &format!("{{\"as_expr\": {{\"expr_str\": \"{expr}\", \"hint\": null}}}}"), 1);
+    let json = PROGRAM.json().replacen(
+        "{\"as_int\": 2}",
+        &format!("{{\"as_expr\": {{\"expr_str\": \"{expr}\", \"hint\": null}}}}"),
+        1,
+    );
     assert!(error(&archive(&json, &weight_config(&meta(7, &["2", "3"])))).contains("nested deeper"));
 }
 
@@ -114,7 +130,11 @@ fn old_layout(call: &str) -> Vec<u8> {
     let data: Vec<u8> = (0..6).flat_map(|i| (i as f32).to_le_bytes()).collect();
     let saved = zip(&[("archive/data.pkl", &pickle(call)), ("archive/data/0", &data)]);
     let json = PROGRAM.json().replace("\"major\": 8, \"minor\": 20", "\"major\": 7, \"minor\": 3");
-    zip(&[("serialized_exported_program.json", json.as_bytes()), ("serialized_state_dict.pt", &saved), ("version", b"7.3")])
+    zip(&[
+        ("serialized_exported_program.json", json.as_bytes()),
+        ("serialized_state_dict.pt", &saved),
+        ("version", b"7.3"),
+    ])
 }
 
 #[test]

@@ -38,7 +38,11 @@ fn writes_to_views_reach_the_base_and_other_views() {
     // t = x.clone(); v = t.view(3, 2); r = v[1]; r.add_(10); y = t * 1
     let p = Tiny {
         values: &[
-            ("x", 7, &["2", "3"]), ("t", 7, &["2", "3"]), ("v", 7, &["3", "2"]), ("r", 7, &["2"]), ("w", 7, &["2"]),
+            ("x", 7, &["2", "3"]),
+            ("t", 7, &["2", "3"]),
+            ("v", 7, &["3", "2"]),
+            ("r", 7, &["2"]),
+            ("w", 7, &["2"]),
             ("y", 7, &["2", "3"]),
         ],
         nodes: &[
@@ -57,7 +61,13 @@ fn writes_to_views_reach_the_base_and_other_views() {
 fn a_view_taken_before_a_write_shows_it() {
     // v = x.t(); x.mul_(2); y = v + 0
     let p = Tiny {
-        values: &[("x", 7, &["2", "3"]), ("c", 7, &["2", "3"]), ("v", 7, &["3", "2"]), ("m", 7, &["2", "3"]), ("y", 7, &["3", "2"])],
+        values: &[
+            ("x", 7, &["2", "3"]),
+            ("c", 7, &["2", "3"]),
+            ("v", 7, &["3", "2"]),
+            ("m", 7, &["2", "3"]),
+            ("y", 7, &["3", "2"]),
+        ],
         nodes: &[
             "aten.clone.default(self=t:x) -> c",
             "aten.t.default(self=t:c) -> v",
@@ -102,7 +112,11 @@ fn slices_with_steps_are_written() {
 fn every_missing_operator_is_reported_at_once() {
     let p = Tiny {
         values: &[("x", 7, &["2", "3"]), ("a", 7, &["2", "3"]), ("y", 7, &["2", "3"])],
-        nodes: &["aten.made_up.default(self=t:x) -> a", "my_ops.other.default(self=t:a) -> b", "my_ops.other.default(self=t:a) -> y"],
+        nodes: &[
+            "aten.made_up.default(self=t:x) -> a",
+            "my_ops.other.default(self=t:a) -> b",
+            "my_ops.other.default(self=t:a) -> y",
+        ],
         ..NONE
     };
     let e = import_bytes(&p.bytes(), &ImportOptions::default()).unwrap_err().to_string();

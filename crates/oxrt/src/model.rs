@@ -3,9 +3,10 @@
 use crate::engine::{Device, Engine};
 use crate::verify;
 use oxrt_build::{BuildReport, DimSpec};
-use oxrt_ir::{Range, Symbol};
+use oxrt_ir::{Dim, Symbol};
 use oxrt_onnx::{WriteOptions, WriteReport};
 use oxrt_tensor::{Context, Error, Result, Tensor, bail};
+use oxrt_torch::{DimOption, ImportOptions};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -62,9 +63,8 @@ pub struct ExportOptions {
     /// `new` in order of the inputs, or `old=new`.
     pub input_names: Vec<String>,
     pub output_names: Vec<String>,
-    /// `--dim batch=1..64`: range of a dimension; `--dim old=new` of the importers is not needed, since names
-    /// are found from the inputs.
-    pub dims: Vec<DimSpec>,
+    /// `batch=1..64` (range), `batch=8` (fixed), `x:0=batch` (name of axis 0 of input `x`), `x:0=batch=1..64`.
+    pub dims: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -108,21 +108,30 @@ impl Model {
     /// The same with names and ranges that the user chooses.
     pub fn open_with(path: impl AsRef<Path>, options: &ExportOptions) -> Result<Model> {
         let path = path.as_ref();
-        let (ir, samples, warnings) = match file_kind(path)? {
+        let dims =
+            options.dims.iter().flat_map(|d| d.split(',')).map(str::parse).collect::<Result<Vec<DimOption>>>()?;
+        match file_kind(path)? {
             Kind::Pt2 => {
-                let imported = oxrt_torch::import(path, &oxrt_torch::ImportOptions::default())?;
-                (imported.model, imported.samples, imported.warnings)
+                let (input_names, output_names) = (options.input_names.clone(), options.output_names.clone());
+                let imported = oxrt_torch::import(path, &ImportOptions { input_names, output_names, dims })?;
+                Ok(Model {
+                    ir: imported.model,
+                    path: path.to_path_buf(),
+                    samples: imported.samples,
+                    warnings: imported.warnings,
+                })
             }
-            Kind::Onnx => (oxrt_onnx::read_file(path)?, Vec::new(), Vec::new()),
-            Kind::Engine => {
-                return Err(Error::invalid("this is an engine; it holds no graph that can be exported or built")
-                    .at(path.display().to_string())
-                    .help("give the .pt2 or .onnx file that the engine was built from"));
+            Kind::Onnx => {
+                let ir = oxrt_onnx::read_file(path)?;
+                let mut model = Model { ir, path: path.to_path_buf(), samples: Vec::new(), warnings: Vec::new() };
+                model.rename(options)?;
+                model.set_dims(&dims)?;
+                Ok(model)
             }
-        };
-        let mut model = Model { ir, path: path.to_path_buf(), samples, warnings };
-        model.rename(options)?;
-        Ok(model)
+            Kind::Engine => Err(Error::invalid("this is an engine; it holds no graph that can be exported or built")
+                .at(path.display().to_string())
+                .help("give the .pt2 or .onnx file that the engine was built from")),
+        }
     }
 
     /// Wraps a graph made by other means.
@@ -178,24 +187,54 @@ impl Model {
                 g[v].name = name.to_string();
             }
         }
-        for spec in &options.dims {
-            let symbol = Symbol::new(&spec.name);
-            let Some(known) = self.ir.symbols.get(&symbol) else {
-                let names: Vec<String> = self.ir.symbols.iter().map(|(s, r)| format!("{s} ({r})")).collect();
-                let names = if names.is_empty() { "none: every size is fixed".to_string() } else { names.join(", ") };
-                return Err(Error::invalid(format!("the model has no dynamic dimension `{symbol}`; it has {names}"))
-                    .help("export again with that dimension in `dynamic_shapes=`"));
-            };
-            if spec.range.min < known.min || known.max.is_some_and(|m| spec.range.max.is_none_or(|x| x > m)) {
-                bail!(
-                    invalid,
-                    "`{symbol}` = {} leaves the range {known} that the program was exported for",
-                    spec.range
-                );
+        Ok(())
+    }
+
+    /// Names and ranges of the dimensions of an ONNX model.
+    fn set_dims(&mut self, dims: &[DimOption]) -> Result<()> {
+        for spec in dims {
+            let symbol = self.find_dim(&spec.dim)?;
+            let known = self.ir.symbols.get(&symbol).unwrap_or_default();
+            if let Some(r) = spec.range {
+                if r.min < known.min || known.max.is_some_and(|m| r.max.is_none_or(|x| x > m)) {
+                    bail!(invalid, "`{symbol}` = {r} leaves the range {known} that the model was exported for");
+                }
             }
-            self.ir.symbols.declare(symbol, Range { min: spec.range.min, max: spec.range.max });
+            let range = spec.range.unwrap_or(known);
+            let name = spec.name.as_deref().unwrap_or(symbol.as_str());
+            if range.max == Some(range.min) {
+                oxrt_passes::substitute_symbols(&mut self.ir, &|s| (*s == symbol).then_some(Dim::Const(range.min)))?;
+                continue;
+            }
+            let new = Symbol::new(name);
+            if new != symbol {
+                if self.ir.symbols.get(&new).is_some() {
+                    bail!(invalid, "the model has a dimension `{name}` already");
+                }
+                oxrt_passes::substitute_symbols(&mut self.ir, &|s| (*s == symbol).then(|| new.clone().into()))?;
+            }
+            self.ir.symbols.declare(new, range);
         }
         Ok(())
+    }
+
+    /// A dimension by its name, or by its place `input:axis`.
+    fn find_dim(&self, text: &str) -> Result<Symbol> {
+        let symbol = Symbol::new(text);
+        if self.ir.symbols.get(&symbol).is_some() {
+            return Ok(symbol);
+        }
+        let place = text.rsplit_once(':').and_then(|(input, axis)| {
+            let v = self.ir.graph.input_named(input).ok()?;
+            self.ir.graph.dims(v)?.get(axis.parse::<usize>().ok()?)
+        });
+        if let Some(symbol) = place.and_then(Dim::as_symbol) {
+            return Ok(symbol.clone());
+        }
+        let names: Vec<String> = self.ir.symbols.iter().map(|(s, r)| format!("{s} ({r})")).collect();
+        let names = if names.is_empty() { "none: every size is fixed".to_string() } else { names.join(", ") };
+        Err(Error::invalid(format!("the model has no dynamic dimension `{text}`; it has {names}"))
+            .help("export again with that dimension in `dynamic_shapes=`"))
     }
 
     /// Writes the model as ONNX.

@@ -1,10 +1,14 @@
 //! Convolutions: channels last as the layout pass makes them, and in ONNX's own order by turning in and out.
 
-use super::{Entry, activation, float, float_or_absent, known_shape, packed_floats, packed_tensor, require, sizes};
+use super::{
+    Entry, activation, float, float_or_absent, known_shape, packed_floats, packed_tensor, require, sizes, static_shape,
+};
 use crate::backend::{Ctx, bound, kernel};
 use crate::compute::conv::{Conv, Filter, Operands};
 use crate::compute::copy::StridedCopy;
 use crate::compute::window::Window;
+use crate::compute::winograd::{self, Winograd};
+use crate::pool::ThreadPool;
 use oxrt_backend::{Kernel, NodeView, Packing};
 use oxrt_ir::Tensor;
 use oxrt_tensor::{Error, Result, bail};
@@ -15,8 +19,34 @@ pub(super) const CONV: Entry = Entry {
     ops: &["oxrt.Conv"],
     supports,
     pack,
-    load: |ctx, node, packed| load(ctx, node, packed, true),
+    load: |ctx, node, packed| load(ctx, node, packed, Method::Direct, true),
 };
+
+/// `oxrt.Conv` by Winograd's transforms, with tiles of 4 x 4 outputs.
+pub(super) const WINOGRAD_4: Entry = Entry {
+    name: "conv_winograd4",
+    ops: &["oxrt.Conv"],
+    supports: |node| require(winograd_tile(node)? == 4),
+    pack: |ctx, node| pack_winograd(ctx, node, 4),
+    load: |ctx, node, packed| load(ctx, node, packed, Method::Winograd(4), true),
+};
+
+/// The same with tiles of 2 x 2 outputs.
+pub(super) const WINOGRAD_2: Entry = Entry {
+    name: "conv_winograd2",
+    ops: &["oxrt.Conv"],
+    supports: |node| require(winograd_tile(node)? == 2),
+    pack: |ctx, node| pack_winograd(ctx, node, 2),
+    load: |ctx, node, packed| load(ctx, node, packed, Method::Winograd(2), true),
+};
+
+/// How a convolution is done.
+#[derive(Clone, Copy, PartialEq)]
+enum Method {
+    Direct,
+    /// With tiles of that many outputs per side.
+    Winograd(usize),
+}
 
 /// `Conv` in ONNX's order.
 pub(super) const CONV_NCHW: Entry = Entry {
@@ -24,7 +54,7 @@ pub(super) const CONV_NCHW: Entry = Entry {
     ops: &["Conv"],
     supports,
     pack,
-    load: |ctx, node, packed| load(ctx, node, packed, false),
+    load: |ctx, node, packed| load(ctx, node, packed, Method::Direct, false),
 };
 
 fn supports(node: &NodeView) -> Option<()> {
@@ -49,6 +79,76 @@ fn filter(node: &NodeView, w: &[usize]) -> Result<Filter> {
     Ok(Filter { cin: w[1] * groups, cout: w[0], groups, taps: w[2..].iter().product() })
 }
 
+/// The tile size of Winograd's transforms that should beat the direct method for this node, if there is one.
+///
+/// Counted in multiply-adds: products, transforms (some per channel and position), and the weights' way from memory, of
+/// which the transforms have more. The image's size decides how much of the tiles is wasted at the borders.
+fn winograd_tile(node: &NodeView) -> Option<usize> {
+    /// Multiply-adds in the time that one weight takes from memory.
+    const WEIGHT: f64 = 19.0;
+    /// Multiply-adds in the time that one transformed value takes.
+    const TRANSFORM: f64 = 10.0;
+    /// Image side where the size is not known at build time.
+    const SIDE: usize = 56;
+    supports(node)?;
+    let shape = static_shape(node, 1)?;
+    let attrs = node.attrs();
+    let filter = filter(node, &shape).ok()?;
+    let ones = |name: &str| attrs.ints(name).ok().map(|v| v.unwrap_or(&[]).iter().all(|&v| v == 1));
+    require(shape.len() == 4 && shape[2..] == [3, 3] && filter.groups == 1)?;
+    require(ones("strides")? && ones("dilations")?)?;
+    let dims = node.output_ty(0)?.dims.as_ref()?;
+    let side = |d: usize| dims[d].as_size().unwrap_or(SIDE);
+    let (batch, h, w) = (dims[0].as_size().unwrap_or(1), side(1), side(2));
+    let products = (filter.cin * filter.cout) as f64;
+    let channels = (filter.cin + filter.cout) as f64;
+    let direct = 9.0 * products * ((batch * h * w) as f64).max(WEIGHT);
+    let cost = |m: usize| {
+        let tiles = (batch * h.div_ceil(m) * w.div_ceil(m)) as f64;
+        let positions = ((m + 2) * (m + 2)) as f64;
+        positions * (products * tiles.max(WEIGHT) + TRANSFORM * channels * tiles)
+    };
+    let (two, four) = (cost(2), cost(4));
+    // A clear gain only: the direct method is the more exact one.
+    let (m, best) = if four < two { (4, four) } else { (2, two) };
+    (best < 0.8 * direct).then_some(m)
+}
+
+fn pack_winograd(ctx: &Ctx, node: &NodeView, m: usize) -> Result<Packing> {
+    let w = node.constant(1).ok_or_else(|| Error::bug("the weights are not constant"))?;
+    let filter = filter(node, w.shape())?;
+    let mut packed = vec![0.0; winograd::packed_len(ctx.kernels, &filter, m)];
+    winograd::pack(ctx.kernels, &filter, m, &w.to_f32_cow()?, &mut packed);
+    Ok(Packing { tensors: vec![packed_tensor(&packed)], consumed: vec![1] })
+}
+
+/// A convolution of either method, bound to sizes.
+enum Step {
+    Direct(Conv),
+    Winograd(Winograd),
+}
+
+impl Step {
+    fn workspace_len(&self) -> usize {
+        match self {
+            Step::Direct(step) => step.workspace_len(),
+            Step::Winograd(step) => step.workspace_len(),
+        }
+    }
+
+    /// # Safety
+    /// As the methods' own `run`.
+    unsafe fn run(&self, pool: &ThreadPool, op: &Operands, workspace: *mut f32) {
+        // SAFETY: passed on.
+        unsafe {
+            match self {
+                Step::Direct(step) => step.run(pool, op, workspace),
+                Step::Winograd(step) => step.run(pool, op, workspace),
+            }
+        }
+    }
+}
+
 fn pack(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     let w = node.constant(1).ok_or_else(|| Error::bug("the weights are not constant"))?;
     let filter = filter(node, w.shape())?;
@@ -57,10 +157,14 @@ fn pack(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     Ok(Packing { tensors: vec![packed_tensor(&packed)], consumed: vec![1] })
 }
 
-fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor], channels_last: bool) -> Result<Box<dyn Kernel>> {
+fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor], method: Method, channels_last: bool) -> Result<Box<dyn Kernel>> {
     let shape = known_shape(node, 1)?;
     let filter = filter(node, &shape)?;
-    let w = packed_floats(packed, 0, filter.packed_len(ctx.kernels))?;
+    let packed_len = match method {
+        Method::Direct => filter.packed_len(ctx.kernels),
+        Method::Winograd(m) => winograd::packed_len(ctx.kernels, &filter, m),
+    };
+    let w = packed_floats(packed, 0, packed_len)?;
     let attrs = node.attrs();
     let list = |name: &str| -> Result<Vec<usize>> {
         sizes(attrs.ints(name)?.unwrap_or(&[])).ok_or_else(|| Error::invalid(format!("a negative number in `{name}`")))
@@ -82,7 +186,10 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor], channels_last: bool) -> R
         let window =
             Window::new(x[0], &x[spatial.clone()], &kernel_shape, &strides, &dilations, &pads, &y[spatial.clone()])
                 .ok_or_else(|| Error::unsupported(format!("a convolution over shape {x:?}")))?;
-        let conv = Conv::new(ctx.kernels, filter, window, ctx.threads());
+        let conv = match method {
+            Method::Direct => Step::Direct(Conv::new(ctx.kernels, filter, window, ctx.threads())),
+            Method::Winograd(m) => Step::Winograd(Winograd::new(ctx.kernels, filter, window, m, ctx.threads())),
+        };
         let flops = 2 * y.iter().product::<usize>() * filter.taps * (filter.cin / filter.groups);
         let round = |len: usize| len.next_multiple_of(16);
         let (x_len, y_len) = (x.iter().product::<usize>(), y.iter().product::<usize>());

@@ -26,24 +26,24 @@ pub(super) const RESHAPE: Entry = Entry {
 };
 
 /// Elements of whole bytes, of a size the copy loops know.
-fn sized(node: &NodeView) -> Option<()> {
+pub(super) fn sized(node: &NodeView) -> Option<()> {
     require(matches!(node.dtype(0)?.size()?, 1 | 2 | 4 | 8 | 16))
 }
 
-fn element_size(node: &NodeView) -> Result<usize> {
+pub(super) fn element_size(node: &NodeView) -> Result<usize> {
     node.dtype(0).and_then(|d| d.size()).ok_or_else(|| Error::bug("elements without a size"))
 }
 
 /// One copy of input `input`, from element offset `from` to element offset `to` of output `output`.
-struct Move {
-    copy: StridedCopy,
-    input: usize,
-    from: isize,
-    output: usize,
-    to: usize,
+pub(super) struct Move {
+    pub copy: StridedCopy,
+    pub input: usize,
+    pub from: isize,
+    pub output: usize,
+    pub to: usize,
 }
 
-fn moves(ctx: &Ctx, size: usize, moves: Vec<Move>) -> Result<Box<dyn Bound>> {
+pub(super) fn moves(ctx: &Ctx, size: usize, moves: Vec<Move>) -> Result<Box<dyn Bound>> {
     let ctx = ctx.clone();
     bound(move |io| {
         for m in &moves {
@@ -129,7 +129,7 @@ fn slice_supports(node: &NodeView) -> Option<()> {
     Some(())
 }
 
-fn ints(args: &BindArgs, i: usize) -> Result<Option<Vec<i64>>> {
+pub(super) fn ints(args: &BindArgs, i: usize) -> Result<Option<Vec<i64>>> {
     if args.opt_shape(i).is_none() {
         return Ok(None);
     }

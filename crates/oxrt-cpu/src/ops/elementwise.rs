@@ -13,7 +13,7 @@ use oxrt_tensor::{Error, Result};
 pub(super) const FLOATS: Entry = Entry { name: "elementwise", ops: &[], supports, pack: super::pack_nothing, load };
 
 /// The program of a node.
-fn program(node: &NodeView) -> Option<Program> {
+pub(super) fn program(node: &NodeView) -> Option<Program> {
     let program = match node.attrs().get_string(PROGRAM).ok()? {
         Some(text) => text.parse().ok()?,
         None => Program::of(oxrt_ops::registry::find(node.op())?.scalar?, node.attrs(), node.num_inputs()).ok()?,
@@ -24,7 +24,7 @@ fn program(node: &NodeView) -> Option<Program> {
 }
 
 /// The attribute that holds a fused chain's program.
-const PROGRAM: &str = "program";
+const PROGRAM: &str = "expr";
 
 fn supports(node: &NodeView) -> Option<()> {
     program(node)?;

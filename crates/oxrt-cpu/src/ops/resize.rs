@@ -38,6 +38,8 @@ struct Spec {
     exclude_outside: bool,
     axes: Option<Vec<i64>>,
     scales: usize,
+    /// The data is [N, spatial…, C]; factors and `axes` keep ONNX's order [N, C, spatial…] all the same.
+    channels_last: bool,
 }
 
 fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
@@ -53,6 +55,7 @@ fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
         exclude_outside: attrs.bool_or("exclude_outside", false)?,
         axes: attrs.ints("axes")?.map(<[i64]>::to_vec),
         scales: if upsample { 1 } else { 2 },
+        channels_last: node.op() == "oxrt.Resize",
     };
     let ctx = ctx.clone();
     kernel(move |args| {
@@ -83,7 +86,13 @@ fn scales(spec: &Spec, args: &BindArgs) -> Result<Vec<f64>> {
         bail!(invalid, "{} factors for {} axes", given.len(), axes.len());
     }
     for (scale, axis) in given.into_iter().zip(axes) {
-        scales[axis_of(axis, x.len())?] = scale;
+        let axis = axis_of(axis, x.len())?;
+        let place = match (spec.channels_last, axis) {
+            (true, 1) => x.len() - 1,
+            (true, a) if a > 1 => a - 1,
+            (_, a) => a,
+        };
+        scales[place] = scale;
     }
     Ok(scales)
 }

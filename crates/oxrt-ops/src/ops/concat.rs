@@ -1,5 +1,6 @@
 //! <https://onnx.ai/onnx/operators/onnx__Concat.html>
 
+use crate::copy::concat;
 use crate::def::OpDef;
 use crate::eval::{Datum, Eval};
 use crate::infer::Infer;
@@ -54,35 +55,5 @@ fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
     let inputs: Vec<&Tensor> = (0..ctx.inputs.len()).map(|i| ctx.tensor(i)).collect::<Result<_>>()?;
     let first = inputs.first().ok_or_else(|| Error::invalid("nothing to concatenate"))?;
     let at = axis(ctx.attrs().int_or("axis", 0)?, first.rank())?;
-    let mut shape = first.shape().to_vec();
-    shape[at] = 0;
-    for t in &inputs {
-        let fits = t.rank() == shape.len() && (0..shape.len()).all(|k| k == at || t.shape()[k] == shape[k]);
-        if !fits || t.dtype() != first.dtype() {
-            bail!(invalid, "{:?} {} does not join {:?} on axis {at}", t.shape(), t.dtype(), first.shape());
-        }
-        shape[at] += t.shape()[at];
-    }
-    let outer: usize = shape[..at].iter().product();
-    if first.strings().is_some() {
-        let mut out = Vec::new();
-        for o in 0..outer {
-            for t in &inputs {
-                let run = t.len() / outer.max(1);
-                out.extend_from_slice(&t.strings().unwrap_or_default()[o * run..(o + 1) * run]);
-            }
-        }
-        return Ok(vec![Tensor::from_strings(&shape, out)?.into()]);
-    }
-    let Some(_) = first.dtype().size() else {
-        bail!(unsupported, "Concat of packed {} elements", first.dtype());
-    };
-    let mut bytes = Vec::new();
-    for o in 0..outer {
-        for t in &inputs {
-            let run = t.bytes().len() / outer.max(1);
-            bytes.extend_from_slice(&t.bytes()[o * run..(o + 1) * run]);
-        }
-    }
-    Ok(vec![Tensor::from_bytes(first.dtype(), &shape, &bytes)?.into()])
+    Ok(vec![concat(&inputs, at)?.into()])
 }

@@ -1,12 +1,12 @@
 //! <https://onnx.ai/onnx/operators/onnx__Pad.html>
 
-use crate::copy::{assemble, checked_len};
+use crate::copy::{checked_len, remap};
 use crate::def::OpDef;
 use crate::eval::{Datum, Eval};
 use crate::infer::Infer;
 use crate::shape::axis;
 use oxrt_ir::Contents;
-use oxrt_tensor::{Error, Result, Tensor, bail, strides_of};
+use oxrt_tensor::{Error, Result, Tensor, bail};
 
 /// Adds to both ends of axes, or with negative pads takes away. Modes: constant, reflect, edge, wrap.
 pub const OP: OpDef = OpDef::new("Pad", &[1, 2, 11, 13, 18, 19, 21, 23, 24, 25], 2..=4, infer, eval).examples(&[
@@ -100,13 +100,5 @@ fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
         let at = axis(a, x.rank())?;
         maps[at] = sources(x.shape()[at], pads[k], pads[k + axes.len()], mode)?;
     }
-    let shape: Vec<usize> = maps.iter().map(Vec::len).collect();
-    let n = checked_len(&shape)?;
-    let (own, strides) = (strides_of(x.shape()), strides_of(&shape));
-    let place = |i: usize| {
-        let offset: Option<usize> =
-            (0..shape.len()).map(|d| maps[d][i / strides[d] % shape[d]].map(|s| s * own[d])).sum();
-        offset.map_or((1, 0), |o| (0, o))
-    };
-    Ok(vec![assemble(&[x, fill], &shape, (0..n).map(place))?.into()])
+    Ok(vec![remap(x, fill, &maps)?.into()])
 }

@@ -4,6 +4,7 @@ mod fold_constants;
 mod fuse_conv_bn;
 mod fuse_gelu;
 mod fuse_gemm;
+mod fuse_group_norm;
 mod fuse_hard_swish;
 mod fuse_layer_norm;
 mod fuse_pad;
@@ -33,4 +34,5 @@ pub(crate) const RULES: &[Rule] = &[
     fuse_gelu::TANH,
     fuse_hard_swish::RULE,
     fuse_gemm::RULE,
+    fuse_group_norm::RULE,
 ];

@@ -223,7 +223,10 @@ pub fn safe_softmax(cx: &mut Cx, a: &Args) -> Result<ValueId> {
 /// `dropout(Tensor input, float p, bool train)` and its kin pass their input on outside training.
 pub fn native_dropout(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
     if a.bool("train")? && a.float("p")? != 0.0 {
-        cx.warn("the model was exported in training mode: dropout is left out (call `model.eval()` before exporting)".into());
+        cx.warn(
+            "the model was exported in training mode: dropout is left out (call `model.eval()` before exporting)"
+                .into(),
+        );
     }
     let x = float_arg(cx, a, "input")?;
     Ok(vec![x])

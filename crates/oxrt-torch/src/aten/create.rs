@@ -11,9 +11,11 @@ const INLINE: i64 = 1024;
 
 /// A tensor of one repeated value.
 pub(crate) fn filled(cx: &mut Cx, dtype: DType, dims: &[Dim], value: &Scalar) -> Result<ValueId> {
-    let count = dims.iter().map(Dim::as_const).collect::<Option<Vec<_>>>().and_then(|d| {
-        d.iter().try_fold(1i64, |n, &d| n.checked_mul(d))
-    });
+    let count = dims
+        .iter()
+        .map(Dim::as_const)
+        .collect::<Option<Vec<_>>>()
+        .and_then(|d| d.iter().try_fold(1i64, |n, &d| n.checked_mul(d)));
     if let (Some(x), Some(n)) = (value.as_f64(), count.filter(|n| (0..=INLINE).contains(n))) {
         let shape: Vec<usize> = dims.iter().filter_map(Dim::as_size).collect();
         let tensor = match value {
@@ -101,7 +103,9 @@ pub fn arange(cx: &mut Cx, a: &Args) -> Result<ValueId> {
 pub fn linspace(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let (start, end, steps) = (a.scalar("start")?, a.scalar("end")?, a.dim("steps")?);
     let dtype = a.out_dtype()?;
-    if let (Some(s), Some(e), Some(n)) = (start.as_f64(), end.as_f64(), steps.as_const().filter(|n| (0..1 << 20).contains(n))) {
+    if let (Some(s), Some(e), Some(n)) =
+        (start.as_f64(), end.as_f64(), steps.as_const().filter(|n| (0..1 << 20).contains(n)))
+    {
         // torch counts from both ends towards the middle, in the tensor's own precision.
         let wide = dtype == DType::F64;
         let cut = |x: f64| if wide { x } else { x as f32 as f64 };

@@ -520,7 +520,9 @@ pub fn nan_to_num(cx: &mut Cx, a: &Args) -> Result<ValueId> {
         _ => f32::MAX as f64,
     };
     let mut out = x;
-    for (test, number, default) in [(isnan as Lower, "nan", 0.0), (isposinf, "posinf", largest), (isneginf, "neginf", -largest)] {
+    for (test, number, default) in
+        [(isnan as Lower, "nan", 0.0), (isposinf, "posinf", largest), (isneginf, "neginf", -largest)]
+    {
         let replacement = a.opt_float(number)?.unwrap_or(default);
         let c = test(cx, a)?;
         let r = cx.like(x, replacement)?;

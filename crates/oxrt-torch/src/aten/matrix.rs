@@ -153,7 +153,8 @@ fn triangle_indices(cx: &mut Cx, a: &Args, lower: bool) -> Result<ValueId> {
         bail!(unsupported, "triangle indices of a {rows} × {columns} matrix");
     }
     let inside = |r: i64, c: i64| if lower { c - r <= offset } else { c - r >= offset };
-    let all: Vec<(i64, i64)> = (0..rows).flat_map(|r| (0..columns).map(move |c| (r, c))).filter(|&(r, c)| inside(r, c)).collect();
+    let all: Vec<(i64, i64)> =
+        (0..rows).flat_map(|r| (0..columns).map(move |c| (r, c))).filter(|&(r, c)| inside(r, c)).collect();
     let values: Vec<i64> = all.iter().map(|p| p.0).chain(all.iter().map(|p| p.1)).collect();
     let t = Tensor::from_i64(a.out_dtype()?, &[2, all.len()], &values)?;
     Ok(cx.b.constant(t))
@@ -288,4 +289,3 @@ pub fn vander(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let x = cx.b.unsqueeze(x, &[1])?;
     cx.call("Pow", &[x, powers])
 }
-

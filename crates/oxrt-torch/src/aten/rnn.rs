@@ -74,7 +74,10 @@ fn run(cx: &mut Cx, a: &Args, cell: &Cell) -> Result<Vec<ValueId>> {
     let (layers, biases) = (a.int("num_layers")?.max(0) as usize, a.bool("has_biases")?);
     let directions = if a.bool("bidirectional")? { 2 } else { 1 };
     if a.bool("train")? && a.float("dropout")? != 0.0 {
-        cx.warn("the model was exported in training mode: dropout is left out (call `model.eval()` before exporting)".into());
+        cx.warn(
+            "the model was exported in training mode: dropout is left out (call `model.eval()` before exporting)"
+                .into(),
+        );
     }
     let per = if biases { 4 } else { 2 };
     if params.len() == layers * directions * (per + 1) && has_cell_state {
@@ -190,7 +193,8 @@ pub fn lstm_cell(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
     let (x, y) = gates(cx, a, h)?;
     let g = cx.call("Add", &[x, y])?;
     let parts = chunks(cx, g, 4)?;
-    let (i, f, o) = (cx.call("Sigmoid", &[parts[0]])?, cx.call("Sigmoid", &[parts[1]])?, cx.call("Sigmoid", &[parts[3]])?);
+    let (i, f, o) =
+        (cx.call("Sigmoid", &[parts[0]])?, cx.call("Sigmoid", &[parts[1]])?, cx.call("Sigmoid", &[parts[3]])?);
     let g = cx.call("Tanh", &[parts[2]])?;
     let (kept, new) = (cx.call("Mul", &[f, c])?, cx.call("Mul", &[i, g])?);
     let c = cx.call("Add", &[kept, new])?;

@@ -17,7 +17,10 @@ pub fn same(_: &mut Cx, _: &Args) -> Result<Shown> {
 /// `dropout(Tensor input, float p, bool train)`, `feature_dropout`, `alpha_dropout`
 pub fn dropout(cx: &mut Cx, a: &Args) -> Result<Shown> {
     if a.bool("train")? && a.float("p")? != 0.0 {
-        cx.warn("the model was exported in training mode: dropout is left out (call `model.eval()` before exporting)".into());
+        cx.warn(
+            "the model was exported in training mode: dropout is left out (call `model.eval()` before exporting)"
+                .into(),
+        );
     }
     Ok(View::Same.into())
 }
@@ -86,8 +89,7 @@ fn viewable(cx: &mut Cx, name: &str, new: &[Dim]) -> Result<bool> {
     let (mut old_chunk, mut base) = (Dim::Const(1), strides.last().cloned().unwrap_or(Dim::Const(1)));
     for axis in (0..old.len()).rev() {
         old_chunk = old_chunk * old[axis].clone();
-        let chunk_ends = axis == 0
-            || !old[axis - 1].is(1) && strides[axis - 1] != old_chunk.clone() * base.clone();
+        let chunk_ends = axis == 0 || !old[axis - 1].is(1) && strides[axis - 1] != old_chunk.clone() * base.clone();
         if !chunk_ends {
             continue;
         }
@@ -231,7 +233,9 @@ fn pieces(axis: usize, sizes: &[Dim]) -> Vec<View> {
 pub fn split(cx: &mut Cx, a: &Args) -> Result<Vec<View>> {
     let axis = cx.axis(a.t("self")?, a.int("dim")?)?;
     let sizes = a.outputs.iter().map(|name| {
-        let Some((_, dims)) = cx.meta(name)? else { bail!(invalid, "the program does not state the sizes of the pieces") };
+        let Some((_, dims)) = cx.meta(name)? else {
+            bail!(invalid, "the program does not state the sizes of the pieces")
+        };
         dims.get(axis).cloned().ok_or_else(|| oxrt_tensor::Error::invalid("a piece of lower rank"))
     });
     Ok(pieces(axis, &sizes.collect::<Result<Vec<_>>>()?))

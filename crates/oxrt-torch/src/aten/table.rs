@@ -1,8 +1,8 @@
 //! The list of operators that are lowered. In-place ones (`add_`) are those without the underscore.
 
 use super::{
-    activation as act, conv, create, elementwise as ew, hop, index, linear, loss, matrix, norm, pool, reduce, resize, rnn,
-    shape, sym, vision, window,
+    activation as act, conv, create, elementwise as ew, hop, index, linear, loss, matrix, norm, pool, reduce, resize,
+    rnn, shape, sym, vision, window,
 };
 use crate::alias::{Shown, View};
 use crate::args::Args;
@@ -38,7 +38,8 @@ pub(crate) fn find(target: &str) -> Option<Rule> {
             for name in names.split_whitespace() {
                 let full = if name.contains('/') { name.replace('/', ".") } else { format!("aten.{name}") };
                 // A name without overload means the default one.
-                let full = if full.matches('.').count() < 2 && !name.contains('/') { format!("{full}.default") } else { full };
+                let full =
+                    if full.matches('.').count() < 2 && !name.contains('/') { format!("{full}.default") } else { full };
                 index.insert(&*full.leak(), *rule);
             }
         }

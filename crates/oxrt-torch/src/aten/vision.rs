@@ -13,7 +13,8 @@ pub fn nms(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let scores = cx.b.unsqueeze(scores, &[0, 1])?;
     let most = cx.b.dim_value(&n)?;
     let iou = cx.b.constant(Tensor::from_slice(&[1], &[a.float("iou_threshold")? as f32]));
-    let picked = cx.b.op_multi("NonMaxSuppression", &[Some(boxes), Some(scores), Some(most), Some(iou)], Attrs::new(), 1)?[0];
+    let picked =
+        cx.b.op_multi("NonMaxSuppression", &[Some(boxes), Some(scores), Some(most), Some(iou)], Attrs::new(), 1)?[0];
     if let Some(d) = a.out_dims.as_ref().and_then(|d| d.first()) {
         cx.b.graph[picked].ty = ValueType::tensor(DType::I64, vec![d.clone(), Dim::Const(3)]);
         cx.b.note_symbols(picked);

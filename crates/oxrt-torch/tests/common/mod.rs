@@ -77,7 +77,8 @@ pub fn node(text: &str) -> String {
             format!("{{\"name\": \"{name}\", \"arg\": {value}, \"kind\": 1}}")
         })
         .collect();
-    let outputs = if output.is_empty() { String::new() } else { format!("{{\"as_tensor\": {{\"name\": \"{output}\"}}}}") };
+    let outputs =
+        if output.is_empty() { String::new() } else { format!("{{\"as_tensor\": {{\"name\": \"{output}\"}}}}") };
     format!(
         "{{\"target\": \"torch.ops.{target}\", \"inputs\": [{}], \"outputs\": [{outputs}], \"metadata\": {{\"nn_module_stack\": \
          \"L__self__,,m.M;L__self__lin,lin,torch.nn.Linear\", \"stack_trace\": \"File \\\"/home/u/src/m.py\\\", line 3, in \
@@ -97,8 +98,7 @@ pub struct Tiny<'a> {
 
 impl Tiny<'_> {
     pub fn json(&self) -> String {
-        let values: Vec<String> =
-            self.values.iter().map(|(n, d, s)| format!("\"{n}\": {}", meta(*d, s))).collect();
+        let values: Vec<String> = self.values.iter().map(|(n, d, s)| format!("\"{n}\": {}", meta(*d, s))).collect();
         let nodes: Vec<String> = self.nodes.iter().map(|n| node(n)).collect();
         let (mut inputs, mut specs) = (String::new(), String::new());
         if self.weight {
@@ -125,7 +125,9 @@ impl Tiny<'_> {
 }
 
 pub fn weight_config(meta: &str) -> String {
-    format!("{{\"config\": {{\"lin.w\": {{\"path_name\": \"weight_0\", \"is_param\": true, \"use_pickle\": false, \"tensor_meta\": {meta}}}}}}}")
+    format!(
+        "{{\"config\": {{\"lin.w\": {{\"path_name\": \"weight_0\", \"is_param\": true, \"use_pickle\": false, \"tensor_meta\": {meta}}}}}}}"
+    )
 }
 
 pub fn archive(json: &str, config: &str) -> Vec<u8> {

@@ -1,0 +1,52 @@
+//! The elementwise ends of recurrent cells: gates in, new state out.
+
+use super::math;
+use super::rows::{load_or, store_n};
+use crate::simd::Simd;
+
+/// One LSTM cell of `n` units: `gates` holds the sums of input, output, forget and cell gate; `c` is updated in place.
+///
+/// # Safety
+/// `4 n` floats are readable at `gates`, `n` writable at `c` and `h`.
+#[inline(always)]
+pub unsafe fn lstm_cell<S: Simd>(s: S, gates: *const f32, c: *mut f32, h: *mut f32, n: usize) {
+    let mut i = 0;
+    while i < n {
+        let left = n - i;
+        // SAFETY: inside the units.
+        unsafe {
+            let input = math::sigmoid(s, load_or(s, gates.add(i), left, 0.0));
+            let output = math::sigmoid(s, load_or(s, gates.add(n + i), left, 0.0));
+            let forget = math::sigmoid(s, load_or(s, gates.add(2 * n + i), left, 0.0));
+            let cell = math::tanh(s, load_or(s, gates.add(3 * n + i), left, 0.0));
+            let next = s.fma(forget, load_or(s, c.add(i), left, 0.0), s.mul(input, cell));
+            store_n(s, c.add(i), next, left);
+            store_n(s, h.add(i), s.mul(output, math::tanh(s, next)), left);
+        }
+        i += S::LANES;
+    }
+}
+
+/// One GRU cell of `n` units, from the sums of update, reset and hidden gate of the input (`x`) and of the state (`r`):
+/// `h' = (1 - z) tanh(x_h + reset r_h) + z h`. The new state may replace `h`.
+///
+/// # Safety
+/// `3 n` floats are readable at `x` and `r`, `n` at `h`, `n` writable at `out`.
+#[inline(always)]
+pub unsafe fn gru_cell<S: Simd>(s: S, x: *const f32, r: *const f32, h: *const f32, out: *mut f32, n: usize) {
+    let mut i = 0;
+    while i < n {
+        let left = n - i;
+        // SAFETY: inside the units.
+        unsafe {
+            let sum = |g: usize| (load_or(s, x.add(g * n + i), left, 0.0), load_or(s, r.add(g * n + i), left, 0.0));
+            let ((xz, rz), (xr, rr), (xh, rh)) = (sum(0), sum(1), sum(2));
+            let z = math::sigmoid(s, s.add(xz, rz));
+            let reset = math::sigmoid(s, s.add(xr, rr));
+            let new = math::tanh(s, s.fma(reset, rh, xh));
+            let old = load_or(s, h.add(i), left, 0.0);
+            store_n(s, out.add(i), s.fma(z, s.sub(old, new), new), left);
+        }
+        i += S::LANES;
+    }
+}

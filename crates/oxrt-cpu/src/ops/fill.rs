@@ -1,0 +1,376 @@
+//! Operators that lay out, repeat, fill or accumulate: Pad, Tile, DepthToSpace, SpaceToDepth, Trilu, CumSum, Cast.
+
+use super::copy::{Move, element_size, ints, moves, sized};
+use super::{Entry, axis_of, format, pack_nothing, require};
+use crate::backend::{Ctx, bound, kernel};
+use crate::compute::copy::{StridedCopy, contiguous};
+use crate::compute::{Shared, cut};
+use oxrt_backend::{BindArgs, Kernel, NodeView};
+use oxrt_ir::{DType, Tensor};
+use oxrt_tensor::{Error, Result, bail};
+
+pub(super) const PAD: Entry =
+    Entry { name: "pad", ops: &["Pad"], supports: pad_supports, pack: pack_nothing, load: pad };
+pub(super) const TILE: Entry = Entry { name: "tile", ops: &["Tile"], supports: sized, pack: pack_nothing, load: tile };
+pub(super) const SHUFFLE: Entry = Entry {
+    name: "pixel_shuffle",
+    ops: &["DepthToSpace", "SpaceToDepth"],
+    supports: sized,
+    pack: pack_nothing,
+    load: shuffle,
+};
+pub(super) const TRILU: Entry =
+    Entry { name: "trilu", ops: &["Trilu"], supports: trilu_supports, pack: pack_nothing, load: trilu };
+pub(super) const CUMSUM: Entry =
+    Entry { name: "cumsum", ops: &["CumSum"], supports: cumsum_supports, pack: pack_nothing, load: cumsum };
+pub(super) const CAST: Entry =
+    Entry { name: "cast", ops: &["Cast", "CastLike"], supports: cast_supports, pack: pack_nothing, load: cast };
+
+/// The elements of input `i` are known when sizes are.
+fn known(node: &NodeView, i: usize) -> Option<()> {
+    let Some(id) = node.node().input(i) else { return Some(()) };
+    require(node.constant(i).is_some() || node.graph[id].contents.is_some())
+}
+
+fn pad_supports(node: &NodeView) -> Option<()> {
+    sized(node)?;
+    known(node, 1)?;
+    known(node, 3)?;
+    let mode = node.attrs().string_or("mode", "constant").ok()?;
+    require(["constant", "reflect", "edge", "wrap"].contains(&mode))
+}
+
+/// Input positions of every output position along one axis; `None` where the fill value goes.
+fn pad_map(mode: &str, n: i64, before: i64, out: usize) -> Vec<Option<usize>> {
+    (0..out as i64)
+        .map(|o| {
+            let at = o - before;
+            let at = match mode {
+                _ if (0..n).contains(&at) => at,
+                "constant" => return None,
+                _ if n == 0 => return None,
+                "edge" => at.clamp(0, n - 1),
+                "wrap" => at.rem_euclid(n),
+                _ if n == 1 => 0,
+                _ => {
+                    let period = 2 * (n - 1);
+                    let folded = at.rem_euclid(period);
+                    if folded < n { folded } else { period - folded }
+                }
+            };
+            Some(at as usize)
+        })
+        .collect()
+}
+
+fn pad(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
+    let size = element_size(node)?;
+    let mode = node.attrs().string_or("mode", "constant")?.to_string();
+    let ctx = ctx.clone();
+    kernel(move |args| {
+        let (shape, out) = (args.shape(0)?.to_vec(), args.output(0)?.to_vec());
+        let rank = shape.len();
+        let pads = ints(args, 1)?.ok_or_else(|| Error::invalid("a pad without pads"))?;
+        let axes = ints(args, 3)?.unwrap_or_else(|| (0..rank as i64).collect());
+        if pads.len() != 2 * axes.len() {
+            bail!(invalid, "{} pads for {} axes", pads.len(), axes.len());
+        }
+        let mut before = vec![0i64; rank];
+        for (i, &axis) in axes.iter().enumerate() {
+            before[axis_of(axis, rank)?] = pads[i];
+        }
+        let maps: Vec<_> = (0..rank).map(|d| pad_map(&mode, shape[d] as i64, before[d], out[d])).collect();
+        let ctx = ctx.clone();
+        let Some(last) = rank.checked_sub(1) else {
+            let copy = StridedCopy::new(&[], &[], &[], size);
+            return moves(&ctx, size, vec![Move { copy, input: 0, from: 0, output: 0, to: 0 }]);
+        };
+        // Along the last axis, the stretch that is copied as it lies.
+        let from = before[last].clamp(0, out[last] as i64) as usize;
+        let skip = (-before[last]).max(0) as usize;
+        let run = shape[last].saturating_sub(skip).min(out[last] - from);
+        let rows: usize = out[..last].iter().product();
+        let strides = contiguous(&shape);
+        bound(move |io| {
+            let (src, dst, value) =
+                (Shared(io.inputs[0].cast_mut()), Shared(io.outputs[0]), Shared(io.input::<u8>(2).cast_mut()));
+            let n = out[last];
+            let parts = (rows * n * size / (64 * 1024)).clamp(1, 4 * ctx.threads()).min(rows.max(1));
+            ctx.pool.run(parts, |part| {
+                let (start, count) = cut(rows, parts, part);
+                for row in start..start + count {
+                    let (mut rest, mut base) = (row, Some(0));
+                    for d in (0..last).rev() {
+                        let at = maps[d][rest % out[d]];
+                        rest /= out[d];
+                        base = base.zip(at).map(|(b, at)| b + at * strides[d] as usize);
+                    }
+                    // SAFETY: maps name positions of the input, rows of the output are disjoint.
+                    unsafe {
+                        let to = dst.at(row * n * size);
+                        let one = |o: usize| match base.zip(maps[last][o]) {
+                            Some((base, at)) => {
+                                core::ptr::copy_nonoverlapping(src.at((base + at) * size), to.add(o * size), size);
+                            }
+                            None if value.get().is_null() => core::ptr::write_bytes(to.add(o * size), 0, size),
+                            None => core::ptr::copy_nonoverlapping(value.get(), to.add(o * size), size),
+                        };
+                        match base {
+                            Some(base) if run > 0 => {
+                                (0..from).for_each(one);
+                                core::ptr::copy_nonoverlapping(
+                                    src.at((base + skip) * size),
+                                    to.add(from * size),
+                                    run * size,
+                                );
+                                (from + run..n).for_each(one);
+                            }
+                            _ => (0..n).for_each(one),
+                        }
+                    }
+                }
+            });
+        })
+        .boxed()
+    })
+}
+
+fn tile(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
+    let size = element_size(node)?;
+    let ctx = ctx.clone();
+    kernel(move |args| {
+        let (shape, out) = (args.shape(0)?, args.output(0)?);
+        let (own, to) = (contiguous(shape), contiguous(out));
+        let (mut dims, mut src, mut dst) = (Vec::new(), Vec::new(), Vec::new());
+        for d in 0..shape.len() {
+            let n = shape[d];
+            dims.extend([out[d].checked_div(n).unwrap_or(0), n]);
+            src.extend([0, own[d]]);
+            dst.extend([to[d] * n as isize, to[d]]);
+        }
+        let copy = StridedCopy::new(&dims, &src, &dst, size);
+        moves(&ctx, size, vec![Move { copy, input: 0, from: 0, output: 0, to: 0 }])
+    })
+}
+
+fn shuffle(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
+    let size = element_size(node)?;
+    let block = usize::try_from(node.attrs().int_or("blocksize", 1)?).ok().filter(|&b| b > 0);
+    let b = block.ok_or_else(|| Error::invalid("a block size must be positive"))?;
+    let crd = node.attrs().string_or("mode", "DCR")? == "CRD";
+    let to_depth = node.op() == "SpaceToDepth";
+    let ctx = ctx.clone();
+    kernel(move |args| {
+        let &[n, c, h, w] = args.shape(0)? else { bail!(invalid, "four dimensions are needed") };
+        let copy = if to_depth {
+            StridedCopy::transpose(&[n, c, h / b, b, w / b, b], &[0, 3, 5, 1, 2, 4], size)
+        } else if crd {
+            StridedCopy::transpose(&[n, c / (b * b), b, b, h, w], &[0, 1, 4, 2, 5, 3], size)
+        } else {
+            StridedCopy::transpose(&[n, b, b, c / (b * b), h, w], &[0, 3, 4, 1, 5, 2], size)
+        };
+        moves(&ctx, size, vec![Move { copy, input: 0, from: 0, output: 0, to: 0 }])
+    })
+}
+
+fn trilu_supports(node: &NodeView) -> Option<()> {
+    sized(node)?;
+    known(node, 1)
+}
+
+fn trilu(_: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
+    let size = element_size(node)?;
+    let upper = node.attrs().bool_or("upper", true)?;
+    kernel(move |args| {
+        let shape = args.shape(0)?;
+        let [.., rows, cols] = *shape else { bail!(invalid, "a matrix is needed, found shape {shape:?}") };
+        let k = ints(args, 1)?.and_then(|v| v.first().copied()).unwrap_or(0);
+        let total: usize = shape.iter().product();
+        bound(move |io| {
+            for row in 0..total.checked_div(cols).unwrap_or(0) {
+                // Upper keeps columns from row + k on, lower those up to row + k.
+                let border = (row % rows) as i64 + k;
+                let keep = if upper {
+                    border.clamp(0, cols as i64) as usize..cols
+                } else {
+                    0..(border + 1).clamp(0, cols as i64) as usize
+                };
+                // SAFETY: rows lie inside both sides.
+                unsafe {
+                    let (from, to) = (io.inputs[0].add(row * cols * size), io.outputs[0].add(row * cols * size));
+                    let kept = keep.start * size;
+                    core::ptr::copy(from.add(kept), to.add(kept), keep.len() * size);
+                    core::ptr::write_bytes(to, 0, kept);
+                    core::ptr::write_bytes(to.add(keep.end * size), 0, (cols - keep.end) * size);
+                }
+            }
+        })
+        .in_place(&[0])
+        .boxed()
+    })
+}
+
+fn cumsum_supports(node: &NodeView) -> Option<()> {
+    known(node, 1)?;
+    require(matches!(node.dtype(0)?, DType::F32 | DType::I64 | DType::I32))
+}
+
+fn cumsum(_: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
+    let dtype = node.dtype(0).ok_or_else(|| Error::bug("elements without a type"))?;
+    let exclusive = node.attrs().bool_or("exclusive", false)?;
+    let reverse = node.attrs().bool_or("reverse", false)?;
+    kernel(move |args| {
+        let shape = args.shape(0)?;
+        let axis =
+            ints(args, 1)?.and_then(|v| v.first().copied()).ok_or_else(|| Error::invalid("an axis is missing"))?;
+        let axis = axis_of(axis, shape.len())?;
+        let line = Lines {
+            outer: shape[..axis].iter().product(),
+            n: shape[axis],
+            inner: shape[axis + 1..].iter().product(),
+            exclusive,
+            reverse,
+        };
+        // SAFETY: buffers have the bound sizes.
+        bound(move |io| unsafe {
+            match dtype {
+                // Sums are kept wide, so that long ones do not lose what is small.
+                DType::F32 => {
+                    line.sum(io.input::<f32>(0), io.output::<f32>(0), 0.0f64, |a, v| a + f64::from(v), |a| a as f32)
+                }
+                DType::I64 => line.sum(io.input::<i64>(0), io.output::<i64>(0), 0i64, i64::wrapping_add, |a| a),
+                _ => line.sum(io.input::<i32>(0), io.output::<i32>(0), 0i32, i32::wrapping_add, |a| a),
+            }
+        })
+        .in_place(&[0])
+        .boxed()
+    })
+}
+
+/// The lines of a running sum.
+struct Lines {
+    outer: usize,
+    n: usize,
+    inner: usize,
+    exclusive: bool,
+    reverse: bool,
+}
+
+impl Lines {
+    unsafe fn sum<T: Copy, A: Copy>(
+        &self,
+        x: *const T,
+        y: *mut T,
+        zero: A,
+        add: impl Fn(A, T) -> A,
+        get: impl Fn(A) -> T,
+    ) {
+        for line in 0..self.outer * self.inner {
+            let base = line / self.inner * self.n * self.inner + line % self.inner;
+            let mut total = zero;
+            for i in 0..self.n {
+                let at = base + if self.reverse { self.n - 1 - i } else { i } * self.inner;
+                // SAFETY: lines lie inside both sides.
+                unsafe {
+                    let next = add(total, *x.add(at));
+                    *y.add(at) = get(if self.exclusive { total } else { next });
+                    total = next;
+                }
+            }
+        }
+    }
+}
+
+/// Types between which elements are converted here.
+fn castable(dtype: DType) -> bool {
+    use DType::*;
+    matches!(dtype, F32 | F64 | F16 | BF16 | I64 | I32 | I16 | I8 | U32 | U16 | U8 | Bool)
+}
+
+fn cast_supports(node: &NodeView) -> Option<()> {
+    let (from, to) = (node.dtype(0)?, node.output_dtype(0)?);
+    require(castable(from) && castable(to))?;
+    // Half precision goes through single; from wider types that would round twice.
+    let half = |d: DType| matches!(d, DType::F16 | DType::BF16);
+    require(!half(to) || format(from).is_some_and(|_| !matches!(from, DType::I32 | DType::I64)))?;
+    require(!half(from) || format(to).is_some() || to == DType::F64)
+}
+
+fn cast(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
+    let bug = || Error::bug("elements without a type");
+    let (from, to) = (node.dtype(0).ok_or_else(bug)?, node.output_dtype(0).ok_or_else(bug)?);
+    let ctx = ctx.clone();
+    kernel(move |args: &BindArgs| {
+        let n: usize = args.shape(0)?.iter().product();
+        let ctx = ctx.clone();
+        let sizes = (from.size().unwrap_or(1), to.size().unwrap_or(1));
+        bound(move |io| {
+            let (src, dst) = (Shared(io.inputs[0].cast_mut()), Shared(io.outputs[0]));
+            let parts = (n / (32 * 1024)).clamp(1, 4 * ctx.threads());
+            ctx.pool.run(parts, |part| {
+                let (start, count) = cut(n, parts, part);
+                // SAFETY: parts are disjoint pieces of the output.
+                unsafe { convert(&ctx, from, to, src.at(start * sizes.0), dst.at(start * sizes.1), count) }
+            });
+        })
+        .boxed()
+    })
+}
+
+/// Converts `n` elements.
+unsafe fn convert(ctx: &Ctx, from: DType, to: DType, src: *const u8, dst: *mut u8, n: usize) {
+    let half = |d: DType| matches!(d, DType::F16 | DType::BF16);
+    // SAFETY: both sides have `n` elements of their types.
+    unsafe {
+        if half(from) || half(to) {
+            let mut tile = [0.0f32; 256];
+            let (sizes, kernels) = ((from.size().unwrap_or(1), to.size().unwrap_or(1)), ctx.kernels);
+            for at in (0..n).step_by(tile.len()) {
+                let count = tile.len().min(n - at);
+                let (src, dst) = (src.add(at * sizes.0), dst.add(at * sizes.1));
+                if let Some(format) = format(from) {
+                    (kernels.widen)(format, src, tile.as_mut_ptr(), count);
+                }
+                match format(to) {
+                    Some(format) => (kernels.narrow)(format, tile.as_ptr(), dst, count),
+                    None => (0..count).for_each(|i| *dst.cast::<f64>().add(i) = tile[i].into()),
+                }
+            }
+            return;
+        }
+        macro_rules! pair {
+            ($from:ty, $to:ty) => {
+                (0..n).for_each(|i| *dst.cast::<$to>().add(i) = *src.cast::<$from>().add(i) as $to)
+            };
+        }
+        macro_rules! to_any {
+            ($from:ty) => {
+                match to {
+                    DType::Bool => {
+                        (0..n).for_each(|i| *dst.add(i) = u8::from(*src.cast::<$from>().add(i) != 0 as $from))
+                    }
+                    DType::F32 => pair!($from, f32),
+                    DType::F64 => pair!($from, f64),
+                    DType::I64 => pair!($from, i64),
+                    DType::I32 => pair!($from, i32),
+                    DType::I16 => pair!($from, i16),
+                    DType::I8 => pair!($from, i8),
+                    DType::U32 => pair!($from, u32),
+                    DType::U16 => pair!($from, u16),
+                    _ => pair!($from, u8),
+                }
+            };
+        }
+        match from {
+            DType::F32 => to_any!(f32),
+            DType::F64 => to_any!(f64),
+            DType::I64 => to_any!(i64),
+            DType::I32 => to_any!(i32),
+            DType::I16 => to_any!(i16),
+            DType::I8 => to_any!(i8),
+            DType::U32 => to_any!(u32),
+            DType::U16 => to_any!(u16),
+            _ => to_any!(u8),
+        }
+    }
+}

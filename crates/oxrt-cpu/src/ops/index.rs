@@ -1,0 +1,254 @@
+//! Gathering and scattering by index, for every element type of a whole number of bytes.
+
+use super::copy::{element_size, sized};
+use super::{Entry, axis_of, pack_nothing, require};
+use crate::backend::{Ctx, bound, kernel};
+use crate::compute::copy::contiguous;
+use crate::compute::{Shared, cut};
+use oxrt_backend::{Io, Kernel, NodeView};
+use oxrt_ir::{DType, Tensor};
+use oxrt_tensor::{Error, Result, bail};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+pub(super) const GATHER: Entry =
+    Entry { name: "gather", ops: &["Gather"], supports: indexed, pack: pack_nothing, load: gather };
+pub(super) const GATHER_ELEMENTS: Entry = Entry {
+    name: "gather_elements",
+    ops: &["GatherElements"],
+    supports: indexed,
+    pack: pack_nothing,
+    load: |ctx, node, _| elements(ctx, node, false),
+};
+pub(super) const GATHER_ND: Entry =
+    Entry { name: "gather_nd", ops: &["GatherND"], supports: indexed, pack: pack_nothing, load: gather_nd };
+pub(super) const SCATTER_ELEMENTS: Entry = Entry {
+    name: "scatter_elements",
+    ops: &["ScatterElements", "Scatter"],
+    supports: replacing,
+    pack: pack_nothing,
+    load: |ctx, node, _| elements(ctx, node, true),
+};
+pub(super) const SCATTER_ND: Entry =
+    Entry { name: "scatter_nd", ops: &["ScatterND"], supports: replacing, pack: pack_nothing, load: scatter_nd };
+
+fn indexed(node: &NodeView) -> Option<()> {
+    sized(node)?;
+    require(matches!(node.dtype(1)?, DType::I64 | DType::I32))
+}
+
+/// Scatters that put values in place, and do not add to what is there.
+fn replacing(node: &NodeView) -> Option<()> {
+    indexed(node)?;
+    require(node.attrs().string_or("reduction", "none").ok()? == "none")
+}
+
+/// The indices of input 1.
+#[derive(Clone, Copy)]
+struct Indices {
+    data: *const u8,
+    wide: bool,
+}
+
+// SAFETY: only read.
+unsafe impl Sync for Indices {}
+
+impl Indices {
+    fn of(io: &Io, wide: bool) -> Indices {
+        Indices { data: io.inputs[1], wide }
+    }
+
+    /// Index `i` into `n` places, counted from the end when negative; `None` when out of range.
+    ///
+    /// # Safety
+    /// Input 1 has more than `i` elements.
+    #[inline]
+    unsafe fn at(self, i: usize, n: usize) -> Option<usize> {
+        // SAFETY: as the caller promises.
+        let index = unsafe {
+            if self.wide { *self.data.cast::<i64>().add(i) } else { i64::from(*self.data.cast::<i32>().add(i)) }
+        };
+        let index = if index < 0 { index + n as i64 } else { index };
+        usize::try_from(index).ok().filter(|&i| i < n)
+    }
+}
+
+fn out_of_range() -> Error {
+    Error::invalid("an index is out of range")
+}
+
+/// Copies one piece of `bytes` bytes.
+///
+/// # Safety
+/// Both sides have them, and do not overlap.
+#[inline]
+unsafe fn copy(from: *const u8, to: *mut u8, bytes: usize) {
+    // SAFETY: as the caller promises; elements of these sizes are the common case of single ones.
+    unsafe {
+        match bytes {
+            4 => to.cast::<[u8; 4]>().write(from.cast::<[u8; 4]>().read()),
+            8 => to.cast::<[u8; 8]>().write(from.cast::<[u8; 8]>().read()),
+            _ => core::ptr::copy_nonoverlapping(from, to, bytes),
+        }
+    }
+}
+
+fn gather(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
+    let size = element_size(node)?;
+    let axis = node.attrs().int_or("axis", 0)?;
+    let wide = node.dtype(1) == Some(DType::I64);
+    let ctx = ctx.clone();
+    kernel(move |args| {
+        let shape = args.shape(0)?;
+        let axis = axis_of(axis, shape.len())?;
+        let outer: usize = shape[..axis].iter().product();
+        let n = shape[axis];
+        let piece = shape[axis + 1..].iter().product::<usize>() * size;
+        let count: usize = args.shape(1)?.iter().product();
+        let ctx = ctx.clone();
+        bound(move |io| {
+            let indices = Indices::of(io, wide);
+            let (from, to) = (Shared(io.inputs[0].cast_mut()), Shared(io.outputs[0]));
+            let sound = AtomicBool::new(true);
+            let parts = (outer * count * piece / (128 * 1024)).clamp(1, 4 * ctx.threads()).min((outer * count).max(1));
+            ctx.pool.run(parts, |part| {
+                let (start, len) = cut(outer * count, parts, part);
+                for i in start..start + len {
+                    // SAFETY: indices are checked; pieces of the output are disjoint.
+                    unsafe {
+                        match indices.at(i % count, n) {
+                            Some(index) => copy(from.at((i / count * n + index) * piece), to.at(i * piece), piece),
+                            None => sound.store(false, Ordering::Relaxed),
+                        }
+                    }
+                }
+            });
+            if sound.into_inner() { Ok(()) } else { Err(out_of_range()) }
+        })
+        .boxed()
+    })
+}
+
+/// GatherElements, or ScatterElements: every index stands at its own position, and names the place along the axis.
+fn elements(_: &Ctx, node: &NodeView, scatter: bool) -> Result<Box<dyn Kernel>> {
+    let size = element_size(node)?;
+    let axis = node.attrs().int_or("axis", 0)?;
+    let wide = node.dtype(1) == Some(DType::I64);
+    kernel(move |args| {
+        let (shape, picked) = (args.shape(0)?.to_vec(), args.shape(1)?.to_vec());
+        let axis = axis_of(axis, shape.len())?;
+        if picked.len() != shape.len() || (0..shape.len()).any(|d| d != axis && picked[d] > shape[d]) {
+            bail!(invalid, "indices of shape {picked:?} for data of shape {shape:?}");
+        }
+        let strides: Vec<usize> = contiguous(&shape).iter().map(|&s| s as usize).collect();
+        let (total, count) = (shape.iter().product::<usize>(), picked.iter().product::<usize>());
+        let made = bound(move |io| {
+            let indices = Indices::of(io, wide);
+            // SAFETY: buffers have the bound sizes, indices are checked.
+            unsafe {
+                if scatter && !std::ptr::eq(io.inputs[0], io.outputs[0]) {
+                    core::ptr::copy_nonoverlapping(io.inputs[0], io.outputs[0], total * size);
+                }
+                for i in 0..count {
+                    let (mut rest, mut at) = (i, 0);
+                    for d in (0..picked.len()).rev() {
+                        let position = rest % picked[d];
+                        rest /= picked[d];
+                        let place =
+                            if d == axis { indices.at(i, shape[d]).ok_or_else(out_of_range)? } else { position };
+                        at += place * strides[d];
+                    }
+                    if scatter {
+                        copy(io.inputs[2].add(i * size), io.outputs[0].add(at * size), size);
+                    } else {
+                        copy(io.inputs[0].add(at * size), io.outputs[0].add(i * size), size);
+                    }
+                }
+            }
+            Ok(())
+        });
+        if scatter { made.in_place(&[0]).boxed() } else { made.boxed() }
+    })
+}
+
+/// The place that one tuple of indices names: leading dimensions `from` on, one index each.
+///
+/// # Safety
+/// Input 1 has the tuple.
+unsafe fn place(
+    indices: Indices,
+    tuple: usize,
+    depth: usize,
+    shape: &[usize],
+    strides: &[usize],
+    from: usize,
+) -> Option<usize> {
+    let mut at = 0;
+    for d in 0..depth {
+        // SAFETY: as the caller promises.
+        at += unsafe { indices.at(tuple * depth + d, shape[from + d])? } * strides[from + d];
+    }
+    Some(at)
+}
+
+fn gather_nd(_: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
+    let size = element_size(node)?;
+    let batch_dims = usize::try_from(node.attrs().int_or("batch_dims", 0)?).unwrap_or(usize::MAX);
+    let wide = node.dtype(1) == Some(DType::I64);
+    kernel(move |args| {
+        let (shape, tuples) = (args.shape(0)?.to_vec(), args.shape(1)?);
+        let depth = tuples.last().copied().unwrap_or(0);
+        if batch_dims >= tuples.len() || batch_dims + depth > shape.len() || depth == 0 {
+            bail!(invalid, "index tuples of shape {tuples:?} for data of shape {shape:?}");
+        }
+        let strides: Vec<usize> = contiguous(&shape).iter().map(|&s| s as usize).collect();
+        let batches: usize = tuples[..batch_dims].iter().product();
+        let per_batch: usize = tuples[batch_dims..tuples.len() - 1].iter().product();
+        let batch_step: usize = shape[batch_dims..].iter().product();
+        let piece = shape[batch_dims + depth..].iter().product::<usize>() * size;
+        bound(move |io| {
+            let indices = Indices::of(io, wide);
+            for i in 0..batches * per_batch {
+                // SAFETY: buffers have the bound sizes, indices are checked.
+                unsafe {
+                    let at = place(indices, i, depth, &shape, &strides, batch_dims).ok_or_else(out_of_range)?;
+                    let from = io.inputs[0].add((i / per_batch * batch_step + at) * size);
+                    copy(from, io.outputs[0].add(i * piece), piece);
+                }
+            }
+            Ok(())
+        })
+        .boxed()
+    })
+}
+
+fn scatter_nd(_: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
+    let size = element_size(node)?;
+    let wide = node.dtype(1) == Some(DType::I64);
+    kernel(move |args| {
+        let (shape, tuples) = (args.shape(0)?.to_vec(), args.shape(1)?);
+        let depth = tuples.last().copied().unwrap_or(0);
+        if depth > shape.len() || tuples.is_empty() {
+            bail!(invalid, "index tuples of shape {tuples:?} for data of shape {shape:?}");
+        }
+        let count: usize = tuples[..tuples.len() - 1].iter().product();
+        let strides: Vec<usize> = contiguous(&shape).iter().map(|&s| s as usize).collect();
+        let total = shape.iter().product::<usize>() * size;
+        let piece = shape[depth..].iter().product::<usize>() * size;
+        bound(move |io| {
+            let indices = Indices::of(io, wide);
+            // SAFETY: buffers have the bound sizes, indices are checked.
+            unsafe {
+                if !std::ptr::eq(io.inputs[0], io.outputs[0]) {
+                    core::ptr::copy_nonoverlapping(io.inputs[0], io.outputs[0], total);
+                }
+                for i in 0..count {
+                    let at = place(indices, i, depth, &shape, &strides, 0).ok_or_else(out_of_range)?;
+                    copy(io.inputs[2].add(i * piece), io.outputs[0].add(at * size), piece);
+                }
+            }
+            Ok(())
+        })
+        .in_place(&[0])
+        .boxed()
+    })
+}

@@ -1,0 +1,120 @@
+//! LSTM, GRU and RNN with constant weights and ONNX's default activations.
+
+use super::{Entry, float, float_or_absent, known_shape, packed_floats, packed_tensor, require};
+use crate::backend::{Ctx, bound, kernel};
+use crate::compute::gemm;
+use crate::compute::recurrent::{Cell, Layer, Operands};
+use oxrt_backend::{Kernel, NodeView, Packing};
+use oxrt_ir::Tensor;
+use oxrt_tensor::{Error, Result, bail};
+
+pub(super) const RECURRENT: Entry = Entry { name: "recurrent", ops: &["LSTM", "GRU", "RNN"], supports, pack, load };
+
+fn cell(node: &NodeView) -> Cell {
+    match node.op() {
+        "LSTM" => Cell::Lstm,
+        "GRU" => Cell::Gru,
+        _ => Cell::Rnn,
+    }
+}
+
+fn supports(node: &NodeView) -> Option<()> {
+    for i in [0, 1, 2] {
+        float(node, i)?;
+    }
+    for i in [3, 5, 6] {
+        float_or_absent(node, i)?;
+    }
+    let attrs = node.attrs();
+    require(node.constant(1).is_some() && node.constant(2).is_some())?;
+    require(!node.has(3) || node.constant(3).is_some())?;
+    // Sequences of different lengths, and peepholes.
+    require(!node.has(4) && !node.has(7))?;
+    require(!attrs.has("clip") && attrs.int_or("input_forget", 0).ok()? == 0 && attrs.int_or("layout", 0).ok()? == 0)?;
+    require(cell(node) != Cell::Gru || attrs.int_or("linear_before_reset", 0).ok()? != 0)?;
+    if let Some(names) = attrs.get_strings("activations").ok()? {
+        let usual: &[&str] = match cell(node) {
+            Cell::Lstm => &["Sigmoid", "Tanh", "Tanh"],
+            Cell::Gru => &["Sigmoid", "Tanh"],
+            Cell::Rnn => &["Tanh"],
+        };
+        require(names.iter().zip(usual.iter().cycle()).all(|(a, b)| a.eq_ignore_ascii_case(b)))?;
+    }
+    Some(())
+}
+
+/// Per direction: packed input weights, packed recurrent weights, and both biases.
+fn pack(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
+    let get = |i: usize| node.constant(i).ok_or_else(|| Error::bug("the weights are not constant"));
+    let (w, r) = (get(1)?, get(2)?);
+    let (dirs, width, input) = (w.shape()[0], w.shape()[1], w.shape()[2]);
+    let hidden = r.shape()[2];
+    let (wv, rv) = (w.to_f32_cow()?, r.to_f32_cow()?);
+    let bias = if node.has(3) { get(3)?.to_f32_cow()?.into_owned() } else { vec![0.0; dirs * 2 * width] };
+    let mut packing = Packing { tensors: Vec::new(), consumed: if node.has(3) { vec![1, 2, 3] } else { vec![1, 2] } };
+    for d in 0..dirs {
+        for (values, k) in [(&wv, input), (&rv, hidden)] {
+            let mut packed = vec![0.0; gemm::packed_len(ctx.kernels, k, width)];
+            let from = values[d * width * k..(d + 1) * width * k].as_ptr();
+            // SAFETY: the weights are `width` rows of `k`, used transposed.
+            unsafe { gemm::pack(ctx.kernels, &ctx.pool, k, width, from, 1, k, packed.as_mut_ptr()) };
+            packing.tensors.push(packed_tensor(&packed));
+        }
+        packing.tensors.push(packed_tensor(&bias[d * 2 * width..(d + 1) * 2 * width]));
+    }
+    Ok(packing)
+}
+
+fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
+    let cell = cell(node);
+    let (w, r) = (known_shape(node, 1)?, known_shape(node, 2)?);
+    let (dirs, width, input, hidden) = (w[0], w[1], w[2], r[2]);
+    if width != cell.gates() * hidden {
+        bail!(invalid, "recurrent weights of shapes {w:?} and {r:?}");
+    }
+    let mut weights = Vec::new();
+    for d in 0..dirs {
+        weights.push((
+            packed_floats(packed, 3 * d, gemm::packed_len(ctx.kernels, input, width))?,
+            packed_floats(packed, 3 * d + 1, gemm::packed_len(ctx.kernels, hidden, width))?,
+            packed_floats(packed, 3 * d + 2, 2 * width)?,
+        ));
+    }
+    let backwards = node.attrs().string_or("direction", "forward")? == "reverse";
+    let ctx = ctx.clone();
+    kernel(move |args| {
+        let &[steps, batch, columns] = args.shape(0)? else { bail!(invalid, "a sequence has three dimensions") };
+        if columns != input {
+            bail!(invalid, "weights for {input} columns cannot take {columns}");
+        }
+        let layer = Layer { cell, steps, batch, input, hidden, reverse: false };
+        let (ctx, weights) = (ctx.clone(), weights.clone());
+        bound(move |io| {
+            let state = batch * hidden;
+            for (d, (w, r, bias)) in weights.iter().enumerate() {
+                let floats = |t: &Tensor| t.as_slice::<f32>().as_ptr();
+                let at = |p: *const f32, n: usize| if p.is_null() { p } else { p.wrapping_add(n) };
+                let out = |i: usize| at(io.output::<f32>(i), d * state).cast_mut();
+                let op = Operands {
+                    x: io.input(0),
+                    w: floats(w),
+                    r: floats(r),
+                    bias: floats(bias),
+                    state_bias: floats(bias).wrapping_add(width),
+                    h0: at(io.input(5), d * state),
+                    c0: if cell == Cell::Lstm { at(io.input(6), d * state) } else { core::ptr::null() },
+                    y: out(0),
+                    y_step: dirs * state,
+                    y_h: out(1),
+                    y_c: if cell == Cell::Lstm { out(2) } else { core::ptr::null_mut() },
+                };
+                let layer = Layer { reverse: backwards || d == 1, ..layer };
+                // SAFETY: buffers have the bound sizes, the weights were packed for these kernels.
+                unsafe { layer.run(ctx.kernels, &ctx.pool, &op, io.workspace.cast()) }
+            }
+        })
+        .workspace(layer.workspace_len() * 4)
+        .flops(dirs * layer.flops())
+        .boxed()
+    })
+}

@@ -1,0 +1,80 @@
+//! <https://onnx.ai/onnx/operators/onnx__NonMaxSuppression.html>
+
+use crate::def::OpDef;
+use crate::eval::{Datum, Eval};
+use oxrt_ir::Dim;
+use oxrt_tensor::{DType, Result, Tensor, bail};
+
+/// Boxes in order of score that overlap no better one of their class: [count, (batch, class, box)].
+pub const OP: OpDef = OpDef::new(
+    "NonMaxSuppression",
+    &[10, 11],
+    2..=5,
+    |ctx| {
+        let count = ctx.fresh();
+        ctx.set(0, DType::I64, Some(vec![count, Dim::Const(3)]));
+        Ok(())
+    },
+    eval,
+)
+.examples(&[(
+    "(f32[1, 3, 4] b, f32[1, 1, 3] s) { y = NonMaxSuppression(b, s, i64{5}, 0.5, 0.2) } => y",
+    &["b = 0 0 1 1 0 0.1 1 1.1 0 2 1 3", "s = 0.9 0.8 0.5"],
+    "0 0 0 0 0 2",
+)]);
+
+/// Corners (low, high) per axis of a box.
+fn corners(b: &[f64], centred: bool) -> [(f64, f64); 2] {
+    if centred {
+        let span = |c: f64, size: f64| (c - size / 2.0, c + size / 2.0);
+        [span(b[0], b[2]), span(b[1], b[3])]
+    } else {
+        [(b[0].min(b[2]), b[0].max(b[2])), (b[1].min(b[3]), b[1].max(b[3]))]
+    }
+}
+
+/// Intersection over union.
+fn overlap(a: &[f64], b: &[f64], centred: bool) -> f64 {
+    let (a, b) = (corners(a, centred), corners(b, centred));
+    let area = |c: [(f64, f64); 2]| (c[0].1 - c[0].0) * (c[1].1 - c[1].0);
+    let sides = [0, 1].map(|d| (a[d].1.min(b[d].1) - a[d].0.max(b[d].0)).max(0.0));
+    let (common, x, y) = (sides[0] * sides[1], area(a), area(b));
+    if common <= 0.0 || x <= 0.0 || y <= 0.0 { 0.0 } else { common / (x + y - common) }
+}
+
+fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
+    let (boxes, scores) = (ctx.tensor(0)?, ctx.tensor(1)?);
+    let ([batches, n, 4], [b, classes, m]) = (boxes.shape(), scores.shape()) else {
+        bail!(invalid, "boxes {:?} and scores {:?}", boxes.shape(), scores.shape());
+    };
+    if (batches, n) != (b, m) {
+        bail!(invalid, "boxes {:?} and scores {:?}", boxes.shape(), scores.shape());
+    }
+    let number = |i: usize| -> Result<Option<f64>> {
+        Ok(ctx.opt(i)?.map(Tensor::to_f64_vec).transpose()?.and_then(|v| v.first().copied()))
+    };
+    let most = number(2)?.unwrap_or(0.0).max(0.0);
+    let (limit, least) = (number(3)?.unwrap_or(0.0), number(4)?);
+    let centred = ctx.attrs().bool_or("center_point_box", false)?;
+    let (boxes, scores) = (boxes.to_f64_vec()?, scores.to_f64_vec()?);
+    let mut out: Vec<i64> = Vec::new();
+    for batch in 0..*batches {
+        for class in 0..*classes {
+            let score = |i: usize| scores[(batch * classes + class) * n + i];
+            let of = |i: usize| &boxes[(batch * n + i) * 4..(batch * n + i + 1) * 4];
+            let mut order: Vec<usize> = (0..*n).filter(|&i| least.is_none_or(|l| score(i) > l)).collect();
+            order.sort_by(|&a, &b| score(b).total_cmp(&score(a)));
+            let mut kept: Vec<usize> = Vec::new();
+            for i in order {
+                if kept.len() as f64 >= most {
+                    break;
+                }
+                if kept.iter().all(|&k| overlap(of(i), of(k), centred) <= limit) {
+                    kept.push(i);
+                    out.extend([batch as i64, class as i64, i as i64]);
+                }
+            }
+        }
+    }
+    Ok(vec![Tensor::from_slice(&[out.len() / 3, 3], &out).into()])
+}

@@ -1,0 +1,164 @@
+//! softmax(scale · Q Kᵀ + mask) V becomes one operator, which never holds the score matrix.
+
+use crate::driver::{Rewrite, Rule};
+use crate::query::{is_scalar, made_by, only_user, pair, perm_of, scalar, with_scalar};
+use oxrt_ir::{Attrs, DType, Graph, NodeId, ValueId};
+use oxrt_tensor::Result;
+
+pub(crate) const RULE: Rule = Rule { name: "fuse-attention", ops: &["MatMul"], apply: fuse };
+
+/// Reads [B, S, H, D] directly when all of q, k, v are turned from it and the result is turned back.
+pub(crate) const LAYOUT: Rule = Rule { name: "attention-layout", ops: &["oxrt.Attention"], apply: layout };
+
+struct Found {
+    q: ValueId,
+    k_turned: ValueId,
+    mask: Option<ValueId>,
+    scale: f64,
+}
+
+fn fuse(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
+    let g = &rw.model.graph;
+    let (Some((probabilities, v)), Some(y)) = (pair(g, id), g[id].output(0)) else { return Ok(false) };
+    if oxrt_ops::registry::find("oxrt.Attention").is_none() {
+        return Ok(false);
+    }
+    let Some(found) = find(g, probabilities, v) else { return Ok(false) };
+    let mut b = rw.builder(id);
+    let k = b.transpose(found.k_turned, &[0, 1, 3, 2])?;
+    let attrs = Attrs::new().with("layout", "bhsd").with("scale", found.scale as f32);
+    let inputs: Vec<Option<ValueId>> =
+        [Some(found.q), Some(k), Some(v)].into_iter().chain(found.mask.map(Some)).collect();
+    let new = b.op_multi("oxrt.Attention", &inputs, attrs, 1)?[0];
+    rw.model.graph.remove_node(id);
+    rw.model.graph.replace_value(y, new);
+    Ok(true)
+}
+
+fn find(g: &Graph, probabilities: ValueId, v: ValueId) -> Option<Found> {
+    let rank4 = |x: ValueId| g.dims(x).is_some_and(|d| d.len() == 4) && g[x].ty.dtype() == Some(DType::F32);
+    let softmax = softmax_behind_guard(g, probabilities)?;
+    let axis = g[softmax].attrs.int_or("axis", -1).ok()?;
+    if axis != -1 && axis != 3 {
+        return None;
+    }
+    let mut scores = g[softmax].input(0)?;
+    only_user(g, scores)?;
+    let mut mask = None;
+    if let Some(add) = made_by(g, scores, "Add") {
+        let (a, b) = pair(g, add)?;
+        let is_product = |x: ValueId| scaled_product(g, x).is_some();
+        let (s, m) = if is_product(a) { (a, b) } else { (b, a) };
+        let rank = g.dims(m)?.len();
+        // The mask is read per (query, key): it must not have more axes than the scores.
+        if g[m].ty.dtype() != Some(DType::F32) || rank > 4 {
+            return None;
+        }
+        (scores, mask) = (s, Some(m));
+        only_user(g, scores)?;
+    }
+    let (product, mut scale) = scaled_product(g, scores)?;
+    let (q, k_turned) = pair(g, product)?;
+    let (q, cq) = unscaled(g, q);
+    let (k_turned, ck) = unscaled(g, k_turned);
+    scale *= cq * ck;
+    let shapes_fit = rank4(q) && rank4(k_turned) && rank4(v) && {
+        let (dq, dk, dv) = (g.dims(q)?, g.dims(k_turned)?, g.dims(v)?);
+        // Broadcasting of batches or heads inside MatMul is left alone.
+        dq[..2] == dk[..2] && dq[..2] == dv[..2] && dk[3] == dv[2] && !g[v].is_constant()
+    };
+    shapes_fit.then_some(Found { q, k_turned, mask, scale })
+}
+
+/// The Softmax behind `v`, through `Where(IsNaN(s), 0, s)`, with which exporters guard rows that are masked whole.
+fn softmax_behind_guard(g: &Graph, v: ValueId) -> Option<NodeId> {
+    if let Some(s) = made_by(g, v, "Softmax") {
+        return only_user(g, v).map(|_| s);
+    }
+    let guard = made_by(g, v, "Where")?;
+    let [Some(nan), Some(zero), Some(s)] = *g[guard].inputs() else { return None };
+    let tests_same = made_by(g, nan, "IsNaN").and_then(|n| g[n].input(0)) == Some(s);
+    (tests_same && is_scalar(g, zero, 0.0) && g[s].users().len() == 2).then(|| made_by(g, s, "Softmax")).flatten()
+}
+
+/// (MatMul, factor) of a product that is multiplied or divided by a scalar, or not.
+fn scaled_product(g: &Graph, v: ValueId) -> Option<(NodeId, f64)> {
+    if let Some(m) = made_by(g, v, "MatMul") {
+        return Some((m, 1.0));
+    }
+    let (x, c) = unscaled(g, v);
+    (x != v && only_user(g, x).is_some()).then(|| made_by(g, x, "MatMul").map(|m| (m, c))).flatten()
+}
+
+/// The value before a multiplication or division by a scalar, and the factor.
+fn unscaled(g: &Graph, v: ValueId) -> (ValueId, f64) {
+    if let Some((c, x)) = made_by(g, v, "Mul").and_then(|m| with_scalar(g, m)) {
+        return (x, c);
+    }
+    if let Some((x, c)) = made_by(g, v, "Div").and_then(|d| pair(g, d)) {
+        if let Some(c) = scalar(g, c).filter(|&c| c != 0.0) {
+            return (x, 1.0 / c);
+        }
+    }
+    (v, 1.0)
+}
+
+fn layout(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
+    let g = &rw.model.graph;
+    let node = &g[id];
+    if node.attrs.string_or("layout", "bhsd")? != "bhsd" {
+        return Ok(false);
+    }
+    let Some(y) = node.output(0).filter(|&y| !g.is_output(y)) else { return Ok(false) };
+    let inputs: Vec<ValueId> = (0..3).filter_map(|i| node.input(i)).collect();
+    if inputs.len() != 3 || !inputs.iter().all(|&v| turned_from(g, v).is_some()) {
+        return Ok(false);
+    }
+    let one_batch = g.dims(y).is_some_and(|d| d[0].is(1));
+    let turns_back = |u: &NodeId| match perm_of(g, *u).as_deref() {
+        Some([0, 2, 1, 3]) => true,
+        // With one batch, every order that keeps sequence, head, depth is the same memory.
+        Some([2, 0, 1, 3]) | Some([2, 1, 0, 3]) | Some([2, 1, 3, 0]) => one_batch,
+        _ => false,
+    };
+    let users = g[y].users().to_vec();
+    if users.is_empty() || !users.iter().all(turns_back) {
+        return Ok(false);
+    }
+    let mask = node.input(3);
+    let attrs = node.attrs.clone().with("layout", "bshd");
+    let mut b = rw.builder(id);
+    let mut ins = Vec::new();
+    for v in inputs {
+        let Some((source, reshaped)) = turned_from(b.graph, v) else { return Ok(false) };
+        ins.push(Some(match reshaped {
+            Some(dims) => b.reshape(source, &dims)?,
+            None => source,
+        }));
+    }
+    ins.extend(mask.map(Some));
+    let out = b.op_multi("oxrt.Attention", &ins, attrs, 1)?[0];
+    for user in users {
+        let Some(turned) = b.graph[user].output(0) else { continue };
+        let dims = b.dims(turned)?;
+        let view = b.reshape(out, &dims)?;
+        b.graph.remove_node(user);
+        b.graph.replace_value(turned, view);
+    }
+    rw.model.graph.remove_node(id);
+    Ok(true)
+}
+
+/// For a value [B, H, S, D]: the value [B, S, H, D] that it is turned from, and the dimensions to give it where it
+/// has other ones.
+fn turned_from(g: &Graph, v: ValueId) -> Option<(ValueId, Option<Vec<oxrt_ir::Dim>>)> {
+    if let Some(t) = made_by(g, v, "Transpose") {
+        return (perm_of(g, t)? == [0, 2, 1, 3]).then(|| g[t].input(0).map(|x| (x, None))).flatten();
+    }
+    // One batch: Reshape(Transpose<1, 0, 2>([S, H, D]), [1, H, S, D]).
+    let dims = g.dims(v)?;
+    let inner = g[made_by(g, v, "Reshape")?].input(0)?;
+    let t = made_by(g, inner, "Transpose")?;
+    let fits = dims[0].is(1) && g.dims(inner)? == &dims[1..] && perm_of(g, t)? == [1, 0, 2];
+    fits.then(|| g[t].input(0).map(|x| (x, Some([0, 2, 1, 3].map(|i| dims[i].clone()).to_vec())))).flatten()
+}

@@ -1,0 +1,29 @@
+//! Rules that make the engine's fused operators.
+
+mod activation;
+mod attention;
+mod bias;
+mod elementwise;
+mod gemm;
+mod push_reshape;
+mod residual;
+mod silu;
+
+use crate::driver::Rule;
+
+/// In order of application; they run together with the layout rules.
+pub(crate) const RULES: &[Rule] = &[
+    silu::RULE,
+    push_reshape::TRANSPOSE,
+    push_reshape::UNARY,
+    attention::RULE,
+    attention::LAYOUT,
+    gemm::MATMUL,
+    gemm::GEMM,
+    bias::RULE,
+    activation::RULE,
+    residual::RULE,
+];
+
+/// Last: what is left of elementwise chains.
+pub(crate) const ELEMENTWISE: &[Rule] = &[elementwise::RULE];

@@ -1,0 +1,73 @@
+//! Convolutions become channels-last twins between two transposes; pools and norms follow where their
+//! input is channels-last already.
+
+use super::{to_first, to_last};
+use crate::driver::{Rewrite, Rule};
+use crate::query::{made_by, perm_of};
+use oxrt_ir::{DType, Graph, NodeId};
+use oxrt_ops::registry;
+use oxrt_tensor::Result;
+
+pub(crate) const CONV: Rule = Rule { name: "channels-last", ops: &["Conv", "ConvTranspose"], apply: conv };
+
+pub(crate) const NEIGHBOURS: Rule = Rule {
+    name: "channels-last-neighbour",
+    ops: &["MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "GroupNormalization", "Resize"],
+    apply: neighbour,
+};
+
+fn conv(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
+    let g = &rw.model.graph;
+    let node = &g[id];
+    let constant = |i: usize| node.input(i).is_none_or(|v| g.constant(v).is_some_and(|t| t.dtype() == DType::F32));
+    let Some(w) = node.input(1).and_then(|v| g.constant(v)) else { return Ok(false) };
+    // `kernel_shape` may be left out in ONNX; the twin wants it said.
+    let kernel: Vec<i64> = w.shape().iter().skip(2).map(|&k| k as i64).collect();
+    if !constant(1) || !constant(2) || !turnable(g, id) {
+        return Ok(false);
+    }
+    rw.model.graph[id].attrs.set("kernel_shape", kernel);
+    turn(rw, id, &format!("oxrt.{}", rw.model.graph[id].op.clone()))?;
+    Ok(true)
+}
+
+fn neighbour(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
+    let g = &rw.model.graph;
+    let Some(x) = g[id].input(0) else { return Ok(false) };
+    let turned =
+        made_by(g, x, "Transpose").and_then(|t| perm_of(g, t)).is_some_and(|p| p.len() >= 3 && p == to_first(p.len()));
+    let twin = match &*g[id].op {
+        "GroupNormalization" => "oxrt.GroupNorm".to_string(),
+        op => format!("oxrt.{op}"),
+    };
+    // Indices of MaxPool count in the original order.
+    let one_output = g[id].outputs().iter().flatten().count() == 1;
+    if !turned || !one_output || !turnable(g, id) || registry::find(&twin).is_none() {
+        return Ok(false);
+    }
+    turn(rw, id, &twin)?;
+    Ok(true)
+}
+
+fn turnable(g: &Graph, id: NodeId) -> bool {
+    let (Some(x), Some(y)) = (g[id].input(0), g[id].output(0)) else { return false };
+    let rank = g.dims(x).map_or(0, <[_]>::len);
+    (3..=5).contains(&rank) && g[x].ty.dtype() == Some(DType::F32) && g.dims(y).is_some()
+}
+
+/// Transpose, the twin on the same other inputs, Transpose back.
+fn turn(rw: &mut Rewrite, id: NodeId, twin: &str) -> Result<()> {
+    let g = &rw.model.graph;
+    let node = &g[id];
+    let (Some(x), Some(y)) = (node.input(0), node.output(0)) else { return Ok(()) };
+    let rank = g.dims(x).map_or(0, <[_]>::len);
+    let (mut inputs, attrs) = (node.inputs().to_vec(), node.attrs.clone());
+    let mut b = rw.builder(id);
+    inputs[0] = Some(b.transpose(x, &to_last(rank))?);
+    let out = b.op_multi(twin, &inputs, attrs, 1)?[0];
+    let back = b.transpose(out, &to_first(rank))?;
+    let g = &mut rw.model.graph;
+    g.remove_node(id);
+    g.replace_value(y, back);
+    Ok(())
+}

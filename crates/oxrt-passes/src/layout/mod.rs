@@ -1,0 +1,18 @@
+//! Channels-last layout: convolutions and pools are turned, and the turning sinks until it cancels.
+
+mod channels_last;
+mod sink;
+
+use crate::driver::Rule;
+
+pub(crate) const RULES: &[Rule] = &[channels_last::CONV, channels_last::NEIGHBOURS, sink::RULE];
+
+/// [N, C, spatial…] → [N, spatial…, C]
+pub(crate) fn to_last(rank: usize) -> Vec<usize> {
+    std::iter::once(0).chain(2..rank).chain([1]).collect()
+}
+
+/// [N, spatial…, C] → [N, C, spatial…]
+pub(crate) fn to_first(rank: usize) -> Vec<usize> {
+    [0, rank - 1].into_iter().chain(1..rank - 1).collect()
+}
