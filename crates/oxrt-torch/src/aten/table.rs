@@ -1,8 +1,8 @@
 //! The list of operators that are lowered. In-place ones (`add_`) are those without the underscore.
 
 use super::{
-    activation as act, conv, create, elementwise as ew, hop, index, linear, loss, matrix, norm, pool, reduce, resize,
-    rnn, shape, sym, vision, window,
+    activation as act, complex, conv, create, elementwise as ew, hop, index, linear, loss, matrix, norm, pool, reduce,
+    resize, rnn, shape, sym, vision, window,
 };
 use crate::alias::{Shown, View};
 use crate::args::Args;
@@ -32,9 +32,19 @@ pub(crate) enum Rule {
 /// The rule of a target such as `aten.add.Tensor`.
 pub(crate) fn find(target: &str) -> Option<Rule> {
     static INDEX: OnceLock<FxHashMap<&'static str, Rule>> = OnceLock::new();
-    let index = INDEX.get_or_init(|| {
+    INDEX.get_or_init(|| index(TABLE)).get(target).copied()
+}
+
+/// The rule of a target with a complex argument.
+pub(crate) fn find_complex(target: &str) -> Option<Rule> {
+    static INDEX: OnceLock<FxHashMap<&'static str, Rule>> = OnceLock::new();
+    INDEX.get_or_init(|| index(COMPLEX)).get(target).copied()
+}
+
+fn index(table: &[(&'static str, Rule)]) -> FxHashMap<&'static str, Rule> {
+    {
         let mut index = FxHashMap::default();
-        for (names, rule) in TABLE {
+        for (names, rule) in table {
             for name in names.split_whitespace() {
                 let full = if name.contains('/') { name.replace('/', ".") } else { format!("aten.{name}") };
                 // A name without overload means the default one.
@@ -44,8 +54,7 @@ pub(crate) fn find(target: &str) -> Option<Rule> {
             }
         }
         index
-    });
-    index.get(target).copied()
+    }
 }
 
 use Rule::{Many, One, Skip, Vals, View as V, Views};
@@ -235,6 +244,11 @@ const TABLE: &[(&str, Rule)] = &[
     ("lstm.input", Many(rnn::lstm)), ("gru.input", Many(rnn::gru)), ("rnn_tanh.input", Many(rnn::rnn_tanh)),
     ("rnn_relu.input", Many(rnn::rnn_relu)), ("lstm_cell", Many(rnn::lstm_cell)), ("gru_cell", One(rnn::gru_cell)),
     ("rnn_tanh_cell", One(rnn::rnn_tanh_cell)), ("rnn_relu_cell", One(rnn::rnn_relu_cell)),
+    // spectra of real tensors
+    ("fft_fft", One(complex::fft)), ("fft_ifft", One(complex::ifft)), ("fft_fft2 fft_fftn", One(complex::fftn)),
+    ("fft_ifft2 fft_ifftn", One(complex::ifftn)), ("fft_rfft fft_rfft2 fft_rfftn _fft_r2c", One(complex::rfft)),
+    ("fft_irfft _fft_c2r", One(complex::irfft)), ("_fft_c2c", One(complex::fft_c2c)),
+    ("fft_fftshift fft_ifftshift", One(complex::fftshift)), ("stft", One(complex::stft)),
     // losses
     ("mse_loss", One(loss::mse_loss)), ("l1_loss", One(loss::l1_loss)), ("smooth_l1_loss", One(loss::smooth_l1_loss)),
     ("huber_loss", One(loss::huber_loss)), ("binary_cross_entropy", One(loss::binary_cross_entropy)),
@@ -260,9 +274,28 @@ const TABLE: &[(&str, Rule)] = &[
     ("_operator/and_ _operator/or_ torch/sym_not", Vals(sym::logic)), ("torch/sym_ite", Vals(sym::ite)),
     // wrappers
     ("higher_order/wrap_with_set_grad_enabled", Vals(hop::set_grad)), ("higher_order/wrap_with_autocast", Vals(hop::autocast)),
+    ("higher_order/cond", Vals(hop::cond)), ("higher_order/while_loop", Vals(hop::while_loop)),
+    ("higher_order/scan", Vals(hop::scan)), ("higher_order/map_impl", Vals(hop::map)),
     // assertions
     ("_assert_scalar _assert_async _assert_async.msg _assert_tensor_metadata sym_constrain_range sym_constrain_range_for_size \
       _print promote_types _functional_assert_async.msg", Skip),
+];
+
+/// Operators that take complex tensors.
+#[rustfmt::skip]
+const COMPLEX: &[(&str, Rule)] = &[
+    ("mul.Tensor mul.Scalar", One(complex::mul)), ("div.Tensor div.Scalar", One(complex::div)), ("add.Tensor add.Scalar", One(complex::add)),
+    ("sub.Tensor sub.Scalar", One(complex::sub)), ("neg", One(complex::neg)), ("abs", One(complex::abs)), ("angle", One(complex::angle)),
+    ("exp", One(complex::exp)), ("_conj conj conj_physical", One(complex::conj)), ("clone _to_copy contiguous", One(complex::copy)),
+    ("alias detach lift_fresh_copy resolve_conj resolve_neg view_as_real", V(shape::complex_view)),
+    ("real", V(shape::real)), ("imag", V(shape::imag)),
+    ("view _unsafe_view reshape flatten.using_ints unflatten.int unsqueeze squeeze squeeze.dim squeeze.dims", V(complex::reshape)),
+    ("expand expand_as", V(complex::expand)), ("permute", V(complex::permute)), ("transpose.int", V(complex::transpose)),
+    ("slice.Tensor", V(complex::slice)), ("select.int", V(complex::select)), ("cat concat", One(complex::cat)),
+    ("sum sum.dim_IntList", One(complex::total)),
+    ("fft_fft", One(complex::fft)), ("fft_ifft", One(complex::ifft)), ("fft_fft2 fft_fftn", One(complex::fftn)),
+    ("fft_ifft2 fft_ifftn", One(complex::ifftn)), ("_fft_c2c", One(complex::fft_c2c)), ("fft_irfft _fft_c2r", One(complex::irfft)),
+    ("fft_fftshift fft_ifftshift", One(complex::fftshift)),
 ];
 
 #[cfg(test)]
