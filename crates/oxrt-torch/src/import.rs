@@ -97,7 +97,7 @@ pub fn import_program(mut program: Program, options: &ImportOptions) -> Result<I
     }
     if !program.conditions.is_empty() {
         // Sizes that break one of these would take another path in PyTorch.
-        model.metadata.insert("torch.conditions".to_string(), program.conditions.join("\n"));
+        model.metadata.insert(crate::CONDITIONS.to_string(), program.conditions.join("\n"));
     }
     let warnings = build(&program, &mut model.graph, &mut model.symbols)?;
     model.graph.remove_dead_nodes();

@@ -31,6 +31,23 @@ fn joined(cx: &mut Cx, re: ValueId, im: ValueId) -> Result<ValueId> {
     cx.concat(&[re, im], dims.len())
 }
 
+/// A real tensor as a complex one.
+pub(crate) fn from_real(cx: &mut Cx, x: ValueId, to: DType) -> Result<ValueId> {
+    let x = cx.cast(x, crate::cx::real_dtype(to))?;
+    let zero = cx.like(x, 0.0)?;
+    joined(cx, x, zero)
+}
+
+/// `angle(Tensor self)` of a real tensor: 0 or π
+pub fn real_angle(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let x = crate::promote::float_arg(cx, a, "self")?;
+    let (zero, pi) = (cx.like(x, 0.0)?, cx.like(x, std::f64::consts::PI)?);
+    let negative = cx.call("Less", &[x, zero])?;
+    let y = cx.call("Where", &[negative, pi, zero])?;
+    let nan = cx.call("IsNaN", &[x])?;
+    cx.call("Where", &[nan, x, y])
+}
+
 /// An operand as real and imaginary part; a real one has no imaginary part.
 fn operand(cx: &mut Cx, a: &Args, name: &str, dtype: DType) -> Result<(ValueId, Option<ValueId>)> {
     let o = Operand::of(a, name)?;
@@ -341,7 +358,10 @@ fn resized(cx: &mut Cx, v: ValueId, axis: usize, n: &Dim) -> Result<ValueId> {
 }
 
 fn input(cx: &mut Cx, a: &Args) -> Result<(ValueId, Option<ValueId>)> {
-    let x = a.t("self")?;
+    input_of(cx, a.t("self")?)
+}
+
+fn input_of(cx: &mut Cx, x: ValueId) -> Result<(ValueId, Option<ValueId>)> {
     if cx.is_complex(x) {
         let (re, im) = parts(cx, x)?;
         return Ok((re, Some(im)));
@@ -444,7 +464,11 @@ pub fn rfft(cx: &mut Cx, a: &Args) -> Result<ValueId> {
 /// `fft_irfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None)`,
 /// `_fft_c2r(Tensor self, int[] dim, int normalization, SymInt last_dim_size)`: real output
 pub fn irfft(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    let (mut re, im) = input(cx, a)?;
+    irfft_of(cx, a, a.t("self")?)
+}
+
+fn irfft_of(cx: &mut Cx, a: &Args, x: ValueId) -> Result<ValueId> {
+    let (mut re, im) = input_of(cx, x)?;
     let norm = norm_of(a, false)?;
     let zero = cx.like(re, 0.0)?;
     let dims = cx.dims(re)?;
@@ -483,6 +507,25 @@ pub fn irfft(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let (rc, is) = (along(cx, re, last, c)?, along(cx, im, last, s)?);
     let y = cx.call("Sub", &[rc, is])?;
     normalized(cx, y, &n, norm)
+}
+
+/// `fft_hfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None)`: the real transform of half a Hermitian
+/// spectrum, which is the inverse one of the conjugate, scaled the other way
+pub fn hfft(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    if a.has("norm") {
+        bail!(unsupported, "hfft with a normalisation");
+    }
+    let x = a.t("self")?;
+    let conjugate = if cx.is_complex(x) { conj(cx, a)? } else { x };
+    if cx.is_complex(x) {
+        cx.complex.insert(conjugate);
+    }
+    let y = irfft_of(cx, a, conjugate)?;
+    let axis = oxrt_ops::shape::axis(a.int("dim")?, cx.rank(y)?)?;
+    let n = cx.size(y, axis)?;
+    let n = cx.dim_scalar(&n)?;
+    let n = cx.cast(n, cx.dtype(y)?)?;
+    cx.call("Mul", &[y, n])
 }
 
 /// `fft_fftshift(Tensor self, int[1]? dim=None)` of real tensors: each axis rolled by half

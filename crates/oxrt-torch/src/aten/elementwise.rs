@@ -701,7 +701,7 @@ pub fn to_copy(cx: &mut Cx, a: &Args) -> Result<ValueId> {
 
 pub fn cast_to(cx: &mut Cx, x: ValueId, d: DType) -> Result<ValueId> {
     if d.is_complex() {
-        bail!(unsupported, "a conversion to complex numbers");
+        return super::complex::from_real(cx, x, d);
     }
     cx.cast(x, d)
 }
