@@ -6,16 +6,18 @@ mod profiles;
 pub use profiles::{DimSpec, profiles_for};
 
 use oxrt_backend::{Backend, NodeView};
-use oxrt_ir::{Model, NodeId, ValueType};
+use oxrt_ir::{Model, NodeId, Symbol, ValueType};
 use oxrt_plan::{Plan, Step, StepKind};
 use oxrt_tensor::{Context, Result};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How an engine is built.
 #[derive(Clone, Debug, Default)]
 pub struct BuildOptions {
     /// One list of ranges per profile; none takes the ranges of the model.
     pub profiles: Vec<Vec<DimSpec>>,
+    /// Sizes to tune for where no range says (those of sample inputs).
+    pub usual_sizes: BTreeMap<Symbol, i64>,
     /// Leaves out the engine's fusions (for finding faults).
     pub no_fusion: bool,
 }
@@ -46,7 +48,7 @@ pub fn build(
     let mut report = BuildReport { nodes_before: model.graph.num_nodes(), ..BuildReport::default() };
     let mut model = model.clone();
     model.graph = model.graph.compacted();
-    let profiles = profiles_for(&mut model, &options.profiles, &mut report.notes)?;
+    let profiles = profiles_for(&mut model, &options.profiles, &options.usual_sizes, &mut report.notes)?;
     if !options.no_fusion {
         progress("fusing", 0, 1);
         let log = oxrt_passes::prepare_engine(&mut model)?;

@@ -3,7 +3,7 @@
 use oxrt_ir::{Dim, Model, Range, Symbol};
 use oxrt_plan::{Profile, SizeRange};
 use oxrt_tensor::{Error, Result, bail};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// `batch=1:8:64`: a range for one dimension, or `batch=4` to fix it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ impl std::str::FromStr for DimSpec {
         let range = if let Some((min, max)) = range.split_once("..") {
             let min = number(min)?;
             let max = if max.trim().is_empty() { None } else { Some(number(max)?) };
-            SizeRange::new(min, default_opt(min, max), max)?
+            SizeRange::new(min, default_opt(name, min, max), max)?
         } else {
             let parts: Vec<&str> = range.split(':').collect();
             match parts[..] {
@@ -45,17 +45,30 @@ impl std::str::FromStr for DimSpec {
     }
 }
 
-/// The size tuned for when nobody says: small, as most calls are.
-fn default_opt(min: i64, max: Option<i64>) -> i64 {
-    max.unwrap_or(min).min(min.max(1))
+/// The size tuned for when nobody says: what dimensions of such a name usually have, within the range.
+fn default_opt(name: &str, min: i64, max: Option<i64>) -> i64 {
+    let has = |words: &[&str]| words.iter().any(|w| name.to_ascii_lowercase().contains(w));
+    let usual = if has(&["height", "width", "rows", "columns"]) {
+        224
+    } else if has(&["seq", "token", "length", "time"]) {
+        128
+    } else {
+        1
+    };
+    usual.clamp(min, max.unwrap_or(i64::MAX).max(min))
 }
 
 /// Profiles over the symbols of the model's inputs. A dimension that every profile fixes to one size is
-/// replaced by that size in the model.
+/// replaced by that size in the model. `usual` are sizes to tune for where nobody says (those of sample inputs).
 ///
 /// # Errors
 /// A name that no input has, with the names there are.
-pub fn profiles_for(model: &mut Model, wanted: &[Vec<DimSpec>], notes: &mut Vec<String>) -> Result<Vec<Profile>> {
+pub fn profiles_for(
+    model: &mut Model,
+    wanted: &[Vec<DimSpec>],
+    usual: &BTreeMap<Symbol, i64>,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Profile>> {
     let mut symbols = BTreeSet::new();
     for &v in &model.graph.inputs {
         model.graph[v].ty.for_each_symbol(&mut |s| {
@@ -78,7 +91,9 @@ pub fn profiles_for(model: &mut Model, wanted: &[Vec<DimSpec>], notes: &mut Vec<
             .iter()
             .map(|s| {
                 let r = model.symbols.get(s).unwrap_or_default();
-                (s.clone(), SizeRange { min: r.min, opt: default_opt(r.min, r.max), max: r.max })
+                let fits = |x: &i64| *x >= r.min && r.max.is_none_or(|m| *x <= m);
+                let opt = usual.get(s).copied().filter(fits).unwrap_or_else(|| default_opt(s.as_str(), r.min, r.max));
+                (s.clone(), SizeRange { min: r.min, opt, max: r.max })
             })
             .collect(),
     };
@@ -130,6 +145,7 @@ mod tests {
         let range = |t: &str| t.parse::<DimSpec>().map(|d| d.range);
         assert_eq!(range("n=1:8:64").unwrap(), SizeRange { min: 1, opt: 8, max: Some(64) });
         assert_eq!(range("n=2..64").unwrap(), SizeRange { min: 2, opt: 2, max: Some(64) });
+        assert_eq!(range("height=2..2048").unwrap().opt, 224);
         assert_eq!(range("n=4").unwrap(), SizeRange { min: 4, opt: 4, max: Some(4) });
         assert_eq!(range("n=1:2:").unwrap().max, None);
         for bad in ["n", "n=", "=4", "n=4:2:8", "n=1:2", "n=x", "n=8..4"] {

@@ -164,7 +164,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
     unsafe fn load_bf16(self, p: *const u16) -> Self::F;
     /// Narrowed to bfloat16, ties to even, NaN kept NaN.
     unsafe fn store_bf16(self, p: *mut u16, v: Self::F);
-    /// Asks for the cache line at `p`; any address is fine.
+    /// Asks for the cache line at `p` to come to the second cache; any address is fine.
     fn prefetch(self, p: *const f32);
 
     #[inline(always)]

@@ -9,6 +9,8 @@ mod lower;
 mod proto;
 mod raise;
 mod read;
+#[cfg(test)]
+mod read_tests;
 mod tensor_io;
 mod write;
 

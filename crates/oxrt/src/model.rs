@@ -7,6 +7,7 @@ use oxrt_ir::{Dim, Symbol};
 use oxrt_onnx::{WriteOptions, WriteReport};
 use oxrt_tensor::{Context, Error, Result, Tensor, bail};
 use oxrt_torch::{DimOption, ImportOptions};
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -195,10 +196,10 @@ impl Model {
         for spec in dims {
             let symbol = self.find_dim(&spec.dim)?;
             let known = self.ir.symbols.get(&symbol).unwrap_or_default();
-            if let Some(r) = spec.range {
-                if r.min < known.min || known.max.is_some_and(|m| r.max.is_none_or(|x| x > m)) {
-                    bail!(invalid, "`{symbol}` = {r} leaves the range {known} that the model was exported for");
-                }
+            if let Some(r) = spec.range
+                && (r.min < known.min || known.max.is_some_and(|m| r.max.is_none_or(|x| x > m)))
+            {
+                bail!(invalid, "`{symbol}` = {r} leaves the range {known} that the model was exported for");
             }
             let range = spec.range.unwrap_or(known);
             let name = spec.name.as_deref().unwrap_or(symbol.as_str());
@@ -270,6 +271,20 @@ impl Model {
         Ok((simple, report))
     }
 
+    /// Sizes of the dimensions in the sample inputs.
+    fn sample_sizes(&self) -> BTreeMap<Symbol, i64> {
+        let g = &self.ir.graph;
+        let mut sizes = BTreeMap::new();
+        for (&v, t) in g.inputs.iter().zip(&self.samples) {
+            for (d, &size) in g.dims(v).unwrap_or_default().iter().zip(t.shape()) {
+                if let Some(s) = d.as_symbol() {
+                    sizes.entry(s.clone()).or_insert(size as i64);
+                }
+            }
+        }
+        sizes
+    }
+
     /// Builds an engine in memory.
     pub fn build(&self, options: &BuildOptions) -> Result<Engine> {
         self.build_with(options, &mut |_, _, _| {}).map(|(engine, _)| engine)
@@ -282,7 +297,11 @@ impl Model {
         progress: &mut dyn FnMut(&str, usize, usize),
     ) -> Result<(Engine, BuildReport)> {
         let backend = options.device.backend(None, options.threads)?;
-        let build = oxrt_build::BuildOptions { profiles: options.profiles.clone(), no_fusion: options.no_fusion };
+        let build = oxrt_build::BuildOptions {
+            profiles: options.profiles.clone(),
+            usual_sizes: self.sample_sizes(),
+            no_fusion: options.no_fusion,
+        };
         let (plan, report) = oxrt_build::build(&self.ir, &*backend, &build, progress)?;
         Ok((Engine::new(plan, backend)?, report))
     }

@@ -353,6 +353,8 @@ fn tile(
         residual: core::ptr::null(),
         residual_stride: 0,
         act: Act::None,
+        ahead: core::ptr::null(),
+        ahead_lines: 0,
     }
 }
 

@@ -310,6 +310,12 @@ pub unsafe fn run(
     });
 }
 
+/// Cache lines to ask for per four steps, so that `tiles` passes over a panel ask for a whole one of the same size. With
+/// many passes the hardware's own looking ahead, in the first of them, costs less than asking.
+pub(super) fn ahead_lines(tiles: usize, width: usize) -> usize {
+    if tiles > 4 { 0 } else { (4 * width / 16).div_ceil(tiles) }
+}
+
 /// One task of the product.
 ///
 /// # Safety
@@ -363,6 +369,10 @@ pub unsafe fn block(kernels: &Kernels, size: Size, how: Cut, rows: &impl Rows, b
                 let col = p * kernels.nr;
                 let cols = width.min(size.n - col);
                 let vectors = if width == kernels.nr { 1 } else { 0 };
+                // The next panel comes to the second cache while the tiles pass over this one, a share with each.
+                let part = taps * kc * width;
+                let ahead = b.wrapping_add((col + kernels.nr) * k + k0 * width);
+                let ahead_lines = if p + 1 < panel0 + panels { ahead_lines(group, width) } else { 0 };
                 for t in 0..group {
                     let (row, count) = cut(size.m, how.tiles, tile0 + group0 + t);
                     // SAFETY: the tile lies inside the result; the panel and the pointers were prepared above.
@@ -388,6 +398,8 @@ pub unsafe fn block(kernels: &Kernels, size: Size, how: Cut, rows: &impl Rows, b
                             },
                             residual_stride: out.residual_stride,
                             act: out.act,
+                            ahead: ahead.wrapping_add(part / group * t),
+                            ahead_lines,
                         };
                         kernels.gemm[count - 1][vectors](&tile);
                         if last && out.act.limits().is_none() {

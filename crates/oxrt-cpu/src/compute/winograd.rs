@@ -254,6 +254,12 @@ impl Winograd {
                     let left = cout - p * nr;
                     let narrow = left <= kernels.lanes;
                     let b = op.w.add(position * weights_len + p * nr * cin);
+                    // The panel after this one, of this position or the next.
+                    let next = if p + 1 < panel0 + panels {
+                        b.wrapping_add(nr * cin)
+                    } else {
+                        op.w.wrapping_add((position + 1) * weights_len + panel0 * nr * cin)
+                    };
                     for t in 0..tiles {
                         let (start, rows) = cut(count, tiles, t);
                         let mut pointers = [core::ptr::null(); MAX_MR];
@@ -276,6 +282,8 @@ impl Winograd {
                             residual: core::ptr::null(),
                             residual_stride: 0,
                             act: Act::None,
+                            ahead: next.wrapping_add(cin * nr / tiles * t),
+                            ahead_lines: gemm::ahead_lines(tiles, nr),
                         };
                         kernels.gemm[rows - 1][usize::from(!narrow)](&tile);
                     }

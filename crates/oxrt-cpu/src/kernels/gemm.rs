@@ -14,6 +14,9 @@
 use super::activation::{Act, ClipMap, Map, activate};
 use crate::simd::Simd;
 
+/// Floats in a cache line.
+const LINE: usize = 16;
+
 /// One call of the microkernel.
 #[derive(Clone, Copy, Debug)]
 pub struct GemmTile {
@@ -47,6 +50,11 @@ pub struct GemmTile {
     pub residual_stride: usize,
     /// The activation.
     pub act: Act,
+    /// What will be read next: its cache lines are asked for on the way, because the hardware stops looking ahead at
+    /// page borders.
+    pub ahead: *const f32,
+    /// Lines to ask for per four steps of the inner product.
+    pub ahead_lines: usize,
 }
 
 /// The microkernel for exactly `MR` rows and a panel of `NV` vectors.
@@ -79,6 +87,7 @@ pub unsafe fn gemm_tile<S: Simd, const MR: usize, const NV: usize>(s: S, t: &Gem
         }
 
         let mut b = t.b;
+        let mut ahead = t.ahead;
         let width = NV * S::LANES;
         macro_rules! step {
             ($p:ident, $k:expr, $u:literal) => {{
@@ -106,6 +115,10 @@ pub unsafe fn gemm_tile<S: Simd, const MR: usize, const NV: usize>(s: S, t: &Gem
                 step!(p, k, 1);
                 step!(p, k, 2);
                 step!(p, k, 3);
+                for _ in 0..t.ahead_lines {
+                    s.prefetch(ahead);
+                    ahead = ahead.wrapping_add(LINE);
+                }
                 b = b.add(4 * width);
                 k += 4;
             }

@@ -228,6 +228,6 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn prefetch(self, p: *const f32) {
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
 }
