@@ -206,6 +206,20 @@ impl<'a> Args<'a> {
         self.out_dtype.ok_or_else(|| Error::invalid("the program does not state the result's element type"))
     }
 
+    /// Every tensor among the arguments, lists included.
+    pub fn tensors(&self) -> Vec<ValueId> {
+        fn walk(a: &Arg, out: &mut Vec<ValueId>) {
+            match a {
+                Arg::Tensor(_, v) => out.push(*v),
+                Arg::List(items) => items.iter().for_each(|a| walk(a, out)),
+                Arg::Other(_) => {}
+            }
+        }
+        let mut out = Vec::new();
+        self.named.iter().for_each(|(_, a)| walk(a, &mut out));
+        out
+    }
+
     /// Whether anything reads result `i`.
     pub fn used(&self, cx: &Cx, i: usize) -> bool {
         let used = cx.scopes.last().map(|s| &s.used);

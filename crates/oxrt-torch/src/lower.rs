@@ -3,7 +3,7 @@
 use crate::alias::{Shown, View};
 use crate::args::{Arg, Args};
 use crate::argument::{Argument, ScalarArg};
-use crate::aten::table::{Rule, find};
+use crate::aten::table::{Rule, find, find_complex};
 use crate::cx::{Cx, Scope, Val, real_dtype};
 use crate::schema::{Graph, Metadata, Node, dtype_of};
 use oxrt_ir::{DType, Dim, Source, ValueId, ValueType};
@@ -199,6 +199,11 @@ fn lower_node<'a>(cx: &mut Cx<'a, '_>, node: &'a Node, target: &'a str) -> Resul
     }
     let first_new = cx.b.graph.num_nodes();
     let mut args = build_args(cx, node)?;
+    let mut rule = rule;
+    if !cx.complex.is_empty() && !matches!(rule, Rule::Vals(_)) && args.tensors().iter().any(|&v| cx.is_complex(v)) {
+        let found = if in_place { None } else { find_complex(target) };
+        rule = found.ok_or_else(|| Error::unsupported("this operator on complex tensors"))?;
+    }
     if cx.autocast.is_some() && !matches!(rule, Rule::View(_) | Rule::Views(_) | Rule::Vals(_)) {
         autocast(cx, &mut args)?;
     }
@@ -243,6 +248,8 @@ fn bind_tensors<'a>(cx: &mut Cx<'a, '_>, args: &Args<'a>, values: Vec<ValueId>, 
             continue;
         }
         let val = match values.get(i) {
+            // What the file states of results that nobody asked for (an empty tensor, mostly) does not matter.
+            Some(&v) if args.outputs.len() > 1 && !args.used(cx, i) => Val::Tensor(cx.new_tensor(v)),
             Some(&v) => {
                 cx.settle(v, name, first_new)?;
                 Val::Tensor(cx.new_tensor(v))

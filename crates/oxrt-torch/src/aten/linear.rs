@@ -190,6 +190,23 @@ pub fn kron(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     cx.reshape(p, &a.out_dims()?)
 }
 
+/// `_trilinear(Tensor i1, Tensor i2, Tensor i3, int[] expand1, int[] expand2, int[] expand3, int[] sumdim, int
+/// unroll_dim=1)`: what `bilinear` is made of
+pub fn trilinear(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let mut parts = Vec::new();
+    for (tensor, axes) in [("i1", "expand1"), ("i2", "expand2"), ("i3", "expand3")] {
+        let mut v = a.t(tensor)?;
+        for axis in a.ints(axes)? {
+            v = cx.b.unsqueeze(v, &[axis])?;
+        }
+        parts.push(v);
+    }
+    let p = cx.call("Mul", &parts[..2])?;
+    let p = cx.call("Mul", &[p, parts[2]])?;
+    let axes = a.ints("sumdim")?.iter().map(|&d| cx.axis(p, d)).collect::<Result<Vec<_>>>()?;
+    if axes.is_empty() { Ok(p) } else { cx.reduce("ReduceSum", p, &axes, false) }
+}
+
 /// `scaled_dot_product_attention(Tensor query, Tensor key, Tensor value, Tensor? attn_mask=None, float
 /// dropout_p=0.0, bool is_causal=False, *, float? scale=None, bool enable_gqa=False)`,
 /// `_scaled_dot_product_flash_attention_for_cpu`
