@@ -35,7 +35,7 @@ pub(crate) fn widened(node: &NodeView) -> Option<(Graph, NodeId)> {
     let half = |ty: &ValueType| ty.dtype().and_then(format).is_some();
     let (inputs, outputs) = (node.node().inputs(), node.node().outputs());
     let any = inputs.iter().chain(outputs).flatten().any(|&v| half(&node.graph[v].ty));
-    if !any || node.op().starts_with("Cast") {
+    if !any || node.op().starts_with("Cast") || node.node().subgraphs().next().is_some() {
         return None;
     }
     let wide = |ty: &ValueType| match ty {
