@@ -1,12 +1,11 @@
 //! Runs the tour of the README: every line of its `sh tour` blocks, in order, in one folder.
 
-mod common;
-
+use std::path::Path;
 use std::process::Command;
 
 #[test]
 fn the_tour_of_the_readme_works() {
-    let root = common::repository();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
     let dir = tempfile::tempdir().unwrap();
     // The examples are named as in a checkout.
@@ -28,7 +27,7 @@ fn the_tour_of_the_readme_works() {
     assert!(dir.path().join("coffee-2x.png").exists());
 }
 
-fn copy(from: &std::path::Path, to: &std::path::Path) {
+fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap().flatten() {
         let target = to.join(entry.file_name());

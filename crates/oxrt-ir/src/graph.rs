@@ -465,10 +465,10 @@ impl Graph {
         let mut alive = vec![false; self.nodes.len()];
         let mut stack: Vec<ValueId> = self.outputs.clone();
         while let Some(v) = stack.pop() {
-            if let Some((n, _)) = self[v].producer {
-                if !std::mem::replace(&mut alive[n.0 as usize], true) {
-                    stack.extend(self.reads(n));
-                }
+            if let Some((n, _)) = self[v].producer
+                && !std::mem::replace(&mut alive[n.0 as usize], true)
+            {
+                stack.extend(self.reads(n));
             }
         }
         let dead: Vec<NodeId> = self.order.iter().copied().filter(|n| !alive[n.0 as usize]).collect();

@@ -3,8 +3,9 @@
 //! Each row of [`RULES`] says: nodes of this operator, written for an opset below that version, are
 //! changed so. Rows of one operator are applied from old to new.
 
-use oxrt_ir::{Attr, Attrs, Graph, NodeId, Symbols};
-use oxrt_tensor::{Result, Tensor};
+use oxrt_ir::{Attr, Attrs, Dim, Graph, NodeId, Symbols, ValueId, ValueType};
+use oxrt_ops::Builder;
+use oxrt_tensor::{Result, Tensor, bail};
 
 type Rule = fn(&mut Graph, &mut Symbols, NodeId) -> Result<()>;
 
@@ -29,9 +30,33 @@ const RULES: &[(&str, i64, Rule)] = &[
     ("TopK", 10, |g, _, n| int_to_input(g, n, "k", 1)),
     ("Dropout", 12, dropout_12),
     ("Upsample", 10, upsample),
-    ("Softmax", 13, |g, s, n| softmax_13(g, s, n)),
-    ("LogSoftmax", 13, |g, s, n| softmax_13(g, s, n)),
+    ("Softmax", 13, softmax_13),
+    ("LogSoftmax", 13, softmax_13),
+    ("Hardmax", 13, softmax_13),
     ("Cast", 6, cast_6),
+    ("Add", 7, broadcast_7),
+    ("Sub", 7, broadcast_7),
+    ("Mul", 7, broadcast_7),
+    ("Div", 7, broadcast_7),
+    ("Pow", 7, broadcast_7),
+    ("And", 7, broadcast_7),
+    ("Or", 7, broadcast_7),
+    ("Xor", 7, broadcast_7),
+    ("Equal", 7, broadcast_7),
+    ("Greater", 7, broadcast_7),
+    ("Less", 7, broadcast_7),
+    ("PRelu", 7, prelu_7),
+    ("Gemm", 7, |g, _, n| drop_attrs(g, n, &["broadcast"])),
+    ("BatchNormalization", 9, batch_normalization_9),
+    ("Reshape", 5, |g, _, n| ints_to_input(g, n, "shape", 1)),
+    ("Concat", 4, |g, _, n| default_int(g, n, "axis", 1)),
+    ("Resize", 11, resize_11),
+    ("Resize", 13, resize_13),
+    ("RoiAlign", 16, roi_align_16),
+    ("GroupNormalization", 21, group_normalization_21),
+    ("DFT", 20, dft_20),
+    ("Scan", 9, scan_9),
+    ("Tile", 6, tile_6),
 ];
 
 /// Raises node `id`, written for opset `version` of its domain.
@@ -145,12 +170,189 @@ fn softmax_13(graph: &mut Graph, symbols: &mut Symbols, id: NodeId) -> Result<()
     let (op, name) = (graph[id].op.to_string(), graph[id].name.clone());
     let source = graph[id].source.clone();
     graph.remove_node(id);
-    let mut b = oxrt_ops::Builder::new(graph, symbols);
+    let mut b = Builder::new(graph, symbols);
     (b.prefix, b.source) = (name.clone(), source);
     let flat = b.op("Flatten", &[x], Attrs::new().with("axis", axis as i64))?;
     let soft = b.op(&op, &[flat], Attrs::new().with("axis", -1))?;
     let shape = b.call("Shape", &[x])?;
     graph.add_node_with_outputs("Reshape", &name, &[Some(soft), Some(shape)], Attrs::new(), &[out]);
+    Ok(())
+}
+
+fn drop_attrs(graph: &mut Graph, id: NodeId, names: &[&str]) -> Result<()> {
+    names.iter().for_each(|n| drop(graph[id].attrs.remove(n)));
+    Ok(())
+}
+
+fn default_int(graph: &mut Graph, id: NodeId, name: &str, value: i64) -> Result<()> {
+    if !graph[id].attrs.has(name) {
+        graph[id].attrs.set(name, value);
+    }
+    Ok(())
+}
+
+/// Puts nodes in front of node `id`: `make` gives the value that takes the place of input `at`.
+fn before(
+    graph: &mut Graph,
+    symbols: &mut Symbols,
+    id: NodeId,
+    at: usize,
+    make: impl FnOnce(&mut Builder, ValueId) -> Result<ValueId>,
+) -> Result<()> {
+    let Some(v) = graph[id].input(at) else { return Ok(()) };
+    let (name, source) = (graph[id].name.clone(), graph[id].source.clone());
+    let mut b = Builder::new(graph, symbols);
+    (b.prefix, b.source) = (format!("{name}/in{at}"), source);
+    let new = make(&mut b, v)?;
+    graph.set_input(id, at, Some(new));
+    graph.sort()
+}
+
+/// The second operand was aligned at an axis of the first by attributes.
+fn broadcast_7(graph: &mut Graph, symbols: &mut Symbols, id: NodeId) -> Result<()> {
+    let axis = graph[id].attrs.get_int("axis")?.copied();
+    drop_attrs(graph, id, &["broadcast", "axis", "consumed_inputs"])?;
+    let rank = |i: usize| graph[id].input(i).and_then(|v| graph.dims(v)).map(<[_]>::len);
+    let (Some(axis), Some(a), Some(b)) = (axis, rank(0), rank(1)) else { return Ok(()) };
+    let axis = oxrt_ops::shape::axis(axis, a)?;
+    // Axes of size 1 behind the operand move it to its place.
+    append_axes(graph, symbols, id, a.saturating_sub(axis + b), b)
+}
+
+/// One slope per channel, which is axis 1.
+fn prelu_7(graph: &mut Graph, symbols: &mut Symbols, id: NodeId) -> Result<()> {
+    let rank = |i: usize| graph[id].input(i).and_then(|v| graph.dims(v)).map(<[_]>::len);
+    match (rank(0), rank(1)) {
+        (Some(a), Some(1)) => append_axes(graph, symbols, id, a.saturating_sub(2), 1),
+        _ => Ok(()),
+    }
+}
+
+/// Adds `count` axes of size 1 behind those of input 1, which has `rank`.
+fn append_axes(graph: &mut Graph, symbols: &mut Symbols, id: NodeId, count: usize, rank: usize) -> Result<()> {
+    if count == 0 {
+        return Ok(());
+    }
+    let axes: Vec<i64> = (rank..rank + count).map(|a| a as i64).collect();
+    before(graph, symbols, id, 1, |b, v| b.unsqueeze(v, &axes))
+}
+
+/// `spatial = 0` normalised every element on its own, which has no form today.
+fn batch_normalization_9(graph: &mut Graph, _: &mut Symbols, id: NodeId) -> Result<()> {
+    if !graph[id].attrs.bool_or("spatial", true)? {
+        bail!(unsupported, "BatchNormalization with spatial = 0");
+    }
+    drop_attrs(graph, id, &["spatial", "is_test", "consumed_inputs"])
+}
+
+/// The scales were input 1, and positions were not shifted by half a pixel.
+fn resize_11(graph: &mut Graph, _: &mut Symbols, id: NodeId) -> Result<()> {
+    let (x, scales) = (graph[id].input(0), graph[id].input(1));
+    graph.set_inputs(id, &[x, None, scales]);
+    graph[id].attrs.set("coordinate_transformation_mode", "asymmetric");
+    graph[id].attrs.set("nearest_mode", "floor");
+    Ok(())
+}
+
+/// Half a pixel was not taken back for the nearest one; rounding down makes up for it.
+fn resize_13(graph: &mut Graph, _: &mut Symbols, id: NodeId) -> Result<()> {
+    if graph[id].attrs.string_or("coordinate_transformation_mode", "half_pixel")? == "tf_half_pixel_for_nn" {
+        graph[id].attrs.set("coordinate_transformation_mode", "half_pixel");
+        graph[id].attrs.set("nearest_mode", "round_prefer_ceil");
+    }
+    Ok(())
+}
+
+/// Regions were not shifted by half a pixel.
+fn roi_align_16(graph: &mut Graph, _: &mut Symbols, id: NodeId) -> Result<()> {
+    if !graph[id].attrs.has("coordinate_transformation_mode") {
+        graph[id].attrs.set("coordinate_transformation_mode", "output_half_pixel");
+    }
+    Ok(())
+}
+
+/// Scale and bias were per group: each is repeated for the channels of its group.
+fn group_normalization_21(graph: &mut Graph, symbols: &mut Symbols, id: NodeId) -> Result<()> {
+    let groups = graph[id].attrs.int_or("num_groups", 0)?;
+    let channels = graph[id].input(0).and_then(|v| graph.dims(v)).and_then(|d| d.get(1).cloned());
+    let Some(channels) = channels.filter(|_| groups > 0) else {
+        bail!(invalid, "GroupNormalization of {groups} groups over unknown channels");
+    };
+    let each = channels.floor_div(&Dim::Const(groups));
+    for at in [1, 2] {
+        let given = graph[id].input(at).and_then(|v| graph.dims(v)).and_then(|d| d.first().cloned());
+        if given.is_some_and(|d| d == channels) {
+            continue;
+        }
+        before(graph, symbols, id, at, |b, v| {
+            let column = b.reshape_const(v, &[groups, 1])?;
+            let shape = b.shape_value(&[Dim::Const(groups), each.clone()])?;
+            let wide = b.call("Expand", &[column, shape])?;
+            b.reshape_const(wide, &[-1])
+        })?;
+    }
+    Ok(())
+}
+
+/// The axis was an attribute.
+fn dft_20(graph: &mut Graph, _: &mut Symbols, id: NodeId) -> Result<()> {
+    let axis = match graph[id].attrs.remove("axis") {
+        Some(Attr::Int(a)) => a,
+        _ => 1,
+    };
+    add_input(graph, id, 2, Tensor::scalar(axis));
+    Ok(())
+}
+
+/// Sequences came in batches, with their lengths in input 0: a batch of one is what can be told apart.
+fn scan_9(graph: &mut Graph, symbols: &mut Symbols, id: NodeId) -> Result<()> {
+    if graph[id].input(0).is_some() {
+        bail!(unsupported, "Scan of opset 8 with sequence lengths");
+    }
+    let inputs: Vec<Option<ValueId>> = graph[id].inputs().iter().skip(1).copied().collect();
+    let batch_of_one = |v: &Option<ValueId>| v.and_then(|v| graph.dims(v)).is_some_and(|d| d.first().is_some_and(|d| d.is(1)));
+    if !inputs.iter().all(batch_of_one) {
+        bail!(unsupported, "Scan of opset 8 over a batch of several");
+    }
+    let scans = graph[id].attrs.int_or("num_scan_inputs", 0)?;
+    let directions = graph[id].attrs.ints_or("directions", &vec![0; scans.clamp(0, 1 << 16) as usize])?;
+    drop_attrs(graph, id, &["directions"])?;
+    graph[id].attrs.set("scan_input_directions", directions);
+    // The batch axis goes before the scan and comes back after it.
+    graph.set_inputs(id, &inputs);
+    for at in 0..inputs.len() {
+        before(graph, symbols, id, at, |b, v| b.squeeze(v, &[0]))?;
+    }
+    let outputs = graph[id].outputs().to_vec();
+    let node = graph[id].clone();
+    graph.remove_node(id);
+    let attrs = node.attrs.clone();
+    let inner: Vec<Option<ValueId>> = (outputs.iter().enumerate())
+        .map(|(i, v)| v.map(|_| graph.add_value(&format!("{}/out{i}", node.name), ValueType::Unknown)))
+        .collect();
+    let scan = graph.add_node_with_outputs("Scan", &node.name, node.inputs(), attrs, &inner);
+    graph[scan].source = node.source;
+    for (i, (outer, inner)) in outputs.into_iter().zip(inner).enumerate() {
+        let name = format!("{}/batch{i}", node.name);
+        let axes = graph.add_constant(&format!("{name}/axes"), Tensor::from_slice(&[1], &[0i64]));
+        graph.add_node_with_outputs("Unsqueeze", &name, &[inner, Some(axes)], Attrs::new(), &[outer]);
+    }
+    Ok(())
+}
+
+/// One axis was repeated: inputs 1 and 2 were how often and which.
+fn tile_6(graph: &mut Graph, _: &mut Symbols, id: NodeId) -> Result<()> {
+    let one = |i: usize| graph[id].input(i).and_then(|v| graph.constant(v)).and_then(|t| t.to_i64_vec().ok());
+    let rank = graph[id].input(0).and_then(|v| graph.dims(v)).map(<[_]>::len);
+    let (count, axis) = (one(1), one(2));
+    let (Some([count]), Some([axis]), Some(rank)) = (count.as_deref(), axis.as_deref(), rank) else {
+        bail!(unsupported, "Tile of opset 1 with computed repeats");
+    };
+    let mut repeats = vec![1; rank];
+    repeats[oxrt_ops::shape::axis(*axis, rank)?] = *count;
+    let x = graph[id].input(0);
+    graph.set_inputs(id, &[x]);
+    add_input(graph, id, 1, Tensor::from_slice(&[rank], &repeats));
     Ok(())
 }
 

@@ -187,10 +187,10 @@ impl<'a> Reader<'a> {
             } else {
                 v
             };
-            if scope.graph[v].ty == ValueType::Unknown {
-                if let Ok(ty) = self.value_type(o.r#type.as_ref(), &o.name) {
-                    scopes[top].graph[v].ty = ty;
-                }
+            if scope.graph[v].ty == ValueType::Unknown
+                && let Ok(ty) = self.value_type(o.r#type.as_ref(), &o.name)
+            {
+                scopes[top].graph[v].ty = ty;
             }
             scopes[top].graph.outputs.push(v);
         }

@@ -109,18 +109,13 @@ fn tensor_inner(t: &TensorProto, external: &mut ExternalData) -> Result<Tensor> 
         let strings = t.string_data.iter().map(|b| String::from_utf8_lossy(b).into_owned()).collect();
         return Tensor::from_strings(&shape, strings);
     }
-    if let Some(raw) = &t.raw_data {
-        if !raw.is_empty() || n == 0 {
-            if raw.len() != dtype.bytes_for(n) {
-                bail!(
-                    invalid,
-                    "{dtype} of shape {shape:?} needs {} bytes, raw_data has {}",
-                    dtype.bytes_for(n),
-                    raw.len()
-                );
-            }
-            return Tensor::from_shared(dtype, &shape, raw.clone(), 0);
+    if let Some(raw) = &t.raw_data
+        && (!raw.is_empty() || n == 0)
+    {
+        if raw.len() != dtype.bytes_for(n) {
+            bail!(invalid, "{dtype} of shape {shape:?} needs {} bytes, raw_data has {}", dtype.bytes_for(n), raw.len());
         }
+        return Tensor::from_shared(dtype, &shape, raw.clone(), 0);
     }
     let count = |have: usize, want: usize| -> Result<()> {
         if have != want {

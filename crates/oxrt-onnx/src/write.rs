@@ -214,10 +214,7 @@ impl Writer {
         }
         // Inputs and outputs keep their names: they are the contract.
         for &v in g.inputs.iter().chain(&g.outputs) {
-            if !names.contains_key(&v) {
-                let name = self.unique(&g[v].name);
-                names.insert(v, name);
-            }
+            names.entry(v).or_insert_with(|| self.unique(&g[v].name));
         }
         let mut proto = GraphProto {
             name: if g.name.is_empty() { "graph".into() } else { g.name.clone() },

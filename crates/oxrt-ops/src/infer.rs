@@ -128,6 +128,35 @@ impl<'a> Infer<'a> {
         }
     }
 
+    /// Rows of a matrix of sizes that reshapes, reversals of its rows and transpositions made of a vector
+    /// of known elements. PyTorch's older exporter turns the pads of `F.pad` around in this way.
+    pub(crate) fn rows_of(&self, v: ValueId) -> Option<Vec<Vec<Dim>>> {
+        let node = self.graph.producer(v)?;
+        let ints = |i: usize| self.graph.constant(node.input(i)?)?.to_i64_vec().ok();
+        let x = node.input(0)?;
+        match &*node.op {
+            "Reshape" => {
+                let width = match ints(1)?[..] {
+                    [_, w] => usize::try_from(w).ok().filter(|&w| w > 0)?,
+                    _ => return None,
+                };
+                let elements = &self.graph[x].contents.as_ref()?.elements;
+                (elements.len() % width == 0).then(|| elements.chunks(width).map(<[Dim]>::to_vec).collect())
+            }
+            "Slice" => {
+                let mut rows = self.rows_of(x)?;
+                let reversed = ints(4)? == [-1] && ints(3)? == [0] && ints(1)? == [-1] && ints(2)?.first()? < &-64;
+                rows.reverse();
+                reversed.then_some(rows)
+            }
+            "Transpose" if matches!(node.attrs.ints("perm"), Ok(None | Some([1, 0]))) => {
+                let rows = self.rows_of(x)?;
+                Some((0..rows.first()?.len()).map(|c| rows.iter().map(|r| r[c].clone()).collect()).collect())
+            }
+            _ => None,
+        }
+    }
+
     /// Elements of a constant integer input of any length (axes, pads, sizes).
     pub fn const_ints(&self, i: usize) -> Option<Vec<i64>> {
         if let Some(t) = self.constant(i) {

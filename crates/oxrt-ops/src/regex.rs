@@ -415,11 +415,10 @@ fn complement(mut ranges: Vec<(char, char)>) -> Vec<(char, char)> {
     let mut out = Vec::new();
     let mut from = Some('\0');
     for (a, b) in ranges {
-        if let (Some(start), Some(end)) = (from, ('\0'..a).next_back()) {
-            if start <= end {
+        if let (Some(start), Some(end)) = (from, ('\0'..a).next_back())
+            && start <= end {
                 out.push((start, end));
             }
-        }
         from = (b..=char::MAX).nth(1);
     }
     out.extend(from.map(|f| (f, char::MAX)));

@@ -31,7 +31,7 @@ pub fn transform(x: &[Complex], inverse: bool) -> Vec<Complex> {
 fn recurse(x: &[Complex], roots: &[Complex], step: usize) -> Vec<Complex> {
     let n = x.len();
     let multiply = |a: Complex, b: Complex| (a.0 * b.0 - a.1 * b.1, a.0 * b.1 + a.1 * b.0);
-    if n > 1 && n % 2 == 0 {
+    if n > 1 && n.is_multiple_of(2) {
         let part = |odd: usize| x.iter().skip(odd).step_by(2).copied().collect::<Vec<_>>();
         let (even, odd) = (recurse(&part(0), roots, 2 * step), recurse(&part(1), roots, 2 * step));
         let turned = |k: usize| multiply(odd[k], roots[k * step]);

@@ -81,12 +81,12 @@ impl Context {
     fn binding(&mut self, inputs: &[TensorView]) -> Result<Arc<Binding>> {
         let same = |key: &[Vec<usize>]| key.iter().zip(inputs).all(|(k, t)| k == t.shape());
         let types_fit = || inputs.iter().zip(&self.inner.inputs).all(|(t, p)| p.ty.dtype() == Some(t.dtype()));
-        if let Some(at) = self.bindings.iter().rposition(|(k, _)| k.len() == inputs.len() && same(k)) {
-            if types_fit() {
-                let last = self.bindings.len() - 1;
-                self.bindings.swap(at, last);
-                return Ok(self.bindings[last].1.clone());
-            }
+        if let Some(at) = self.bindings.iter().rposition(|(k, _)| k.len() == inputs.len() && same(k))
+            && types_fit()
+        {
+            let last = self.bindings.len() - 1;
+            self.bindings.swap(at, last);
+            return Ok(self.bindings[last].1.clone());
         }
         let sizes = Engine::sizes(&self.inner, &sizes::shapes(inputs))?;
         let binding = Arc::new(Binding::new(&self.inner, &sizes)?);

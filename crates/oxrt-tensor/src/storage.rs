@@ -85,8 +85,8 @@ impl Storage {
 
     pub fn bytes_mut(&mut self) -> Option<&mut [u8]> {
         match self {
-            // SAFETY: as above, and the borrow is unique.
             Storage::Owned { lines, len } => {
+                // SAFETY: as above, and the borrow is unique.
                 Some(unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), *len) })
             }
             _ => None,

@@ -97,7 +97,7 @@ impl Tensor {
         let Some(bytes) = start.checked_add(len).and_then(|end| all.get(start..end)) else {
             bail!(invalid, "{dtype} tensor of shape {shape:?} needs {len} bytes at {start}, file has {}", all.len());
         };
-        let aligned = bytes.as_ptr() as usize % dtype.size().unwrap_or(1).min(8) == 0;
+        let aligned = (bytes.as_ptr() as usize).is_multiple_of(dtype.size().unwrap_or(1).min(8));
         if dtype == DType::String || !aligned || dtype == DType::Bool && bytes.iter().any(|&b| b > 1) {
             return Self::from_bytes(dtype, shape, bytes);
         }
@@ -177,7 +177,7 @@ impl Tensor {
             return Some(&[]);
         }
         let bytes = self.bytes();
-        debug_assert!(bytes.len() == n * size_of::<T>() && bytes.as_ptr() as usize % align_of::<T>() == 0);
+        debug_assert!(bytes.len() == n * size_of::<T>() && (bytes.as_ptr() as usize).is_multiple_of(align_of::<T>()));
         // SAFETY: length and alignment hold by construction (`from_shared` copies misaligned bytes), and
         // `Element` promises that the stored bits are valid.
         Some(unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), n) })
@@ -369,10 +369,10 @@ impl fmt::Debug for Tensor {
         if let Some(strings) = self.strings() {
             return write!(f, " {:?}", &strings[..strings.len().min(8)]);
         }
-        if self.len() <= 16 {
-            if let Ok(values) = self.to_f64_vec() {
-                return write!(f, " {values:?}");
-            }
+        if self.len() <= 16
+            && let Ok(values) = self.to_f64_vec()
+        {
+            return write!(f, " {values:?}");
         }
         Ok(())
     }

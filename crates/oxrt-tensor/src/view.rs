@@ -19,7 +19,7 @@ impl<'a> TensorView<'a> {
         if bytes.len() != want {
             bail!(invalid, "{dtype} of shape {shape:?} needs {want} bytes, given {}", bytes.len());
         }
-        if want > 0 && bytes.as_ptr() as usize % dtype.size().unwrap_or(1).min(8) != 0 {
+        if want > 0 && !(bytes.as_ptr() as usize).is_multiple_of(dtype.size().unwrap_or(1).min(8)) {
             bail!(invalid, "the {dtype} data is not aligned to its elements");
         }
         Ok(TensorView { dtype, shape, bytes })

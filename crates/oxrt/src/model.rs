@@ -196,10 +196,10 @@ impl Model {
         for spec in dims {
             let symbol = self.find_dim(&spec.dim)?;
             let known = self.ir.symbols.get(&symbol).unwrap_or_default();
-            if let Some(r) = spec.range {
-                if r.min < known.min || known.max.is_some_and(|m| r.max.is_none_or(|x| x > m)) {
-                    bail!(invalid, "`{symbol}` = {r} leaves the range {known} that the model was exported for");
-                }
+            if let Some(r) = spec.range
+                && (r.min < known.min || known.max.is_some_and(|m| r.max.is_none_or(|x| x > m)))
+            {
+                bail!(invalid, "`{symbol}` = {r} leaves the range {known} that the model was exported for");
             }
             let range = spec.range.unwrap_or(known);
             let name = spec.name.as_deref().unwrap_or(symbol.as_str());

@@ -55,8 +55,11 @@ fn infer(ctx: &mut Infer) -> Result<()> {
     }
     let rank = out.len();
     ctx.set(0, dtype, Some(out));
-    if let Some(c) = ctx.contents(0).filter(|_| rank <= 1) {
-        ctx.set_contents(0, Contents { scalar: rank == 0, elements: c.elements.clone() });
+    if rank <= 1 {
+        let rows = || ctx.rows_of(ctx.node().input(0)?).map(|rows| rows.concat());
+        if let Some(elements) = ctx.contents(0).map(|c| c.elements.clone()).or_else(rows) {
+            ctx.set_contents(0, Contents { scalar: rank == 0, elements });
+        }
     }
     Ok(())
 }

@@ -35,5 +35,10 @@ fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
         bail!(invalid, "a plane of {h} by {w} does not make blocks of {s}");
     }
     let split = x.reshaped(&[n, c, h / s, s, w / s, s])?;
-    Ok(vec![permute(&split, &[0, 3, 5, 1, 2, 4])?.reshaped(&[n, c * s * s, h / s, w / s])?.into()])
+    let order = match ctx.attrs().string_or("mode", "DCR")? {
+        "DCR" => [0, 3, 5, 1, 2, 4],
+        "CRD" => [0, 1, 3, 5, 2, 4],
+        other => bail!(invalid, "the mode is DCR or CRD, not `{other}`"),
+    };
+    Ok(vec![permute(&split, &order)?.reshaped(&[n, c * s * s, h / s, w / s])?.into()])
 }

@@ -95,10 +95,10 @@ fn unscaled(g: &Graph, v: ValueId) -> (ValueId, f64) {
     if let Some((c, x)) = made_by(g, v, "Mul").and_then(|m| with_scalar(g, m)) {
         return (x, c);
     }
-    if let Some((x, c)) = made_by(g, v, "Div").and_then(|d| pair(g, d)) {
-        if let Some(c) = scalar(g, c).filter(|&c| c != 0.0) {
-            return (x, 1.0 / c);
-        }
+    if let Some((x, c)) = made_by(g, v, "Div").and_then(|d| pair(g, d))
+        && let Some(c) = scalar(g, c).filter(|&c| c != 0.0)
+    {
+        return (x, 1.0 / c);
     }
     (v, 1.0)
 }

@@ -40,11 +40,10 @@ fn apply(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
     let Some((v, producer, (inner, inner_inputs))) = inner else { return Ok(false) };
     let mut inputs: Vec<ValueId> = Vec::new();
     let mut slot = |v: ValueId| {
-        let at = inputs.iter().position(|&x| x == v).unwrap_or_else(|| {
+        inputs.iter().position(|&x| x == v).unwrap_or_else(|| {
             inputs.push(v);
             inputs.len() - 1
-        });
-        at
+        })
     };
     let mut e = Emit::default();
     let args: Vec<Reg> = inner_inputs.iter().map(|&x| e.input(slot(x))).collect();
