@@ -1,5 +1,6 @@
 //! The CPU as a [`Backend`].
 
+use crate::half;
 use crate::kernels::Kernels;
 use crate::ops::{Entry, OPS};
 use crate::pool::{ThreadPool, default_threads};
@@ -63,10 +64,14 @@ impl CpuBackend {
         &self.ctx.pool
     }
 
-    fn entry(&self, candidate: &str) -> Result<&'static Entry> {
-        OPS.iter()
-            .copied()
-            .find(|e| e.name == candidate)
+    /// The entry of a candidate, and whether it is to run in single precision on half-precision tensors.
+    fn entry(&self, candidate: &str) -> Result<(&'static Entry, bool)> {
+        let plain = OPS.iter().map(|e| (e.name, *e, false));
+        let half = half::entries().iter().map(|(name, e)| (*name, *e, true));
+        plain
+            .chain(half)
+            .find(|(name, ..)| *name == candidate)
+            .map(|(_, entry, half)| (entry, half))
             .ok_or_else(|| Error::invalid(format!("the CPU backend has no kernel `{candidate}`")))
     }
 }
@@ -81,16 +86,29 @@ impl Backend for CpuBackend {
     }
 
     fn candidates(&self, node: NodeView) -> Vec<&'static str> {
-        let fits = |e: &&&Entry| (e.ops.is_empty() || e.ops.contains(&node.op())) && (e.supports)(&node).is_some();
-        OPS.iter().filter(fits).map(|e| e.name).collect()
+        let fits = |e: &Entry, node: &NodeView| {
+            (e.ops.is_empty() || e.ops.contains(&node.op())) && (e.supports)(node).is_some()
+        };
+        let mut names: Vec<&'static str> = OPS.iter().filter(|e| fits(e, &node)).map(|e| e.name).collect();
+        if let Some((graph, id)) = half::widened(&node) {
+            let wide = NodeView::new(&graph, id);
+            names.extend(half::entries().iter().filter(|(_, e)| fits(e, &wide)).map(|(name, _)| *name));
+        }
+        names
     }
 
     fn pack(&self, node: NodeView, candidate: &str) -> Result<Packing> {
-        (self.entry(candidate)?.pack)(&self.ctx, &node)
+        match self.entry(candidate)? {
+            (entry, false) => (entry.pack)(&self.ctx, &node),
+            (entry, true) => half::pack(&self.ctx, &node, entry),
+        }
     }
 
     fn load(&self, node: NodeView, candidate: &str, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
-        (self.entry(candidate)?.load)(&self.ctx, &node, packed)
+        match self.entry(candidate)? {
+            (entry, false) => (entry.load)(&self.ctx, &node, packed),
+            (entry, true) => half::load(&self.ctx, &node, entry, packed),
+        }
     }
 }
 

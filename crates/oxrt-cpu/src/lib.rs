@@ -3,6 +3,7 @@
 mod backend;
 pub mod ceiling;
 pub mod compute;
+mod half;
 pub mod kernels;
 mod ops;
 pub mod pool;

@@ -237,12 +237,13 @@ impl Attention {
                 }
                 debug_assert!(count.div_ceil(mr) <= TILES);
                 for i in 0..count {
-                    let total = *state.add(2 * i + 1);
                     let to = out.add(i * self.out.row);
-                    if started {
+                    // A query that sees no key has no weights to share out: zeros, as ONNX wants it.
+                    if started && *state.add(2 * i) != f32::NEG_INFINITY {
+                        let total = *state.add(2 * i + 1);
                         (kernels.affine)(sums.add(i * dv), to, dv, 1.0 / total, 0.0);
                     } else {
-                        (0..dv).for_each(|j| *to.add(j) = f32::NAN);
+                        core::ptr::write_bytes(to, 0, dv);
                     }
                 }
             }

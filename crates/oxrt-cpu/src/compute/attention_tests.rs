@@ -102,7 +102,8 @@ fn check(case: Case) {
                 for d in 0..value_dim {
                     let va = b * attention.v.batch + g * attention.v.head + d;
                     let sum: f64 = (0..keys).map(|j| weights[j] * f64::from(v[va + j * attention.v.row])).sum();
-                    want[b * attention.out.batch + h * attention.out.head + i * attention.out.row + d] = sum / total;
+                    want[b * attention.out.batch + h * attention.out.head + i * attention.out.row + d] =
+                        if top == f64::NEG_INFINITY { 0.0 } else { sum / total };
                 }
             }
         }
@@ -152,6 +153,7 @@ fn many_keys_are_taken_in_blocks() {
 }
 
 #[test]
-fn a_row_without_keys_is_no_number() {
+fn a_query_without_keys_gives_zeros() {
+    check(Case { keys: 0, ..PLAIN });
     check(Case { causal: Some(-3), batch: 1, heads: 1, kv_heads: 1, queries: 5, keys: 5, ..PLAIN });
 }

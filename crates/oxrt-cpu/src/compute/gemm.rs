@@ -195,13 +195,26 @@ pub unsafe fn pack_panel(
             }
         } else {
             // Sixteen rows at a time: the column-wise reads then use whole cache lines.
-            for i0 in (0..k).step_by(16) {
+            let mut i0 = 0;
+            while i0 < k {
                 let rows = 16.min(k - i0);
-                for j in 0..width {
-                    for i in i0..i0 + rows {
-                        *panel.add(i * width + j) = if j < cols { *b.add(i * row + j * col) } else { 0.0 };
+                let dst = panel.add(i0 * width);
+                for j in 0..cols {
+                    let src = b.add(i0 * row + j * col);
+                    if rows == 16 && row == 1 {
+                        for i in 0..16 {
+                            *dst.add(i * width + j) = *src.add(i);
+                        }
+                    } else {
+                        for i in 0..rows {
+                            *dst.add(i * width + j) = *src.add(i * row);
+                        }
                     }
                 }
+                for i in 0..rows {
+                    core::ptr::write_bytes(dst.add(i * width + cols), 0, width - cols);
+                }
+                i0 += rows;
             }
         }
     }

@@ -18,6 +18,18 @@ fn supports(node: &NodeView) -> Option<()> {
     if node.has(3) {
         require(matches!(node.dtype(3)?, DType::F32 | DType::Bool) && node.rank(3)? <= 4)?;
     }
+    // Windows and whatever later versions add.
+    let known = [
+        "scale",
+        "softcap",
+        "is_causal",
+        "q_num_heads",
+        "kv_num_heads",
+        "layout",
+        "qk_matmul_output_mode",
+        "softmax_precision",
+    ];
+    require(node.attrs().iter().all(|(name, _)| known.contains(&name)))?;
     // Caches of earlier keys, and intermediate results as outputs.
     require((4..node.num_inputs()).all(|i| !node.has(i)))?;
     require((1..node.num_outputs()).all(|i| node.node().output(i).is_none()))?;

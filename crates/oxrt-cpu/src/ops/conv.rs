@@ -103,10 +103,13 @@ fn winograd_tile(node: &NodeView) -> Option<usize> {
     let products = (filter.cin * filter.cout) as f64;
     let channels = (filter.cin + filter.cout) as f64;
     let direct = 9.0 * products * ((batch * h * w) as f64).max(WEIGHT);
+    // Transformed weights of this many bytes and more push everything else out of the caches, and swell the engine.
+    const MANY_BYTES: f64 = 100e6;
     let cost = |m: usize| {
         let tiles = (batch * h.div_ceil(m) * w.div_ceil(m)) as f64;
         let positions = ((m + 2) * (m + 2)) as f64;
-        positions * (products * tiles.max(WEIGHT) + TRANSFORM * channels * tiles)
+        let weight = if 4.0 * positions * products > MANY_BYTES { 3.0 * WEIGHT } else { WEIGHT };
+        positions * (products * tiles.max(weight) + TRANSFORM * channels * tiles)
     };
     let (two, four) = (cost(2), cost(4));
     // A clear gain only: the direct method is the more exact one.

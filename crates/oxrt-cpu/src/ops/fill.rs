@@ -162,7 +162,9 @@ fn shuffle(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> 
     let ctx = ctx.clone();
     kernel(move |args| {
         let &[n, c, h, w] = args.shape(0)? else { bail!(invalid, "four dimensions are needed") };
-        let copy = if to_depth {
+        let copy = if to_depth && crd {
+            StridedCopy::transpose(&[n, c, h / b, b, w / b, b], &[0, 1, 3, 5, 2, 4], size)
+        } else if to_depth {
             StridedCopy::transpose(&[n, c, h / b, b, w / b, b], &[0, 3, 5, 1, 2, 4], size)
         } else if crd {
             StridedCopy::transpose(&[n, c / (b * b), b, b, h, w], &[0, 1, 4, 2, 5, 3], size)

@@ -261,3 +261,30 @@ fn reductions_over_any_axes() {
         }
     }
 }
+
+#[test]
+fn half_precision_runs_on_the_kernels_of_single_precision() {
+    for dtype in [DType::F16, DType::BF16] {
+        let half = |t: &Tensor| Tensor::from_f64(dtype, t.shape(), &f64s(t)).unwrap();
+        let (x, w, b) = (half(&floats(&[5, 40], 1)), half(&floats(&[40, 33], 2)), half(&floats(&[33], 3)));
+        let (xv, wv, bv) = (f64s(&x), f64s(&w), f64s(&b));
+        let want = (0..5 * 33)
+            .map(|i| (0..40).map(|k| xv[i / 33 * 40 + k] * wv[k * 33 + i % 33]).sum::<f64>() + bv[i % 33])
+            .collect();
+        let inputs = vec![Some((x.clone(), false)), Some((w, true)), Some((b, true))];
+        let case = Case { op: "Gemm", attrs: Attrs::new(), inputs, outputs: vec![(dtype, vec![5, 33])] };
+        // Half of the last place of the stored type, at values up to about eight.
+        check(&case, &[want], if dtype == DType::F16 { 4e-3 } else { 3e-2 });
+        let want = xv.chunks(40).flat_map(|row| {
+            let sum: f64 = row.iter().map(|v| v.exp()).sum();
+            row.iter().map(move |v| v.exp() / sum).collect::<Vec<_>>()
+        });
+        let case = Case {
+            op: "Softmax",
+            attrs: Attrs::new(),
+            inputs: vec![Some((x.clone(), false))],
+            outputs: vec![(dtype, vec![5, 40])],
+        };
+        check(&case, &[want.collect()], 5e-4);
+    }
+}
