@@ -64,9 +64,7 @@ fn sizes_that_depend_on_data_are_true() {
         build("(f32[n] x) { i = NonZero(x)\n j = Squeeze(i, i64[1]{0})\n y = Gather(x, j)\n z = Mul(y, 2.0) } => z");
     assert!(!engine.is_static());
     let mut session = engine.session();
-    for (x, want) in
-        [(vec![0f32, 3.0, 0.0, 4.0], vec![6f32, 8.0]), (vec![0.0], vec![]), (vec![1.0; 3], vec![2.0; 3])]
-    {
+    for (x, want) in [(vec![0f32, 3.0, 0.0, 4.0], vec![6f32, 8.0]), (vec![0.0], vec![]), (vec![1.0; 3], vec![2.0; 3])] {
         let out = session.run(&[("x", TensorView::of(&[x.len()], &x).unwrap())]).unwrap();
         let (_, z) = out.iter().next().unwrap();
         assert_eq!((z.shape(), z.as_slice::<f32>().unwrap()), (&[want.len()][..], &want[..]));

@@ -13,9 +13,7 @@ pub const CHAINS: usize = 12;
 pub unsafe fn fma_loop<S: Simd>(s: S, rounds: usize, out: *mut f32) {
     let mut acc = [s.zero(); CHAINS];
     let (a, b) = (s.splat(0.999), s.splat(1e-9));
-    for chain in &mut acc {
-        *chain = b;
-    }
+    acc.fill(b);
     for _ in 0..rounds {
         for chain in &mut acc {
             *chain = s.fma(*chain, a, b);

@@ -134,7 +134,7 @@ fn products_of_matrices() {
             inputs: vec![Some((a.clone(), false)), Some((b.clone(), constant))],
             outputs: vec![(DType::F32, vec![2, 3, 5, 33])],
         };
-        check(&case, &[want.clone()], 1e-5);
+        check(&case, std::slice::from_ref(&want), 1e-5);
     }
     // Batches on both sides, one of them broadcast.
     let b = floats(&[3, 7, 9], 3);

@@ -152,7 +152,7 @@ pub fn affine_grid(cx: &mut Cx, a: &Args) -> Result<ValueId> {
 /// Pads (last axis first, begin and end, as torch lists them) in an ONNX mode.
 pub(crate) fn pad_values(cx: &mut Cx, x: ValueId, pad: &[Dim], mode: &str, value: Option<ValueId>) -> Result<ValueId> {
     let rank = cx.rank(x)?;
-    if pad.len() % 2 != 0 || pad.len() / 2 > rank {
+    if !pad.len().is_multiple_of(2) || pad.len() / 2 > rank {
         bail!(invalid, "{} paddings for a tensor of rank {rank}", pad.len());
     }
     if pad.iter().all(|p| p.is(0)) {
