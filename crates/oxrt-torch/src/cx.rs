@@ -20,8 +20,7 @@ pub(crate) enum Val<'a> {
     Bool(bool),
     /// A number known at run time only: a tensor of rank 0.
     Runtime(ValueId),
-    /// A complex number: recognised, to be refused by whoever uses it.
-    Complex,
+    Complex(f64, f64),
     List(Vec<Val<'a>>),
     Text(String),
     DType(DType),

@@ -128,10 +128,12 @@ fn build(program: &Program, graph: &mut IrGraph, symbols: &mut Symbols) -> Resul
         last_source: None,
     };
     bind_inputs(&mut cx, program)?;
-    run_graph(&mut cx, source)?;
+    let result = run_graph(&mut cx, source);
+    // What stands in for an unsupported operator may bring errors of its own, which say nothing.
     if !cx.problems.is_empty() {
         return Err(report(&cx.problems));
     }
+    result?;
     bind_outputs(&mut cx, program)?;
     let warnings = std::mem::take(&mut cx.warnings);
     make_names_unique(graph);

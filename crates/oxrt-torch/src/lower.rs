@@ -86,7 +86,7 @@ pub(crate) fn value_of<'a>(cx: &Cx<'a, '_>, arg: &'a Argument) -> Result<Val<'a>
             ScalarArg::Float(x) => Val::Float(*x),
             ScalarArg::Bool(b) => Val::Bool(*b),
             ScalarArg::String(s) => Val::Text(s.clone()),
-            ScalarArg::Complex(..) => Val::Complex,
+            ScalarArg::Complex(r, i) => Val::Complex(*r, *i),
         },
         Argument::Tensor(n) | Argument::Symbolic(n) => cx.lookup(n)?,
         Argument::List(items) => Val::List(items.iter().map(|a| value_of(cx, a)).collect::<Result<_>>()?),
@@ -180,6 +180,9 @@ fn stand_in<'a>(cx: &mut Cx<'a, '_>, name: &'a str) -> Result<()> {
                 dims.push(Dim::Const(2));
             }
             let v = cx.b.graph.add_value(name, ValueType::tensor(real_dtype(dtype), dims));
+            if dtype.is_complex() {
+                cx.complex.insert(v);
+            }
             Val::Tensor(cx.new_tensor(v))
         }
         _ => match cx.scopes.last().and_then(|s| s.graph.sym_int_values.get(name)) {

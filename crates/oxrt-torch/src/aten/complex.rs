@@ -57,6 +57,9 @@ fn operand(cx: &mut Cx, a: &Args, name: &str, dtype: DType) -> Result<(ValueId, 
             return Ok((re, Some(im)));
         }
     }
+    if let Operand::Scalar(crate::args::Scalar::Complex(re, im)) = o {
+        return Ok((cx.b.scalar(dtype, re)?, Some(cx.b.scalar(dtype, im)?)));
+    }
     Ok((crate::promote::value(cx, &o, dtype)?, None))
 }
 
@@ -168,6 +171,31 @@ pub fn reshape(_: &mut Cx, a: &Args) -> Result<Shown> {
     let mut dims = a.out_dims()?;
     dims.push(Dim::Const(2));
     Ok(View::Reshape(dims).into())
+}
+
+/// `numpy_T(Tensor self)`: all axes reversed
+pub fn reverse_axes(cx: &mut Cx, a: &Args) -> Result<Shown> {
+    let last = cx.rank(a.t("self")?)? - 1;
+    Ok(View::Permute((0..last).rev().chain([last]).collect()).into())
+}
+
+/// `matmul(Tensor self, Tensor other)`, `mm`, `bmm`
+pub fn matmul(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let dtype = real_type(cx, a)?;
+    let other = if a.has("other") { "other" } else { "mat2" };
+    let ((ar, ai), (br, bi)) = (operand(cx, a, "self", dtype)?, operand(cx, a, other, dtype)?);
+    let rr = cx.call("MatMul", &[ar, br])?;
+    let (re, im) = match (ai, bi) {
+        (Some(ai), Some(bi)) => {
+            let (ii, ri, ir) =
+                (cx.call("MatMul", &[ai, bi])?, cx.call("MatMul", &[ar, bi])?, cx.call("MatMul", &[ai, br])?);
+            (cx.call("Sub", &[rr, ii])?, cx.call("Add", &[ri, ir])?)
+        }
+        (Some(ai), None) => (rr, cx.call("MatMul", &[ai, br])?),
+        (None, Some(bi)) => (rr, cx.call("MatMul", &[ar, bi])?),
+        (None, None) => bail!(bug, "a complex product of real tensors"),
+    };
+    joined(cx, re, im)
 }
 
 /// `expand(Tensor self, SymInt[] size)`

@@ -300,6 +300,7 @@ const COMPLEX: &[(&str, Rule)] = &[
     ("fft_fft", One(complex::fft)), ("fft_ifft", One(complex::ifft)), ("fft_fft2 fft_fftn", One(complex::fftn)),
     ("fft_ifft2 fft_ifftn", One(complex::ifftn)), ("_fft_c2c", One(complex::fft_c2c)), ("fft_irfft _fft_c2r", One(complex::irfft)),
     ("fft_fftshift fft_ifftshift", One(complex::fftshift)), ("fft_hfft", One(complex::hfft)),
+    ("numpy_T", V(complex::reverse_axes)), ("matmul mm bmm", One(complex::matmul)),
 ];
 
 #[cfg(test)]
