@@ -16,11 +16,18 @@ struct Place<'a> {
     axis: usize,
     rank: usize,
     dtype: DType,
+    /// The size is the symbol, not an expression of it.
+    plain: bool,
 }
 
 /// Gives each symbol a name: `batch` for a first axis that inputs share (or the only dynamic first
 /// axis), `height` and `width` of an image, `sequence` of token ids, else `<input>_dim<axis>`.
-pub(crate) fn name_symbols(ep: &ExportedProgram, symbols: &mut SymbolTable, inputs: &[Input]) {
+pub(crate) fn name_symbols(
+    ep: &ExportedProgram,
+    symbols: &mut SymbolTable,
+    inputs: &[Input],
+    warnings: &mut Vec<String>,
+) {
     let graph = &ep.graph_module.graph;
     let mut places: Vec<(String, Vec<Place>)> = Vec::new();
     for input in inputs {
@@ -33,7 +40,8 @@ pub(crate) fn name_symbols(ep: &ExportedProgram, symbols: &mut SymbolTable, inpu
                 }
             }
             for name in names {
-                let place = Place { input: &input.name, axis, rank: meta.sizes.len(), dtype: input.dtype };
+                let plain = SymbolTable::plain(size).is_some();
+                let place = Place { plain, input: &input.name, axis, rank: meta.sizes.len(), dtype: input.dtype };
                 match places.iter_mut().find(|(n, _)| *n == name) {
                     Some((_, list)) => list.push(place),
                     None => places.push((name, vec![place])),
@@ -41,6 +49,7 @@ pub(crate) fn name_symbols(ep: &ExportedProgram, symbols: &mut SymbolTable, inpu
             }
         }
     }
+    let joined = join_batches(&mut places, &symbols.hints, warnings);
     let first_axis: Vec<&str> =
         places.iter().filter(|(_, p)| p.iter().any(|p| p.axis == 0)).map(|(n, _)| n.as_str()).collect();
     let mut names: FxHashMap<String, Symbol> = FxHashMap::default();
@@ -61,9 +70,53 @@ pub(crate) fn name_symbols(ep: &ExportedProgram, symbols: &mut SymbolTable, inpu
         taken.push(name.clone());
         names.insert(symbol.clone(), Symbol::new(&name));
     }
+    for (symbol, kept) in joined {
+        if let Some(name) = names.get(&kept).cloned() {
+            names.insert(symbol, name);
+        }
+    }
     let hints = std::mem::take(&mut symbols.hints);
     symbols.hints = hints.into_iter().map(|(s, h)| (names.get(s.as_str()).cloned().unwrap_or(s), h)).collect();
     symbols.rename(names);
+}
+
+/// Takes symbols that size nothing but first axes of several inputs, and had one size in the example, as one:
+/// a model rarely reads inputs of different batches, and torch only notices that two sizes must agree when an
+/// operation says so (an index into the other input does not). Returns (symbol, the one it became).
+fn join_batches(
+    places: &mut Vec<(String, Vec<Place>)>,
+    hints: &FxHashMap<Symbol, i64>,
+    warnings: &mut Vec<String>,
+) -> Vec<(String, String)> {
+    let mut joined: Vec<(String, String)> = Vec::new();
+    let hint = |name: &str| hints.get(&Symbol::new(name)).copied();
+    let mut i = 0;
+    while i < places.len() {
+        let batch = |(_, list): &(String, Vec<Place>)| list.iter().all(|p| p.axis == 0 && p.plain && p.rank > 1);
+        let same = (0..i).find(|&k| {
+            batch(&places[k])
+                && batch(&places[i])
+                && hint(&places[k].0).is_some()
+                && hint(&places[k].0) == hint(&places[i].0)
+        });
+        let Some(k) = same else {
+            i += 1;
+            continue;
+        };
+        let (name, list) = places.remove(i);
+        joined.push((name, places[k].0.clone()));
+        places[k].1.extend(list);
+    }
+    for (_, list) in places.iter().filter(|(n, _)| joined.iter().any(|(_, kept)| kept == n)) {
+        let mut inputs: Vec<&str> = list.iter().map(|p| p.input).collect();
+        inputs.dedup();
+        warnings.push(format!(
+            "the first axes of {} had one size in the example and are taken as one dimension; export with different \
+             sizes to keep them apart",
+            inputs.join(", ")
+        ));
+    }
+    joined
 }
 
 /// Ranges from the file. A least size of 2 is mostly torch's own doing: it traces with sizes other than
@@ -83,7 +136,12 @@ pub(crate) fn set_ranges(
         let Ok(Expr::Name(name)) = Expr::parse(name) else { continue };
         let symbol = symbols.names.get(&name).cloned().unwrap_or_else(|| Symbol::new(&name));
         let max = r.max_val.filter(|&m| m < i64::MAX / 2);
-        symbols.ranges.insert(symbol, Range { min: r.min_val.unwrap_or(0), max });
+        let range = Range { min: r.min_val.unwrap_or(0), max };
+        let both = symbols.ranges.get(&symbol).map_or(range, |have| Range {
+            min: have.min.max(range.min),
+            max: [have.max, range.max].into_iter().flatten().min(),
+        });
+        symbols.ranges.insert(symbol, both);
     }
     let guards: Vec<(&str, Expr)> =
         ep.guards_code.iter().filter_map(|g| Some((g.as_str(), Expr::parse(g).ok()?))).collect();

@@ -124,7 +124,7 @@ impl Program {
                 torch_name: torch_name.clone(),
             });
         }
-        naming::name_symbols(ep, &mut self.symbols, &self.inputs);
+        naming::name_symbols(ep, &mut self.symbols, &self.inputs, &mut self.warnings);
         naming::set_ranges(ep, &mut self.symbols, &self.inputs, &mut self.conditions, &mut self.warnings);
         self.outputs = output_names(ep);
         self.restate_inputs()
