@@ -13,12 +13,22 @@ fn main() {
                         let t = m.graph[*v].ty.to_string();
                         if t.contains("_d") || t.contains("..") || t == "?" {
                             fresh += 1;
-                            if first.is_none() { first = Some(format!("{} -> {t}", n.describe())); }
+                            if first.is_none() {
+                                first = Some(format!("{} -> {t}", n.describe()));
+                            }
                         }
                     }
                 }
-                let io = |l: &[oxrt_ir::ValueId]| l.iter().map(|v| format!("{} {}", m.graph[*v].name, m.graph[*v].ty)).collect::<Vec<_>>().join(", ");
-                println!("{path}: opset {} {} ms; {fresh} of {total} unknown; in {} out {} first {first:?}", m.opset, t.elapsed().as_millis(), io(&m.graph.inputs), io(&m.graph.outputs));
+                let io = |l: &[oxrt_ir::ValueId]| {
+                    l.iter().map(|v| format!("{} {}", m.graph[*v].name, m.graph[*v].ty)).collect::<Vec<_>>().join(", ")
+                };
+                println!(
+                    "{path}: opset {} {} ms; {fresh} of {total} unknown; in {} out {} first {first:?}",
+                    m.opset,
+                    t.elapsed().as_millis(),
+                    io(&m.graph.inputs),
+                    io(&m.graph.outputs)
+                );
             }
         }
     }

@@ -310,7 +310,8 @@ fn scan_9(graph: &mut Graph, symbols: &mut Symbols, id: NodeId) -> Result<()> {
         bail!(unsupported, "Scan of opset 8 with sequence lengths");
     }
     let inputs: Vec<Option<ValueId>> = graph[id].inputs().iter().skip(1).copied().collect();
-    let batch_of_one = |v: &Option<ValueId>| v.and_then(|v| graph.dims(v)).is_some_and(|d| d.first().is_some_and(|d| d.is(1)));
+    let batch_of_one =
+        |v: &Option<ValueId>| v.and_then(|v| graph.dims(v)).is_some_and(|d| d.first().is_some_and(|d| d.is(1)));
     if !inputs.iter().all(batch_of_one) {
         bail!(unsupported, "Scan of opset 8 over a batch of several");
     }

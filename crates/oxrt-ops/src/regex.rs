@@ -416,9 +416,10 @@ fn complement(mut ranges: Vec<(char, char)>) -> Vec<(char, char)> {
     let mut from = Some('\0');
     for (a, b) in ranges {
         if let (Some(start), Some(end)) = (from, ('\0'..a).next_back())
-            && start <= end {
-                out.push((start, end));
-            }
+            && start <= end
+        {
+            out.push((start, end));
+        }
         from = (b..=char::MAX).nth(1);
     }
     out.extend(from.map(|f| (f, char::MAX)));

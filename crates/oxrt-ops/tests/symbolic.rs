@@ -30,10 +30,7 @@ fn windows_and_strides() {
     };
     pool("kernel_shape=[3], strides=[2], pads=[1, 1], ceil_mode=1", "floor((h)/(2)) + 1");
     pool("kernel_shape=[2], strides=[2], ceil_mode=1", "floor((h + 1)/(2))");
-    assert_eq!(
-        typed("(f32[n, 4, h] x) { y = ConvTranspose<strides=[2]>(x, f32[4, 2, 2]{1}) } => y"),
-        "f32[n, 2, 2*h]"
-    );
+    assert_eq!(typed("(f32[n, 4, h] x) { y = ConvTranspose<strides=[2]>(x, f32[4, 2, 2]{1}) } => y"), "f32[n, 2, 2*h]");
 }
 
 #[test]
@@ -41,7 +38,8 @@ fn shapes_through_gather_and_concat() {
     let text = "(f32[n, c, h, w] x) { s = Shape(x); a = Gather(s, i64{0}); b = Unsqueeze(a, i64[1]{0});
         c = Concat<axis=0>(b, i64[1]{-1}); y = Reshape(x, c) } => y";
     assert_eq!(typed(text), "f32[n, c*h*w]");
-    let text = "(f32[n, s, 64] x) { a = Shape<start=0, end=2>(x); c = Concat<axis=0>(a, i64[2]{4, 16}); y = Reshape(x, c);
+    let text =
+        "(f32[n, s, 64] x) { a = Shape<start=0, end=2>(x); c = Concat<axis=0>(a, i64[2]{4, 16}); y = Reshape(x, c);
         z = Transpose<perm=[0, 2, 1, 3]>(y) } => z";
     assert_eq!(typed(text), "f32[n, 4, s, 16]");
 }
@@ -86,7 +84,8 @@ fn slices_ranges_and_masks() {
 
 #[test]
 fn pads_turned_around_as_an_older_exporter_does() {
-    let text = "(f32[n, h, w] x) { s = Shape(x); a = Gather(s, i64[1]{1}); m = Mod(a, i64[1]{4}); z = Sub(i64[1]{4}, m);
+    let text =
+        "(f32[n, h, w] x) { s = Shape(x); a = Gather(s, i64[1]{1}); m = Mod(a, i64[1]{4}); z = Sub(i64[1]{4}, m);
         p = Concat<axis=0>(i64[1]{0}, i64[1]{0}, i64[1]{0}, z, i64[2]{0}); r = Reshape(p, i64[2]{-1, 2});
         t = Slice(r, i64[1]{-1}, i64[1]{-9223372036854775807}, i64[1]{0}, i64[1]{-1});
         u = Transpose<perm=[1, 0]>(t); v = Reshape(u, i64[1]{-1}); y = Pad(x, v) } => y";

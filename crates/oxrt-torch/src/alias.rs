@@ -84,7 +84,9 @@ impl View {
     /// The view of `base`.
     pub fn apply(&self, cx: &mut Cx, base: ValueId) -> Result<ValueId> {
         match self {
-            View::Same | View::Complex => Ok(base),
+            View::Same => Ok(base),
+            // A value is either real or complex, so the other reading needs a value of its own.
+            View::Complex => cx.call("Identity", &[base]),
             View::Reshape(dims) => cx.reshape(base, dims),
             View::Permute(perm) => cx.b.transpose(base, perm),
             View::Slice { axis, start, end, step } => cx.slice(base, *axis, start, end, *step),
@@ -111,7 +113,8 @@ impl View {
     pub fn scatter(&self, cx: &mut Cx, base: ValueId, value: ValueId) -> Result<ValueId> {
         let dims = cx.dims(base)?;
         match self {
-            View::Same | View::Complex => Ok(value),
+            View::Same => Ok(value),
+            View::Complex => cx.call("Identity", &[value]),
             View::Reshape(_) => cx.reshape(value, &dims),
             View::Permute(perm) => {
                 let mut back = vec![0; perm.len()];

@@ -24,7 +24,7 @@ pub(crate) enum Scalar {
     SymFloat(Ratio),
     Bool(bool),
     Runtime(ValueId),
-    Complex,
+    Complex(f64, f64),
 }
 
 impl Scalar {
@@ -38,7 +38,7 @@ impl Scalar {
             Scalar::Float(x) => Some(*x),
             Scalar::Bool(b) => Some(*b as u8 as f64),
             Scalar::SymFloat(r) => r.as_const(),
-            Scalar::Runtime(_) | Scalar::Complex => None,
+            Scalar::Runtime(_) | Scalar::Complex(..) => None,
         }
     }
 }
@@ -206,6 +206,20 @@ impl<'a> Args<'a> {
         self.out_dtype.ok_or_else(|| Error::invalid("the program does not state the result's element type"))
     }
 
+    /// Every tensor among the arguments, lists included.
+    pub fn tensors(&self) -> Vec<ValueId> {
+        fn walk(a: &Arg, out: &mut Vec<ValueId>) {
+            match a {
+                Arg::Tensor(_, v) => out.push(*v),
+                Arg::List(items) => items.iter().for_each(|a| walk(a, out)),
+                Arg::Other(_) => {}
+            }
+        }
+        let mut out = Vec::new();
+        self.named.iter().for_each(|(_, a)| walk(a, &mut out));
+        out
+    }
+
     /// Whether anything reads result `i`.
     pub fn used(&self, cx: &Cx, i: usize) -> bool {
         let used = cx.scopes.last().map(|s| &s.used);
@@ -240,7 +254,7 @@ fn scalar(a: &Arg, name: &str) -> Result<Scalar> {
         Arg::Other(Val::Float(x)) => Ok(Scalar::Float(*x)),
         Arg::Other(Val::SymFloat(r)) => Ok(Scalar::SymFloat(r.clone())),
         Arg::Other(Val::Bool(b)) => Ok(Scalar::Bool(*b)),
-        Arg::Other(Val::Complex) => Ok(Scalar::Complex),
+        Arg::Other(Val::Complex(r, i)) => Ok(Scalar::Complex(*r, *i)),
         Arg::Other(Val::Runtime(v)) | Arg::Tensor(_, v) => Ok(Scalar::Runtime(*v)),
         Arg::Other(Val::Unusable(why)) => bail!(unsupported, "{why}"),
         _ => bail!(invalid, "the argument `{name}` should be a number, found {a:?}"),

@@ -20,8 +20,7 @@ pub(crate) enum Val<'a> {
     Bool(bool),
     /// A number known at run time only: a tensor of rank 0.
     Runtime(ValueId),
-    /// A complex number: recognised, to be refused by whoever uses it.
-    Complex,
+    Complex(f64, f64),
     List(Vec<Val<'a>>),
     Text(String),
     DType(DType),
@@ -57,6 +56,8 @@ pub(crate) struct Cx<'a, 'g> {
     pub autocast: Option<DType>,
     pub warnings: Vec<String>,
     pub problems: Vec<Problem>,
+    /// Values that hold complex numbers, with a last axis of two.
+    pub complex: FxHashSet<ValueId>,
     /// Names given to values so far.
     pub taken: FxHashSet<String>,
     pub last_source: Option<(&'a schema::Metadata, Arc<Source>)>,
@@ -141,7 +142,9 @@ impl<'a, 'g> Cx<'a, 'g> {
         }
         if dtype.is_complex() {
             dims.push(Dim::Const(2));
+            self.complex.insert(v);
         }
+        let value = &self.b.graph[v];
         if let Some(have) = value.ty.dims().map(<[Dim]>::to_vec) {
             let agree = have.len() == dims.len() && have.iter().zip(&dims).all(|(a, b)| self.may_equal(a, b));
             if !agree {
@@ -229,6 +232,10 @@ impl<'a, 'g> Cx<'a, 'g> {
     }
 
     // ---- values ----
+
+    pub fn is_complex(&self, v: ValueId) -> bool {
+        self.complex.contains(&v)
+    }
 
     /// The element type of a value.
     pub fn dtype(&self, v: ValueId) -> Result<DType> {

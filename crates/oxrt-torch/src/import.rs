@@ -97,7 +97,7 @@ pub fn import_program(mut program: Program, options: &ImportOptions) -> Result<I
     }
     if !program.conditions.is_empty() {
         // Sizes that break one of these would take another path in PyTorch.
-        model.metadata.insert("torch.conditions".to_string(), program.conditions.join("\n"));
+        model.metadata.insert(crate::CONDITIONS.to_string(), program.conditions.join("\n"));
     }
     let warnings = build(&program, &mut model.graph, &mut model.symbols)?;
     model.graph.remove_dead_nodes();
@@ -121,16 +121,19 @@ fn build(program: &Program, graph: &mut IrGraph, symbols: &mut Symbols) -> Resul
         slots: Vec::new(),
         scopes: vec![Scope { graph: source, env: FxHashMap::default(), used: used_names(source) }],
         autocast: None,
+        complex: FxHashSet::default(),
         warnings: Vec::new(),
         problems: Vec::new(),
         taken: program.inputs.iter().map(|i| i.name.clone()).chain(program.outputs.iter().cloned()).collect(),
         last_source: None,
     };
     bind_inputs(&mut cx, program)?;
-    run_graph(&mut cx, source)?;
+    let result = run_graph(&mut cx, source);
+    // What stands in for an unsupported operator may bring errors of its own, which say nothing.
     if !cx.problems.is_empty() {
         return Err(report(&cx.problems));
     }
+    result?;
     bind_outputs(&mut cx, program)?;
     let warnings = std::mem::take(&mut cx.warnings);
     make_names_unique(graph);
@@ -192,6 +195,7 @@ fn bind_inputs<'a>(cx: &mut Cx<'a, '_>, program: &'a Program) -> Result<()> {
         }
         let tensor = program.weights.get(&program.archive, weight)?;
         check_weight(cx, name, weight, &tensor)?;
+        let is_complex = tensor.dtype().is_complex();
         let tensor = split_complex(tensor)?;
         let tied = constants
             .iter()
@@ -209,6 +213,9 @@ fn bind_inputs<'a>(cx: &mut Cx<'a, '_>, program: &'a Program) -> Result<()> {
                 v
             }
         };
+        if is_complex {
+            cx.complex.insert(v);
+        }
         let id = cx.new_tensor(v);
         cx.define(name, Val::Tensor(id))?;
     }

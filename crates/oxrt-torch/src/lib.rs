@@ -14,6 +14,7 @@ mod archive;
 mod args;
 mod argument;
 mod aten;
+mod conditions;
 mod cx;
 mod expr;
 mod import;
@@ -27,5 +28,6 @@ mod schema;
 mod symbols;
 mod weights;
 
+pub use conditions::{CONDITIONS, broken_conditions};
 pub use import::{DimOption, ImportOptions, Imported, import, import_program};
 pub use program::{Input, Program};

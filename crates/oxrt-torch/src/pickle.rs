@@ -172,7 +172,7 @@ impl Machine<'_> {
 
     fn set_items(&mut self, items: Vec<Id>) -> Result<()> {
         let top = self.top()?;
-        if items.len() % 2 != 0 {
+        if !items.len().is_multiple_of(2) {
             bail!(invalid, "a key without value");
         }
         match &mut self.values[top] {

@@ -119,7 +119,7 @@ pub(crate) fn number_type(cx: &Cx, s: &Scalar) -> Result<DType> {
             DType::Bool => DType::Bool,
             _ => DType::I64,
         },
-        Scalar::Complex => DType::C64,
+        Scalar::Complex(..) => DType::C64,
     })
 }
 
@@ -147,7 +147,7 @@ pub(crate) fn scalar_value(cx: &mut Cx, s: &Scalar, dtype: DType) -> Result<Valu
         Scalar::Bool(b) => cx.b.scalar(dtype, *b as u8 as f64),
         Scalar::SymFloat(r) => crate::aten::sym::ratio_value(cx, r, dtype),
         Scalar::Runtime(v) => cx.cast(*v, dtype),
-        Scalar::Complex => bail!(unsupported, "a complex number as operand"),
+        Scalar::Complex(..) => bail!(unsupported, "a complex number as operand"),
     }
 }
 

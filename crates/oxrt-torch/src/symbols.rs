@@ -24,7 +24,7 @@ impl Ratio {
         (0..=20).map(|k| 1i64 << k).find_map(|den| {
             let num = x * den as f64;
             let exact = num.fract() == 0.0 && num.abs() < 1e15;
-            exact.then(|| Ratio { num: Dim::Const(num as i64), den: Dim::Const(den) })
+            exact.then_some(Ratio { num: Dim::Const(num as i64), den: Dim::Const(den) })
         })
     }
 

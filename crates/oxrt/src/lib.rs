@@ -1,17 +1,19 @@
 //! PyTorch models to production in one library: open → simplify → build → run.
 //!
-//! ```no_run
-//! use oxrt::{BuildOptions, Model, SimplifyOptions, TensorView};
+//! ```
+//! use oxrt::{BuildOptions, Engine, Model, SimplifyOptions, TensorView};
 //!
 //! # fn main() -> oxrt::Result<()> {
-//! let model = Model::open("model.pt2")?;                     // or .onnx
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("digits.engine");
+//! let model = Model::open("../../examples/digits/model.pt2")?;       // or .onnx
 //! let (model, _report) = model.simplify(&SimplifyOptions::default())?;
-//! let engine = model.build(&BuildOptions::default())?;
-//! engine.save("model.engine")?;                              // later: Engine::open("model.engine")
+//! model.build(&BuildOptions::default())?.save(&path)?;
 //!
-//! let pixels = vec![0.5f32; 3 * 64 * 48];
-//! let outputs = engine.run(&[("image", TensorView::of(&[1, 3, 64, 48], &pixels)?)])?;
-//! println!("{:?}", outputs["output"].as_slice::<f32>());
+//! let engine = Engine::open(&path)?;
+//! let pixels = vec![0.5f32; 3 * 8 * 8];
+//! let outputs = engine.run(&[("pixels", TensorView::of(&[3, 1, 8, 8], &pixels)?)])?;
+//! assert_eq!(outputs["output"].shape(), [3, 10]);
 //! # Ok(())
 //! # }
 //! ```

@@ -71,7 +71,7 @@ fn infer(ctx: &mut Infer) -> Result<()> {
             ctx.set_type(i, ty);
         } else if let ValueType::Tensor(t) = inner {
             // A size of one turn need not be that of all.
-            let dims = t.dims.as_ref().map(|d| [&[turns.clone()], &d[..]].concat());
+            let dims = t.dims.as_ref().map(|d| [std::slice::from_ref(&turns), &d[..]].concat());
             ctx.set(i, t.dtype, dims);
         }
     }

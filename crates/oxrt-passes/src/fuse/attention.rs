@@ -37,7 +37,7 @@ fn fuse(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
 
 fn find(g: &Graph, probabilities: ValueId, v: ValueId) -> Option<Found> {
     let rank4 = |x: ValueId| g.dims(x).is_some_and(|d| d.len() == 4) && g[x].ty.dtype() == Some(DType::F32);
-    let softmax = softmax_behind_guard(g, probabilities)?;
+    let (softmax, guarded) = softmax_behind_guard(g, probabilities)?;
     let axis = g[softmax].attrs.int_or("axis", -1).ok()?;
     if axis != -1 && axis != 3 {
         return None;
@@ -57,6 +57,9 @@ fn find(g: &Graph, probabilities: ValueId, v: ValueId) -> Option<Found> {
         (scores, mask) = (s, Some(m));
         only_user(g, scores)?;
     }
+    if guarded.is_some() && guarded != mask {
+        return None;
+    }
     let (product, mut scale) = scaled_product(g, scores)?;
     let (q, k_turned) = pair(g, product)?;
     let (q, cq) = unscaled(g, q);
@@ -70,15 +73,29 @@ fn find(g: &Graph, probabilities: ValueId, v: ValueId) -> Option<Found> {
     shapes_fit.then_some(Found { q, k_turned, mask, scale })
 }
 
-/// The Softmax behind `v`, through `Where(IsNaN(s), 0, s)`, with which exporters guard rows that are masked whole.
-fn softmax_behind_guard(g: &Graph, v: ValueId) -> Option<NodeId> {
+/// The Softmax behind `v`, through what exporters guard rows with that are masked whole:
+/// `Where(IsNaN(s), 0, s)`, or `Where(ReduceMax(mask) > -inf, s, 0)`, of which the mask is given too.
+fn softmax_behind_guard(g: &Graph, v: ValueId) -> Option<(NodeId, Option<ValueId>)> {
     if let Some(s) = made_by(g, v, "Softmax") {
-        return only_user(g, v).map(|_| s);
+        return only_user(g, v).map(|_| (s, None));
     }
     let guard = made_by(g, v, "Where")?;
-    let [Some(nan), Some(zero), Some(s)] = *g[guard].inputs() else { return None };
-    let tests_same = made_by(g, nan, "IsNaN").and_then(|n| g[n].input(0)) == Some(s);
-    (tests_same && is_scalar(g, zero, 0.0) && g[s].users().len() == 2).then(|| made_by(g, s, "Softmax")).flatten()
+    let [Some(test), Some(a), Some(b)] = *g[guard].inputs() else { return None };
+    if let Some(nan) = made_by(g, test, "IsNaN") {
+        let fits = g[nan].input(0) == Some(b) && is_scalar(g, a, 0.0) && g[b].users().len() == 2;
+        return fits.then(|| made_by(g, b, "Softmax")).flatten().map(|s| (s, None));
+    }
+    let (top, lowest) = pair(g, made_by(g, test, "Greater")?)?;
+    let reduce = made_by(g, top, "ReduceMax")?;
+    let mask = g[reduce].input(0)?;
+    let last_axis = g.constant(g[reduce].input(1)?)?.to_i64_vec().ok()?;
+    let rank = g.dims(mask)?.len() as i64;
+    let fits = scalar(g, lowest) == Some(f64::NEG_INFINITY)
+        && is_scalar(g, b, 0.0)
+        && (last_axis == [-1] || last_axis == [rank - 1])
+        && g[reduce].attrs.int_or("keepdims", 1).ok()? == 1
+        && only_user(g, a).is_some();
+    fits.then(|| made_by(g, a, "Softmax")).flatten().map(|s| (s, Some(mask)))
 }
 
 /// (MatMul, factor) of a product that is multiplied or divided by a scalar, or not.

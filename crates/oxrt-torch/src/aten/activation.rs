@@ -26,12 +26,12 @@ pub fn leaky_relu(cx: &mut Cx, a: &Args) -> Result<ValueId> {
 }
 
 /// `rrelu(Tensor self, Scalar lower=0.125, Scalar upper=0.333…, bool training=False, …)`: its mean slope
-pub fn rrelu(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+pub fn rrelu(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
     if a.bool("training")? {
         bail!(unsupported, "rrelu in training mode");
     }
     let alpha = ((a.float("lower")? + a.float("upper")?) / 2.0) as f32;
-    cx.op("LeakyRelu", &[a.t("self")?], Attrs::new().with("alpha", alpha))
+    Ok(vec![cx.op("LeakyRelu", &[a.t("self")?], Attrs::new().with("alpha", alpha))?])
 }
 
 /// `prelu(Tensor self, Tensor weight)`, `_prelu_kernel`: one slope per channel, the channel axis is 1

@@ -536,6 +536,10 @@ type Lower = fn(&mut Cx, &Args) -> Result<ValueId>;
 /// `atan2(Tensor self, Tensor other)`
 pub fn atan2(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let (y, x) = (float_arg(cx, a, "self")?, float_arg(cx, a, "other")?);
+    atan2_values(cx, y, x)
+}
+
+pub fn atan2_values(cx: &mut Cx, y: ValueId, x: ValueId) -> Result<ValueId> {
     let (zero, pi) = (cx.like(y, 0.0)?, cx.like(y, std::f64::consts::PI)?);
     let (half, minus_half) = (cx.like(y, std::f64::consts::FRAC_PI_2)?, cx.like(y, -std::f64::consts::FRAC_PI_2)?);
     let q = cx.call("Div", &[y, x])?;
@@ -697,7 +701,7 @@ pub fn to_copy(cx: &mut Cx, a: &Args) -> Result<ValueId> {
 
 pub fn cast_to(cx: &mut Cx, x: ValueId, d: DType) -> Result<ValueId> {
     if d.is_complex() {
-        bail!(unsupported, "a conversion to complex numbers");
+        return super::complex::from_real(cx, x, d);
     }
     cx.cast(x, d)
 }

@@ -1,9 +1,13 @@
-//! Higher-order operators: wrappers are inlined.
+//! Higher-order operators: wrappers are inlined, control flow becomes `If`, `Loop` and `Scan`.
 
 use crate::args::{Arg, Args};
-use crate::cx::{Cx, Val};
+use crate::cx::{Cx, Val, real_dtype};
 use crate::lower::inline;
-use oxrt_tensor::{Result, bail};
+use crate::schema::Graph;
+use oxrt_ir::{Attr, Attrs, DType, Dim, Graph as IrGraph, ValueId, ValueType};
+use oxrt_ops::Builder;
+use oxrt_tensor::{Error, Result, bail};
+use rustc_hash::FxHashMap;
 
 fn operand<'a>(arg: &Arg<'a>) -> Val<'a> {
     match arg {
@@ -13,12 +17,26 @@ fn operand<'a>(arg: &Arg<'a>) -> Val<'a> {
     }
 }
 
+fn list<'a>(a: &Args<'a>, i: usize) -> Result<Vec<Val<'a>>> {
+    match a.named.get(i).map(|(_, arg)| operand(arg)) {
+        Some(Val::List(items)) => Ok(items),
+        None | Some(Val::None) => Ok(Vec::new()),
+        Some(one) => Ok(vec![one]),
+    }
+}
+
+fn graph<'a>(a: &Args<'a>, i: usize) -> Result<&'a Graph> {
+    match a.at(i)? {
+        Arg::Other(Val::Graph(g)) => Ok(g),
+        _ => bail!(invalid, "argument {i} should be a graph"),
+    }
+}
+
 /// The body (the first graph among the arguments) and what follows it.
-fn body<'a>(a: &Args<'a>) -> Result<(&'a crate::schema::Graph, Vec<Val<'a>>)> {
+fn body<'a>(a: &Args<'a>) -> Result<(&'a Graph, Vec<Val<'a>>)> {
     let at = a.named.iter().position(|(_, arg)| matches!(arg, Arg::Other(Val::Graph(_))));
     let Some(at) = at else { bail!(invalid, "a wrapper without a body") };
-    let Arg::Other(Val::Graph(graph)) = &a.named[at].1 else { bail!(bug, "just found") };
-    Ok((graph, a.named[at + 1..].iter().map(|(_, arg)| operand(arg)).collect()))
+    Ok((graph(a, at)?, a.named[at + 1..].iter().map(|(_, arg)| operand(arg)).collect()))
 }
 
 /// `wrap_with_set_grad_enabled(enabled, body, *operands)`: gradients do not concern inference
@@ -32,12 +50,236 @@ pub fn autocast<'a>(cx: &mut Cx<'a, '_>, a: &Args<'a>) -> Result<Vec<Val<'a>>> {
     let (graph, operands) = body(a)?;
     let enabled = matches!(a.at(2)?, Arg::Other(Val::Bool(true)));
     let dtype = match a.at(1)? {
-        Arg::Other(Val::DType(d)) => Some(*d),
+        Arg::Other(Val::DType(d)) => *d,
         // CPU autocast without a type means bfloat16.
-        _ => Some(oxrt_ir::DType::BF16),
+        _ => DType::BF16,
     };
-    let outer = std::mem::replace(&mut cx.autocast, dtype.filter(|_| enabled));
+    let outer = std::mem::replace(&mut cx.autocast, enabled.then_some(dtype));
     let result = inline(cx, graph, operands);
     cx.autocast = outer;
     result
+}
+
+// ---- subgraphs ----
+
+/// Builds a subgraph. `inputs` become its inputs, `captured` values of the enclosing graph are read from
+/// outside, and so are values that carry sizes.
+fn subgraph<'a>(
+    cx: &mut Cx<'a, '_>,
+    label: &str,
+    inputs: &[ValueType],
+    captured: &[Val<'a>],
+    build: impl for<'h> FnOnce(&mut Cx<'a, 'h>, Vec<Val<'a>>, Vec<Val<'a>>) -> Result<Vec<ValueId>>,
+) -> Result<IrGraph> {
+    let mut inner = IrGraph::new(label);
+    let input_values: Vec<ValueId> =
+        inputs.iter().enumerate().map(|(i, ty)| inner.add_input(&format!("in{i}"), ty.clone())).collect();
+    let mut inside: FxHashMap<ValueId, ValueId> = FxHashMap::default();
+    let mut outer_values = Vec::new();
+    for val in captured {
+        outer_values.push(match val {
+            Val::Tensor(id) => Some(cx.read(*id)?),
+            Val::Runtime(v) => Some(*v),
+            _ => None,
+        });
+    }
+    // Sizes are read from the inputs of the enclosing graph.
+    let carriers: Vec<ValueId> = (cx.b.graph.inputs.iter().copied())
+        .chain(cx.b.graph.captures.iter().map(|c| c.1))
+        .filter(|&v| cx.b.graph.dims(v).is_some_and(|d| d.iter().any(|d| d.as_symbol().is_some())))
+        .collect();
+    for v in outer_values.iter().flatten().copied().chain(carriers.iter().copied()) {
+        inside.entry(v).or_insert_with(|| {
+            let value = &cx.b.graph[v];
+            let copy = inner.add_value(&value.name, value.ty.clone());
+            inner[copy].constant = value.constant.clone();
+            inner[copy].contents = value.contents.clone();
+            inner.captures.push((v, copy));
+            copy
+        });
+    }
+    let prefix = cx.b.prefix.clone();
+    let source = cx.b.source.clone();
+    let mut icx = Cx {
+        b: Builder::new(&mut inner, &mut *cx.b.symbols),
+        symbols: std::mem::take(&mut cx.symbols),
+        slots: Vec::new(),
+        scopes: Vec::new(),
+        autocast: cx.autocast,
+        complex: Default::default(),
+        warnings: std::mem::take(&mut cx.warnings),
+        problems: std::mem::take(&mut cx.problems),
+        taken: std::mem::take(&mut cx.taken),
+        last_source: cx.last_source.clone(),
+    };
+    icx.b.prefix = prefix;
+    icx.b.source = source;
+    for &v in outer_values.iter().flatten().chain(&carriers) {
+        icx.b.note_symbols(inside[&v]);
+    }
+    let input_vals = input_values.iter().map(|&v| Val::Tensor(icx.new_tensor(v))).collect();
+    let captured_vals = (captured.iter().zip(&outer_values))
+        .map(|(val, outer)| match (val, outer) {
+            (Val::Tensor(_), Some(v)) => Val::Tensor(icx.new_tensor(inside[v])),
+            (Val::Runtime(_), Some(v)) => Val::Runtime(inside[v]),
+            (other, _) => other.clone(),
+        })
+        .collect();
+    let built = build(&mut icx, input_vals, captured_vals).and_then(|outputs| {
+        // Every output is made inside, once.
+        let mut done = Vec::new();
+        for v in outputs {
+            let fresh = icx.b.graph[v].producer().is_some() && !done.contains(&v);
+            done.push(if fresh { v } else { icx.call("Identity", &[v])? });
+        }
+        Ok(done)
+    });
+    let Cx { symbols, warnings, problems, taken, .. } = icx;
+    (cx.symbols, cx.warnings, cx.problems, cx.taken) = (symbols, warnings, problems, taken);
+    inner.outputs = built?;
+    inner.remove_dead_nodes();
+    let mut inner = inner.compacted();
+    let unread: Vec<_> = inner.captures.iter().copied().filter(|c| inner[c.1].users().is_empty()).collect();
+    inner.captures.retain(|c| !unread.contains(c));
+    // Names of a subgraph must differ from those outside.
+    for v in inner.value_ids() {
+        inner[v].name = format!("{label}/{}", inner[v].name);
+    }
+    for n in inner.node_ids() {
+        inner[n].name = format!("{label}/{}", inner[n].name);
+    }
+    Ok(inner)
+}
+
+/// Runs a graph of the program inside a subgraph and reads its outputs.
+fn run_body<'a>(cx: &mut Cx<'a, '_>, graph: &'a Graph, operands: Vec<Val<'a>>) -> Result<Vec<ValueId>> {
+    let outputs = inline(cx, graph, operands)?;
+    outputs.into_iter().map(|v| tensor_of(cx, v)).collect()
+}
+
+fn tensor_of<'a>(cx: &mut Cx<'a, '_>, val: Val<'a>) -> Result<ValueId> {
+    match val {
+        Val::Tensor(id) => cx.read(id),
+        Val::Runtime(v) => Ok(v),
+        Val::Int(d) => cx.dim_scalar(&d),
+        Val::Bool(b) => Ok(cx.b.constant(oxrt_ir::Tensor::scalar(b))),
+        Val::Float(x) => cx.b.scalar(DType::F32, x),
+        other => bail!(unsupported, "a subgraph result of the kind {other:?}"),
+    }
+}
+
+/// A name for the subgraphs of this call.
+fn label(a: &Args, part: &str) -> String {
+    format!("{}.{part}", a.outputs.first().copied().unwrap_or("body"))
+}
+
+fn results<'a>(cx: &mut Cx<'a, '_>, values: &[ValueId]) -> Vec<Val<'a>> {
+    values.iter().map(|&v| Val::Tensor(cx.new_tensor(v))).collect()
+}
+
+/// Types of the inputs of a subgraph, as the file states them.
+fn input_types(cx: &mut Cx, graph: &Graph, n: usize) -> Result<Vec<ValueType>> {
+    let mut types = Vec::new();
+    for arg in graph.inputs.iter().take(n) {
+        let crate::argument::Argument::Tensor(name) = arg else {
+            bail!(unsupported, "a subgraph that carries something other than tensors")
+        };
+        let meta = graph.tensor_values.get(name);
+        let meta = meta.ok_or_else(|| Error::invalid(format!("the subgraph does not state the type of `{name}`")))?;
+        let Some(dtype) = crate::schema::dtype_of(meta.dtype) else {
+            bail!(unsupported, "element type number {}", meta.dtype)
+        };
+        let dims = meta.sizes.iter().map(|s| cx.symbols.dim(s)).collect::<Result<Vec<Dim>>>()?;
+        types.push(ValueType::tensor(real_dtype(dtype), dims));
+    }
+    if types.len() != n {
+        bail!(invalid, "a subgraph with {} inputs where {n} are needed", types.len());
+    }
+    Ok(types)
+}
+
+fn with_graph(mut attrs: Attrs, name: &str, g: IrGraph) -> Attrs {
+    attrs.0.insert(name.to_string(), Attr::Graph(Box::new(g)));
+    attrs
+}
+
+/// `cond(pred, true_graph, false_graph, operands)`
+pub fn cond<'a>(cx: &mut Cx<'a, '_>, a: &Args<'a>) -> Result<Vec<Val<'a>>> {
+    let (yes, no, operands) = (graph(a, 1)?, graph(a, 2)?, list(a, 3)?);
+    let pred = match operand(a.at(0)?) {
+        // Decided by the ranges of the sizes.
+        Val::Bool(b) => return inline(cx, if b { yes } else { no }, operands),
+        other => tensor_of(cx, other)?,
+    };
+    let pred = cx.cast(pred, DType::Bool)?;
+    let pred = cx.reshape(pred, &[])?;
+    let then = subgraph(cx, &label(a, "then"), &[], &operands, |cx, _, captured| run_body(cx, yes, captured))?;
+    let or = subgraph(cx, &label(a, "else"), &[], &operands, |cx, _, captured| run_body(cx, no, captured))?;
+    let n = then.outputs.len();
+    let attrs = with_graph(with_graph(Attrs::new(), "then_branch", then), "else_branch", or);
+    let out = cx.b.op_multi("If", &[Some(pred)], attrs, n)?;
+    Ok(results(cx, &out))
+}
+
+/// `while_loop(cond_graph, body_graph, carried, captured)`
+pub fn while_loop<'a>(cx: &mut Cx<'a, '_>, a: &Args<'a>) -> Result<Vec<Val<'a>>> {
+    let (test, step, carried, captured) = (graph(a, 0)?, graph(a, 1)?, list(a, 2)?, list(a, 3)?);
+    let n = carried.len();
+    let first = inline(cx, test, carried.iter().chain(&captured).cloned().collect())?;
+    let first = first.into_iter().next().ok_or_else(|| Error::invalid("a loop without condition"))?;
+    let first = tensor_of(cx, first)?;
+    let first = cx.reshape(first, &[])?;
+    let mut types = vec![ValueType::tensor(DType::I64, Vec::new()), ValueType::tensor(DType::Bool, Vec::new())];
+    types.extend(input_types(cx, step, n)?);
+    let body = subgraph(cx, &label(a, "body"), &types, &captured, |cx, inputs, captured| {
+        let operands = inputs[2..].iter().chain(&captured).cloned().collect();
+        let next = inline(cx, step, operands)?;
+        let again = inline(cx, test, next.iter().chain(&captured).cloned().collect())?;
+        let again = again.into_iter().next().ok_or_else(|| Error::invalid("a loop without condition"))?;
+        let again = tensor_of(cx, again)?;
+        let mut out = vec![cx.reshape(again, &[])?];
+        for v in next {
+            out.push(tensor_of(cx, v)?);
+        }
+        Ok(out)
+    })?;
+    let mut inputs = vec![None, Some(first)];
+    for v in carried {
+        inputs.push(Some(tensor_of(cx, v)?));
+    }
+    let out = cx.b.op_multi("Loop", &inputs, with_graph(Attrs::new(), "body", body), n)?;
+    Ok(results(cx, &out))
+}
+
+fn scan_op<'a>(
+    cx: &mut Cx<'a, '_>,
+    a: &Args<'a>,
+    step: &'a Graph,
+    init: Vec<Val<'a>>,
+    xs: Vec<Val<'a>>,
+    captured: Vec<Val<'a>>,
+) -> Result<Vec<Val<'a>>> {
+    let n = init.len() + xs.len();
+    let types = input_types(cx, step, n)?;
+    let body = subgraph(cx, &label(a, "body"), &types, &captured, |cx, inputs, captured| {
+        run_body(cx, step, inputs.into_iter().chain(captured).collect())
+    })?;
+    let outputs = body.outputs.len();
+    let attrs = with_graph(Attrs::new(), "body", body).with("num_scan_inputs", xs.len() as i64);
+    let mut inputs = Vec::new();
+    for v in init.into_iter().chain(xs) {
+        inputs.push(Some(tensor_of(cx, v)?));
+    }
+    let out = cx.b.op_multi("Scan", &inputs, attrs, outputs)?;
+    Ok(results(cx, &out))
+}
+
+/// `scan(combine_graph, init, xs, captured)`: over axis 0
+pub fn scan<'a>(cx: &mut Cx<'a, '_>, a: &Args<'a>) -> Result<Vec<Val<'a>>> {
+    scan_op(cx, a, graph(a, 0)?, list(a, 1)?, list(a, 2)?, list(a, 3)?)
+}
+
+/// `map_impl(body_graph, xs, captured)`
+pub fn map<'a>(cx: &mut Cx<'a, '_>, a: &Args<'a>) -> Result<Vec<Val<'a>>> {
+    scan_op(cx, a, graph(a, 0)?, Vec::new(), list(a, 1)?, list(a, 2)?)
 }

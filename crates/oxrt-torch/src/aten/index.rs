@@ -242,7 +242,11 @@ pub fn take(cx: &mut Cx, a: &Args) -> Result<ValueId> {
 }
 
 fn scatter_op(cx: &mut Cx, a: &Args, updates: ValueId, reduction: Option<&str>) -> Result<ValueId> {
-    let (x, index) = (a.t("self")?, a.t("index")?);
+    scatter_into(cx, a, a.t("self")?, updates, reduction)
+}
+
+fn scatter_into(cx: &mut Cx, a: &Args, x: ValueId, updates: ValueId, reduction: Option<&str>) -> Result<ValueId> {
+    let index = a.t("index")?;
     if cx.rank(x)? == 0 {
         return Ok(updates);
     }
@@ -283,37 +287,58 @@ pub fn scatter_add(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     scatter_op(cx, a, a.t("src")?, Some("add"))
 }
 
+/// Ones at the places that an index names, zero elsewhere.
+fn hits(cx: &mut Cx, a: &Args, dtype: DType, add: bool) -> Result<ValueId> {
+    let (x, index) = (a.t("self")?, a.t("index")?);
+    let axis = cx.axis(x, a.int("dim")?)?;
+    let (dims, wanted) = (cx.dims(x)?, cx.dims(index)?);
+    let (zero, one) = (cx.b.scalar(dtype, 0.0)?, cx.b.scalar(dtype, 1.0)?);
+    let (base, ones) = (cx.expand(zero, &dims)?, cx.expand(one, &wanted)?);
+    let mut attrs = Attrs::new().with("axis", axis as i64);
+    if add {
+        attrs.set("reduction", "add");
+    }
+    cx.op("ScatterElements", &[base, index, ones], attrs)
+}
+
 /// `scatter_reduce.two(Tensor self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True)`
 pub fn scatter_reduce(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    if a.get("include_self").is_some() && !a.bool("include_self")? {
-        bail!(unsupported, "scatter_reduce without the tensor's own values");
+    let (mut x, src) = (a.t("self")?, a.t("src")?);
+    let reduce = a.text("reduce")?;
+    let (dtype, own) = (cx.dtype(x)?, a.get("include_self").is_none() || a.bool("include_self")?);
+    if cx.rank(x)? == 0 {
+        bail!(unsupported, "scatter_reduce of a tensor of rank 0");
     }
-    let src = a.t("src")?;
-    let reduction = match &*a.text("reduce")? {
-        "sum" => "add",
+    let reduction = match &*reduce {
+        "sum" | "mean" => "add",
         "prod" => "mul",
         "amax" => "max",
         "amin" => "min",
-        "mean" => {
-            // Sum and number of contributions, the own value among them.
-            let x = a.t("self")?;
-            let sum = scatter_op(cx, a, src, Some("add"))?;
-            let (dtype, dims) = (cx.dtype(x)?, cx.dims(x)?);
-            let one = cx.b.scalar(dtype, 1.0)?;
-            let ones = cx.expand(one, &dims)?;
-            let wanted = cx.dims(a.t("index")?)?;
-            let more = cx.expand(one, &wanted)?;
-            let axis = cx.axis(x, a.int("dim")?)?;
-            let attrs = Attrs::new().with("axis", axis as i64).with("reduction", "add");
-            let count = cx.op("ScatterElements", &[ones, a.t("index")?, more], attrs)?;
-            return match dtype.is_int() {
-                true => super::elementwise::floor_div_values(cx, sum, count, dtype),
-                false => cx.call("Div", &[sum, count]),
-            };
-        }
         other => bail!(unsupported, "scatter_reduce with {other}"),
     };
-    scatter_op(cx, a, src, Some(reduction))
+    if !own {
+        // Where something arrives, the tensor's own value gives way to one that changes nothing.
+        let hit = hits(cx, a, DType::I32, false)?;
+        let hit = cx.cast(hit, DType::Bool)?;
+        let neutral = match reduction {
+            "add" => cx.b.scalar(dtype, 0.0)?,
+            "mul" => cx.b.scalar(dtype, 1.0)?,
+            "max" => super::reduce::lowest(cx, dtype, false)?,
+            _ => super::reduce::lowest(cx, dtype, true)?,
+        };
+        x = cx.call("Where", &[hit, neutral, x])?;
+    }
+    let y = scatter_into(cx, a, x, src, Some(reduction))?;
+    if reduce != "mean" {
+        return Ok(y);
+    }
+    let count = hits(cx, a, dtype, true)?;
+    let one = cx.b.scalar(dtype, 1.0)?;
+    let count = if own { cx.call("Add", &[count, one])? } else { cx.call("Max", &[count, one])? };
+    match dtype.is_int() {
+        true => super::elementwise::floor_div_values(cx, y, count, dtype),
+        false => cx.call("Div", &[y, count]),
+    }
 }
 
 /// Adds or writes whole rows `source` at the places `index` of an axis.
@@ -432,18 +457,56 @@ pub fn repeat_interleave_tensor(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     };
     let n = cx.size(x, axis)?;
     let repeats = cx.expand(repeats, &[n])?;
+    let source = repeated_places(cx, repeats)?;
+    cx.op("Gather", &[x, source], Attrs::new().with("axis", axis as i64))
+}
+
+/// `repeat_interleave.Tensor(Tensor repeats, *, SymInt? output_size=None)`: place `i`, `repeats[i]` times
+pub fn repeated_indices(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let repeats = a.t("repeats")?;
+    let places = repeated_places(cx, repeats)?;
+    cx.cast(places, a.out_dtype()?)
+}
+
+/// Row r of the result comes from the first source whose running total exceeds r.
+fn repeated_places(cx: &mut Cx, repeats: ValueId) -> Result<ValueId> {
     let repeats = cx.cast(repeats, DType::I64)?;
-    // Row r of the result comes from the first source whose running total exceeds r.
-    let zero = cx.b.scalar(DType::I64, 0.0)?;
+    let (zero, one) = (cx.b.scalar(DType::I64, 0.0)?, cx.b.scalar(DType::I64, 1.0)?);
     let ends = cx.call("CumSum", &[repeats, zero])?;
     let total = cx.reduce("ReduceSum", repeats, &[], false)?;
-    let one = cx.b.scalar(DType::I64, 1.0)?;
     let rows = cx.call("Range", &[zero, total, one])?;
     let rows = cx.b.unsqueeze(rows, &[1])?;
     let passed = cx.call("LessOrEqual", &[ends, rows])?;
     let passed = cx.cast(passed, DType::I64)?;
-    let source = cx.reduce("ReduceSum", passed, &[1], false)?;
-    cx.op("Gather", &[x, source], Attrs::new().with("axis", axis as i64))
+    cx.reduce("ReduceSum", passed, &[1], false)
+}
+
+/// `unique_consecutive(Tensor self, bool return_inverse=False, bool return_counts=False, int? dim=None)`
+pub fn unique_consecutive(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
+    if a.has("dim") {
+        bail!(unsupported, "unique_consecutive along an axis");
+    }
+    let x = a.t("self")?;
+    let shape = cx.dims(x)?;
+    let n: Dim = shape.iter().cloned().product();
+    let flat = cx.reshape(x, std::slice::from_ref(&n))?;
+    let later = cx.slice(flat, 0, &Dim::Const(1), &Dim::Const(i64::MAX), 1)?;
+    let earlier = cx.slice(flat, 0, &Dim::Const(0), &Dim::Const(-1), 1)?;
+    let same = cx.call("Equal", &[later, earlier])?;
+    let changed = cx.call("Not", &[same])?;
+    let first = super::create::filled(cx, DType::Bool, &[Dim::Const(1)], &crate::args::Scalar::Bool(true))?;
+    let starts = cx.concat(&[first, changed], 0)?;
+    let places = true_places(cx, starts, a.out_dims()?.first().cloned())?[0];
+    let values = cx.op("Gather", &[flat, places], Attrs::new().with("axis", 0))?;
+    let (zero, one) = (cx.b.scalar(DType::I64, 0.0)?, cx.b.scalar(DType::I64, 1.0)?);
+    let counted = cx.cast(starts, DType::I64)?;
+    let rank = cx.call("CumSum", &[counted, zero])?;
+    let inverse = cx.call("Sub", &[rank, one])?;
+    let inverse = cx.reshape(inverse, &shape)?;
+    let end = cx.b.dim_value(&n)?;
+    let ends = cx.concat(&[places, end], 0)?;
+    let ends = cx.slice(ends, 0, &Dim::Const(1), &Dim::Const(i64::MAX), 1)?;
+    Ok(vec![values, inverse, cx.call("Sub", &[ends, places])?])
 }
 
 /// `isin.Tensor_Tensor(Tensor elements, Tensor test_elements, *, bool assume_unique=False, bool invert=False)`
@@ -512,9 +575,6 @@ pub fn embedding_bag(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
     if a.bool("include_last_offset")? {
         bail!(unsupported, "embedding_bag with include_last_offset");
     }
-    if mode == 2 {
-        bail!(unsupported, "embedding_bag with mode max");
-    }
     let dtype = cx.dtype(weight)?;
     // Bag of each index: the number of offsets up to it, less one; as a 0/1 matrix [bags, indices].
     let n = cx.size(indices, 0)?;
@@ -535,12 +595,24 @@ pub fn embedding_bag(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
         let real = cx.call("Not", &[is])?;
         member = cx.call("And", &[member, real])?;
     }
+    let rows = cx.op("Gather", &[weight, indices], Attrs::new().with("axis", 0))?;
+    if mode == 2 {
+        // The largest per feature; an empty bag gives 0.
+        let wide = cx.b.unsqueeze(member, &[2])?;
+        let fill = super::reduce::lowest(cx, dtype, false)?;
+        let grid = cx.call("Where", &[wide, rows, fill])?;
+        let top = cx.reduce("ReduceMax", grid, &[1], false)?;
+        let any = cx.cast(member, DType::I32)?;
+        let any = cx.reduce("ReduceMax", any, &[1], true)?;
+        let any = cx.cast(any, DType::Bool)?;
+        let zero = cx.b.scalar(dtype, 0.0)?;
+        return Ok(vec![cx.call("Where", &[any, top, zero])?]);
+    }
     let mut member = cx.cast(member, dtype)?;
     let count = cx.reduce("ReduceSum", member, &[1], true)?;
     if let Some(w) = a.opt_t("per_sample_weights")? {
         member = cx.call("Mul", &[member, w])?;
     }
-    let rows = cx.op("Gather", &[weight, indices], Attrs::new().with("axis", 0))?;
     let mut y = cx.call("MatMul", &[member, rows])?;
     if mode == 1 {
         let one = cx.b.scalar(dtype, 1.0)?;

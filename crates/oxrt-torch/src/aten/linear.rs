@@ -190,6 +190,23 @@ pub fn kron(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     cx.reshape(p, &a.out_dims()?)
 }
 
+/// `_trilinear(Tensor i1, Tensor i2, Tensor i3, int[] expand1, int[] expand2, int[] expand3, int[] sumdim, int
+/// unroll_dim=1)`: what `bilinear` is made of
+pub fn trilinear(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let mut parts = Vec::new();
+    for (tensor, axes) in [("i1", "expand1"), ("i2", "expand2"), ("i3", "expand3")] {
+        let mut v = a.t(tensor)?;
+        for axis in a.ints(axes)? {
+            v = cx.b.unsqueeze(v, &[axis])?;
+        }
+        parts.push(v);
+    }
+    let p = cx.call("Mul", &parts[..2])?;
+    let p = cx.call("Mul", &[p, parts[2]])?;
+    let axes = a.ints("sumdim")?.iter().map(|&d| cx.axis(p, d)).collect::<Result<Vec<_>>>()?;
+    if axes.is_empty() { Ok(p) } else { cx.reduce("ReduceSum", p, &axes, false) }
+}
+
 /// `scaled_dot_product_attention(Tensor query, Tensor key, Tensor value, Tensor? attn_mask=None, float
 /// dropout_p=0.0, bool is_causal=False, *, float? scale=None, bool enable_gqa=False)`,
 /// `_scaled_dot_product_flash_attention_for_cpu`
@@ -224,29 +241,27 @@ pub fn attention(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
         },
     };
     let mut scores = cx.call("Mul", &[scores, scale])?;
+    // Masks are added, booleans as 0 and -inf: of the mask's own size, and the same for every layer.
+    let mut mask = match a.opt_t("attn_mask")? {
+        Some(m) if cx.dtype(m)? == DType::Bool => Some(additive(cx, m, dtype)?),
+        Some(m) => Some(cx.cast(m, dtype)?),
+        None => None,
+    };
+    let mut some: Option<ValueId> = None;
+    if let Some(mask) = mask {
+        // Which rows have any key left, from the mask alone.
+        let last = cx.rank(mask)? - 1;
+        let top = cx.reduce("ReduceMax", mask, &[last], true)?;
+        let lowest = cx.b.scalar(dtype, f64::NEG_INFINITY)?;
+        some = Some(cx.call("Greater", &[top, lowest])?);
+    }
     if a.bool("is_causal")? {
         let (rows, columns) = (cx.size(q, rank - 2)?, cx.size(k, last - 2)?);
-        let mask = causal_mask(cx, &rows, &columns)?;
-        let lowest = cx.b.scalar(dtype, f64::NEG_INFINITY)?;
-        scores = cx.call("Where", &[mask, scores, lowest])?;
+        let causal = causal_mask(cx, &rows, &columns)?;
+        mask = Some(additive(cx, causal, dtype)?);
     }
-    // Which rows have any key left, from the mask alone.
-    let mut some: Option<ValueId> = None;
-    if let Some(mask) = a.opt_t("attn_mask")? {
-        let mask_rank = cx.rank(mask)?;
-        if cx.dtype(mask)? == DType::Bool {
-            let lowest = cx.b.scalar(dtype, f64::NEG_INFINITY)?;
-            scores = cx.call("Where", &[mask, scores, lowest])?;
-            let m = cx.cast(mask, DType::I32)?;
-            let m = cx.reduce("ReduceMax", m, &[mask_rank - 1], true)?;
-            some = Some(cx.cast(m, DType::Bool)?);
-        } else {
-            let mask = cx.cast(mask, dtype)?;
-            scores = cx.call("Add", &[scores, mask])?;
-            let m = cx.reduce("ReduceMax", mask, &[mask_rank - 1], true)?;
-            let lowest = cx.b.scalar(dtype, f64::NEG_INFINITY)?;
-            some = Some(cx.call("Greater", &[m, lowest])?);
-        }
+    if let Some(mask) = mask {
+        scores = cx.call("Add", &[scores, mask])?;
     }
     let mut p = cx.op("Softmax", &[scores], Attrs::new().with("axis", -1))?;
     if let Some(some) = some {
@@ -254,6 +269,12 @@ pub fn attention(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
         p = cx.call("Where", &[some, p, zero])?;
     }
     Ok(vec![cx.call("MatMul", &[p, v])?])
+}
+
+/// 0 where a key may be seen, -inf where not.
+fn additive(cx: &mut Cx, mask: ValueId, dtype: DType) -> Result<ValueId> {
+    let (zero, lowest) = (cx.b.scalar(dtype, 0.0)?, cx.b.scalar(dtype, f64::NEG_INFINITY)?);
+    cx.call("Where", &[mask, zero, lowest])
 }
 
 /// `rows × columns`, true where the column is not beyond the row.

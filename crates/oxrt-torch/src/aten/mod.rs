@@ -1,6 +1,7 @@
 //! ATen operators: one function per overload (several overloads may share one), listed in [`table`].
 
 pub(crate) mod activation;
+pub(crate) mod complex;
 pub(crate) mod conv;
 pub(crate) mod create;
 pub(crate) mod elementwise;

@@ -191,11 +191,11 @@ pub fn adaptive_max_pool(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
     let n = axes_of(a.target);
     let x = a.t("self")?;
     let sizes = output_sizes(cx, a, x, n)?;
-    if a.used(cx, 1) {
-        bail!(unsupported, "adaptive max pooling with indices");
-    }
     let (x, added) = with_batch(cx, x, n)?;
     let have = cx.dims(x)?[2..].to_vec();
+    if a.used(cx, 1) {
+        return indexed_adaptive_max(cx, x, added, &have, &sizes);
+    }
     if sizes.iter().all(|s| s.is(1)) {
         let y = cx.call("GlobalMaxPool", &[x])?;
         return Ok(vec![without_batch(cx, y, added)?]);
@@ -218,4 +218,36 @@ pub fn adaptive_max_pool(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
         y = cx.concat(&windows, axis)?;
     }
     Ok(vec![without_batch(cx, y, added)?])
+}
+
+/// With the places of the largest, where all windows are of one width.
+fn indexed_adaptive_max(cx: &mut Cx, x: ValueId, added: bool, have: &[Dim], sizes: &[Dim]) -> Result<Vec<ValueId>> {
+    let even: Option<Vec<i64>> = (have.iter().zip(sizes))
+        .map(|(h, s)| {
+            let (h, s) = (h.as_const()?, s.as_const()?);
+            (s > 0 && h % s == 0).then(|| h / s)
+        })
+        .collect();
+    let Some(kernel) = even else { bail!(unsupported, "adaptive max pooling with indices over uneven windows") };
+    let attrs = Attrs::new().with("kernel_shape", kernel.clone()).with("strides", kernel);
+    let out = cx.b.op_multi("MaxPool", &[Some(x)], attrs, 2)?;
+    let plane: Dim = have.iter().cloned().product();
+    let plane = cx.dim_scalar(&plane)?;
+    let places = cx.call("Mod", &[out[1], plane])?;
+    Ok(vec![without_batch(cx, out[0], added)?, without_batch(cx, places, added)?])
+}
+
+/// `max_unpool2d(Tensor self, Tensor indices, SymInt[2] output_size)`: values back at their places, zeros elsewhere
+pub fn max_unpool(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (x, places) = (a.t("self")?, a.t("indices")?);
+    let (have, want) = (cx.dims(x)?, a.out_dims()?);
+    let lead = have.len().saturating_sub(2);
+    let flat = |dims: &[Dim]| -> Vec<Dim> {
+        dims[..lead].iter().cloned().chain([dims[lead..].iter().cloned().product()]).collect()
+    };
+    let (x, places) = (cx.reshape(x, &flat(&have))?, cx.reshape(places, &flat(&have))?);
+    let zero = cx.like(x, 0.0)?;
+    let base = cx.expand(zero, &flat(&want))?;
+    let y = cx.op("ScatterElements", &[base, places, x], Attrs::new().with("axis", lead as i64))?;
+    cx.reshape(y, &want)
 }

@@ -485,3 +485,110 @@ pub fn quantile(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let y = cx.call("Add", &[below, d])?;
     cx.reshape(y, &a.out_dims()?)
 }
+
+/// The least value of an element type, as a scalar.
+pub(crate) fn lowest(cx: &mut Cx, dtype: DType, negated: bool) -> Result<ValueId> {
+    if dtype.is_float() {
+        return cx.b.scalar(dtype, if negated { f64::INFINITY } else { f64::NEG_INFINITY });
+    }
+    let bits = dtype.bits().clamp(8, 64) as u32;
+    let (least, most) = match dtype.is_unsigned_int() || dtype == DType::Bool {
+        true => (0, if bits == 64 { i64::MAX } else { (1i64 << bits) - 1 }),
+        false => (i64::MIN >> (64 - bits), i64::MAX >> (64 - bits)),
+    };
+    let t = oxrt_ir::Tensor::from_i64(dtype, &[], &[if negated { most } else { least }])?;
+    Ok(cx.b.constant(t))
+}
+
+/// Running extremum with the last place that holds it: each element against all before it.
+fn running(cx: &mut Cx, a: &Args, max: bool) -> Result<Vec<ValueId>> {
+    let x = a.t("self")?;
+    if cx.rank(x)? == 0 {
+        let zero = cx.b.scalar(DType::I64, 0.0)?;
+        return Ok(vec![x, zero]);
+    }
+    let (axis, rank) = (cx.axis(x, a.int("dim")?)?, cx.rank(x)?);
+    let mut perm: Vec<usize> = (0..rank).collect();
+    perm.swap(axis, rank - 1);
+    let t = cx.b.transpose(x, &perm)?;
+    let n = cx.size(x, axis)?;
+    let places = super::create::range(cx, &n)?;
+    let rows = cx.b.unsqueeze(places, &[1])?;
+    let before = cx.call("LessOrEqual", &[places, rows])?;
+    let t = cx.b.unsqueeze(t, &[-2])?;
+    let fill = lowest(cx, cx.dtype(x)?, !max)?;
+    let grid = cx.call("Where", &[before, t, fill])?;
+    let values = cx.reduce(if max { "ReduceMax" } else { "ReduceMin" }, grid, &[rank], false)?;
+    let attrs = Attrs::new().with("axis", rank as i64).with("keepdims", 0).with("select_last_index", 1);
+    let at = cx.op(if max { "ArgMax" } else { "ArgMin" }, &[grid], attrs)?;
+    Ok(vec![cx.b.transpose(values, &perm)?, cx.b.transpose(at, &perm)?])
+}
+
+/// `cummax(Tensor self, int dim) -> (values, indices)`
+pub fn cummax(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
+    running(cx, a, true)
+}
+
+/// `cummin(Tensor self, int dim) -> (values, indices)`
+pub fn cummin(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
+    running(cx, a, false)
+}
+
+/// `histc(Tensor self, int bins=100, Scalar min=0, Scalar max=0)`
+pub fn histc(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (x, bins) = (a.t("self")?, a.int("bins")?);
+    let (dtype, n) = (cx.dtype(x)?, cx.dims(x)?.into_iter().product());
+    let float = float_of(dtype);
+    let x = cx.reshape(x, &[n])?;
+    let x = cx.cast(x, float)?;
+    let (lo, hi) = (a.float("min")?, a.float("max")?);
+    let (lo, hi) = if lo == hi {
+        (cx.reduce("ReduceMin", x, &[], false)?, cx.reduce("ReduceMax", x, &[], false)?)
+    } else {
+        (cx.b.scalar(float, lo)?, cx.b.scalar(float, hi)?)
+    };
+    let (not_below, not_above) = (cx.call("GreaterOrEqual", &[x, lo])?, cx.call("LessOrEqual", &[x, hi])?);
+    let inside = cx.call("And", &[not_below, not_above])?;
+    let (count, last) = (cx.b.scalar(float, bins as f64)?, cx.b.scalar(float, (bins - 1) as f64)?);
+    let (from, width) = (cx.call("Sub", &[x, lo])?, cx.call("Sub", &[hi, lo])?);
+    let place = cx.call("Mul", &[from, count])?;
+    let place = cx.call("Div", &[place, width])?;
+    let place = cx.call("Floor", &[place])?;
+    // The last bin holds its upper end.
+    let place = cx.call("Min", &[place, last])?;
+    let numbers = super::create::range(cx, &Dim::Const(bins))?;
+    let numbers = cx.cast(numbers, float)?;
+    let numbers = cx.b.unsqueeze(numbers, &[1])?;
+    let hit = cx.call("Equal", &[numbers, place])?;
+    let hit = cx.call("And", &[hit, inside])?;
+    let hit = cx.cast(hit, dtype)?;
+    cx.reduce("ReduceSum", hit, &[1], false)
+}
+
+/// `linalg_norm(Tensor self, Scalar? ord=None, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None)`
+/// of vectors
+pub fn linalg_norm(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let x = a.t("self")?;
+    let dtype = a.dtype("dtype")?.unwrap_or(float_of(cx.dtype(x)?));
+    let x = cx.cast(x, dtype)?;
+    let axes = axes(cx, a, x)?;
+    let ord = a.opt_float("ord")?;
+    let vectors = axes.len() == 1 || axes.is_empty() && cx.rank(x)? <= 1;
+    if !vectors && ord.is_some() {
+        bail!(unsupported, "a matrix norm of order {}", ord.unwrap_or_default());
+    }
+    norm_of(cx, x, ord.unwrap_or(2.0), &axes, keep(a)?)
+}
+
+/// `linalg_matrix_norm.str_ord(Tensor self, str ord='fro', int[] dim=[-2,-1], bool keepdim=False, …)`
+pub fn matrix_norm(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let ord = a.text("ord")?;
+    if ord != "fro" {
+        bail!(unsupported, "the matrix norm `{ord}`");
+    }
+    let x = a.t("self")?;
+    let dtype = a.dtype("dtype")?.unwrap_or(float_of(cx.dtype(x)?));
+    let x = cx.cast(x, dtype)?;
+    let axes = axes(cx, a, x)?;
+    cx.reduce("ReduceL2", x, &axes, keep(a)?)
+}

@@ -7,8 +7,18 @@ use oxrt_tensor::{Result, bail};
 
 fn resize(cx: &mut Cx, a: &Args, x: ValueId, attrs: Attrs) -> Result<ValueId> {
     let (have, want) = (cx.dims(x)?, a.out_dims()?);
-    let n = have.len() - 2;
-    let scales = given_scales(a, n)?;
+    let n = have.len().checked_sub(2).filter(|_| want.len() == have.len());
+    let n = n.ok_or_else(|| oxrt_tensor::Error::invalid(format!("resizing {have:?} to {want:?}")))?;
+    let scales = given_scales(a, n)?.filter(|scales| {
+        // Aligned corners follow the sizes. Factors that give whole sizes are said better by the sizes: a factor
+        // such as 1.6 is not exact in f32, and a coordinate that should be whole would fall short of it.
+        let corners =
+            attrs.get_string("coordinate_transformation_mode").ok().flatten().is_some_and(|m| m == "align_corners");
+        let whole = scales.iter().all(|s| s.fract() == 0.0);
+        let exact =
+            have[2..].iter().zip(scales).all(|(d, s)| d.as_const().is_some_and(|d| (d as f64 * s).fract() == 0.0));
+        !corners && (whole || !exact)
+    });
     let inputs = match scales {
         Some(scales) => {
             let all: Vec<f32> = [1.0, 1.0].into_iter().chain(scales.iter().map(|&s| s as f32)).collect();
@@ -16,6 +26,9 @@ fn resize(cx: &mut Cx, a: &Args, x: ValueId, attrs: Attrs) -> Result<ValueId> {
             vec![Some(x), None, Some(scales)]
         }
         None => {
+            if let Some(factors) = given_scales(a, n)? {
+                state_sizes(cx, &have[2..], &want[2..], &factors)?;
+            }
             let sizes = cx.shape(&want)?;
             vec![Some(x), None, None, Some(sizes)]
         }
@@ -24,6 +37,24 @@ fn resize(cx: &mut Cx, a: &Args, x: ValueId, attrs: Attrs) -> Result<ValueId> {
     let dtype = cx.dtype(y)?;
     cx.b.graph[y].ty = ValueType::tensor(dtype, want);
     Ok(y)
+}
+
+/// Sizes that no expression says (`floor(h · 1.3)`) are computed from the factors.
+fn state_sizes(cx: &mut Cx, have: &[Dim], want: &[Dim], factors: &[f64]) -> Result<()> {
+    for ((from, to), &factor) in have.iter().zip(want).zip(factors) {
+        if !to.as_symbol().is_some_and(|s| s.as_str().starts_with("_x")) {
+            continue;
+        }
+        let size = cx.dim_scalar(from)?;
+        let size = cx.cast(size, DType::F64)?;
+        let factor = cx.b.scalar(DType::F64, factor)?;
+        let size = cx.call("Mul", &[size, factor])?;
+        let size = cx.call("Floor", &[size])?;
+        let size = cx.cast(size, DType::I64)?;
+        cx.b.graph[size].contents = Some(oxrt_ir::Contents::scalar(to.clone()));
+        cx.b.note_dim_value(to.clone(), size);
+    }
+    Ok(())
 }
 
 /// Scale factors, when the caller gave all of them: the coordinates then follow the factor, not the sizes.
@@ -121,7 +152,7 @@ pub fn affine_grid(cx: &mut Cx, a: &Args) -> Result<ValueId> {
 /// Pads (last axis first, begin and end, as torch lists them) in an ONNX mode.
 pub(crate) fn pad_values(cx: &mut Cx, x: ValueId, pad: &[Dim], mode: &str, value: Option<ValueId>) -> Result<ValueId> {
     let rank = cx.rank(x)?;
-    if pad.len() % 2 != 0 || pad.len() / 2 > rank {
+    if !pad.len().is_multiple_of(2) || pad.len() / 2 > rank {
         bail!(invalid, "{} paddings for a tensor of rank {rank}", pad.len());
     }
     if pad.iter().all(|p| p.is(0)) {

@@ -25,7 +25,7 @@ fn reorder(cx: &mut Cx, v: ValueId, gates: &[usize]) -> Result<ValueId> {
         return Ok(v);
     }
     let rows = cx.static_size(v, 0, "a recurrent weight")? as usize;
-    if rows % gates.len() != 0 {
+    if !rows.is_multiple_of(gates.len()) {
         bail!(invalid, "{rows} rows for {} gates", gates.len());
     }
     let block = rows / gates.len();

@@ -446,7 +446,7 @@ pub fn roll(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     Ok(y)
 }
 
-fn roll_axis(cx: &mut Cx, x: ValueId, axis: usize, shift: &Dim) -> Result<ValueId> {
+pub(crate) fn roll_axis(cx: &mut Cx, x: ValueId, axis: usize, shift: &Dim) -> Result<ValueId> {
     let n = cx.size(x, axis)?;
     if n.is(0) || shift.is(0) {
         return Ok(x);

@@ -1,8 +1,8 @@
 //! The list of operators that are lowered. In-place ones (`add_`) are those without the underscore.
 
 use super::{
-    activation as act, conv, create, elementwise as ew, hop, index, linear, loss, matrix, norm, pool, reduce, resize,
-    rnn, shape, sym, vision, window,
+    activation as act, complex, conv, create, elementwise as ew, hop, index, linear, loss, matrix, norm, pool, reduce,
+    resize, rnn, shape, sym, vision, window,
 };
 use crate::alias::{Shown, View};
 use crate::args::Args;
@@ -32,9 +32,19 @@ pub(crate) enum Rule {
 /// The rule of a target such as `aten.add.Tensor`.
 pub(crate) fn find(target: &str) -> Option<Rule> {
     static INDEX: OnceLock<FxHashMap<&'static str, Rule>> = OnceLock::new();
-    let index = INDEX.get_or_init(|| {
+    INDEX.get_or_init(|| index(TABLE)).get(target).copied()
+}
+
+/// The rule of a target with a complex argument.
+pub(crate) fn find_complex(target: &str) -> Option<Rule> {
+    static INDEX: OnceLock<FxHashMap<&'static str, Rule>> = OnceLock::new();
+    INDEX.get_or_init(|| index(COMPLEX)).get(target).copied()
+}
+
+fn index(table: &[(&'static str, Rule)]) -> FxHashMap<&'static str, Rule> {
+    {
         let mut index = FxHashMap::default();
-        for (names, rule) in TABLE {
+        for (names, rule) in table {
             for name in names.split_whitespace() {
                 let full = if name.contains('/') { name.replace('/', ".") } else { format!("aten.{name}") };
                 // A name without overload means the default one.
@@ -44,8 +54,7 @@ pub(crate) fn find(target: &str) -> Option<Rule> {
             }
         }
         index
-    });
-    index.get(target).copied()
+    }
 }
 
 use Rule::{Many, One, Skip, Vals, View as V, Views};
@@ -112,7 +121,7 @@ const TABLE: &[(&str, Rule)] = &[
     ("_to_copy", One(ew::to_copy)), ("copy", One(ew::copy)), ("fill.Scalar fill.Tensor", One(ew::fill)), ("zero", One(ew::zero)),
     ("clone", One(shape::clone)),
     // activations
-    ("relu", One(act::relu)), ("relu6", One(act::relu6)), ("leaky_relu", One(act::leaky_relu)), ("rrelu", One(act::rrelu)),
+    ("relu", One(act::relu)), ("relu6", One(act::relu6)), ("leaky_relu", One(act::leaky_relu)), ("rrelu rrelu_with_noise_functional", Many(act::rrelu)),
     ("prelu _prelu_kernel", One(act::prelu)), ("elu", One(act::elu)), ("selu", One(act::selu)), ("celu", One(act::celu)),
     ("gelu", One(act::gelu)), ("silu", One(act::silu)), ("mish", One(act::mish)), ("softplus", One(act::softplus)),
     ("hardsigmoid", One(act::hardsigmoid)), ("hardswish", One(act::hardswish)), ("log_sigmoid", One(act::log_sigmoid)),
@@ -176,13 +185,14 @@ const TABLE: &[(&str, Rule)] = &[
     ("topk", Many(reduce::topk)), ("sort sort.stable", Many(reduce::sort)), ("argsort argsort.stable", One(reduce::argsort)),
     ("msort", One(reduce::msort)), ("kthvalue", Many(reduce::kthvalue)), ("median.dim", Many(reduce::median_dim)),
     ("median", One(reduce::median)), ("diff", One(reduce::diff)), ("trapezoid.dx", One(reduce::trapezoid)),
-    ("quantile.scalar", One(reduce::quantile)),
+    ("quantile.scalar", One(reduce::quantile)), ("cummax", Many(reduce::cummax)), ("cummin", Many(reduce::cummin)),
+    ("histc", One(reduce::histc)), ("linalg_norm", One(reduce::linalg_norm)), ("linalg_matrix_norm.str_ord", One(reduce::matrix_norm)),
     // products
     ("linear", One(linear::linear)), ("matmul __matmul__.Tensor", One(linear::matmul)), ("mm bmm", One(linear::mm)),
     ("mv", One(linear::mv)), ("dot", One(linear::dot)), ("vdot", One(linear::vdot)), ("addmm", One(linear::addmm)),
     ("baddbmm", One(linear::baddbmm)), ("addbmm", One(linear::addbmm)), ("addmv", One(linear::addmv)),
     ("outer ger", One(linear::outer)), ("einsum", One(linear::einsum)), ("bilinear", One(linear::bilinear)),
-    ("tensordot", One(linear::tensordot)), ("kron", One(linear::kron)),
+    ("tensordot", One(linear::tensordot)), ("_trilinear", One(linear::trilinear)), ("kron", One(linear::kron)),
     ("scaled_dot_product_attention _scaled_dot_product_flash_attention_for_cpu", Many(linear::attention)),
     ("_native_multi_head_attention", Many(linear::native_multi_head_attention)),
     // convolution, pooling, normalisation
@@ -190,6 +200,7 @@ const TABLE: &[(&str, Rule)] = &[
     ("conv_transpose1d conv_transpose2d.input conv_transpose3d.input", One(conv::conv_transpose)),
     ("convolution", One(conv::convolution)),
     ("max_pool1d max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices", Many(pool::max_pool)),
+    ("max_unpool2d", One(pool::max_unpool)),
     ("avg_pool1d avg_pool2d avg_pool3d", One(pool::avg_pool)),
     ("adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d", One(pool::adaptive_avg_pool)),
     ("adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d", Many(pool::adaptive_max_pool)),
@@ -209,7 +220,8 @@ const TABLE: &[(&str, Rule)] = &[
     ("masked_scatter", One(index::masked_scatter)), ("isin.Tensor_Tensor", One(index::isin)),
     ("searchsorted.Tensor searchsorted.Scalar bucketize.Tensor", One(index::searchsorted)), ("bincount", One(index::bincount)),
     ("embedding_bag.padding_idx embedding_bag _embedding_bag_forward_only _embedding_bag", Many(index::embedding_bag)),
-    ("_unique2", Many(index::unique)), ("unique_dim", Many(index::unique_dim)),
+    ("_unique2", Many(index::unique)), ("unique_consecutive", Many(index::unique_consecutive)),
+    ("repeat_interleave.Tensor", One(index::repeated_indices)), ("unique_dim", Many(index::unique_dim)),
     ("transformers/grouped_mm_fallback/default", One(index::grouped_mm)),
     // matrices
     ("tril", One(matrix::tril)), ("triu", One(matrix::triu)), ("tril_indices", One(matrix::tril_indices)), ("triu_indices", One(matrix::triu_indices)),
@@ -235,6 +247,12 @@ const TABLE: &[(&str, Rule)] = &[
     ("lstm.input", Many(rnn::lstm)), ("gru.input", Many(rnn::gru)), ("rnn_tanh.input", Many(rnn::rnn_tanh)),
     ("rnn_relu.input", Many(rnn::rnn_relu)), ("lstm_cell", Many(rnn::lstm_cell)), ("gru_cell", One(rnn::gru_cell)),
     ("rnn_tanh_cell", One(rnn::rnn_tanh_cell)), ("rnn_relu_cell", One(rnn::rnn_relu_cell)),
+    // spectra of real tensors
+    ("fft_fft", One(complex::fft)), ("fft_ifft", One(complex::ifft)), ("fft_fft2 fft_fftn", One(complex::fftn)),
+    ("fft_ifft2 fft_ifftn", One(complex::ifftn)), ("fft_rfft fft_rfft2 fft_rfftn _fft_r2c", One(complex::rfft)),
+    ("fft_irfft _fft_c2r", One(complex::irfft)), ("_fft_c2c", One(complex::fft_c2c)),
+    ("fft_hfft", One(complex::hfft)), ("fft_fftshift fft_ifftshift", One(complex::fftshift)), ("stft", One(complex::stft)),
+    ("angle", One(complex::real_angle)),
     // losses
     ("mse_loss", One(loss::mse_loss)), ("l1_loss", One(loss::l1_loss)), ("smooth_l1_loss", One(loss::smooth_l1_loss)),
     ("huber_loss", One(loss::huber_loss)), ("binary_cross_entropy", One(loss::binary_cross_entropy)),
@@ -260,9 +278,29 @@ const TABLE: &[(&str, Rule)] = &[
     ("_operator/and_ _operator/or_ torch/sym_not", Vals(sym::logic)), ("torch/sym_ite", Vals(sym::ite)),
     // wrappers
     ("higher_order/wrap_with_set_grad_enabled", Vals(hop::set_grad)), ("higher_order/wrap_with_autocast", Vals(hop::autocast)),
+    ("higher_order/cond", Vals(hop::cond)), ("higher_order/while_loop", Vals(hop::while_loop)),
+    ("higher_order/scan", Vals(hop::scan)), ("higher_order/map_impl", Vals(hop::map)),
     // assertions
     ("_assert_scalar _assert_async _assert_async.msg _assert_tensor_metadata sym_constrain_range sym_constrain_range_for_size \
       _print promote_types _functional_assert_async.msg", Skip),
+];
+
+/// Operators that take complex tensors.
+#[rustfmt::skip]
+const COMPLEX: &[(&str, Rule)] = &[
+    ("mul.Tensor mul.Scalar", One(complex::mul)), ("div.Tensor div.Scalar", One(complex::div)), ("add.Tensor add.Scalar", One(complex::add)),
+    ("sub.Tensor sub.Scalar", One(complex::sub)), ("neg", One(complex::neg)), ("abs", One(complex::abs)), ("angle", One(complex::angle)),
+    ("exp", One(complex::exp)), ("_conj conj conj_physical", One(complex::conj)), ("clone _to_copy contiguous", One(complex::copy)),
+    ("alias detach lift_fresh_copy resolve_conj resolve_neg view_as_real", V(shape::complex_view)),
+    ("real", V(shape::real)), ("imag", V(shape::imag)),
+    ("view _unsafe_view reshape flatten.using_ints unflatten.int unsqueeze squeeze squeeze.dim squeeze.dims", V(complex::reshape)),
+    ("expand expand_as", V(complex::expand)), ("permute", V(complex::permute)), ("transpose.int", V(complex::transpose)),
+    ("slice.Tensor", V(complex::slice)), ("select.int", V(complex::select)), ("cat concat", One(complex::cat)),
+    ("sum sum.dim_IntList", One(complex::total)),
+    ("fft_fft", One(complex::fft)), ("fft_ifft", One(complex::ifft)), ("fft_fft2 fft_fftn", One(complex::fftn)),
+    ("fft_ifft2 fft_ifftn", One(complex::ifftn)), ("_fft_c2c", One(complex::fft_c2c)), ("fft_irfft _fft_c2r", One(complex::irfft)),
+    ("fft_fftshift fft_ifftshift", One(complex::fftshift)), ("fft_hfft", One(complex::hfft)),
+    ("numpy_T", V(complex::reverse_axes)), ("matmul mm bmm", One(complex::matmul)),
 ];
 
 #[cfg(test)]

@@ -1,0 +1,309 @@
+//! Rules on small graphs: one where each fires, ones where it must not, and the numbers before and after.
+
+use oxrt_ir::{Model, parse_graph};
+use oxrt_ops::{Datum, Interpreter};
+use oxrt_passes::{Log, Options, prepare_engine, simplify};
+use oxrt_tensor::Tensor;
+
+fn model(text: &str) -> Model {
+    let mut m = Model { graph: parse_graph(text).unwrap(), ..Default::default() };
+    oxrt_ops::infer::infer_model(&mut m).unwrap();
+    m
+}
+
+/// Random-looking inputs; symbols are 2, 3, 4 … in order of appearance.
+fn inputs(m: &Model) -> Vec<Datum> {
+    let mut sizes = std::collections::BTreeMap::new();
+    let g = &m.graph;
+    let mut out = Vec::new();
+    for &v in &g.inputs {
+        g[v].ty.for_each_symbol(&mut |s| {
+            let next = 2 + sizes.len() as i64;
+            sizes.entry(s.clone()).or_insert(next);
+        });
+        let dims = g.dims(v).unwrap();
+        let shape: Vec<usize> = dims.iter().map(|d| d.eval(&|s| sizes.get(s).copied()).unwrap() as usize).collect();
+        let n: usize = shape.iter().product();
+        let values: Vec<f64> = (0..n).map(|i| ((i * 37 + 11) % 29) as f64 / 7.0 - 2.0).collect();
+        out.push(Tensor::from_f64(g[v].ty.dtype().unwrap(), &shape, &values).unwrap().into());
+    }
+    out
+}
+
+fn run(m: &Model) -> Vec<Vec<f64>> {
+    let outputs = Interpreter::new(&m.graph).run(inputs(m)).unwrap();
+    outputs.iter().map(|d| d.as_tensor().unwrap().to_f64_vec().unwrap()).collect()
+}
+
+fn check(text: &str, pass: fn(&mut Model) -> Log, expect: &[&str], never: &[&str]) -> Model {
+    let before = model(text);
+    let mut after = before.clone();
+    let log = pass(&mut after);
+    let fired: Vec<&str> = log.steps.iter().map(|s| s.rule).collect();
+    expect
+        .iter()
+        .for_each(|r| assert!(fired.contains(r), "{r} did not fire on\n{text}\nonly {fired:?}\n{}", after.graph));
+    never.iter().for_each(|r| assert!(!fired.contains(r), "{r} fired on\n{text}"));
+    for (name_before, name_after) in before.graph.outputs.iter().zip(&after.graph.outputs) {
+        assert_eq!(before.graph[*name_before].name, after.graph[*name_after].name, "output names are the contract");
+    }
+    for (a, b) in run(&before).iter().zip(run(&after)) {
+        assert_eq!(a.len(), b.len());
+        let close = |(x, y): (&f64, &f64)| (x - y).abs() <= 1e-5 + 1e-4 * x.abs();
+        assert!(a.iter().zip(&b).all(close), "other numbers after {fired:?}\n{text}\n{}\n{a:?}\n{b:?}", after.graph);
+    }
+    after
+}
+
+fn simple(m: &mut Model) -> Log {
+    simplify(m, &Options::default()).unwrap()
+}
+
+fn engine(m: &mut Model) -> Log {
+    prepare_engine(m).unwrap()
+}
+
+fn count(m: &Model, op: &str) -> usize {
+    m.graph.nodes().filter(|(_, n)| &*n.op == op).count()
+}
+
+#[test]
+fn shape_arithmetic_folds_for_symbolic_sizes() {
+    let text = "(f32[n, 3, h, w] x) {
+        s = Shape(x)
+        b = Gather(s, i64[1]{0})
+        t = Concat<axis=0>(b, i64[1]{-1})
+        y = Reshape(x, t)
+    } => y";
+    let m = check(text, simple, &["state-reshape"], &[]);
+    assert_eq!(m.graph.num_nodes(), 1, "{}", m.graph);
+    assert_eq!(m.graph.dims(m.graph.outputs[0]).unwrap()[1].to_string(), "3*h*w");
+}
+
+#[test]
+fn constants_fold_within_the_budget() {
+    let m = check("(f32[2] x) { c = Add(1.5, 2.25)\n y = Mul(x, c) } => y", simple, &["fold-constants"], &[]);
+    assert_eq!(m.graph.num_nodes(), 1);
+    // One zero expanded to four million elements stays an Expand.
+    let big = "(f32[2000, 2000] x) { c = Expand(f32[1]{0.5}, i64[2]{2000, 2000})\n y = Add(x, c) } => y";
+    let mut m = model(big);
+    assert!(!simple(&mut m).steps.iter().any(|s| s.rule == "fold-constants"), "{}", m.graph);
+}
+
+#[test]
+fn identities_go_but_outputs_keep_their_names() {
+    check(
+        "(f32[2, 3] x) { a = Add(x, 0.0)\n b = Transpose<perm=[0, 1]>(a)\n y = Relu(b) } => y",
+        simple,
+        &["remove-identities"],
+        &[],
+    );
+    // Something must stand between an input and an output.
+    check("(f32[2] x) { y = Identity(x) } => y", simple, &[], &["remove-identities"]);
+    // Adding zero may still broadcast.
+    check("(f32[1] x) { y = Add(x, f32[3]{0.0}) } => y", simple, &[], &["remove-identities"]);
+}
+
+#[test]
+fn transposes_casts_and_reshapes_merge() {
+    let m = check(
+        "(f32[2, 3, 4] x) { a = Transpose<perm=[1, 2, 0]>(x)\n b = Transpose<perm=[2, 0, 1]>(a)\n y = Relu(b) } => y",
+        simple,
+        &["merge-transposes"],
+        &[],
+    );
+    assert_eq!(count(&m, "Transpose"), 0);
+    let m = check(
+        "(f32[n, 6] x) { a = Reshape(x, i64[3]{0, 2, 3})\n b = Reshape(a, i64[2]{-1, 3})\n y = Relu(b) } => y",
+        simple,
+        &["merge-reshapes"],
+        &[],
+    );
+    assert_eq!(count(&m, "Reshape"), 1);
+    check("(i32[3] x) { a = Cast<to=7>(x)\n y = Cast<to=1>(a) } => y", simple, &["merge-casts"], &[]);
+    // Through int32 the fraction is lost.
+    check("(f32[3] x) { a = Cast<to=6>(x)\n y = Cast<to=1>(a) } => y", simple, &[], &["merge-casts"]);
+}
+
+#[test]
+fn equal_nodes_merge_unless_both_are_outputs() {
+    let m = check("(f32[3] x) { a = Exp(x)\n b = Exp(x)\n y = Add(a, b) } => y", simple, &["merge-common"], &[]);
+    assert_eq!(count(&m, "Exp"), 1);
+    check("(f32[3] x) { a = Exp(x)\n b = Exp(x) } => a, b", simple, &[], &["merge-common"]);
+}
+
+#[test]
+fn convolution_takes_in_batch_norm_and_padding() {
+    let text = "(f32[1, 2, 5, 5] x) {
+        p = Pad(x, i64[8]{0, 0, 1, 1, 0, 0, 1, 1})
+        c = Conv<kernel_shape=[3, 3]>(p, f32[4, 2, 3, 3]{..})
+        y = BatchNormalization(c, f32[4]{1, 2, 3, 4}, f32[4]{0, 1, 0, 1}, f32[4]{..}, f32[4]{0.5})
+    } => y";
+    let m = check(text, simple, &["fuse-pad", "fuse-conv-bn"], &[]);
+    assert_eq!(m.graph.num_nodes(), 1, "{}", m.graph);
+    // Another reader of the convolution sees it unscaled.
+    let shared = "(f32[1, 2, 5, 5] x) {
+        c = Conv<kernel_shape=[3, 3]>(x, f32[4, 2, 3, 3]{..})
+        y = BatchNormalization(c, f32[4]{1, 2, 3, 4}, f32[4]{0, 1, 0, 1}, f32[4]{..}, f32[4]{0.5})
+        z = Relu(c)
+    } => y, z";
+    check(shared, simple, &[], &["fuse-conv-bn"]);
+    let transposed = "(f32[1, 4, 3, 3] x) {
+        c = ConvTranspose<kernel_shape=[2, 2], strides=[2, 2], group=2>(x, f32[4, 3, 2, 2]{..})
+        y = BatchNormalization(c, f32[6]{..}, f32[6]{1}, f32[6]{2}, f32[6]{0.5})
+    } => y";
+    check(transposed, simple, &["fuse-conv-bn"], &[]);
+}
+
+#[test]
+fn exporters_forms_of_activations_and_norms() {
+    let gelu = "(f32[2, 4] x) {
+        a = Div(x, 1.4142135)
+        b = Erf(a)
+        c = Add(b, 1.0)
+        d = Mul(x, c)
+        y = Mul(d, 0.5)
+    } => y";
+    let m = check(gelu, simple, &["fuse-gelu"], &[]);
+    assert_eq!(m.graph.num_nodes(), 1);
+    check(&gelu.replace("1.4142135", "1.5"), simple, &[], &["fuse-gelu"]);
+    let norm = "(f32[2, 3, 4] x) {
+        m = ReduceMean<keepdims=1>(x, i64[1]{-1})
+        c = Sub(x, m)
+        s = Pow(c, 2.0)
+        v = ReduceMean<keepdims=1>(s, i64[1]{-1})
+        e = Add(v, 0.00001)
+        r = Sqrt(e)
+        n = Div(c, r)
+        g = Mul(n, f32[4]{1, 2, 3, 4})
+        y = Add(g, f32[4]{..})
+    } => y";
+    let m = check(norm, simple, &["fuse-layer-norm"], &[]);
+    assert_eq!(count(&m, "LayerNormalization"), 1);
+    check(
+        &norm.replace("v = ReduceMean<keepdims=1>(s, i64[1]{-1})", "v = ReduceMean<keepdims=1>(s, i64[1]{1})"),
+        simple,
+        &[],
+        &["fuse-layer-norm"],
+    );
+    check(
+        "(f32[4] x) { g = HardSigmoid<alpha=0.16666667, beta=0.5>(x)\n y = Mul(x, g) } => y",
+        simple,
+        &["fuse-hard-swish"],
+        &[],
+    );
+    check(
+        "(f32[4] x) { g = HardSigmoid<alpha=0.2, beta=0.5>(x)\n y = Mul(x, g) } => y",
+        simple,
+        &[],
+        &["fuse-hard-swish"],
+    );
+    let group = "(f32[2, 4, 3] x) {
+        a = Reshape(x, i64[3]{0, 2, -1})
+        n = InstanceNormalization(a, f32[2]{1}, f32[2]{0})
+        b = Reshape(n, i64[3]{2, 4, 3})
+        s = Mul(b, f32[4, 1]{1, 2, 3, 4})
+        y = Add(s, f32[4, 1]{..})
+    } => y";
+    check(group, simple, &["fuse-group-norm"], &[]);
+}
+
+#[test]
+fn a_residual_block_is_two_fused_convolutions_without_transposes_between() {
+    let text = "(f32[n, 4, 6, 6] x) {
+        a = Conv<kernel_shape=[3, 3], pads=[1, 1, 1, 1]>(x, f32[4, 4, 3, 3]{0.1}, f32[4]{..})
+        b = Relu(a)
+        c = Conv<kernel_shape=[3, 3], pads=[1, 1, 1, 1]>(b, f32[4, 4, 3, 3]{0.05})
+        d = Add(c, x)
+        e = Relu(d)
+        y = GlobalAveragePool(e)
+    } => y";
+    let m = check(text, engine, &["channels-last", "sink-transpose", "fuse-residual", "fuse-activation"], &[]);
+    assert_eq!(count(&m, "oxrt.Conv"), 2, "{}", m.graph);
+    assert_eq!((count(&m, "Relu"), count(&m, "Add")), (0, 0), "{}", m.graph);
+    // One at the input (and its copy for the residual), one of a single pixel at the end.
+    assert!(count(&m, "Transpose") <= 2, "{}", m.graph);
+}
+
+#[test]
+fn concatenation_and_gates_stay_channels_last() {
+    let text = "(f32[1, 3, 4, 4] x) {
+        a = Conv<kernel_shape=[1, 1]>(x, f32[4, 3, 1, 1]{..})
+        b = Conv<kernel_shape=[1, 1]>(x, f32[2, 3, 1, 1]{0.3})
+        c = Concat<axis=1>(a, b)
+        p = GlobalAveragePool(c)
+        g = Sigmoid(p)
+        m = Mul(c, g)
+        y = Conv<kernel_shape=[1, 1]>(m, f32[2, 6, 1, 1]{0.2})
+    } => y";
+    let m = check(text, engine, &["channels-last-neighbour", "merge-transposes"], &[]);
+    assert_eq!(count(&m, "Transpose"), 2, "{}", m.graph);
+}
+
+const ATTENTION: &str = "(f32[2, 5, 8] q0, f32[2, 5, 8] k0, f32[2, 5, 8] v0, f32[2, 1, 1, 5] mask) {
+    q1 = Reshape(q0, i64[4]{2, 5, 2, 4})
+    q = Transpose<perm=[0, 2, 1, 3]>(q1)
+    k1 = Reshape(k0, i64[4]{2, 5, 2, 4})
+    k = Transpose<perm=[0, 2, 3, 1]>(k1)
+    v1 = Reshape(v0, i64[4]{2, 5, 2, 4})
+    v = Transpose<perm=[0, 2, 1, 3]>(v1)
+    s = MatMul(q, k)
+    t = Mul(s, 0.5)
+    u = Add(t, mask)
+    p = Softmax<axis=-1>(u)
+    o = MatMul(p, v)
+    o1 = Transpose<perm=[0, 2, 1, 3]>(o)
+    y = Reshape(o1, i64[3]{2, 5, 8})
+} => y";
+
+#[test]
+fn attention_is_one_operator_that_reads_the_projections_directly() {
+    let m = check(ATTENTION, engine, &["fuse-attention", "attention-layout"], &[]);
+    assert_eq!(count(&m, "Transpose"), 0, "{}", m.graph);
+    assert_eq!((count(&m, "oxrt.Attention"), count(&m, "Softmax")), (1, 0), "{}", m.graph);
+    // The scores are asked for too: they must exist.
+    let shared = ATTENTION.replace("=> y", "=> y, p");
+    check(&shared, engine, &[], &["fuse-attention"]);
+    check(&ATTENTION.replace("Softmax<axis=-1>", "Softmax<axis=2>"), engine, &[], &["fuse-attention"]);
+}
+
+#[test]
+fn products_take_bias_activation_and_residual() {
+    let text = "(f32[n, 3, 4] x, f32[n, 3, 2] r) {
+        a = MatMul(x, f32[4, 2]{..})
+        b = Add(a, f32[2]{1, -1})
+        c = Add(r, b)
+        d = Gelu(c)
+    } => d";
+    let m = check(text, engine, &["lower-matmul", "fuse-bias", "fuse-residual", "fuse-activation"], &[]);
+    assert_eq!(m.graph.num_nodes(), 1, "{}", m.graph);
+    // After an activation nothing more can be added in registers.
+    let late = "(f32[n, 4] x, f32[n, 2] r) { a = MatMul(x, f32[4, 2]{..})\n b = Relu(a)\n c = Add(b, r) } => c";
+    check(late, engine, &["fuse-activation"], &["fuse-residual"]);
+}
+
+#[test]
+fn elementwise_chains_are_one_pass() {
+    let text = "(f32[n, 4] x, f32[4] s) {
+        a = Mul(x, s)
+        b = Exp(a)
+        c = Add(b, x)
+        y = Neg(c)
+    } => y";
+    let m = check(text, engine, &["fuse-elementwise"], &[]);
+    assert_eq!(m.graph.num_nodes(), 1, "{}", m.graph);
+    // A value that is read twice is computed once.
+    let shared = "(f32[n, 4] x) { a = Exp(x)\n b = Neg(a)\n c = Sqrt(a) } => b, c";
+    check(shared, engine, &[], &["fuse-elementwise"]);
+}
+
+#[test]
+fn rules_can_be_left_out_and_the_driver_stops_where_told() {
+    let text = "(f32[2] x) { a = Add(x, 0.0)\n b = Mul(a, 1.0)\n y = Relu(b) } => y";
+    let mut m = model(text);
+    let off = Options { disabled: vec!["remove-identities".into()], ..Options::default() };
+    assert!(simplify(&mut m, &off).unwrap().steps.is_empty());
+    let one = Options { stop_at: Some(1), ..Options::default() };
+    assert_eq!(simplify(&mut m, &one).unwrap().steps.len(), 1);
+    assert_eq!(m.graph.num_nodes(), 2);
+}

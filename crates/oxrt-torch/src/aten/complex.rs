@@ -1,0 +1,611 @@
+//! Complex tensors and Fourier transforms.
+//!
+//! A complex tensor is kept as a real one whose last axis holds real and imaginary part. Operators that
+//! know this are listed here; others refuse complex arguments. Transforms are products with matrices of
+//! cosines and sines, which every runtime has.
+
+use crate::alias::{Shown, View};
+use crate::args::Args;
+use crate::cx::Cx;
+use crate::promote::Operand;
+use oxrt_ir::{Attrs, DType, Dim, Tensor, ValueId};
+use oxrt_tensor::{Error, Result, bail};
+
+/// Matrices up to this many elements are constants.
+const INLINE: i64 = 1 << 16;
+
+/// Real and imaginary part.
+fn parts(cx: &mut Cx, v: ValueId) -> Result<(ValueId, ValueId)> {
+    let axis = cx.rank(v)?.checked_sub(1).ok_or_else(|| Error::bug("a complex tensor without parts"))?;
+    let mut part = |k: f64| -> Result<ValueId> {
+        let k = cx.b.scalar(DType::I64, k)?;
+        cx.op("Gather", &[v, k], Attrs::new().with("axis", axis as i64))
+    };
+    Ok((part(0.0)?, part(1.0)?))
+}
+
+fn joined(cx: &mut Cx, re: ValueId, im: ValueId) -> Result<ValueId> {
+    let dims = oxrt_ops::shape::broadcast_dims(&[&cx.dims(re)?, &cx.dims(im)?])?;
+    let (re, im) = (cx.expand(re, &dims)?, cx.expand(im, &dims)?);
+    let (re, im) = (cx.b.unsqueeze(re, &[-1])?, cx.b.unsqueeze(im, &[-1])?);
+    cx.concat(&[re, im], dims.len())
+}
+
+/// A real tensor as a complex one.
+pub(crate) fn from_real(cx: &mut Cx, x: ValueId, to: DType) -> Result<ValueId> {
+    let x = cx.cast(x, crate::cx::real_dtype(to))?;
+    let zero = cx.like(x, 0.0)?;
+    joined(cx, x, zero)
+}
+
+/// `angle(Tensor self)` of a real tensor: 0 or π
+pub fn real_angle(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let x = crate::promote::float_arg(cx, a, "self")?;
+    let (zero, pi) = (cx.like(x, 0.0)?, cx.like(x, std::f64::consts::PI)?);
+    let negative = cx.call("Less", &[x, zero])?;
+    let y = cx.call("Where", &[negative, pi, zero])?;
+    let nan = cx.call("IsNaN", &[x])?;
+    cx.call("Where", &[nan, x, y])
+}
+
+/// An operand as real and imaginary part; a real one has no imaginary part.
+fn operand(cx: &mut Cx, a: &Args, name: &str, dtype: DType) -> Result<(ValueId, Option<ValueId>)> {
+    let o = Operand::of(a, name)?;
+    if let Operand::Tensor(v) = o {
+        if cx.is_complex(v) {
+            let (re, im) = parts(cx, v)?;
+            return Ok((re, Some(im)));
+        }
+    }
+    if let Operand::Scalar(crate::args::Scalar::Complex(re, im)) = o {
+        return Ok((cx.b.scalar(dtype, re)?, Some(cx.b.scalar(dtype, im)?)));
+    }
+    Ok((crate::promote::value(cx, &o, dtype)?, None))
+}
+
+fn real_type(cx: &Cx, a: &Args) -> Result<DType> {
+    let found = a.tensors().into_iter().find(|&v| cx.is_complex(v));
+    found.map_or(Ok(DType::F32), |v| cx.dtype(v))
+}
+
+/// `mul.Tensor(Tensor self, Tensor other)`
+pub fn mul(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let dtype = real_type(cx, a)?;
+    let ((ar, ai), (br, bi)) = (operand(cx, a, "self", dtype)?, operand(cx, a, "other", dtype)?);
+    let rr = cx.call("Mul", &[ar, br])?;
+    let (re, im) = match (ai, bi) {
+        (Some(ai), Some(bi)) => {
+            let (ii, ri, ir) = (cx.call("Mul", &[ai, bi])?, cx.call("Mul", &[ar, bi])?, cx.call("Mul", &[ai, br])?);
+            (cx.call("Sub", &[rr, ii])?, cx.call("Add", &[ri, ir])?)
+        }
+        (Some(ai), None) => (rr, cx.call("Mul", &[ai, br])?),
+        (None, Some(bi)) => (rr, cx.call("Mul", &[ar, bi])?),
+        (None, None) => bail!(bug, "a complex product of real tensors"),
+    };
+    joined(cx, re, im)
+}
+
+/// `div.Tensor(Tensor self, Tensor other)`
+pub fn div(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let dtype = real_type(cx, a)?;
+    let ((ar, ai), (br, bi)) = (operand(cx, a, "self", dtype)?, operand(cx, a, "other", dtype)?);
+    let Some(bi) = bi else {
+        let ai = ai.ok_or_else(|| Error::bug("a complex quotient of real tensors"))?;
+        let (re, im) = (cx.call("Div", &[ar, br])?, cx.call("Div", &[ai, br])?);
+        return joined(cx, re, im);
+    };
+    let zero = cx.like(ar, 0.0)?;
+    let ai = ai.unwrap_or(zero);
+    let (b2, c2) = (cx.call("Mul", &[br, br])?, cx.call("Mul", &[bi, bi])?);
+    let norm = cx.call("Add", &[b2, c2])?;
+    let (rr, ii) = (cx.call("Mul", &[ar, br])?, cx.call("Mul", &[ai, bi])?);
+    let (ir, ri) = (cx.call("Mul", &[ai, br])?, cx.call("Mul", &[ar, bi])?);
+    let (re, im) = (cx.call("Add", &[rr, ii])?, cx.call("Sub", &[ir, ri])?);
+    let (re, im) = (cx.call("Div", &[re, norm])?, cx.call("Div", &[im, norm])?);
+    joined(cx, re, im)
+}
+
+fn sum(cx: &mut Cx, a: &Args, op: &str) -> Result<ValueId> {
+    if a.opt_float("alpha")?.unwrap_or(1.0) != 1.0 {
+        bail!(unsupported, "a scaled sum of complex tensors");
+    }
+    let dtype = real_type(cx, a)?;
+    let ((ar, ai), (br, bi)) = (operand(cx, a, "self", dtype)?, operand(cx, a, "other", dtype)?);
+    let re = cx.call(op, &[ar, br])?;
+    let zero = cx.like(re, 0.0)?;
+    let im = cx.call(op, &[ai.unwrap_or(zero), bi.unwrap_or(zero)])?;
+    joined(cx, re, im)
+}
+
+/// `add.Tensor(Tensor self, Tensor other, *, Scalar alpha=1)`
+pub fn add(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    sum(cx, a, "Add")
+}
+
+/// `sub.Tensor(Tensor self, Tensor other, *, Scalar alpha=1)`
+pub fn sub(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    sum(cx, a, "Sub")
+}
+
+/// `neg(Tensor self)`
+pub fn neg(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    cx.call("Neg", &[a.t("self")?])
+}
+
+/// `abs(Tensor self)`
+pub fn abs(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let x = a.t("self")?;
+    let last = cx.rank(x)? - 1;
+    cx.reduce("ReduceL2", x, &[last], false)
+}
+
+/// `angle(Tensor self)`
+pub fn angle(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (re, im) = parts(cx, a.t("self")?)?;
+    super::elementwise::atan2_values(cx, im, re)
+}
+
+/// `exp(Tensor self)`
+pub fn exp(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (re, im) = parts(cx, a.t("self")?)?;
+    let size = cx.call("Exp", &[re])?;
+    let (c, s) = (cx.call("Cos", &[im])?, cx.call("Sin", &[im])?);
+    let (re, im) = (cx.call("Mul", &[size, c])?, cx.call("Mul", &[size, s])?);
+    joined(cx, re, im)
+}
+
+/// `_conj(Tensor self)`, `conj`, `conj_physical`
+pub fn conj(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (re, im) = parts(cx, a.t("self")?)?;
+    let im = cx.call("Neg", &[im])?;
+    joined(cx, re, im)
+}
+
+/// `clone(Tensor self)`, `_to_copy`
+pub fn copy(_: &mut Cx, a: &Args) -> Result<ValueId> {
+    a.t("self")
+}
+
+/// `view`, `reshape`, `flatten`, `unsqueeze`, `squeeze`
+pub fn reshape(_: &mut Cx, a: &Args) -> Result<Shown> {
+    let mut dims = a.out_dims()?;
+    dims.push(Dim::Const(2));
+    Ok(View::Reshape(dims).into())
+}
+
+/// `numpy_T(Tensor self)`: all axes reversed
+pub fn reverse_axes(cx: &mut Cx, a: &Args) -> Result<Shown> {
+    let last = cx.rank(a.t("self")?)? - 1;
+    Ok(View::Permute((0..last).rev().chain([last]).collect()).into())
+}
+
+/// `matmul(Tensor self, Tensor other)`, `mm`, `bmm`
+pub fn matmul(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let dtype = real_type(cx, a)?;
+    let other = if a.has("other") { "other" } else { "mat2" };
+    let ((ar, ai), (br, bi)) = (operand(cx, a, "self", dtype)?, operand(cx, a, other, dtype)?);
+    let rr = cx.call("MatMul", &[ar, br])?;
+    let (re, im) = match (ai, bi) {
+        (Some(ai), Some(bi)) => {
+            let (ii, ri, ir) =
+                (cx.call("MatMul", &[ai, bi])?, cx.call("MatMul", &[ar, bi])?, cx.call("MatMul", &[ai, br])?);
+            (cx.call("Sub", &[rr, ii])?, cx.call("Add", &[ri, ir])?)
+        }
+        (Some(ai), None) => (rr, cx.call("MatMul", &[ai, br])?),
+        (None, Some(bi)) => (rr, cx.call("MatMul", &[ar, bi])?),
+        (None, None) => bail!(bug, "a complex product of real tensors"),
+    };
+    joined(cx, re, im)
+}
+
+/// `expand(Tensor self, SymInt[] size)`
+pub fn expand(_: &mut Cx, a: &Args) -> Result<Shown> {
+    let mut dims = a.out_dims()?;
+    dims.push(Dim::Const(2));
+    Ok(View::Expand(dims).into())
+}
+
+/// The axis of the complex tensor, which has one axis less than what holds it.
+fn axis_of(cx: &Cx, v: ValueId, axis: i64) -> Result<usize> {
+    oxrt_ops::shape::axis(axis, cx.rank(v)? - 1)
+}
+
+/// `permute(Tensor self, int[] dims)`
+pub fn permute(cx: &mut Cx, a: &Args) -> Result<Shown> {
+    let x = a.t("self")?;
+    let mut perm = a.ints("dims")?.iter().map(|&d| axis_of(cx, x, d)).collect::<Result<Vec<_>>>()?;
+    perm.push(perm.len());
+    Ok(View::Permute(perm).into())
+}
+
+/// `transpose.int(Tensor self, int dim0, int dim1)`
+pub fn transpose(cx: &mut Cx, a: &Args) -> Result<Shown> {
+    let x = a.t("self")?;
+    let mut perm: Vec<usize> = (0..cx.rank(x)?).collect();
+    perm.swap(axis_of(cx, x, a.int("dim0")?)?, axis_of(cx, x, a.int("dim1")?)?);
+    Ok(View::Permute(perm).into())
+}
+
+/// `slice.Tensor(Tensor self, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1)`
+pub fn slice(cx: &mut Cx, a: &Args) -> Result<Shown> {
+    let axis = axis_of(cx, a.t("self")?, a.int("dim")?)?;
+    let start = a.opt_dim("start")?.unwrap_or(Dim::Const(0));
+    let end = a.opt_dim("end")?.unwrap_or(Dim::Const(i64::MAX));
+    Ok(View::Slice { axis, start, end, step: a.opt_int("step")?.unwrap_or(1).max(1) }.into())
+}
+
+/// `select.int(Tensor self, int dim, SymInt index)`
+pub fn select(cx: &mut Cx, a: &Args) -> Result<Shown> {
+    let axis = axis_of(cx, a.t("self")?, a.int("dim")?)?;
+    Ok(View::Select { axis, index: crate::alias::Index::Size(a.dim("index")?) }.into())
+}
+
+/// `cat(Tensor[] tensors, int dim=0)`
+pub fn cat(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let all = a.ts("tensors")?;
+    let first = *all.first().ok_or_else(|| Error::invalid("nothing to concatenate"))?;
+    let axis = axis_of(cx, first, a.int("dim")?)?;
+    cx.concat(&all, axis)
+}
+
+/// `sum.dim_IntList(Tensor self, int[1]? dim, bool keepdim=False)`, `sum`
+pub fn total(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let x = a.t("self")?;
+    let rank = cx.rank(x)? - 1;
+    let mut axes = match a.opt_ints("dim")? {
+        Some(list) => list.iter().map(|&d| axis_of(cx, x, d)).collect::<Result<Vec<_>>>()?,
+        None => Vec::new(),
+    };
+    if axes.is_empty() {
+        axes = (0..rank).collect();
+    }
+    if axes.is_empty() {
+        return Ok(x);
+    }
+    cx.reduce("ReduceSum", x, &axes, a.bool("keepdim")?)
+}
+
+// ---- Fourier ----
+
+/// Cosines and sines of `2π·row·column/n` as `rows × columns` matrices.
+fn waves(cx: &mut Cx, n: &Dim, rows: &Dim, columns: &Dim, dtype: DType) -> Result<(ValueId, ValueId)> {
+    let known = (n.as_const(), rows.as_const(), columns.as_const());
+    if let (Some(n @ 1..), Some(r @ 0..), Some(c @ 0..)) = known {
+        if r.saturating_mul(c) <= INLINE {
+            let angle = |i: i64| std::f64::consts::TAU * ((i / c) * (i % c) % n) as f64 / n as f64;
+            let make = |f: fn(f64) -> f64| {
+                let values: Vec<f64> = (0..r * c).map(|i| f(angle(i))).collect();
+                Tensor::from_f64(dtype, &[r as usize, c as usize], &values)
+            };
+            let (c, s) = (make(f64::cos)?, make(f64::sin)?);
+            return Ok((cx.b.constant(c), cx.b.constant(s)));
+        }
+    }
+    let (r, c) = (super::create::range(cx, rows)?, super::create::range(cx, columns)?);
+    let r = cx.b.unsqueeze(r, &[1])?;
+    let size = cx.dim_scalar(n)?;
+    // Taken modulo n while still integer, so that large sizes lose no digits.
+    let turns = cx.call("Mul", &[r, c])?;
+    let turns = cx.call("Mod", &[turns, size])?;
+    let (turns, size) = (cx.cast(turns, dtype)?, cx.cast(size, dtype)?);
+    let turns = cx.call("Div", &[turns, size])?;
+    let tau = cx.b.scalar(dtype, std::f64::consts::TAU)?;
+    let angle = cx.call("Mul", &[turns, tau])?;
+    Ok((cx.call("Cos", &[angle])?, cx.call("Sin", &[angle])?))
+}
+
+/// A real tensor times a matrix along an axis.
+fn along(cx: &mut Cx, v: ValueId, axis: usize, matrix: ValueId) -> Result<ValueId> {
+    let rank = cx.rank(v)?;
+    let mut perm: Vec<usize> = (0..rank).collect();
+    perm.swap(axis, rank - 1);
+    let t = cx.b.transpose(v, &perm)?;
+    let t = cx.call("MatMul", &[t, matrix])?;
+    cx.b.transpose(t, &perm)
+}
+
+/// The transform of `re + i·im` along an axis, with `columns` frequencies.
+fn transform(
+    cx: &mut Cx,
+    (re, im): (ValueId, Option<ValueId>),
+    axis: usize,
+    columns: &Dim,
+    forward: bool,
+) -> Result<(ValueId, ValueId)> {
+    let (n, dtype) = (cx.size(re, axis)?, cx.dtype(re)?);
+    let (c, s) = waves(cx, &n, &n, columns, dtype)?;
+    let (rc, rs) = (along(cx, re, axis, c)?, along(cx, re, axis, s)?);
+    let Some(im) = im else {
+        return Ok((rc, if forward { cx.call("Neg", &[rs])? } else { rs }));
+    };
+    let (ic, is) = (along(cx, im, axis, c)?, along(cx, im, axis, s)?);
+    // e^∓iθ = cos θ ∓ i·sin θ
+    Ok(match forward {
+        true => (cx.call("Add", &[rc, is])?, cx.call("Sub", &[ic, rs])?),
+        false => (cx.call("Sub", &[rc, is])?, cx.call("Add", &[ic, rs])?),
+    })
+}
+
+/// What the result is divided by: nothing, the root of the sizes, or the sizes.
+#[derive(Clone, Copy, PartialEq)]
+enum Norm {
+    None,
+    Root,
+    Full,
+}
+
+fn normalized(cx: &mut Cx, v: ValueId, n: &Dim, norm: Norm) -> Result<ValueId> {
+    if norm == Norm::None {
+        return Ok(v);
+    }
+    let dtype = cx.dtype(v)?;
+    let by = match n.as_const() {
+        Some(n) => cx.b.scalar(dtype, if norm == Norm::Root { (n as f64).sqrt() } else { n as f64 })?,
+        None => {
+            let n = cx.dim_scalar(n)?;
+            let n = cx.cast(n, dtype)?;
+            if norm == Norm::Root { cx.call("Sqrt", &[n])? } else { n }
+        }
+    };
+    cx.call("Div", &[v, by])
+}
+
+/// The normalisation of `fft_*` (by name) or `_fft_*` (by number).
+fn norm_of(a: &Args, forward: bool) -> Result<Norm> {
+    if a.has("normalization") {
+        return Ok(match a.int("normalization")? {
+            0 => Norm::None,
+            1 => Norm::Root,
+            _ => Norm::Full,
+        });
+    }
+    let name = if a.has("norm") { a.text("norm")? } else { "backward".to_string() };
+    Ok(match (&*name, forward) {
+        ("ortho", _) => Norm::Root,
+        ("backward", true) | ("forward", false) => Norm::None,
+        _ => Norm::Full,
+    })
+}
+
+/// An axis cut or padded with zeros to a size.
+fn resized(cx: &mut Cx, v: ValueId, axis: usize, n: &Dim) -> Result<ValueId> {
+    let have = cx.size(v, axis)?;
+    if have == *n {
+        return Ok(v);
+    }
+    match (n.clone() - have.clone()).as_const() {
+        Some(more @ 1..) => {
+            let after = cx.rank(v)? - 1 - axis;
+            let mut pad = vec![Dim::Const(0); 2 * after + 2];
+            pad[2 * after + 1] = Dim::Const(more);
+            super::resize::pad_values(cx, v, &pad, "constant", None)
+        }
+        Some(_) => cx.slice(v, axis, &Dim::Const(0), n, 1),
+        None => bail!(unsupported, "a transform whose length {n} is not that of the input, {have}"),
+    }
+}
+
+fn input(cx: &mut Cx, a: &Args) -> Result<(ValueId, Option<ValueId>)> {
+    input_of(cx, a.t("self")?)
+}
+
+fn input_of(cx: &mut Cx, x: ValueId) -> Result<(ValueId, Option<ValueId>)> {
+    if cx.is_complex(x) {
+        let (re, im) = parts(cx, x)?;
+        return Ok((re, Some(im)));
+    }
+    let x = cx.cast(x, crate::promote::float_of(cx.dtype(x)?))?;
+    Ok((x, None))
+}
+
+/// Axes to transform with their lengths, where the caller gave any.
+fn axes(cx: &Cx, a: &Args, re: ValueId, default: usize) -> Result<Vec<(usize, Option<Dim>)>> {
+    let rank = cx.rank(re)?;
+    let lengths: Vec<Option<Dim>> =
+        if a.has("s") { a.dim_list("s")?.into_iter().map(|d| (!d.is(-1)).then_some(d)).collect() } else { Vec::new() };
+    let list = match a.opt_ints("dim")? {
+        Some(l) => l.iter().map(|&d| oxrt_ops::shape::axis(d, rank)).collect::<Result<Vec<_>>>()?,
+        None => {
+            (rank.saturating_sub(if lengths.is_empty() { default.min(rank) } else { lengths.len() })..rank).collect()
+        }
+    };
+    let single = a.opt_dim("n")?;
+    Ok(list
+        .into_iter()
+        .enumerate()
+        .map(|(i, axis)| (axis, lengths.get(i).cloned().flatten().or(single.clone())))
+        .collect())
+}
+
+fn complex_transform(cx: &mut Cx, a: &Args, forward: bool, default: usize) -> Result<ValueId> {
+    let (mut re, mut im) = input(cx, a)?;
+    let norm = norm_of(a, forward)?;
+    for (axis, n) in axes(cx, a, re, default)? {
+        if let Some(n) = n {
+            re = resized(cx, re, axis, &n)?;
+            im = im.map(|v| resized(cx, v, axis, &n)).transpose()?;
+        }
+        let n = cx.size(re, axis)?;
+        let (r, i) = transform(cx, (re, im), axis, &n, forward)?;
+        re = normalized(cx, r, &n, norm)?;
+        im = Some(normalized(cx, i, &n, norm)?);
+    }
+    let im = im.ok_or_else(|| Error::invalid("a transform over no axes"))?;
+    joined(cx, re, im)
+}
+
+/// `fft_fft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None)`
+pub fn fft(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    complex_transform(cx, a, true, 1)
+}
+
+/// `fft_ifft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None)`
+pub fn ifft(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    complex_transform(cx, a, false, 1)
+}
+
+/// `fft_fft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2,-1], str? norm=None)`, `fft_fftn`
+pub fn fftn(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    complex_transform(cx, a, true, usize::MAX)
+}
+
+/// `fft_ifft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2,-1], str? norm=None)`, `fft_ifftn`
+pub fn ifftn(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    complex_transform(cx, a, false, usize::MAX)
+}
+
+/// `_fft_c2c(Tensor self, SymInt[] dim, int normalization, bool forward)`
+pub fn fft_c2c(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let forward = a.bool("forward")?;
+    complex_transform(cx, a, forward, 1)
+}
+
+/// `fft_rfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None)`, `fft_rfft2`, `fft_rfftn`,
+/// `_fft_r2c(Tensor self, int[] dim, int normalization, bool onesided)`: half the last axis
+pub fn rfft(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (mut re, _) = input(cx, a)?;
+    let norm = norm_of(a, true)?;
+    let half = a.get("onesided").is_none() || a.bool("onesided")?;
+    let default = if a.target.contains("rfft2") {
+        2
+    } else if a.target.contains("rfftn") {
+        usize::MAX
+    } else {
+        1
+    };
+    let all = axes(cx, a, re, default)?;
+    let mut im = None;
+    for (k, (axis, n)) in all.into_iter().rev().enumerate() {
+        if let Some(n) = n {
+            re = resized(cx, re, axis, &n)?;
+        }
+        let n = cx.size(re, axis)?;
+        let columns = if k == 0 && half { n.floor_div(&Dim::Const(2)) + 1 } else { n.clone() };
+        let (r, i) = transform(cx, (re, im), axis, &columns, true)?;
+        re = normalized(cx, r, &n, norm)?;
+        im = Some(normalized(cx, i, &n, norm)?);
+    }
+    let im = im.ok_or_else(|| Error::invalid("a transform over no axes"))?;
+    joined(cx, re, im)
+}
+
+/// `fft_irfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None)`,
+/// `_fft_c2r(Tensor self, int[] dim, int normalization, SymInt last_dim_size)`: real output
+pub fn irfft(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    irfft_of(cx, a, a.t("self")?)
+}
+
+fn irfft_of(cx: &mut Cx, a: &Args, x: ValueId) -> Result<ValueId> {
+    let (mut re, im) = input_of(cx, x)?;
+    let norm = norm_of(a, false)?;
+    let zero = cx.like(re, 0.0)?;
+    let dims = cx.dims(re)?;
+    let mut im = match im {
+        Some(im) => im,
+        None => cx.expand(zero, &dims)?,
+    };
+    let rank = dims.len();
+    let list = match a.opt_ints("dim")? {
+        Some(l) => l.iter().map(|&d| oxrt_ops::shape::axis(d, rank)).collect::<Result<Vec<_>>>()?,
+        None => vec![rank - 1],
+    };
+    let Some((&last, before)) = list.split_last() else { bail!(invalid, "a transform over no axes") };
+    for &axis in before {
+        let n = cx.size(re, axis)?;
+        let (r, i) = transform(cx, (re, Some(im)), axis, &n, false)?;
+        (re, im) = (normalized(cx, r, &n, norm)?, normalized(cx, i, &n, norm)?);
+    }
+    let n = a.out_dims()?.get(last).cloned().ok_or_else(|| Error::invalid("a result of lower rank"))?;
+    let half = n.floor_div(&Dim::Const(2)) + 1;
+    (re, im) = (resized(cx, re, last, &half)?, resized(cx, im, last, &half)?);
+    // x[t] = Σ w_k (re_k cos θ - im_k sin θ); every frequency but the first (and the middle one of an even
+    // length) stands for two.
+    let dtype = cx.dtype(re)?;
+    let (c, s) = waves(cx, &n, &half, &n, dtype)?;
+    let weights = match half.as_const() {
+        Some(h @ 0..=65536) => {
+            let even = n.as_const().is_some_and(|n| n % 2 == 0);
+            let w: Vec<f64> = (0..h).map(|k| if k == 0 || even && k == h - 1 { 1.0 } else { 2.0 }).collect();
+            let t = Tensor::from_f64(dtype, &[h as usize, 1], &w)?;
+            cx.b.constant(t)
+        }
+        _ => bail!(unsupported, "an inverse real transform of dynamic length"),
+    };
+    let (c, s) = (cx.call("Mul", &[c, weights])?, cx.call("Mul", &[s, weights])?);
+    let (rc, is) = (along(cx, re, last, c)?, along(cx, im, last, s)?);
+    let y = cx.call("Sub", &[rc, is])?;
+    normalized(cx, y, &n, norm)
+}
+
+/// `fft_hfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None)`: the real transform of half a Hermitian
+/// spectrum, which is the inverse one of the conjugate, scaled the other way
+pub fn hfft(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    if a.has("norm") {
+        bail!(unsupported, "hfft with a normalisation");
+    }
+    let x = a.t("self")?;
+    let conjugate = if cx.is_complex(x) { conj(cx, a)? } else { x };
+    if cx.is_complex(x) {
+        cx.complex.insert(conjugate);
+    }
+    let y = irfft_of(cx, a, conjugate)?;
+    let axis = oxrt_ops::shape::axis(a.int("dim")?, cx.rank(y)?)?;
+    let n = cx.size(y, axis)?;
+    let n = cx.dim_scalar(&n)?;
+    let n = cx.cast(n, cx.dtype(y)?)?;
+    cx.call("Mul", &[y, n])
+}
+
+/// `fft_fftshift(Tensor self, int[1]? dim=None)` of real tensors: each axis rolled by half
+pub fn fftshift(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let mut x = a.t("self")?;
+    let rank = cx.rank(x)? - cx.is_complex(x) as usize;
+    let list = match a.opt_ints("dim")? {
+        Some(l) => l.iter().map(|&d| oxrt_ops::shape::axis(d, rank)).collect::<Result<Vec<_>>>()?,
+        None => (0..rank).collect(),
+    };
+    for axis in list {
+        let n = cx.size(x, axis)?;
+        let by = match a.target.contains("ifftshift") {
+            true => (n.clone() + 1).floor_div(&Dim::Const(2)),
+            false => n.floor_div(&Dim::Const(2)),
+        };
+        x = super::shape::roll_axis(cx, x, axis, &by)?;
+    }
+    Ok(x)
+}
+
+/// `stft(Tensor self, int n_fft, int? hop_length=None, int? win_length=None, Tensor? window=None, bool
+/// normalized=False, bool? onesided=None, bool? return_complex=None, …)`
+pub fn stft(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let x = a.t("self")?;
+    let n = a.int("n_fft")?;
+    let hop = a.opt_int("hop_length")?.unwrap_or((n / 4).max(1));
+    let width = a.opt_int("win_length")?.unwrap_or(n);
+    if n <= 0 || hop <= 0 || width > n || width <= 0 {
+        bail!(invalid, "stft of length {n} with hop {hop} and window {width}");
+    }
+    let last = cx.rank(x)? - 1;
+    let windows = (cx.size(x, last)? - n).floor_div(&Dim::Const(hop)) + 1;
+    let mut frames = super::window::unfold(cx, x, last, n, hop, &windows)?;
+    if let Some(w) = a.opt_t("window")? {
+        let left = (n - width) / 2;
+        let pad = [Dim::Const(left), Dim::Const(n - width - left)];
+        let w = super::resize::pad_values(cx, w, &pad, "constant", None)?;
+        frames = cx.call("Mul", &[frames, w])?;
+    } else if width < n {
+        bail!(unsupported, "stft with a short window of ones");
+    }
+    let half = a.get("onesided").is_none() || a.bool("onesided")?;
+    let columns = if half { n / 2 + 1 } else { n };
+    let axis = cx.rank(frames)? - 1;
+    let (mut re, mut im) = transform(cx, (frames, None), axis, &Dim::Const(columns), true)?;
+    if a.bool("normalized")? {
+        let size = Dim::Const(n);
+        (re, im) = (normalized(cx, re, &size, Norm::Root)?, normalized(cx, im, &size, Norm::Root)?);
+    }
+    let mut perm: Vec<usize> = (0..=axis).collect();
+    perm.swap(axis, axis - 1);
+    let (re, im) = (cx.b.transpose(re, &perm)?, cx.b.transpose(im, &perm)?);
+    joined(cx, re, im)
+}
