@@ -51,7 +51,7 @@ impl CpuBackend {
 
     fn with(kernels: &'static Kernels, threads: usize) -> CpuBackend {
         let threads = if threads == 0 { default_threads() } else { threads };
-        CpuBackend { ctx: Ctx { kernels, pool: Arc::new(ThreadPool::new(threads)) } }
+        CpuBackend { ctx: Ctx { kernels, pool: ThreadPool::shared(threads) } }
     }
 
     /// Threads that share the work.

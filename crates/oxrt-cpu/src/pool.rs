@@ -4,7 +4,7 @@
 //! job, because the next one usually follows within microseconds, and then sleep.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, Weak};
 
 /// Turns of the spin loop before a helper sleeps: some tens of microseconds.
 const SPINS: usize = 20_000;
@@ -49,6 +49,8 @@ pub struct ThreadPool {
     shared: Arc<Shared>,
     helpers: Vec<std::thread::JoinHandle<()>>,
     running: Mutex<()>,
+    /// Threads that were asked for, which the system may not have given.
+    wanted: usize,
 }
 
 impl ThreadPool {
@@ -69,13 +71,21 @@ impl ThreadPool {
                 std::thread::Builder::new().name(format!("oxrt-{i}")).spawn(move || helper(&shared)).ok()
             })
             .collect();
-        ThreadPool { shared, helpers, running: Mutex::new(()) }
+        ThreadPool { shared, helpers, running: Mutex::new(()), wanted: threads.max(1) }
     }
 
-    /// The process-wide pool, with [`default_threads`] threads.
-    pub fn global() -> &'static ThreadPool {
-        static POOL: OnceLock<ThreadPool> = OnceLock::new();
-        POOL.get_or_init(|| ThreadPool::new(default_threads()))
+    /// The process-wide pool of `threads` threads: everybody who asks for as many shares one, so that several engines do
+    /// not fight for the processors. It ends with its last user.
+    pub fn shared(threads: usize) -> Arc<ThreadPool> {
+        static POOLS: Mutex<Vec<Weak<ThreadPool>>> = Mutex::new(Vec::new());
+        let mut pools = lock(&POOLS);
+        pools.retain(|pool| pool.strong_count() > 0);
+        let found = pools.iter().filter_map(Weak::upgrade).find(|pool| pool.wanted == threads.max(1));
+        found.unwrap_or_else(|| {
+            let pool = Arc::new(ThreadPool::new(threads));
+            pools.push(Arc::downgrade(&pool));
+            pool
+        })
     }
 
     /// Threads that share a job, the caller's included.
@@ -285,6 +295,13 @@ mod tests {
             total.fetch_add(i, Ordering::Relaxed);
         });
         assert_eq!(total.load(Ordering::Relaxed), 45);
+    }
+
+    #[test]
+    fn pools_of_one_size_are_one() {
+        let (a, b, c) = (ThreadPool::shared(3), ThreadPool::shared(3), ThreadPool::shared(2));
+        assert!(Arc::ptr_eq(&a, &b) && !Arc::ptr_eq(&a, &c));
+        assert_eq!((a.threads(), c.threads()), (3, 2));
     }
 
     #[test]

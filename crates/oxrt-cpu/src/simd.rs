@@ -152,8 +152,7 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// Arithmetic shift right.
     fn int_sar<const N: u32>(self, a: Self::I) -> Self::I;
     fn bits(self, a: Self::F) -> Self::I;
-    #[allow(clippy::wrong_self_convention)] // the token comes first, as everywhere here
-    fn from_bits(self, a: Self::I) -> Self::F;
+    fn as_float(self, a: Self::I) -> Self::F;
     fn sum(self, a: Self::F) -> f32;
     fn max_lane(self, a: Self::F) -> f32;
     fn min_lane(self, a: Self::F) -> f32;

@@ -280,7 +280,6 @@ impl Conv {
 
     unsafe fn run_depthwise(&self, pool: &ThreadPool, op: &Operands) {
         let channels = self.filter.cout;
-        let limits = op.act.limits();
         let op = &op;
         // SAFETY: the operands cover the window's pixels and channels; runs are disjoint parts of the output.
         each_run(pool, &self.window, &|pixel, pixels, taps| unsafe {
@@ -306,9 +305,9 @@ impl Conv {
                 residual,
                 residual_step: channels,
                 scale: 1.0,
-                limits: limits.unwrap_or((f32::NEG_INFINITY, f32::INFINITY)),
+                act: op.act,
             });
-            if limits.is_none() {
+            if !op.act.is_simple() {
                 (self.kernels.activate)(out, pixels, channels, op.y_step, op.act);
             }
         });

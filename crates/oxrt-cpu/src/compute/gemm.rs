@@ -415,7 +415,7 @@ pub unsafe fn block(kernels: &Kernels, size: Size, how: Cut, rows: &impl Rows, b
                             ahead_lines,
                         };
                         kernels.gemm[count - 1][vectors](&tile);
-                        if last && out.act.limits().is_none() {
+                        if last && !out.act.is_simple() {
                             (kernels.finish_tile)(c, count, cols, out.c_stride, out.act);
                         }
                     }

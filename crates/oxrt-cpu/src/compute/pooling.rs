@@ -4,6 +4,7 @@ use super::conv::{STACK_TAPS, each_run};
 use super::window::Window;
 use crate::compute::Shared;
 use crate::kernels::Kernels;
+use crate::kernels::activation::Act;
 use crate::kernels::taps::TapRun;
 use crate::pool::ThreadPool;
 
@@ -64,7 +65,7 @@ pub unsafe fn pool(
                 residual: core::ptr::null(),
                 residual_step: 0,
                 scale,
-                limits: (f32::NEG_INFINITY, f32::INFINITY),
+                act: Act::None,
             };
             match kind {
                 Kind::Max => (kernels.max_pool)(&run),

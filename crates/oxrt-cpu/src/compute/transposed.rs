@@ -220,7 +220,7 @@ impl ConvTranspose {
                         residual: core::ptr::null(),
                         residual_step: 0,
                         scale: 1.0,
-                        limits: (f32::NEG_INFINITY, f32::INFINITY),
+                        act: Act::None,
                     });
                     (self.kernels.activate)(out, 1, cout, cout, op.act);
                 }

@@ -315,7 +315,6 @@ impl Winograd {
                     }
                 }
             }
-            let limits = op.act.limits();
             (self.kernels.winograd_output)(
                 side,
                 &OutputTile {
@@ -325,10 +324,10 @@ impl Winograd {
                     y: y.as_ptr(),
                     residual: if op.residual.is_null() { core::ptr::null() } else { residual.as_ptr() },
                     bias: if op.bias.is_null() { op.bias } else { op.bias.add(channel) },
-                    limits: limits.unwrap_or((f32::NEG_INFINITY, f32::INFINITY)),
+                    act: op.act,
                 },
             );
-            if limits.is_none() {
+            if !op.act.is_simple() {
                 for pixel in y.iter().filter(|p| !p.is_null()) {
                     (self.kernels.activate)(*pixel, 1, channels, channels, op.act);
                 }

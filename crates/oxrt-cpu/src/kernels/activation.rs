@@ -32,14 +32,9 @@ pub enum Act {
 }
 
 impl Act {
-    /// The activation as limits on the value, where it is nothing more: what the matrix kernel does in registers.
-    pub fn limits(self) -> Option<(f32, f32)> {
-        match self {
-            Act::None => Some((f32::NEG_INFINITY, f32::INFINITY)),
-            Act::Relu => Some((0.0, f32::INFINITY)),
-            Act::Clip(lo, hi) => Some((lo, hi)),
-            _ => None,
-        }
+    /// Few enough instructions to be done in registers, in every kernel that stores results.
+    pub fn is_simple(self) -> bool {
+        matches!(self, Act::None | Act::Relu | Act::Clip(..) | Act::Leaky(_) | Act::HardSwish)
     }
 
     /// The activation of one value, by the portable kernel.
@@ -89,6 +84,18 @@ maps! {
     GeluErfMap = |s, x| math::gelu_erf(s, x);
     GeluTanhMap = |s, x| math::gelu_tanh(s, x);
     TanhMap = |s, x| math::tanh(s, x);
+}
+
+/// The activation where it [is simple](Act::is_simple), else the value itself.
+#[inline(always)]
+pub fn simple<S: Simd>(s: S, act: Act, x: S::F) -> S::F {
+    match act {
+        Act::Relu => ClipMap(0.0, f32::INFINITY).at(s, x),
+        Act::Clip(lo, hi) => ClipMap(lo, hi).at(s, x),
+        Act::Leaky(alpha) => LeakyMap(alpha).at(s, x),
+        Act::HardSwish => HardSwishMap.at(s, x),
+        _ => x,
+    }
 }
 
 /// Applies `f` to `rows` rows of `cols` floats, in place.

@@ -11,9 +11,8 @@ pub const CHAINS: usize = 12;
 /// A vector is writable at `out`.
 #[inline(always)]
 pub unsafe fn fma_loop<S: Simd>(s: S, rounds: usize, out: *mut f32) {
-    let mut acc = [s.zero(); CHAINS];
     let (a, b) = (s.splat(0.999), s.splat(1e-9));
-    acc.fill(b);
+    let mut acc = [b; CHAINS];
     for _ in 0..rounds {
         for chain in &mut acc {
             *chain = s.fma(*chain, a, b);

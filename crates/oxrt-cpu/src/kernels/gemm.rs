@@ -11,7 +11,7 @@
 //!  …                                          …
 //! ```
 
-use super::activation::{Act, ClipMap, Map, activate};
+use super::activation::{Act, ClipMap, HardSwishMap, LeakyMap, Map, activate};
 use crate::simd::Simd;
 
 /// Floats in a cache line.
@@ -138,10 +138,12 @@ pub unsafe fn gemm_tile<S: Simd, const MR: usize, const NV: usize>(s: S, t: &Gem
                     }
                 }
             }
+            // The simple ones, each with a loop of its own.
             match t.act {
-                Act::None => {}
-                Act::Relu => clip(s, &mut acc, 0.0, f32::INFINITY),
-                Act::Clip(lo, hi) => clip(s, &mut acc, lo, hi),
+                Act::Relu => each(s, &mut acc, ClipMap(0.0, f32::INFINITY)),
+                Act::Clip(lo, hi) => each(s, &mut acc, ClipMap(lo, hi)),
+                Act::Leaky(alpha) => each(s, &mut acc, LeakyMap(alpha)),
+                Act::HardSwish => each(s, &mut acc, HardSwishMap),
                 _ => {}
             }
         }
@@ -162,10 +164,10 @@ pub unsafe fn gemm_tile<S: Simd, const MR: usize, const NV: usize>(s: S, t: &Gem
 }
 
 #[inline(always)]
-fn clip<S: Simd, const MR: usize, const NV: usize>(s: S, acc: &mut [[S::F; NV]; MR], lo: f32, hi: f32) {
+fn each<S: Simd, T: Map, const MR: usize, const NV: usize>(s: S, acc: &mut [[S::F; NV]; MR], f: T) {
     for i in 0..MR {
         for j in 0..NV {
-            acc[i][j] = ClipMap(lo, hi).at(s, acc[i][j]);
+            acc[i][j] = f.at(s, acc[i][j]);
         }
     }
 }
@@ -177,7 +179,7 @@ fn clip<S: Simd, const MR: usize, const NV: usize>(s: S, acc: &mut [[S::F; NV]; 
 /// As [`activate`].
 #[inline(always)]
 pub unsafe fn finish_tile<S: Simd>(s: S, p: *mut f32, rows: usize, cols: usize, stride: usize, act: Act) {
-    if act.limits().is_none() {
+    if !act.is_simple() {
         // SAFETY: as the caller promises.
         unsafe { activate(s, p, rows, cols, stride, act) }
     }

@@ -18,7 +18,7 @@ pub fn poly<S: Simd, const N: usize>(s: S, x: S::F, c: [f32; N]) -> S::F {
 /// `2^n` for `-126 <= n <= 127`.
 #[inline(always)]
 fn pow2<S: Simd>(s: S, n: S::I) -> S::F {
-    s.from_bits(s.int_shl::<23>(s.int_add(n, s.int_splat(127))))
+    s.as_float(s.int_shl::<23>(s.int_add(n, s.int_splat(127))))
 }
 
 /// `e^x`; 0 below the smallest denormal, infinity above the largest float.
@@ -49,7 +49,7 @@ pub fn log<S: Simd>(s: S, x: S::F) -> S::F {
     let bits = s.bits(scaled);
     let offset = s.int_sub(bits, s.int_splat(0x3f35_04f3));
     let e = s.int_sar::<23>(offset);
-    let m = s.from_bits(s.int_sub(bits, s.int_shl::<23>(e)));
+    let m = s.as_float(s.int_sub(bits, s.int_shl::<23>(e)));
     let e = s.add(s.int_to_float(e), shift);
     let f = s.sub(m, s.splat(1.0));
     let q = poly(
@@ -79,7 +79,7 @@ pub fn log<S: Simd>(s: S, x: S::F) -> S::F {
 /// The sign bit of `sign` on the magnitude `a >= 0`.
 #[inline(always)]
 fn with_sign<S: Simd>(s: S, a: S::F, sign: S::F) -> S::F {
-    s.from_bits(s.int_or(s.bits(a), s.int_and(s.bits(sign), s.int_splat(i32::MIN))))
+    s.as_float(s.int_or(s.bits(a), s.int_and(s.bits(sign), s.int_splat(i32::MIN))))
 }
 
 /// Hyperbolic tangent.

@@ -7,7 +7,7 @@
 //! out[p][c] = op over taps t of x[t][p * step + c] (* w[t][c])        p: pixel, c: channel
 //! ```
 
-use super::activation::{ClipMap, Map};
+use super::activation::{Act, simple};
 use crate::simd::Simd;
 
 /// A run of pixels with the same taps.
@@ -37,8 +37,8 @@ pub struct TapRun {
     pub residual_step: usize,
     /// Factor of the sum (average only).
     pub scale: f32,
-    /// Limits of the result (depthwise convolution only).
-    pub limits: (f32, f32),
+    /// The activation, where it is simple (depthwise convolution only).
+    pub act: Act,
 }
 
 /// What is done over the taps.
@@ -84,7 +84,7 @@ impl Window for Depthwise {
             // SAFETY: the residual covers the run's pixels and channels.
             v = s.add(v, unsafe { s.load_mask(run.residual.add(pixel * run.residual_step + c), m) });
         }
-        ClipMap(run.limits.0, run.limits.1).at(s, v)
+        simple(s, run.act, v)
     }
 }
 

@@ -6,7 +6,7 @@
 //! * `F(2)`: 0, 1, -1 and infinity.
 //! * `F(4)`: 0, ±3/4, ±3/2 and infinity; these lose about one bit against direct summation, the usual 0, ±1, ±2 two.
 
-use super::activation::{ClipMap, Map};
+use super::activation::{Act, simple};
 use super::rows::{load_or, store_n};
 use crate::simd::Simd;
 
@@ -136,8 +136,8 @@ pub struct OutputTile {
     pub residual: *const *const f32,
     /// One float per channel, or null.
     pub bias: *const f32,
-    /// Limits of the result.
-    pub limits: (f32, f32),
+    /// The activation, where it is simple.
+    pub act: Act,
 }
 
 /// `A^T m A` of one tile, with what follows it.
@@ -172,7 +172,7 @@ unsafe fn output_tile<S: Simd, T: Tile>(s: S, _: T, tile: &OutputTile) {
                     if !tile.residual.is_null() {
                         v = s.add(v, load_or(s, (*tile.residual.add(at)).add(c), left, 0.0));
                     }
-                    store_n(s, y.add(c), ClipMap(tile.limits.0, tile.limits.1).at(s, v), left);
+                    store_n(s, y.add(c), simple(s, tile.act, v), left);
                 }
             }
         }

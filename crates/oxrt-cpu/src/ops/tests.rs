@@ -209,7 +209,7 @@ fn a_convolution_in_both_layouts() {
         inputs: inputs(&x, &residual),
         outputs: vec![(DType::F32, vec![2, 4, 6, 7])],
     };
-    check(&case, &[want.clone()], 1e-5);
+    check(&case, std::slice::from_ref(&want), 1e-5);
     let plain = Tensor::from_f64(DType::F32, &[2, 4, 6, 7], &want).unwrap();
     let case = Case {
         op: "oxrt.Conv",

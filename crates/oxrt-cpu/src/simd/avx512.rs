@@ -168,7 +168,7 @@ impl Simd for Avx512 {
         unsafe { _mm512_castps_si512(a) }
     }
     #[inline(always)]
-    fn from_bits(self, a: __m512i) -> __m512 {
+    fn as_float(self, a: __m512i) -> __m512 {
         unsafe { _mm512_castsi512_ps(a) }
     }
     #[inline(always)]

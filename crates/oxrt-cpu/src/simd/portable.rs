@@ -219,7 +219,7 @@ impl Simd for Portable {
         zip(a, a, |a, _| a.to_bits() as i32)
     }
     #[inline(always)]
-    fn from_bits(self, a: I) -> F {
+    fn as_float(self, a: I) -> F {
         zip(a, a, |a, _| f32::from_bits(a as u32))
     }
     #[inline(always)]
