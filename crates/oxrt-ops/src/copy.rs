@@ -5,7 +5,7 @@ use oxrt_tensor::{DType, Result, Tensor, bail, num_elements, strides_of};
 /// Elements of `shape`, checked against what one evaluation may take.
 pub fn checked_len(shape: &[usize]) -> Result<usize> {
     let n = num_elements(shape)?;
-    if n > 1 << 34 {
+    if n > 1 << 31 {
         bail!(invalid, "a result of shape {shape:?} is too large");
     }
     Ok(n)

@@ -18,6 +18,7 @@ pub mod eval;
 pub mod infer;
 pub mod loss;
 pub mod matmul;
+pub mod ml;
 pub mod norm;
 mod ops;
 pub mod optimizer;
@@ -33,6 +34,7 @@ pub mod scalar;
 pub mod shape;
 pub mod spectral;
 pub mod text;
+pub mod trees;
 pub mod window;
 
 pub use build::Builder;

@@ -19,7 +19,7 @@ pub fn scale_offsets(shape: &[usize], scale: &Tensor, attrs: &Attrs) -> Result<V
         return Ok((0..n).map(|i| i / strides[at] % shape[at]).collect());
     }
     let block = match usize::try_from(attrs.int_or("block_size", 0)?) {
-        Ok(0) if s.len() == shape.len() && s[at] > 0 => shape[at].div_ceil(s[at]),
+        Ok(0) if s.len() == shape.len() && s[at] > 0 => shape[at].div_ceil(s[at]).max(1),
         Ok(b) if b > 0 => b,
         _ => bail!(invalid, "scales of shape {s:?} for a tensor of shape {shape:?}"),
     };
@@ -56,7 +56,7 @@ pub fn centred(x: &Tensor, zero: Option<&Tensor>, rows: bool) -> Result<Tensor> 
     let mut data = x.to_i64_vec()?;
     if let Some(zero) = zero {
         let zeros = spread(zero, x.shape(), rows)?;
-        data.iter_mut().zip(zeros).for_each(|(v, z)| *v -= z as i64);
+        data.iter_mut().zip(zeros).for_each(|(v, z)| *v = v.wrapping_sub(z as i64));
     }
     Tensor::from_i64(DType::I64, x.shape(), &data)
 }

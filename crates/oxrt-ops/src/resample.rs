@@ -237,6 +237,9 @@ pub fn resize(ctx: &Eval, x: &Tensor) -> Result<Tensor> {
     let crops = attrs.string_or("coordinate_transformation_mode", "half_pixel")? == "tf_crop_and_resize";
     let mut shape = x.shape().to_vec();
     crate::copy::checked_len(&plans.iter().map(|p| p.out).collect::<Vec<_>>())?;
+    for plan in &plans {
+        crate::copy::checked_len(&[plan.out])?;
+    }
     let mut data = x.to_f64_vec()?;
     for (a, plan) in plans.iter().enumerate() {
         let n = shape[a];

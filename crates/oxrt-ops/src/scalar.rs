@@ -206,6 +206,9 @@ impl Program {
         let args: Vec<Reg> =
             node.inputs().iter().enumerate().map(|(i, v)| v.map_or(Reg::ABSENT, |_| e.input(i))).collect();
         let result = scalar(&mut e, &node.attrs, &args)?;
+        if !result.is_present() || e.instrs.iter().any(|i| i.operands().any(|r| !r.is_present())) {
+            bail!(invalid, "a required input is missing");
+        }
         Ok(Some(e.finish(result)))
     }
 
@@ -386,8 +389,8 @@ pub fn binary_f64(op: Binary, a: f64, b: f64) -> f64 {
         Binary::BitAnd => (a as i64 & b as i64) as f64,
         Binary::BitOr => (a as i64 | b as i64) as f64,
         Binary::BitXor => (a as i64 ^ b as i64) as f64,
-        Binary::Shl => ((a as i64) << b as i64) as f64,
-        Binary::Shr => ((a as i64) >> b as i64) as f64,
+        Binary::Shl => (a as i64).checked_shl(b as u32).unwrap_or(0) as f64,
+        Binary::Shr => (a as i64).checked_shr(b as u32).unwrap_or(0) as f64,
         Binary::Atan2 => a.atan2(b),
     }
 }
@@ -566,7 +569,7 @@ pub fn broadcast_each(shape: &[usize], inputs: &[&[usize]], mut f: impl FnMut(&[
             (0..rank).map(|d| if d < lead || s[d - lead] == 1 { 0 } else { own[d - lead] }).collect()
         })
         .collect();
-    let n: usize = shape.iter().product();
+    let n = oxrt_tensor::num_elements(shape)?;
     let mut index = vec![0usize; rank];
     let mut at = vec![0usize; inputs.len()];
     for _ in 0..n {

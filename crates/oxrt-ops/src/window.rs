@@ -82,6 +82,10 @@ impl Window {
         let output_padding = attrs.ints_or("output_padding", &vec![0; n])?;
         // Some exporters write the batch and channel axes as well.
         let output_shape = attrs.ints("output_shape")?.map(|s| s[s.len().saturating_sub(n)..].to_vec());
+        let listed = || output_padding.iter().chain(output_shape.iter().flatten());
+        if let Some(x) = listed().find(|&&x| x < 0 || x > i32::MAX as i64) {
+            bail!(invalid, "output_padding or output_shape holds {x}");
+        }
         if output_padding.len() != n || output_shape.as_ref().is_some_and(|s| s.len() != n) {
             bail!(invalid, "output_padding and output_shape should have {n} elements");
         }

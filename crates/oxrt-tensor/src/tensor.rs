@@ -31,7 +31,8 @@ pub fn num_elements(shape: &[usize]) -> Result<usize> {
 pub fn strides_of(shape: &[usize]) -> Vec<usize> {
     let mut strides = vec![1; shape.len()];
     for i in (1..shape.len()).rev() {
-        strides[i - 1] = strides[i] * shape[i].max(1);
+        // Shapes that overflow hold no elements: they have a zero somewhere.
+        strides[i - 1] = strides[i].saturating_mul(shape[i].max(1));
     }
     strides
 }

@@ -42,7 +42,7 @@ fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
     let shape = [&[size[0]], spatial, &[r]].concat();
     let maps = theta.to_f64_vec()?;
     let strides = oxrt_tensor::strides_of(spatial);
-    let points: usize = spatial.iter().product();
+    let points = checked_len(spatial)?;
     let mut out = Vec::with_capacity(checked_len(&shape)?);
     for n in 0..size[0] {
         for p in 0..points {

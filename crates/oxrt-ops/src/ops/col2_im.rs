@@ -35,6 +35,7 @@ fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
     let x = ctx.tensor(0)?;
     let image = sizes(&ctx.ints(1)?.ok_or_else(|| Error::invalid("the image shape is missing"))?)?;
     let block = ctx.ints(2)?.ok_or_else(|| Error::invalid("the block shape is missing"))?;
+    checked_len(&image)?;
     let placed = Window::new(ctx.attrs(), &block)?.place(&image)?;
     let (taps, positions) = (placed.taps_per_output(), placed.num_outputs());
     let [n, rows, length] = *x.shape() else { bail!(invalid, "columns of shape {:?}", x.shape()) };

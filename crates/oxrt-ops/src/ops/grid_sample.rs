@@ -82,8 +82,11 @@ fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
     let out = &grid.shape()[1..=r];
     let shape = [&x.shape()[..2], out].concat();
     let (points, plane): (usize, usize) = (out.iter().product(), spatial.iter().product());
-    if plane == 0 && checked_len(&shape)? > 0 {
-        bail!(invalid, "an empty input of shape {:?}", x.shape());
+    if plane == 0 {
+        if checked_len(&shape)? > 0 {
+            bail!(invalid, "an empty input of shape {:?}", x.shape());
+        }
+        return Ok(vec![Tensor::zeros(x.dtype(), &shape).into()]);
     }
     let (n, c) = (x.shape()[0], x.shape()[1]);
     let strides = strides_of(spatial);

@@ -17,7 +17,7 @@ pub const OP: OpDef = OpDef::new("MaxRoiPool", &[1, 22], 2..=2, infer, eval).exa
 fn grid(attrs: &Attrs) -> Result<Vec<usize>> {
     let shape = attrs.ints("pooled_shape")?.ok_or_else(|| Error::invalid("`pooled_shape` is missing"))?;
     match sizes(shape)? {
-        s if s.len() == 2 => Ok(s),
+        s if s.len() == 2 && crate::copy::checked_len(&[s[0].max(1), s[1].max(1)]).is_ok() => Ok(s),
         s => bail!(invalid, "pooled_shape {s:?}"),
     }
 }

@@ -15,7 +15,9 @@ pub const OP: OpDef = OpDef::new("RoiAlign", &[10, 16, 22], 3..=3, infer, eval).
 )]);
 
 fn window(attrs: &Attrs) -> Result<Vec<usize>> {
-    sizes(&[attrs.int_or("output_height", 1)?, attrs.int_or("output_width", 1)?])
+    let window = sizes(&[attrs.int_or("output_height", 1)?, attrs.int_or("output_width", 1)?])?;
+    crate::copy::checked_len(&[window[0].max(1), window[1].max(1)])?;
+    Ok(window)
 }
 
 fn infer(ctx: &mut Infer) -> Result<()> {
@@ -87,8 +89,11 @@ fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
             (w, h) = (w.max(1.0), h.max(1.0));
         }
         let (bin_h, bin_w) = (h / out[0] as f64, w / out[1] as f64);
-        let grid = |bin: f64| if samples > 0 { samples as usize } else { bin.ceil().clamp(0.0, 1e4) as usize };
+        let grid = |bin: f64| if samples > 0 { samples as usize } else { bin.ceil().clamp(0.0, 1e9) as usize };
         let (gh, gw) = (grid(bin_h), grid(bin_w));
+        if gh.saturating_mul(gw).saturating_mul(c * out[0] * out[1]) > 1 << 26 {
+            bail!(unsupported, "a region sampled at {gh} by {gw} points");
+        }
         for channel in 0..c {
             let plane = &data[(batch * c + channel) * height * width..(batch * c + channel + 1) * height * width];
             for (py, px) in (0..out[0]).flat_map(|py| (0..out[1]).map(move |px| (py, px))) {
