@@ -51,7 +51,9 @@ fn change_attr(rng: &mut Rng, attr: &mut Attr) {
     match attr {
         Attr::Int(x) => *x = rng.int(),
         Attr::Float(x) => *x = rng.float(),
-        Attr::String(s) => *s = rng.pick(&["", "linear", "cubic", "NOTSET", "SAME_LOWER", "mean", "max", "ii->i"]).into(),
+        Attr::String(s) => {
+            *s = rng.pick(&["", "linear", "cubic", "NOTSET", "SAME_LOWER", "mean", "max", "ii->i"]).into()
+        }
         Attr::Ints(list) => match rng.below(4) {
             0 => drop(list.pop()),
             1 => list.push(rng.int()),
@@ -82,7 +84,8 @@ fn change(rng: &mut Rng, g: &mut Graph, node: NodeId) {
             }
         }
         1 => {
-            let name = rng.pick(&["axis", "axes", "group", "keepdims", "pads", "strides", "mode", "block_size", "direction"]);
+            let name =
+                rng.pick(&["axis", "axes", "group", "keepdims", "pads", "strides", "mode", "block_size", "direction"]);
             let attr = if rng.below(2) == 0 { Attr::Int(rng.int()) } else { Attr::Ints(vec![rng.int(), rng.int()]) };
             g[node].attrs.set(name, attr);
         }

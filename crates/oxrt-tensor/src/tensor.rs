@@ -29,7 +29,7 @@ pub fn num_elements(shape: &[usize]) -> Result<usize> {
 
 /// Row-major strides in elements.
 pub fn strides_of(shape: &[usize]) -> Vec<usize> {
-    let mut strides = vec![1; shape.len()];
+    let mut strides = vec![1usize; shape.len()];
     for i in (1..shape.len()).rev() {
         // Shapes that overflow hold no elements: they have a zero somewhere.
         strides[i - 1] = strides[i].saturating_mul(shape[i].max(1));
