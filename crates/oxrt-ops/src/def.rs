@@ -17,7 +17,7 @@ pub type SubgraphInputsFn =
 
 /// An operator. Built as a constant, one per file:
 ///
-/// ```ignore
+/// ```text
 /// pub const OP: OpDef = OpDef::new("HardSwish", &[14, 22], 1..=1)
 ///     .elementwise(|e, _, x| …)
 ///     .example("(f32[3] x) { y = HardSwish(x) } => y", &["x = -4 0 3"], "0 0 3");
