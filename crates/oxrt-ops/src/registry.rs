@@ -7,10 +7,11 @@ use std::sync::OnceLock;
 /// The operator called `name` (`Conv`, `oxrt.Conv`), if there is one.
 pub fn find(name: &str) -> Option<&'static OpDef> {
     static INDEX: OnceLock<HashMap<&'static str, &'static OpDef>> = OnceLock::new();
-    INDEX.get_or_init(|| crate::ops::ALL.iter().map(|op| (op.name, *op)).collect()).get(name).copied()
+    INDEX.get_or_init(|| all().iter().map(|op| (op.name, *op)).collect()).get(name).copied()
 }
 
 /// Every operator, in name order within its family.
 pub fn all() -> &'static [&'static OpDef] {
-    crate::ops::ALL
+    static ALL: OnceLock<Vec<&'static OpDef>> = OnceLock::new();
+    ALL.get_or_init(|| crate::ops::FAMILIES.concat())
 }

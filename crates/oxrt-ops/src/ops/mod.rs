@@ -7,6 +7,11 @@ macro_rules! operators {
     };
 }
 
+mod contrib;
+
+/// The operators of all families.
+pub(crate) const FAMILIES: &[&[&crate::OpDef]] = &[ALL, contrib::ALL];
+
 operators! {
     abs, acos, acosh, adagrad, adam, add, affine_grid, and, arg_max, arg_min, array_feature_extractor, asin,
     asinh, atan, atanh, attention, average_pool, batch_normalization, bernoulli, binarizer, bit_cast,
