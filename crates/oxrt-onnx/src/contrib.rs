@@ -7,6 +7,7 @@
 mod attention;
 mod experimental;
 mod fused;
+mod nchwc;
 mod norm;
 mod quant;
 mod tensor;
@@ -24,6 +25,7 @@ pub(crate) fn find(domain: &str, op: &str, version: i64) -> Option<Expand> {
     let tables: &[&[(&str, Expand)]] = match domain {
         "com.microsoft" => &[attention::TABLE, fused::TABLE, norm::TABLE, quant::TABLE, tensor::TABLE, weights::TABLE],
         "" => &[experimental::TABLE],
+        "com.microsoft.nchwc" => return Some(nchwc::declined),
         _ => return None,
     };
     // Layer normalisation was an experimental operator of the default domain before it was a standard one.

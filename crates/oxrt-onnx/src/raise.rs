@@ -57,6 +57,8 @@ const RULES: &[(&str, i64, Rule)] = &[
     ("DFT", 20, dft_20),
     ("Scan", 9, scan_9),
     ("Tile", 6, tile_6),
+    ("ai.onnx.ml.LabelEncoder", 2, label_encoder_2),
+    ("ai.onnx.ml.LabelEncoder", 4, label_encoder_4),
 ];
 
 /// Raises node `id`, written for opset `version` of its domain.
@@ -368,6 +370,39 @@ fn cast_6(graph: &mut Graph, _: &mut Symbols, id: NodeId) -> Result<()> {
         };
         if let Ok(d) = short.parse::<oxrt_tensor::DType>() {
             graph[id].attrs.set("to", d.to_onnx() as i64);
+        }
+    }
+    Ok(())
+}
+
+/// Strings became their places in `classes_strings`, and places the strings.
+fn label_encoder_2(graph: &mut Graph, _: &mut Symbols, id: NodeId) -> Result<()> {
+    let text = graph[id].input(0).and_then(|v| graph[v].ty.dtype()) == Some(oxrt_tensor::DType::String);
+    if let Some(Attr::Strings(classes)) = graph[id].attrs.remove("classes_strings") {
+        let places: Vec<i64> = (0..classes.len() as i64).collect();
+        let attrs = &mut graph[id].attrs;
+        let (names, numbers) = if text { ("keys_strings", "values_int64s") } else { ("values_strings", "keys_int64s") };
+        attrs.set(names, classes);
+        attrs.set(numbers, places);
+    }
+    Ok(())
+}
+
+/// A key that is no number was never found.
+fn label_encoder_4(graph: &mut Graph, _: &mut Symbols, id: NodeId) -> Result<()> {
+    let Some(keys) = graph[id].attrs.get_floats("keys_floats")?.cloned().filter(|k| k.iter().any(|k| k.is_nan()))
+    else {
+        return Ok(());
+    };
+    let kept: Vec<usize> = (0..keys.len()).filter(|&i| !keys[i].is_nan()).collect();
+    let attrs = &mut graph[id].attrs;
+    attrs.set("keys_floats", kept.iter().map(|&i| keys[i]).collect::<Vec<_>>());
+    for name in ["values_strings", "values_int64s", "values_floats"] {
+        match attrs.0.get_mut(name) {
+            Some(Attr::Strings(v)) if v.len() == keys.len() => *v = kept.iter().map(|&i| v[i].clone()).collect(),
+            Some(Attr::Ints(v)) if v.len() == keys.len() => *v = kept.iter().map(|&i| v[i]).collect(),
+            Some(Attr::Floats(v)) if v.len() == keys.len() => *v = kept.iter().map(|&i| v[i]).collect(),
+            _ => {}
         }
     }
     Ok(())

@@ -107,7 +107,7 @@ fn mat_mul_bnb4(c: &mut Call) -> Result<Vec<Option<ValueId>>> {
     }
     // The first code of a byte is in its high bits.
     let value = |i: usize| {
-        let code = if i % 2 == 0 { bytes[i / 2] >> 4 } else { bytes[i / 2] & 15 };
+        let code = if i.is_multiple_of(2) { bytes[i / 2] >> 4 } else { bytes[i / 2] & 15 };
         table[code as usize] * scales[i / block]
     };
     let values: Vec<f64> = (0..count).map(value).collect();

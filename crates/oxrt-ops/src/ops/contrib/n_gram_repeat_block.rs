@@ -32,7 +32,7 @@ fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
         _ => bail!(invalid, "an `ngram_size` below 1, or batches that differ"),
     };
     let (ids, mut out) = (words.to_i64_vec()?, scores.to_f64_vec()?);
-    for (b, line) in ids.chunks(*length).enumerate().filter(|_| *length >= n) {
+    for (b, line) in ids.chunks((*length).max(1)).enumerate().filter(|_| *length >= n) {
         let tail = &line[length + 1 - n..];
         for group in line.windows(n).filter(|g| g[..n - 1] == *tail) {
             match usize::try_from(group[n - 1]) {
