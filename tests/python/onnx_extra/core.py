@@ -63,9 +63,10 @@ class Suite:
         onnx.save(model, file)
         fed = [i.name for i in model.graph.input if i.name in inputs]
         for i, key in enumerate(fed):
-            (folder / f"input_{i}.pb").write_bytes(to_proto(inputs[key], key).SerializeToString())
+            info = next(x for x in model.graph.input if x.name == key)
+            (folder / f"input_{i}.pb").write_bytes(to_proto(inputs[key], key, info).SerializeToString())
         for i, (value, info) in enumerate(zip(outputs, model.graph.output)):
-            (folder / f"output_{i}.pb").write_bytes(to_proto(value, info.name).SerializeToString())
+            (folder / f"output_{i}.pb").write_bytes(to_proto(value, info.name, info).SerializeToString())
         case = Case(name, folder.parent, rtol, atol, off)
         self.cases.append(case)
         return outputs
@@ -164,7 +165,14 @@ def type_of(text):
     raise ValueError(text)
 
 
-def to_proto(value, name):
+def to_proto(value, name, info=None):
+    if info is not None and info.type.HasField("optional_type"):
+        out = onnx.OptionalProto(name=name)
+        if isinstance(value, list):
+            out.elem_type, _ = 3, out.sequence_value.CopyFrom(to_proto(value, ""))
+        elif value is not None:
+            out.elem_type, _ = 1, out.tensor_value.CopyFrom(to_proto(value, ""))
+        return out
     if isinstance(value, dict):
         return map_proto(value, name)
     if isinstance(value, list):
@@ -249,6 +257,11 @@ def compare(got, want, case):
             if problem:
                 return f"{k}: {problem}"
         return None
+    if isinstance(want, onnx.OptionalProto):
+        held = [[f for f in ("tensor_value", "sequence_value") if m.HasField(f)] for m in (got, want)]
+        if held[0] != held[1]:
+            return f"an optional of {held[0]}, want {held[1]}"
+        return compare(getattr(got, held[1][0]), getattr(want, held[1][0]), case) if held[1] else None
     if got.data_type != want.data_type:
         return f"element type {got.data_type}, want {want.data_type}"
     a, b = numpy_helper.to_array(got), numpy_helper.to_array(want)
