@@ -13,6 +13,16 @@ pub struct ImportArgs {
     /// Name of an output: NEW in order of the outputs, or OLD=NEW
     #[arg(long = "output-name", value_name = "NAME")]
     pub output_names: Vec<String>,
+    /// Type and sizes of an input of a TorchScript file, which does not keep them: x=f32[batch,3,224,224]
+    #[arg(long = "input", value_name = "NAME=TYPE[DIMS]")]
+    pub inputs: Vec<String>,
+}
+
+impl ImportArgs {
+    /// The same for the library, with `--dim` options.
+    pub fn options(self, dims: Vec<String>) -> ExportOptions {
+        ExportOptions { input_names: self.input_names, output_names: self.output_names, dims, inputs: self.inputs }
+    }
 }
 
 /// How an engine is built, for commands that may build one in memory.

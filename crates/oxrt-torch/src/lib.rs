@@ -25,6 +25,7 @@ mod program;
 mod promote;
 mod pytree;
 mod schema;
+mod script;
 mod symbols;
 mod weights;
 
