@@ -49,6 +49,13 @@ fn text(v: &Sv) -> Result<Rc<str>> {
     }
 }
 
+/// A number of unknown sign that sizes a tensor is not negative.
+fn is_size(cx: &mut Cx, d: &Dim) {
+    if let Some(range) = d.as_symbol().and_then(|s| cx.symbols.ranges.get_mut(s)) {
+        range.min = range.min.max(0);
+    }
+}
+
 impl Interp<'_> {
     pub fn int(&self, v: &Sv) -> Result<Dim> {
         match v {
@@ -217,6 +224,7 @@ impl Interp<'_> {
                 _ => x >= y,
             }));
         }
+        let mut usual = None;
         if let (Some(x), Some(y)) = (ratio(a), ratio(b)) {
             let word = match op {
                 "eq" => "Equality",
@@ -230,6 +238,7 @@ impl Interp<'_> {
             if let Some(t) = compare(word, &difference, &|s| cx.symbols.bounds(s)) {
                 return Ok(Sv::Bool(t));
             }
+            usual = compare(word, &difference, &|s| (cx.symbols.bounds(s).0.max(1), cx.symbols.bounds(s).1));
         }
         let (x, y) = (self.scalar_value(cx, a)?, self.scalar_value(cx, b)?);
         let (dx, dy) = (cx.dtype(x)?, cx.dtype(y)?);
@@ -245,6 +254,9 @@ impl Interp<'_> {
         let mut v = cx.call(name, &[x, y])?;
         if op == "ne" {
             v = cx.call("Not", &[v])?;
+        }
+        if let Some(t) = usual {
+            self.usual.insert(v, t);
         }
         Ok(Sv::Scalar(v))
     }
@@ -698,12 +710,15 @@ impl Interp<'_> {
                 if cx.is_complex(v) {
                     dims.pop();
                 }
+                dims.iter().for_each(|d| is_size(cx, d));
                 self.heap.list(dims.into_iter().map(Sv::Int).collect())
             }
             ("size", [Sv::Tensor(id), axis]) => {
                 let v = cx.read(*id)?;
                 let axis = cx.axis(v, self.const_int(axis)?)?;
-                Sv::Int(cx.size(v, axis)?)
+                let d = cx.size(v, axis)?;
+                is_size(cx, &d);
+                Sv::Int(d)
             }
             ("dim" | "ndimension", [Sv::Tensor(id)]) => {
                 let v = cx.read(*id)?;

@@ -311,6 +311,11 @@ impl Interp<'_> {
             ("ScalarType", Sv::Int(d)) => return self.dtype_arg(d),
             ("Device" | "Layout" | "MemoryFormat" | "Generator", _) => return Ok(Arg::Other(Val::None)),
             ("int", Sv::Int(d)) if p.name == "dtype" => return self.dtype_arg(d),
+            // Numbers of traced code are tensors of rank 0.
+            ("Scalar", Sv::Tensor(_)) => {
+                let number = self.convert(cx, "item", &v)?;
+                return self.to_arg(cx, number);
+            }
             _ => {}
         }
         self.to_arg(cx, v)

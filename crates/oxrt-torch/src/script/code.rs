@@ -112,6 +112,7 @@ impl<'a> Code<'a> {
             let [byte, range, ..] = items(record)[..] else { continue };
             let [source, start, _] = items(range)[..] else { continue };
             let [parts, name, first] = items(source)[..] else { continue };
+            let Ok(byte) = u32::try_from(int(byte)) else { continue };
             let (name, first, start) = (text(int(name)), int(first), int(start));
             let mut before = 0i64;
             let mut line = first;
@@ -126,7 +127,13 @@ impl<'a> Code<'a> {
                 before += length;
                 line += part.matches('\n').count() as i64;
             }
-            let Ok(byte) = u32::try_from(int(byte)) else { continue };
+            // Traced code has the call stack for text, innermost first: `/dir/file.py(42): forward`.
+            let frame = code.split_once("): ").and_then(|(place, _)| place.rsplit_once('('));
+            if let Some((file, number)) = frame.filter(|(f, n)| f.ends_with(".py") && n.parse::<u32>().is_ok()) {
+                let location = format!("{}:{number}", short_path(file));
+                out.push((byte, PythonLine { location, code: String::new() }));
+                continue;
+            }
             let location = if name.is_empty() { String::new() } else { format!("{}:{line}", short_path(name)) };
             if !location.is_empty() {
                 out.push((byte, PythonLine { location, code }));

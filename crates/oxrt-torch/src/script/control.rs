@@ -96,6 +96,9 @@ impl Interp<'_> {
                 if let Ok(m) = merged {
                     vars.push((name.clone(), m));
                 } else if let Err(e) = merged {
+                    if let Some(&t) = self.usual.get(&c) {
+                        return self.assumed(cx, t, if t { yes } else { no });
+                    }
                     vars.push((name.clone(), Merged::Fixed(Sv::Uninit)));
                     cx.warn(format!("`{name}` after a branch: {}", e.message()));
                 }
@@ -125,6 +128,13 @@ impl Interp<'_> {
             let x = self.cell_of(cx, &mut a, r)?;
             let y = self.cell_of(cx, &mut b, r)?;
             cells.push((r, self.join(cx, &mut a, &mut b, &x, &y, &mut joins)?));
+        }
+        let ranks = |j: &Join| {
+            let rank = |s: &Side, v: Option<ValueId>| v.and_then(|v| s.graph.dims(v).map(<[Dim]>::len));
+            j.kind == LeafKind::Tensor && j.yes.is_some() && j.no.is_some() && rank(&a, j.yes) != rank(&b, j.no)
+        };
+        if let Some(&t) = self.usual.get(&c).filter(|_| joins.iter().any(ranks)) {
+            return self.assumed(cx, t, if t { yes } else { no });
         }
         // Types of the outputs: where the sides differ in a size, it is a new one.
         let mut types = Vec::new();
@@ -156,6 +166,14 @@ impl Interp<'_> {
             self.set(name, v)?;
         }
         Ok(())
+    }
+
+    /// Takes the side of a test of sizes that holds when no size is zero: the sides give results that cannot be
+    /// joined, of different ranks mostly.
+    fn assumed(&mut self, cx: &mut Cx<'static, '_>, t: bool, block: &[Stmt]) -> Result<()> {
+        let place = cx.b.source.as_ref().map(|s| format!("{} `{}`", s.location, s.code)).unwrap_or_default();
+        cx.warn(format!("a test of sizes is taken to be {t}, as it is unless a size is zero: {place}"));
+        self.plain_block(cx, block)
     }
 
     fn set(&mut self, name: Rc<str>, v: Sv) -> Result<()> {

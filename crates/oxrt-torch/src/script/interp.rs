@@ -44,6 +44,9 @@ pub(crate) struct Interp<'p> {
     pub frames: Vec<Frame>,
     /// Integers that are read from values of rank 0: their symbols and where they stand.
     pub int_sources: Vec<(Dim, ValueId)>,
+    /// Comparisons of sizes made at run time, and how they come out when every size is at least 1 and as large as
+    /// may be: what decides a branch whose sides cannot be joined.
+    pub usual: FxHashMap<ValueId, bool>,
     /// The message of an exception that the script raised, while its error travels up.
     pub raised: Option<String>,
     placed: bool,
@@ -59,6 +62,7 @@ impl<'p> Interp<'p> {
             constants: Vec::new(),
             frames: Vec::new(),
             int_sources: Vec::new(),
+            usual: FxHashMap::default(),
             raised: None,
             placed: false,
             steps: 0,
@@ -217,7 +221,7 @@ impl<'p> Interp<'p> {
             }
             other => bail!(invalid, "a {} as a condition", other.kind()),
         };
-        if let Some(t) = cx.b.graph.constant(value) {
+        if let Some(t) = super::fold::known_value(cx, value) {
             let known = t.to_f64_vec()?.first().is_some_and(|x| *x != 0.0);
             return Ok(Truth::Known(known));
         }
@@ -307,6 +311,10 @@ impl<'p> Interp<'p> {
         args: Vec<Sv>,
         named: Vec<(Rc<str>, Sv)>,
     ) -> Result<Sv> {
+        if let Some(class) = name.strip_suffix(".__new__") {
+            let cell = Cell::Object { class: class.into(), path: "".into(), fields: Vec::new() };
+            return Ok(Sv::Object(self.heap.add(cell)));
+        }
         match self.code.find(name)? {
             Some(Item::Function(file, f)) => self.call_function(cx, &file, &f, args, named),
             Some(Item::Class(file, i)) => {
@@ -405,7 +413,7 @@ impl<'p> Interp<'p> {
     /// A value of rank 0 as a Python number: integers get a symbol, so that they can size things.
     pub fn number_of(&mut self, cx: &mut Cx<'static, '_>, v: ValueId) -> Result<Sv> {
         let dtype = cx.dtype(v)?;
-        if let Some(t) = cx.b.graph.constant(v).filter(|t| t.len() == 1) {
+        if let Some(t) = super::fold::known_value(cx, v).filter(|t| t.len() == 1) {
             return Ok(match dtype {
                 d if d.is_float() => Sv::Float(t.to_f64_vec()?[0]),
                 oxrt_tensor::DType::Bool => Sv::Bool(t.to_f64_vec()?[0] != 0.0),

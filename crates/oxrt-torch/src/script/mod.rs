@@ -8,13 +8,14 @@
 //! * `lexer`, `parser`, `ast`, `code`: the text.
 //! * `value`, `load`, `inputs`: values, the object tree, what `forward` takes.
 //! * `interp`, `builtins`, `call`, `overload`, `meta`: evaluation.
-//! * `control`, `region`: subgraphs.
+//! * `fold`: numbers that constants decide; `control`, `region`: subgraphs.
 
 mod ast;
 mod builtins;
 mod call;
 mod code;
 mod control;
+mod fold;
 mod inputs;
 mod interp;
 mod lexer;
