@@ -1,15 +1,34 @@
 //! Shapes the graph for execution: what follows from sizes alone is taken out of it.
 
-use oxrt_ir::{Graph, Model, NodeId};
+use oxrt_ir::{Dim, Graph, Model, NodeId, Symbol};
+use std::collections::BTreeSet;
 
 /// Cuts values with known contents (shapes, indices computed from sizes) from the nodes that compute
-/// them: the runtime evaluates their expressions when sizes are bound.
+/// them: the runtime evaluates their expressions when sizes are bound. Sizes that depend on data stay computed.
 pub(crate) fn detach_sizes(model: &mut Model) {
+    let symbols = &model.symbols;
     let g = &mut model.graph;
+    let of_inputs: BTreeSet<Symbol> = {
+        let mut out = BTreeSet::new();
+        g.inputs.iter().for_each(|&v| {
+            g[v].ty.for_each_symbol(&mut |s| {
+                out.insert(s.clone());
+            })
+        });
+        out
+    };
+    let bound = |d: &Dim| {
+        let mut all = true;
+        d.for_each_symbol(&mut |s| all &= of_inputs.contains(s) || symbols.get(s).is_some());
+        all
+    };
     for v in g.value_ids() {
         let value = &g[v];
         let computed = value.producer().is_some() && !value.is_constant() && !g.outputs.contains(&v);
         let Some(contents) = value.contents.clone().filter(|_| computed) else { continue };
+        if !contents.elements.iter().all(bound) {
+            continue;
+        }
         if value.users().is_empty() {
             continue;
         }
