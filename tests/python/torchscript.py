@@ -88,11 +88,15 @@ def detection(name, large=False, **kw):
     def make():
         torch.manual_seed(0)
         m = getattr(TV.detection, name)(weights=None, weights_backbone=None, **kw).eval()
-        # Untrained heads give scores that all look alike: spread them, so that thresholds and ranks decide.
+        # Untrained, all scores tie and ranks mean nothing: weights that keep the spread of the activations.
+        g = torch.Generator().manual_seed(7)
         with torch.no_grad():
             for n, p in m.named_parameters():
-                if "cls_score" in n or "cls_logits" in n or "classification_head" in n and n.endswith("weight"):
-                    p.copy_(torch.randn(p.shape, generator=torch.Generator().manual_seed(7)) * 0.05)
+                if p.dim() < 2:
+                    continue
+                spread = (2.0 / max(1, p[0].numel())) ** 0.5
+                heads = any(part in n for part in ("bbox", "rpn.head.cls_logits", "regression", "centerness", "mask_fcn_logits"))
+                p.copy_(torch.randn(p.shape, generator=g) * spread * (0.2 if heads else 1.0))
         return m
 
     def draw(height, width):

@@ -155,11 +155,13 @@ fn run_kernel(
             _ => bail!(bug, "input {i} is not there"),
         });
     }
-    // Only what was known before the run may fix sizes, as in a bound run.
-    let known: Vec<Option<Tensor>> = node
-        .inputs()
-        .iter()
-        .map(|v| v.map_or(Ok(None), |v| known_tensor(&inner.plan, v, sizes)))
+    // What a bound run would know, and sizes that the data told, fix how a kernel works; other data must not.
+    let known: Vec<Option<Tensor>> = (node.inputs().iter().zip(ins))
+        .map(|(v, datum)| match (v, datum) {
+            (None, _) => Ok(None),
+            (Some(v), Some(Datum::Tensor(t))) if g[*v].contents.is_some() => Ok(Some(t.clone())),
+            (Some(v), _) => known_tensor(&inner.plan, *v, sizes),
+        })
         .collect::<Result<_>>()?;
     let inputs: Vec<_> = (0..ins.len())
         .map(|i| shapes[i].as_deref().map(|shape| BindInput { shape, value: known[i].as_ref() }))
