@@ -148,6 +148,11 @@ impl BuildArgs {
 
     /// An engine from any stage's file: loaded, or built in memory.
     pub fn engine(&self, path: &Path, progress: &crate::ui::Progress) -> Result<Engine> {
+        self.engine_at(path, Vec::new(), progress)
+    }
+
+    /// The same with sizes that hold from the import on: `NAME=SIZE`.
+    pub fn engine_at(&self, path: &Path, dims: Vec<String>, progress: &crate::ui::Progress) -> Result<Engine> {
         if oxrt::file_kind(path)? == FileKind::Engine {
             if !self.dims.is_empty() || !self.profiles.is_empty() {
                 return Err(
@@ -157,7 +162,7 @@ impl BuildArgs {
             return Engine::open_with(path, self.threads);
         }
         progress.stage(format!("reading {}", path.display()));
-        let mut model = Model::open_with(path, &ExportOptions::default())?;
+        let mut model = Model::open_with(path, &ExportOptions { dims, ..ExportOptions::default() })?;
         for w in &model.warnings {
             crate::ui::warn(w);
         }

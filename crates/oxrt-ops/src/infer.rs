@@ -324,6 +324,8 @@ fn merge(old: &ValueType, new: ValueType) -> ValueType {
             };
             new.into()
         }
+        // A file may know that an optional holds something.
+        (ValueType::Tensor(_) | ValueType::Sequence(_), ValueType::Optional(new)) => merge(old, *new),
         (_, new) => new,
     }
 }

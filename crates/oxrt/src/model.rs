@@ -199,7 +199,9 @@ impl Model {
         for spec in dims {
             let symbol = self.find_dim(&spec.dim)?;
             let known = self.ir.symbols.get(&symbol).unwrap_or_default();
+            // A file that states no range leaves size 0 out by default, not by need.
             if let Some(r) = spec.range
+                && known != oxrt_ir::Range::default()
                 && (r.min < known.min || known.max.is_some_and(|m| r.max.is_none_or(|x| x > m)))
             {
                 bail!(invalid, "`{symbol}` = {r} leaves the range {known} that the model was exported for");
