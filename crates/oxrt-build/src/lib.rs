@@ -102,7 +102,10 @@ fn choose(
             });
         }
         let sizes_known = new.is_subset(&known) && node.outputs().iter().flatten().all(|&v| g[v].ty.dims().is_some());
-        known.extend(new);
+        // What a result tells is a size that stands alone; one inside an expression cannot be solved for.
+        for &v in node.outputs().iter().flatten() {
+            known.extend(g[v].ty.dims().into_iter().flatten().filter_map(|d| d.as_symbol().cloned()));
+        }
         let kind = match sizes_known {
             true if plan_graph::is_alias(g, id) => StepKind::Alias,
             true => kernel(NodeView::new(g, id), backend).at(|| node.describe())?,
