@@ -7,6 +7,7 @@
 
 mod gradient;
 mod lower;
+mod name_sizes;
 mod proto;
 mod raise;
 mod read;
@@ -15,6 +16,7 @@ mod read_tests;
 mod tensor_io;
 mod write;
 
+pub use name_sizes::name_sizes;
 pub use read::{external_files, read_bytes, read_file};
 pub use tensor_io::{PbKind, datum_from_pb, datum_to_pb, load_datum};
 pub use write::{WriteOptions, WriteReport, write_file};

@@ -50,7 +50,7 @@ pub fn external_files(path: &Path) -> Result<Vec<String>> {
     Ok(found.into_iter().collect())
 }
 
-fn decode(bytes: Bytes) -> Result<ModelProto> {
+pub(crate) fn decode(bytes: Bytes) -> Result<ModelProto> {
     let size = bytes.len();
     let proto = ModelProto::decode(bytes).map_err(|e| {
         Error::invalid(format!("not an ONNX model, or a damaged one ({e}; the file has {size} bytes)"))
@@ -92,7 +92,8 @@ fn read(bytes: Bytes, folder: Option<&Path>) -> Result<Model> {
         model.graph[v].ty.for_each_symbol(&mut |s| found.push(s.clone()));
         for s in found {
             if reader.symbols.get(&s).is_none() {
-                reader.symbols.declare(s, Range::default());
+                // ONNX says nothing of a range: 0 is a size like any other.
+                reader.symbols.declare(s, Range { min: 0, max: None });
             }
         }
     }
