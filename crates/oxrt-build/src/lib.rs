@@ -82,12 +82,7 @@ fn choose(
 ) -> Result<Vec<Step>> {
     // Symbols whose sizes are known when a step is reached; a node that makes others runs on the host,
     // which finds out their sizes.
-    let mut known = BTreeSet::new();
-    for &v in &model.graph.inputs {
-        model.graph[v].ty.for_each_symbol(&mut |s| {
-            known.insert(s.clone());
-        });
-    }
+    let mut known = plan_graph::symbols_of(&model.graph, &model.graph.inputs);
     let nodes = model.graph.node_ids();
     let total = nodes.len();
     let mut steps = Vec::with_capacity(total);
@@ -103,6 +98,8 @@ fn choose(
         }
         let sizes_known = new.is_subset(&known) && node.outputs().iter().flatten().all(|&v| g[v].ty.dims().is_some());
         known.extend(new);
+        let outputs: Vec<_> = node.outputs().iter().flatten().copied().collect();
+        known.extend(plan_graph::symbols_of(g, &outputs));
         let kind = match sizes_known {
             true if plan_graph::is_alias(g, id) => StepKind::Alias,
             true => kernel(NodeView::new(g, id), backend).at(|| node.describe())?,

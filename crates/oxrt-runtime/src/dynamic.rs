@@ -5,7 +5,7 @@ use crate::context::StepProfile;
 use crate::engine::{Engine, Inner};
 use crate::sizes::{Sizes, shape_of};
 use oxrt_backend::{ALIGN, BindArgs, BindInput, Io};
-use oxrt_ir::{Node, ValueId, ValueType};
+use oxrt_ir::{Contents, Node, ValueId, ValueType};
 use oxrt_ops::Datum;
 use oxrt_ops::eval::eval_node;
 use oxrt_plan::StepKind;
@@ -28,6 +28,11 @@ pub(crate) fn run(inner: &Inner, inputs: Vec<Datum>, mut profile: Option<&mut Ve
     }
     for &v in &g.outputs {
         *remaining.entry(v).or_default() += 1;
+    }
+    for (v, datum) in g.inputs.iter().zip(&inputs) {
+        if let Datum::Tensor(t) = datum {
+            learn_elements(g[*v].contents.as_ref(), t, &mut sizes)?;
+        }
     }
     let mut env: HashMap<ValueId, Datum> = g.inputs.iter().copied().zip(inputs).collect();
     for (index, step) in plan.steps.iter().enumerate() {
@@ -74,6 +79,7 @@ pub(crate) fn run(inner: &Inner, inputs: Vec<Datum>, mut profile: Option<&mut Ve
             let Some(v) = *v else { continue };
             if let Datum::Tensor(t) = &datum {
                 learn(&g[v].ty, t.shape(), &mut sizes);
+                learn_elements(g[v].contents.as_ref(), t, &mut sizes)?;
             }
             if remaining.contains_key(&v) {
                 env.insert(v, datum);
@@ -116,6 +122,17 @@ fn learn(ty: &ValueType, shape: &[usize], sizes: &mut Sizes) {
     }
 }
 
+/// Learns sizes that were computed from data from the elements of a result.
+fn learn_elements(contents: Option<&Contents>, t: &Tensor, sizes: &mut Sizes) -> Result<()> {
+    let Some(contents) = contents.filter(|c| c.elements.iter().any(|d| d.as_symbol().is_some())) else { return Ok(()) };
+    for (d, size) in contents.elements.iter().zip(t.to_i64_vec()?) {
+        if let Some(s) = d.as_symbol() {
+            sizes.entry(s.clone()).or_insert(size);
+        }
+    }
+    Ok(())
+}
+
 fn alias(node: &Node, ins: &[Option<Datum>], ty: ValueType, sizes: &Sizes) -> Result<Vec<Datum>> {
     let Some(Some(Datum::Tensor(x))) = ins.first() else { return eval_node(node, ins, &|_| None) };
     match shape_of(&ty, sizes) {
@@ -152,7 +169,12 @@ fn run_kernel(
     let known: Vec<Option<Tensor>> = node
         .inputs()
         .iter()
-        .map(|v| v.map_or(Ok(None), |v| known_tensor(&inner.plan, v, sizes)))
+        .zip(ins)
+        .map(|(v, datum)| match v {
+            Some(v) if g[*v].contents.is_some() => Ok(datum.as_ref().and_then(Datum::as_tensor).cloned()),
+            Some(v) => known_tensor(&inner.plan, *v, sizes),
+            None => Ok(None),
+        })
         .collect::<Result<_>>()?;
     let inputs: Vec<_> = (0..ins.len())
         .map(|i| shapes[i].as_deref().map(|shape| BindInput { shape, value: known[i].as_ref() }))

@@ -101,6 +101,7 @@ pub fn import_program(mut program: Program, options: &ImportOptions) -> Result<I
     }
     let warnings = build(&program, &mut model.graph, &mut model.symbols)?;
     model.graph.remove_dead_nodes();
+    crate::widen::widen(&mut model.graph)?;
     model.graph = model.graph.compacted();
     model.graph.verify().at(|| "the imported graph")?;
     let warnings = program.warnings.iter().cloned().chain(warnings).collect();

@@ -251,6 +251,47 @@ pub fn while_loop<'a>(cx: &mut Cx<'a, '_>, a: &Args<'a>) -> Result<Vec<Val<'a>>>
     Ok(results(cx, &out))
 }
 
+/// A `Loop` that an operator is made of: `steps` (a scalar) times `body(step, state, captured)`, whose results
+/// are the next state. Every state keeps its type.
+pub(crate) fn repeat(
+    cx: &mut Cx,
+    name: &str,
+    steps: ValueId,
+    state: &[ValueId],
+    captured: &[ValueId],
+    body: impl FnOnce(&mut Cx, ValueId, &[ValueId], &[ValueId]) -> Result<Vec<ValueId>>,
+) -> Result<Vec<ValueId>> {
+    let mut types = vec![ValueType::tensor(DType::I64, Vec::new()), ValueType::tensor(DType::Bool, Vec::new())];
+    types.extend(state.iter().map(|&v| cx.b.graph[v].ty.clone()));
+    let held: Vec<Val> = captured.iter().map(|&v| Val::Runtime(v)).collect();
+    let label = cx.b.name(name);
+    let inner = subgraph(cx, &label, &types, &held, |cx, inputs, held| {
+        let mut inside = Vec::new();
+        for v in inputs.into_iter().chain(held) {
+            inside.push(tensor_of(cx, v)?);
+        }
+        let (state, held) = inside[2..].split_at(types.len() - 2);
+        let next = body(cx, inside[0], state, held)?;
+        let again = cx.call("Identity", &[inside[1]])?;
+        let mut out = vec![again];
+        for (v, ty) in next.into_iter().zip(&types[2..]) {
+            // Dimensions that inference says in another way are those of the state.
+            if cx.b.graph[v].ty != *ty && cx.b.graph[v].producer().is_some() {
+                cx.b.graph[v].ty = ty.clone();
+            }
+            out.push(v);
+        }
+        Ok(out)
+    })?;
+    let yes = cx.b.constant(oxrt_ir::Tensor::scalar(true));
+    let inputs: Vec<Option<ValueId>> = [steps, yes].iter().chain(state).map(|&v| Some(v)).collect();
+    let out = cx.b.op_multi("Loop", &inputs, with_graph(Attrs::new(), "body", inner), state.len())?;
+    for (&v, ty) in out.iter().zip(&types[2..]) {
+        cx.b.graph[v].ty = ty.clone();
+    }
+    Ok(out)
+}
+
 fn scan_op<'a>(
     cx: &mut Cx<'a, '_>,
     a: &Args<'a>,

@@ -178,7 +178,10 @@ pub fn det(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
 
 /// `linalg_matrix_power(Tensor self, int n)`
 pub fn matrix_power(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    let (x, n) = (a.t("self")?, a.int("n")?);
+    let (mut x, mut n) = (a.t("self")?, a.int("n")?);
+    if n < 0 {
+        (x, n) = (super::linalg::inverse(cx, x)?, -n);
+    }
     match n {
         0 => {
             let dims = cx.dims(x)?;

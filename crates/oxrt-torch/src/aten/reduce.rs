@@ -565,30 +565,88 @@ pub fn histc(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     cx.reduce("ReduceSum", hit, &[1], false)
 }
 
-/// `linalg_norm(Tensor self, Scalar? ord=None, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None)`
-/// of vectors
+/// `linalg_norm(Tensor self, Scalar? ord=None, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None)`,
+/// `.ord_str`
 pub fn linalg_norm(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let x = a.t("self")?;
     let dtype = a.dtype("dtype")?.unwrap_or(float_of(cx.dtype(x)?));
     let x = cx.cast(x, dtype)?;
-    let axes = axes(cx, a, x)?;
-    let ord = a.opt_float("ord")?;
-    let vectors = axes.len() == 1 || axes.is_empty() && cx.rank(x)? <= 1;
-    if !vectors && ord.is_some() {
-        bail!(unsupported, "a matrix norm of order {}", ord.unwrap_or_default());
+    if a.target.ends_with("ord_str") {
+        let axes = matrix_axes(cx, a, x)?;
+        return named_matrix_norm(cx, x, &a.text("ord")?, axes, keep(a)?);
     }
-    norm_of(cx, x, ord.unwrap_or(2.0), &axes, keep(a)?)
+    let axes_given = axes(cx, a, x)?;
+    let ord = a.opt_float("ord")?;
+    let vectors = axes_given.len() == 1 || axes_given.is_empty() && cx.rank(x)? <= 1;
+    match ord {
+        Some(ord) if !vectors => {
+            let axes = matrix_axes(cx, a, x)?;
+            matrix_norm_of(cx, x, ord, axes, keep(a)?)
+        }
+        _ => norm_of(cx, x, ord.unwrap_or(2.0), &axes_given, keep(a)?),
+    }
 }
 
-/// `linalg_matrix_norm.str_ord(Tensor self, str ord='fro', int[] dim=[-2,-1], bool keepdim=False, …)`
-pub fn matrix_norm(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    let ord = a.text("ord")?;
-    if ord != "fro" {
-        bail!(unsupported, "the matrix norm `{ord}`");
+/// The two axes of a matrix norm, in the order given.
+fn matrix_axes(cx: &Cx, a: &Args, x: ValueId) -> Result<(usize, usize)> {
+    match a.opt_ints("dim")?.unwrap_or_else(|| vec![-2, -1])[..] {
+        [rows, columns] => Ok((cx.axis(x, rows)?, cx.axis(x, columns)?)),
+        ref other => bail!(invalid, "a matrix norm over the axes {other:?}"),
     }
+}
+
+/// A norm of singular values: their sum, their greatest, or their least.
+fn spectral_norm(cx: &mut Cx, x: ValueId, (rows, columns): (usize, usize), keep: bool, op: &str) -> Result<ValueId> {
+    let rank = cx.rank(x)?;
+    let mut perm: Vec<usize> = (0..rank).filter(|&i| i != rows && i != columns).collect();
+    perm.extend([rows, columns]);
+    let x = cx.b.transpose(x, &perm)?;
+    let values = super::linalg::singular_values(cx, x)?;
+    let y = cx.reduce(op, values, &[rank - 2], false)?;
+    if !keep {
+        return Ok(y);
+    }
+    let (lo, hi) = (rows.min(columns) as i64, rows.max(columns) as i64);
+    cx.b.unsqueeze(y, &[lo, hi])
+}
+
+/// The matrix norm of order ±1, ±2 or ±∞.
+pub(crate) fn matrix_norm_of(
+    cx: &mut Cx,
+    x: ValueId,
+    ord: f64,
+    (rows, columns): (usize, usize),
+    keep: bool,
+) -> Result<ValueId> {
+    let op = if ord > 0.0 { "ReduceMax" } else { "ReduceMin" };
+    let (summed, chosen) = match ord.abs() {
+        2.0 => return spectral_norm(cx, x, (rows, columns), keep, op),
+        1.0 => (rows, columns),
+        f64::INFINITY => (columns, rows),
+        _ => bail!(unsupported, "a matrix norm of order {ord}"),
+    };
+    let sums = cx.reduce("ReduceL1", x, &[summed], true)?;
+    let y = cx.reduce(op, sums, &[chosen], true)?;
+    if keep { Ok(y) } else { cx.b.squeeze(y, &[rows.min(columns) as i64, rows.max(columns) as i64]) }
+}
+
+fn named_matrix_norm(cx: &mut Cx, x: ValueId, ord: &str, axes: (usize, usize), keep: bool) -> Result<ValueId> {
+    match ord {
+        "fro" => cx.reduce("ReduceL2", x, &[axes.0.min(axes.1), axes.0.max(axes.1)], keep),
+        "nuc" => spectral_norm(cx, x, axes, keep, "ReduceSum"),
+        _ => bail!(unsupported, "the matrix norm `{ord}`"),
+    }
+}
+
+/// `linalg_matrix_norm.str_ord(Tensor self, str ord='fro', int[] dim=[-2,-1], bool keepdim=False, …)`,
+/// `linalg_matrix_norm(Tensor self, Scalar ord, …)`
+pub fn matrix_norm(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let x = a.t("self")?;
     let dtype = a.dtype("dtype")?.unwrap_or(float_of(cx.dtype(x)?));
     let x = cx.cast(x, dtype)?;
-    let axes = axes(cx, a, x)?;
-    cx.reduce("ReduceL2", x, &axes, keep(a)?)
+    let axes = matrix_axes(cx, a, x)?;
+    match a.target.ends_with("str_ord") {
+        true => named_matrix_norm(cx, x, &a.text("ord")?, axes, keep(a)?),
+        false => matrix_norm_of(cx, x, a.float("ord")?, axes, keep(a)?),
+    }
 }

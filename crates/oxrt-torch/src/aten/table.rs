@@ -1,8 +1,8 @@
 //! The list of operators that are lowered. In-place ones (`add_`) are those without the underscore.
 
 use super::{
-    activation as act, complex, conv, create, elementwise as ew, hop, index, linear, loss, matrix, norm, pool, reduce,
-    resize, rnn, shape, sym, vision, window,
+    activation as act, complex, conv, create, elementwise as ew, hop, index, linalg, linear, loss, matrix, norm, pool,
+    reduce, resize, rnn, shape, special, sym, vision, window,
 };
 use crate::alias::{Shown, View};
 use crate::args::Args;
@@ -103,6 +103,23 @@ const TABLE: &[(&str, Rule)] = &[
     ("isnan", One(ew::isnan)), ("isinf", One(ew::isinf)), ("isfinite", One(ew::isfinite)),
     ("isposinf", One(ew::isposinf)), ("isneginf", One(ew::isneginf)), ("signbit", One(ew::signbit)),
     ("nan_to_num", One(ew::nan_to_num)),
+    // special functions
+    ("erfinv special_erfinv", One(special::erfinv)), ("special_ndtri", One(special::ndtri)), ("special_ndtr", One(special::ndtr)),
+    ("special_log_ndtr", One(special::log_ndtr)), ("special_erfcx", One(special::erfcx)), ("special_entr", One(special::entr)),
+    ("special_xlog1py special_xlog1py.self_scalar special_xlog1py.other_scalar", One(special::xlog1py)),
+    ("lgamma special_gammaln", One(special::lgamma)), ("mvlgamma special_multigammaln", One(special::mvlgamma)),
+    ("digamma special_psi special_digamma", One(special::digamma)), ("polygamma special_polygamma", One(special::polygamma)),
+    ("special_zeta special_zeta.self_scalar special_zeta.other_scalar", One(special::zeta)),
+    ("igamma special_gammainc", One(special::igamma)), ("igammac special_gammaincc", One(special::igammac)),
+    ("i0 special_i0 special_modified_bessel_i0", One(special::i0)), ("special_i0e", One(special::i0e)),
+    ("special_i1 special_modified_bessel_i1", One(special::i1)), ("special_i1e", One(special::i1e)),
+    ("special_modified_bessel_k0", One(special::k0)), ("special_modified_bessel_k1", One(special::k1)),
+    ("special_scaled_modified_bessel_k0", One(special::k0e)), ("special_scaled_modified_bessel_k1", One(special::k1e)),
+    ("special_bessel_j0", One(special::j0)), ("special_bessel_j1", One(special::j1)),
+    ("special_bessel_y0", One(special::y0)), ("special_bessel_y1", One(special::y1)),
+    ("special_spherical_bessel_j0", One(special::spherical_j0)),
+    ("gcd", One(special::gcd)), ("lcm", One(special::lcm)), ("nextafter", One(special::nextafter)),
+    ("logaddexp2", One(special::logaddexp2)), ("frexp.Tensor", Many(special::frexp)),
     // comparison, logic, choice
     ("eq.Tensor eq.Scalar", One(ew::eq)), ("ne.Tensor ne.Scalar not_equal.Scalar", One(ew::ne)),
     ("lt.Tensor lt.Scalar", One(ew::lt)), ("le.Tensor le.Scalar", One(ew::le)),
@@ -186,7 +203,8 @@ const TABLE: &[(&str, Rule)] = &[
     ("msort", One(reduce::msort)), ("kthvalue", Many(reduce::kthvalue)), ("median.dim", Many(reduce::median_dim)),
     ("median", One(reduce::median)), ("diff", One(reduce::diff)), ("trapezoid.dx", One(reduce::trapezoid)),
     ("quantile.scalar", One(reduce::quantile)), ("cummax", Many(reduce::cummax)), ("cummin", Many(reduce::cummin)),
-    ("histc", One(reduce::histc)), ("linalg_norm", One(reduce::linalg_norm)), ("linalg_matrix_norm.str_ord", One(reduce::matrix_norm)),
+    ("histc", One(reduce::histc)), ("linalg_norm linalg_norm.ord_str", One(reduce::linalg_norm)),
+    ("linalg_matrix_norm linalg_matrix_norm.str_ord", One(reduce::matrix_norm)),
     // products
     ("linear", One(linear::linear)), ("matmul __matmul__.Tensor", One(linear::matmul)), ("mm bmm", One(linear::mm)),
     ("mv", One(linear::mv)), ("dot", One(linear::dot)), ("vdot", One(linear::vdot)), ("addmm", One(linear::addmm)),
@@ -231,6 +249,22 @@ const TABLE: &[(&str, Rule)] = &[
     ("cdist _cdist_forward", One(matrix::cdist)), ("pdist _pdist_forward", One(matrix::pdist)),
     ("pairwise_distance", One(matrix::pairwise_distance)), ("dist", One(matrix::dist)), ("block_diag", One(matrix::block_diag)),
     ("vander linalg_vander", One(matrix::vander)),
+    // linear algebra
+    ("linalg_inv linalg_inv_ex inverse", Many(linalg::inv)), ("linalg_solve linalg_solve_ex", Many(linalg::solve)),
+    ("_linalg_solve_ex", Many(linalg::solve_with_lu)), ("linalg_solve_triangular", One(linalg::solve_triangular)),
+    ("triangular_solve", Many(linalg::triangular_solve)), ("cholesky_solve", One(linalg::cholesky_solve)),
+    ("cholesky_inverse", One(linalg::cholesky_inverse)), ("linalg_slogdet slogdet _linalg_slogdet", Many(linalg::slogdet)),
+    ("logdet", One(linalg::logdet)), ("linalg_lu_factor linalg_lu_factor_ex _lu_with_info", Many(linalg::lu_factor)),
+    ("linalg_lu", Many(linalg::lu)), ("lu_unpack", Many(linalg::lu_unpack)), ("linalg_lu_solve lu_solve", One(linalg::lu_solve)),
+    ("linalg_cholesky linalg_cholesky_ex cholesky", Many(linalg::cholesky)), ("linalg_qr qr", Many(linalg::qr)),
+    ("linalg_householder_product orgqr", One(linalg::householder_product)),
+    ("linalg_eigh _linalg_eigh", Many(linalg::eigh)), ("linalg_eigvalsh", One(linalg::eigvalsh)),
+    ("linalg_svd _linalg_svd", Many(linalg::svd)), ("svd", Many(linalg::svd_legacy)), ("linalg_svdvals", One(linalg::svdvals)),
+    ("linalg_pinv linalg_pinv.atol_rtol_tensor linalg_pinv.atol_rtol_float pinverse", One(linalg::pinv)),
+    ("linalg_matrix_rank linalg_matrix_rank.atol_rtol_tensor linalg_matrix_rank.atol_rtol_float linalg_matrix_rank.tol_tensor",
+     One(linalg::matrix_rank)),
+    ("linalg_cond", One(linalg::cond)), ("linalg_matrix_exp matrix_exp", One(linalg::matrix_exp)),
+    ("linalg_multi_dot chain_matmul", One(linalg::multi_dot)),
     // images and windows
     ("upsample_nearest1d.vec upsample_nearest2d.vec upsample_nearest3d.vec upsample_nearest1d upsample_nearest2d upsample_nearest3d", One(resize::nearest)),
     ("_upsample_nearest_exact1d.vec _upsample_nearest_exact2d.vec _upsample_nearest_exact3d.vec _upsample_nearest_exact1d \
