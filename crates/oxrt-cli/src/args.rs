@@ -13,6 +13,9 @@ pub struct ImportArgs {
     /// Name of an output: NEW in order of the outputs, or OLD=NEW
     #[arg(long = "output-name", value_name = "NAME")]
     pub output_names: Vec<String>,
+    /// An ONNX file with functions that give custom operators their meaning
+    #[arg(long = "functions", value_name = "ONNX")]
+    pub functions: Vec<PathBuf>,
 }
 
 /// How an engine is built, for commands that may build one in memory.

@@ -42,8 +42,12 @@ pub fn run(a: Args) -> Result<ExitCode> {
         clock = Instant::now();
     };
     progress.stage(format!("importing {}", a.model.display()));
-    let options =
-        ExportOptions { input_names: a.import.input_names, output_names: a.import.output_names, dims: Vec::new() };
+    let options = ExportOptions {
+        input_names: a.import.input_names,
+        output_names: a.import.output_names,
+        dims: Vec::new(),
+        functions: a.import.functions,
+    };
     let source = Model::open_with(&a.model, &options)?;
     source.warnings.iter().for_each(|w| ui::warn(w));
     let weights: usize = constants(source.ir());

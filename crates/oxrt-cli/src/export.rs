@@ -37,8 +37,12 @@ pub struct Args {
 pub fn run(a: Args) -> Result<ExitCode> {
     let progress = ui::Progress::new();
     progress.stage(format!("reading {}", a.model.display()));
-    let options =
-        ExportOptions { input_names: a.import.input_names, output_names: a.import.output_names, dims: a.dims };
+    let options = ExportOptions {
+        input_names: a.import.input_names,
+        output_names: a.import.output_names,
+        dims: a.dims,
+        functions: a.import.functions,
+    };
     let model = Model::open_with(&a.model, &options)?;
     let output = output_path(&a.output, &a.model, "onnx");
     progress.stage(format!("writing {}", output.display()));

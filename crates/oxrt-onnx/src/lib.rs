@@ -5,6 +5,7 @@
 //! memory mapping and written straight from wherever they lie; no step needs the whole file in memory,
 //! and nothing is limited to the 2 GiB of one protobuf message.
 
+mod functions;
 mod lower;
 mod proto;
 mod raise;
@@ -14,6 +15,7 @@ mod read_tests;
 mod tensor_io;
 mod write;
 
+pub use functions::inline_functions;
 pub use read::{external_files, read_bytes, read_file};
 pub use tensor_io::{PbKind, datum_from_pb, datum_to_pb, load_datum};
 pub use write::{WriteOptions, WriteReport, write_file};

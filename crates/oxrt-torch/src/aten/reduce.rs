@@ -423,6 +423,97 @@ pub fn median(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     Ok(kth(cx, flat, &middle, 0, false)?[0])
 }
 
+/// `nanmedian.dim(Tensor self, int dim, bool keepdim=False)`: among the numbers; none of them gives NaN
+pub fn nanmedian_dim(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
+    let x = a.t("self")?;
+    if !cx.dtype(x)?.is_float() {
+        return median_dim(cx, a);
+    }
+    if cx.rank(x)? == 0 {
+        let zero = cx.b.scalar(DType::I64, 0.0)?;
+        return Ok(vec![x, zero]);
+    }
+    let axis = cx.axis(x, a.int("dim")?)?;
+    nanmedian_along(cx, x, axis, keep(a)?)
+}
+
+fn nanmedian_along(cx: &mut Cx, x: ValueId, axis: usize, keep: bool) -> Result<Vec<ValueId>> {
+    let (n, dtype) = (cx.size(x, axis)?, cx.dtype(x)?);
+    let nan = cx.call("IsNaN", &[x])?;
+    let last = cx.b.scalar(dtype, f64::INFINITY)?;
+    let filled = cx.call("Where", &[nan, last, x])?;
+    let sorted = top(cx, filled, &n, axis, false)?;
+    let present = cx.call("Not", &[nan])?;
+    let present = cx.cast(present, DType::I64)?;
+    let count = cx.reduce("ReduceSum", present, &[axis], true)?;
+    let (one, two, zero) =
+        (cx.b.scalar(DType::I64, 1.0)?, cx.b.scalar(DType::I64, 2.0)?, cx.b.scalar(DType::I64, 0.0)?);
+    let place = cx.call("Sub", &[count, one])?;
+    let place = cx.call("Max", &[place, zero])?;
+    let place = cx.call("Div", &[place, two])?;
+    let none = cx.call("Equal", &[count, zero])?;
+    let mut out = Vec::new();
+    for v in sorted {
+        out.push(cx.op("GatherElements", &[v, place], Attrs::new().with("axis", axis as i64))?);
+    }
+    let no_number = cx.b.scalar(dtype, f64::NAN)?;
+    out[0] = cx.call("Where", &[none, no_number, out[0]])?;
+    if !keep {
+        for v in &mut out {
+            *v = cx.b.squeeze(*v, &[axis as i64])?;
+        }
+    }
+    Ok(out)
+}
+
+/// `nanmedian(Tensor self)`
+pub fn nanmedian(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let x = a.t("self")?;
+    if !cx.dtype(x)?.is_float() {
+        return median(cx, a);
+    }
+    let total: Dim = cx.dims(x)?.into_iter().product();
+    let flat = cx.reshape(x, &[total])?;
+    Ok(nanmedian_along(cx, flat, 0, false)?[0])
+}
+
+/// `mode(Tensor self, int dim=-1, bool keepdim=False)`: the least of the values that occur most often, and its last
+/// place
+pub fn mode(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
+    let x = a.t("self")?;
+    if cx.rank(x)? == 0 {
+        let zero = cx.b.scalar(DType::I64, 0.0)?;
+        return Ok(vec![x, zero]);
+    }
+    let (axis, rank, dtype) = (cx.axis(x, a.int("dim")?)?, cx.rank(x)?, cx.dtype(x)?);
+    let mut perm: Vec<usize> = (0..rank).collect();
+    perm.swap(axis, rank - 1);
+    let t = cx.b.transpose(x, &perm)?;
+    let t = if dtype == DType::Bool { cx.cast(t, DType::I32)? } else { t };
+    let (rows, columns) = (cx.b.unsqueeze(t, &[-1])?, cx.b.unsqueeze(t, &[-2])?);
+    let equal = cx.call("Equal", &[rows, columns])?;
+    let equal = cx.cast(equal, DType::I64)?;
+    let counts = cx.reduce("ReduceSum", equal, &[rank], false)?;
+    let most = cx.reduce("ReduceMax", counts, &[rank - 1], true)?;
+    let frequent = cx.call("Equal", &[counts, most])?;
+    let greatest = lowest(cx, cx.dtype(t)?, true)?;
+    let candidates = cx.call("Where", &[frequent, t, greatest])?;
+    let value = cx.reduce("ReduceMin", candidates, &[rank - 1], true)?;
+    let hit = cx.call("Equal", &[t, value])?;
+    let n = cx.size(t, rank - 1)?;
+    let places = super::create::range(cx, &n)?;
+    let none = cx.b.scalar(DType::I64, -1.0)?;
+    let places = cx.call("Where", &[hit, places, none])?;
+    let place = cx.reduce("ReduceMax", places, &[rank - 1], true)?;
+    let value = cx.cast(value, dtype)?;
+    let mut out = Vec::new();
+    for v in [value, place] {
+        let v = cx.b.transpose(v, &perm)?;
+        out.push(if keep(a)? { v } else { cx.b.squeeze(v, &[axis as i64])? });
+    }
+    Ok(out)
+}
+
 /// `diff(Tensor self, int n=1, int dim=-1, Tensor? prepend=None, Tensor? append=None)`
 pub fn diff(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let mut x = a.t("self")?;
@@ -601,7 +692,7 @@ fn spectral_norm(cx: &mut Cx, x: ValueId, (rows, columns): (usize, usize), keep:
     let mut perm: Vec<usize> = (0..rank).filter(|&i| i != rows && i != columns).collect();
     perm.extend([rows, columns]);
     let x = cx.b.transpose(x, &perm)?;
-    let values = super::linalg::singular_values(cx, x)?;
+    let values = super::spectral::singular_values(cx, x)?;
     let y = cx.reduce(op, values, &[rank - 2], false)?;
     if !keep {
         return Ok(y);

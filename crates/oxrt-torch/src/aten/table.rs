@@ -2,7 +2,7 @@
 
 use super::{
     activation as act, complex, conv, create, elementwise as ew, hop, index, linalg, linear, loss, matrix, norm, pool,
-    reduce, resize, rnn, shape, special, sym, vision, window,
+    reduce, resize, rnn, shape, special, spectral, sym, vision, window,
 };
 use crate::alias::{Shown, View};
 use crate::args::Args;
@@ -185,7 +185,7 @@ const TABLE: &[(&str, Rule)] = &[
     ("hann_window hann_window.periodic", One(create::hann_window)), ("one_hot", One(create::one_hot)),
     ("rand rand_like", One(create::rand)), ("randn randn_like", One(create::randn)), ("normal.float_float", One(create::normal)),
     ("randint randint.low randint_like randint_like.low_dtype", One(create::randint)), ("bernoulli", One(create::bernoulli)),
-    ("randperm", One(create::randperm)), ("complex", One(create::complex)), ("polar", One(create::polar)),
+    ("randperm", One(create::randperm)), ("multinomial", One(create::multinomial)), ("complex", One(create::complex)), ("polar", One(create::polar)),
     // reductions
     ("sum sum.dim_IntList", One(reduce::sum)), ("prod prod.dim_int", One(reduce::prod)), ("mean mean.dim", One(reduce::mean)),
     ("amax max", One(reduce::amax)), ("amin min", One(reduce::amin)), ("aminmax", Many(reduce::aminmax)),
@@ -203,6 +203,7 @@ const TABLE: &[(&str, Rule)] = &[
     ("msort", One(reduce::msort)), ("kthvalue", Many(reduce::kthvalue)), ("median.dim", Many(reduce::median_dim)),
     ("median", One(reduce::median)), ("diff", One(reduce::diff)), ("trapezoid.dx", One(reduce::trapezoid)),
     ("quantile.scalar", One(reduce::quantile)), ("cummax", Many(reduce::cummax)), ("cummin", Many(reduce::cummin)),
+    ("mode", Many(reduce::mode)), ("nanmedian.dim", Many(reduce::nanmedian_dim)), ("nanmedian", One(reduce::nanmedian)),
     ("histc", One(reduce::histc)), ("linalg_norm linalg_norm.ord_str", One(reduce::linalg_norm)),
     ("linalg_matrix_norm linalg_matrix_norm.str_ord", One(reduce::matrix_norm)),
     // products
@@ -258,12 +259,12 @@ const TABLE: &[(&str, Rule)] = &[
     ("linalg_lu", Many(linalg::lu)), ("lu_unpack", Many(linalg::lu_unpack)), ("linalg_lu_solve lu_solve", One(linalg::lu_solve)),
     ("linalg_cholesky linalg_cholesky_ex cholesky", Many(linalg::cholesky)), ("linalg_qr qr", Many(linalg::qr)),
     ("linalg_householder_product orgqr", One(linalg::householder_product)),
-    ("linalg_eigh _linalg_eigh", Many(linalg::eigh)), ("linalg_eigvalsh", One(linalg::eigvalsh)),
-    ("linalg_svd _linalg_svd", Many(linalg::svd)), ("svd", Many(linalg::svd_legacy)), ("linalg_svdvals", One(linalg::svdvals)),
-    ("linalg_pinv linalg_pinv.atol_rtol_tensor linalg_pinv.atol_rtol_float pinverse", One(linalg::pinv)),
+    ("linalg_eigh _linalg_eigh", Many(spectral::eigh)), ("linalg_eigvalsh", One(spectral::eigvalsh)),
+    ("linalg_svd _linalg_svd", Many(spectral::svd)), ("svd", Many(spectral::svd_legacy)), ("linalg_svdvals", One(spectral::svdvals)),
+    ("linalg_pinv linalg_pinv.atol_rtol_tensor linalg_pinv.atol_rtol_float pinverse", One(spectral::pinv)),
     ("linalg_matrix_rank linalg_matrix_rank.atol_rtol_tensor linalg_matrix_rank.atol_rtol_float linalg_matrix_rank.tol_tensor",
-     One(linalg::matrix_rank)),
-    ("linalg_cond", One(linalg::cond)), ("linalg_matrix_exp matrix_exp", One(linalg::matrix_exp)),
+     One(spectral::matrix_rank)),
+    ("linalg_cond", One(spectral::cond)), ("linalg_matrix_exp matrix_exp", One(linalg::matrix_exp)),
     ("linalg_multi_dot chain_matmul", One(linalg::multi_dot)),
     // images and windows
     ("upsample_nearest1d.vec upsample_nearest2d.vec upsample_nearest3d.vec upsample_nearest1d upsample_nearest2d upsample_nearest3d", One(resize::nearest)),
@@ -285,7 +286,7 @@ const TABLE: &[(&str, Rule)] = &[
     ("fft_fft", One(complex::fft)), ("fft_ifft", One(complex::ifft)), ("fft_fft2 fft_fftn", One(complex::fftn)),
     ("fft_ifft2 fft_ifftn", One(complex::ifftn)), ("fft_rfft fft_rfft2 fft_rfftn _fft_r2c", One(complex::rfft)),
     ("fft_irfft _fft_c2r", One(complex::irfft)), ("_fft_c2c", One(complex::fft_c2c)),
-    ("fft_hfft", One(complex::hfft)), ("fft_fftshift fft_ifftshift", One(complex::fftshift)), ("stft", One(complex::stft)),
+    ("fft_hfft", One(complex::hfft)), ("fft_fftshift fft_ifftshift", One(complex::fftshift)), ("stft", One(complex::stft)), ("istft", One(complex::istft)),
     ("angle", One(complex::real_angle)),
     // losses
     ("mse_loss", One(loss::mse_loss)), ("l1_loss", One(loss::l1_loss)), ("smooth_l1_loss", One(loss::smooth_l1_loss)),
@@ -294,6 +295,7 @@ const TABLE: &[(&str, Rule)] = &[
     ("nll_loss_nd nll_loss nll_loss2d nll_loss_forward nll_loss2d_forward", Many(loss::nll_loss)), ("cross_entropy_loss", One(loss::cross_entropy_loss)),
     // detection and quantization
     ("torchvision/nms/default", One(vision::nms)), ("torchvision/roi_align/default", One(vision::roi_align)),
+    ("torchvision/roi_pool/default", Many(vision::roi_pool)), ("torchvision/ps_roi_align/default", Many(vision::ps_roi_align)),
     ("torchvision/deform_conv2d/default", One(vision::deform_conv2d)),
     ("quantized_decomposed/quantize_per_tensor/default", One(vision::quantize_per_tensor)),
     ("quantized_decomposed/dequantize_per_tensor/default", One(vision::dequantize_per_tensor)),
@@ -317,6 +319,10 @@ const TABLE: &[(&str, Rule)] = &[
     // assertions
     ("_assert_scalar _assert_async _assert_async.msg _assert_tensor_metadata sym_constrain_range sym_constrain_range_for_size \
       _print promote_types _functional_assert_async.msg", Skip),
+    // brackets of torch.vmap, which the walk over the nodes deals with
+    ("torch/_functorch/predispatch/lazy_load_decompositions torch/_functorch/predispatch/_vmap_increment_nesting \
+      torch/_functorch/predispatch/_add_batch_dim torch/_functorch/predispatch/_remove_batch_dim \
+      torch/_functorch/predispatch/_vmap_decrement_nesting", Skip),
 ];
 
 /// Operators that take complex tensors.
@@ -333,7 +339,7 @@ const COMPLEX: &[(&str, Rule)] = &[
     ("sum sum.dim_IntList", One(complex::total)),
     ("fft_fft", One(complex::fft)), ("fft_ifft", One(complex::ifft)), ("fft_fft2 fft_fftn", One(complex::fftn)),
     ("fft_ifft2 fft_ifftn", One(complex::ifftn)), ("_fft_c2c", One(complex::fft_c2c)), ("fft_irfft _fft_c2r", One(complex::irfft)),
-    ("fft_fftshift fft_ifftshift", One(complex::fftshift)), ("fft_hfft", One(complex::hfft)),
+    ("fft_fftshift fft_ifftshift", One(complex::fftshift)), ("fft_hfft", One(complex::hfft)), ("istft", One(complex::istft)),
     ("numpy_T", V(complex::reverse_axes)), ("matmul mm bmm", One(complex::matmul)),
 ];
 
