@@ -16,12 +16,16 @@ pub struct ImportArgs {
     /// Type and sizes of an input of a TorchScript file, which does not keep them: x=f32[batch,3,224,224]
     #[arg(long = "input", value_name = "NAME=TYPE[DIMS]")]
     pub inputs: Vec<String>,
+    /// An ONNX file with functions that give custom operators their meaning
+    #[arg(long = "functions", value_name = "ONNX")]
+    pub functions: Vec<PathBuf>,
 }
 
 impl ImportArgs {
     /// The same for the library, with `--dim` options.
     pub fn options(self, dims: Vec<String>) -> ExportOptions {
-        ExportOptions { input_names: self.input_names, output_names: self.output_names, dims, inputs: self.inputs }
+        let ImportArgs { input_names, output_names, inputs, functions } = self;
+        ExportOptions { input_names, output_names, dims, inputs, functions }
     }
 }
 

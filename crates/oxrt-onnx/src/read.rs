@@ -63,7 +63,11 @@ pub(crate) fn decode(bytes: Bytes) -> Result<ModelProto> {
 }
 
 fn read(bytes: Bytes, folder: Option<&Path>) -> Result<Model> {
-    let proto = decode(bytes)?;
+    read_proto(&decode(bytes)?, folder)
+}
+
+/// Reads a decoded model.
+pub(crate) fn read_proto(proto: &ModelProto, folder: Option<&Path>) -> Result<Model> {
     let opsets = opsets_of(&proto.opset_import);
     let opset = opsets.get("").copied().unwrap_or(1);
     if opset > NEWEST_OPSET + 2 {
@@ -103,7 +107,7 @@ fn read(bytes: Bytes, folder: Option<&Path>) -> Result<Model> {
     Ok(model)
 }
 
-fn domain(d: &str) -> &str {
+pub(crate) fn domain(d: &str) -> &str {
     if d == "ai.onnx" { "" } else { d }
 }
 

@@ -5,7 +5,7 @@ use crate::context::StepProfile;
 use crate::engine::{Engine, Inner};
 use crate::sizes::{Sizes, shape_of};
 use oxrt_backend::{ALIGN, BindArgs, BindInput, Io};
-use oxrt_ir::{Node, ValueId, ValueType};
+use oxrt_ir::{Contents, Node, ValueId, ValueType};
 use oxrt_ops::Datum;
 use oxrt_ops::eval::eval_node;
 use oxrt_plan::StepKind;
@@ -28,6 +28,11 @@ pub(crate) fn run(inner: &Inner, inputs: Vec<Datum>, mut profile: Option<&mut Ve
     }
     for &v in &g.outputs {
         *remaining.entry(v).or_default() += 1;
+    }
+    for (v, datum) in g.inputs.iter().zip(&inputs) {
+        if let Datum::Tensor(t) = datum {
+            learn_elements(g[*v].contents.as_ref(), t, &mut sizes)?;
+        }
     }
     let mut env: HashMap<ValueId, Datum> = g.inputs.iter().copied().zip(inputs).collect();
     for (index, step) in plan.steps.iter().enumerate() {
@@ -81,6 +86,7 @@ pub(crate) fn run(inner: &Inner, inputs: Vec<Datum>, mut profile: Option<&mut Ve
             let Some(v) = *v else { continue };
             if let Datum::Tensor(t) = &datum {
                 learn(&g[v].ty, t.shape(), &mut sizes);
+                learn_elements(g[v].contents.as_ref(), t, &mut sizes)?;
             }
             if remaining.contains_key(&v) {
                 env.insert(v, datum);
@@ -121,6 +127,17 @@ fn learn(ty: &ValueType, shape: &[usize], sizes: &mut Sizes) {
             sizes.insert(s, value);
         }
     }
+}
+
+/// Learns sizes that were computed from data from the elements of a result.
+fn learn_elements(contents: Option<&Contents>, t: &Tensor, sizes: &mut Sizes) -> Result<()> {
+    let Some(contents) = contents.filter(|c| c.elements.iter().any(|d| d.as_symbol().is_some())) else { return Ok(()) };
+    for (d, size) in contents.elements.iter().zip(t.to_i64_vec()?) {
+        if let Some(s) = d.as_symbol() {
+            sizes.entry(s.clone()).or_insert(size);
+        }
+    }
+    Ok(())
 }
 
 fn alias(node: &Node, ins: &[Option<Datum>], ty: ValueType, sizes: &Sizes) -> Result<Vec<Datum>> {

@@ -113,6 +113,7 @@ pub fn import_program(mut program: Program, options: &ImportOptions) -> Result<I
     }
     let warnings = build(&program, &mut model.graph, &mut model.symbols)?;
     model.graph.remove_dead_nodes();
+    crate::widen::widen(&mut model.graph)?;
     model.graph = model.graph.compacted();
     model.graph.verify().at(|| "the imported graph")?;
     let warnings = program.warnings.iter().cloned().chain(warnings).collect();
@@ -167,12 +168,19 @@ fn bind_inputs<'a>(cx: &mut Cx<'a, '_>, program: &'a Program) -> Result<()> {
                 match &holder.arg {
                     Argument::Tensor(name) => {
                         let Some(input) = by_name.get(name.as_str()) else { continue };
+                        // A complex input is taken as a real one with a last axis of two.
+                        let (dtype, mut dims) = (crate::cx::real_dtype(input.dtype), input.dims.clone());
                         if input.dtype.is_complex() {
-                            return Err(Error::unsupported(format!("the complex input `{name}`")).help(
-                                "pass real and imaginary part as a real tensor and use torch.view_as_complex inside",
+                            dims.push(Dim::Const(2));
+                            cx.warn(format!(
+                                "the complex input `{}` is real here, with a last axis of real and imaginary part",
+                                input.name
                             ));
                         }
-                        let v = cx.b.add_input(&input.name, ValueType::tensor(input.dtype, input.dims.clone()));
+                        let v = cx.b.add_input(&input.name, ValueType::tensor(dtype, dims));
+                        if input.dtype.is_complex() {
+                            cx.complex.insert(v);
+                        }
                         let id = cx.new_tensor(v);
                         cx.define(name, Val::Tensor(id))?;
                     }

@@ -68,6 +68,8 @@ pub struct ExportOptions {
     pub dims: Vec<String>,
     /// Types and sizes of the inputs of a TorchScript file, which does not keep them: `x=f32[batch,3,224,224]`.
     pub inputs: Vec<String>,
+    /// ONNX files whose functions give operators of the user's own domains their meaning.
+    pub functions: Vec<PathBuf>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -110,7 +112,23 @@ impl Model {
 
     /// The same with names and ranges that the user chooses.
     pub fn open_with(path: impl AsRef<Path>, options: &ExportOptions) -> Result<Model> {
-        let path = path.as_ref();
+        let mut model = Model::read(path.as_ref(), options)?;
+        for file in &options.functions {
+            if oxrt_onnx::inline_functions(&mut model.ir, file)? == 0 {
+                model.warnings.push(format!("the model calls none of the functions of {}", file.display()));
+            }
+        }
+        // What a function defines now needs no more words.
+        model.warnings.retain(|w| {
+            let named = w.strip_prefix('`').and_then(|w| w.split('`').next());
+            !named.is_some_and(|n| {
+                oxrt_ops::registry::is_custom(n) && model.ir.graph.nodes().all(|(_, node)| *node.op != *n)
+            })
+        });
+        Ok(model)
+    }
+
+    fn read(path: &Path, options: &ExportOptions) -> Result<Model> {
         let dims =
             options.dims.iter().flat_map(|d| d.split(',')).map(str::parse).collect::<Result<Vec<DimOption>>>()?;
         match file_kind(path)? {

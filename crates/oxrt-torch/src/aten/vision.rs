@@ -40,14 +40,38 @@ pub fn roi_align(cx: &mut Cx, a: &Args) -> Result<ValueId> {
         _ => (boxes, a.float("spatial_scale")? as f32),
     };
     let ratio = a.int("sampling_ratio")?.max(0);
+    // Position-sensitive pooling is always aligned.
+    let aligned = !a.has("aligned") || a.bool("aligned")?;
     let attrs = Attrs::new()
         .with("output_height", a.int("pooled_height")?)
         .with("output_width", a.int("pooled_width")?)
         .with("sampling_ratio", ratio)
         .with("spatial_scale", scale)
         .with("mode", "avg")
-        .with("coordinate_transformation_mode", if a.bool("aligned")? { "half_pixel" } else { "output_half_pixel" });
+        .with("coordinate_transformation_mode", if aligned { "half_pixel" } else { "output_half_pixel" });
     cx.op("RoiAlign", &[x, boxes, batch], attrs)
+}
+
+/// `torchvision.roi_pool(Tensor input, Tensor rois, float spatial_scale, SymInt pooled_height, SymInt pooled_width)
+/// -> (output, argmax)`
+pub fn roi_pool(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
+    let attrs = Attrs::new()
+        .with("pooled_shape", [a.int("pooled_height")?, a.int("pooled_width")?])
+        .with("spatial_scale", a.float("spatial_scale")? as f32);
+    Ok(vec![cx.op("MaxRoiPool", &[a.t("input")?, a.t("rois")?], attrs)?])
+}
+
+/// `torchvision.ps_roi_align(Tensor input, Tensor rois, float spatial_scale, SymInt pooled_height, SymInt
+/// pooled_width, int sampling_ratio) -> (output, channel_mapping)`: bin (i, j) of output channel c is that of input
+/// channel (c·h + i)·w + j
+pub fn ps_roi_align(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
+    let all = roi_align(cx, a)?;
+    let bins = Dim::Const(a.int("pooled_height")? * a.int("pooled_width")?);
+    let out = a.out_dims()?;
+    let [n, channels, ..] = &out[..] else { bail!(invalid, "ps_roi_align of rank {}", out.len()) };
+    let square = cx.reshape(all, &[n.clone(), channels.clone(), bins.clone(), bins])?;
+    let own = super::matrix::diagonal(cx, square, 0, (2, 3))?;
+    Ok(vec![cx.reshape(own, &out)?])
 }
 
 /// `torchvision.deform_conv2d(Tensor input, Tensor weight, Tensor offset, Tensor mask, Tensor bias, SymInt stride_h,
