@@ -1,16 +1,26 @@
 //! Shapes the graph for execution: what follows from sizes alone is taken out of it.
 
-use oxrt_ir::{Graph, Model, NodeId};
+use oxrt_ir::{Graph, Model, NodeId, Symbol, ValueId};
+use std::collections::BTreeSet;
 
 /// Cuts values with known contents (shapes, indices computed from sizes) from the nodes that compute
-/// them: the runtime evaluates their expressions when sizes are bound.
+/// them: the runtime evaluates their expressions when sizes are bound. What follows from sizes that depend on
+/// data (`item`, `nonzero`, `floor(h * 1.3)`) is computed by its nodes.
 pub(crate) fn detach_sizes(model: &mut Model) {
     let g = &mut model.graph;
+    let mut known = BTreeSet::new();
+    for &v in &g.inputs {
+        g[v].ty.for_each_symbol(&mut |s| {
+            known.insert(s.clone());
+        });
+    }
     for v in g.value_ids() {
         let value = &g[v];
         let computed = value.producer().is_some() && !value.is_constant() && !g.outputs.contains(&v);
         let Some(contents) = value.contents.clone().filter(|_| computed) else { continue };
-        if value.users().is_empty() {
+        let mut evaluable = !value.users().is_empty();
+        contents.elements.iter().for_each(|d| d.for_each_symbol(&mut |s| evaluable &= known.contains(s)));
+        if !evaluable {
             continue;
         }
         let name = g.unused_value_name(&format!("{}_sizes", value.name));
@@ -22,6 +32,19 @@ pub(crate) fn detach_sizes(model: &mut Model) {
         }
         g.replace_uses(v, detached);
     }
+}
+
+/// Symbols that a run learns from the shapes of these values, or from their elements.
+pub(crate) fn symbols_of(g: &Graph, values: &[ValueId]) -> BTreeSet<Symbol> {
+    let mut out = BTreeSet::new();
+    for &v in values {
+        g[v].ty.for_each_symbol(&mut |s| {
+            out.insert(s.clone());
+        });
+        let elements = g[v].contents.iter().flat_map(|c| &c.elements);
+        out.extend(elements.filter_map(|d| d.as_symbol().cloned()));
+    }
+    out
 }
 
 /// Whether output 0 of the node is input 0 under another shape, so that nothing needs to run.

@@ -6,8 +6,10 @@
 //! and nothing is limited to the 2 GiB of one protobuf message.
 
 mod contrib;
+mod functions;
 mod gradient;
 mod lower;
+mod name_sizes;
 mod proto;
 mod raise;
 mod read;
@@ -16,12 +18,14 @@ mod read_tests;
 mod tensor_io;
 mod write;
 
+pub use functions::inline_functions;
+pub use name_sizes::name_sizes;
 pub use read::{external_files, read_bytes, read_file};
 pub use tensor_io::{PbKind, datum_from_pb, datum_to_pb, load_datum};
 pub use write::{WriteOptions, WriteReport, write_file};
 
 /// Newest opset of the default domain that the writer knows.
-pub const NEWEST_OPSET: i64 = 26;
+pub const NEWEST_OPSET: i64 = 28;
 
 /// Metadata key prefix under which ranges of dimensions are kept: `oxrt.dim.batch` = `1..64`.
 pub const DIM_KEY: &str = "oxrt.dim.";

@@ -51,7 +51,7 @@ pub fn external_files(path: &Path) -> Result<Vec<String>> {
     Ok(found.into_iter().collect())
 }
 
-fn decode(bytes: Bytes) -> Result<ModelProto> {
+pub(crate) fn decode(bytes: Bytes) -> Result<ModelProto> {
     let size = bytes.len();
     let proto = ModelProto::decode(bytes).map_err(|e| {
         Error::invalid(format!("not an ONNX model, or a damaged one ({e}; the file has {size} bytes)"))
@@ -64,10 +64,14 @@ fn decode(bytes: Bytes) -> Result<ModelProto> {
 }
 
 fn read(bytes: Bytes, folder: Option<&Path>) -> Result<Model> {
-    let proto = decode(bytes)?;
+    read_proto(&decode(bytes)?, folder)
+}
+
+/// Reads a decoded model.
+pub(crate) fn read_proto(proto: &ModelProto, folder: Option<&Path>) -> Result<Model> {
     let opsets = opsets_of(&proto.opset_import);
     let opset = opsets.get("").copied().unwrap_or(1);
-    if opset > NEWEST_OPSET + 2 {
+    if opset > NEWEST_OPSET {
         return Err(Error::unsupported(format!("opset {opset}; the newest that is known is {NEWEST_OPSET}"))
             .help("export with a lower opset_version"));
     }
@@ -93,7 +97,8 @@ fn read(bytes: Bytes, folder: Option<&Path>) -> Result<Model> {
         model.graph[v].ty.for_each_symbol(&mut |s| found.push(s.clone()));
         for s in found {
             if reader.symbols.get(&s).is_none() {
-                reader.symbols.declare(s, Range::default());
+                // ONNX says nothing of a range: 0 is a size like any other.
+                reader.symbols.declare(s, Range { min: 0, max: None });
             }
         }
     }
@@ -103,7 +108,7 @@ fn read(bytes: Bytes, folder: Option<&Path>) -> Result<Model> {
     Ok(model)
 }
 
-fn domain(d: &str) -> &str {
+pub(crate) fn domain(d: &str) -> &str {
     if d == "ai.onnx" { "" } else { d }
 }
 
