@@ -302,6 +302,9 @@ fn admits(ty: &ValueType, datum: &Datum, complete: bool) -> bool {
         }
         // The elements of a sequence may differ in size, so its type need not state them.
         (ValueType::Sequence(ty), Datum::Sequence(items)) => items.iter().all(|item| admits(ty, item, false)),
+        (ValueType::Map(key, value), Datum::Map { keys, values }) => {
+            *key == keys.dtype() && value.dtype().is_none_or(|v| v == values.dtype())
+        }
         (ValueType::Optional(_), Datum::Optional(None)) => true,
         (ValueType::Optional(ty), Datum::Optional(Some(inner))) => admits(ty, inner, complete),
         (ValueType::Optional(ty), inner) => admits(ty, inner, complete),
@@ -312,6 +315,9 @@ fn admits(ty: &ValueType, datum: &Datum, complete: bool) -> bool {
 
 fn type_of(datum: &Datum) -> ValueType {
     match datum {
+        Datum::Map { keys, values } => {
+            ValueType::Map(keys.dtype(), Box::new(ValueType::tensor(values.dtype(), Vec::new())))
+        }
         Datum::Tensor(t) => TensorType::of(t).into(),
         Datum::Sequence(items) => ValueType::Sequence(Box::new(items.first().map_or(ValueType::Unknown, type_of))),
         Datum::Optional(inner) => {

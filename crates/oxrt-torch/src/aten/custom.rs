@@ -68,13 +68,7 @@ pub fn lower(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
     Ok(outputs)
 }
 
-fn argument(
-    cx: &mut Cx,
-    name: &str,
-    arg: &Arg,
-    inputs: &mut Vec<Option<ValueId>>,
-    attrs: &mut Attrs,
-) -> Result<()> {
+fn argument(cx: &mut Cx, name: &str, arg: &Arg, inputs: &mut Vec<Option<ValueId>>, attrs: &mut Attrs) -> Result<()> {
     let attr = match arg {
         Arg::Tensor(_, v) => {
             inputs.push(Some(*v));
