@@ -74,6 +74,10 @@ pub(crate) fn run(inner: &Inner, inputs: Vec<Datum>, mut profile: Option<&mut Ve
             let Some(v) = *v else { continue };
             if let Datum::Tensor(t) = &datum {
                 learn(&g[v].ty, t.shape(), &mut sizes);
+                // Kernels trust sizes that were inferred, so a wrong one must not get through.
+                if let Some(told) = shape_of(&g[v].ty, &sizes).filter(|told| told != t.shape()) {
+                    return Err(Error::bug(format!("inferred {told:?}, found {t:?}")).at(node.describe()));
+                }
             }
             if remaining.contains_key(&v) {
                 env.insert(v, datum);
@@ -125,8 +129,8 @@ fn alias(node: &Node, ins: &[Option<Datum>], ty: ValueType, sizes: &Sizes) -> Re
 }
 
 /// A block for kernel scratch memory.
-fn scratch(bytes: usize) -> Tensor {
-    Tensor::zeros(DType::U8, &[bytes.max(ALIGN)])
+fn scratch(bytes: usize) -> Result<Tensor> {
+    Tensor::try_zeros(DType::U8, &[bytes.max(ALIGN)])
 }
 
 fn run_kernel(
@@ -164,8 +168,7 @@ fn run_kernel(
             Some(v) => {
                 let shape = shape_of(&g[*v].ty, sizes)
                     .ok_or_else(|| Error::bug(format!("the size of `{}` {} is unknown", g[*v].name, g[*v].ty)))?;
-                oxrt_tensor::num_elements(&shape)?;
-                Some(Tensor::zeros(g[*v].ty.dtype().unwrap_or(DType::F32), &shape))
+                Some(Tensor::try_zeros(g[*v].ty.dtype().unwrap_or(DType::F32), &shape)?)
             }
         });
     }
@@ -173,7 +176,7 @@ fn run_kernel(
     let out_shapes: Vec<Option<&[usize]>> = outs.iter().map(|t| t.as_ref().map(Tensor::shape)).collect();
     let bound = kernel.bind(&BindArgs { inputs: &inputs, outputs: &out_shapes })?;
     *flops = bound.flops();
-    let mut workspace = scratch(bound.workspace_bytes());
+    let mut workspace = scratch(bound.workspace_bytes())?;
     let in_ptrs: Vec<*const u8> = ins
         .iter()
         .map(|d| d.as_ref().and_then(Datum::as_tensor).map_or(std::ptr::null(), |t| t.bytes().as_ptr()))
