@@ -176,7 +176,12 @@ impl Contents {
         if !small || !(tensor.dtype().is_int() || tensor.dtype() == DType::Bool) {
             return None;
         }
-        let elements = tensor.to_i64_vec().ok()?.into_iter().map(Dim::Const).collect();
+        let elements = tensor.to_i64_vec().ok()?;
+        // Dimensions are i64; what lies beyond would look negative.
+        if tensor.dtype() == DType::U64 && elements.iter().any(|&x| x < 0) {
+            return None;
+        }
+        let elements = elements.into_iter().map(Dim::Const).collect();
         Some(Contents { scalar: tensor.rank() == 0, elements })
     }
 
