@@ -11,6 +11,7 @@ pub(crate) fn needed_opset(graph: &Graph) -> i64 {
         let own = match &*node.op {
             // Per-channel scale and bias came with 21.
             "GroupNormalization" => 21,
+            "Pad" if node.attrs.string_or("mode", "constant").is_ok_and(|m| m == "wrap") => 19,
             // Volumes came with 20.
             "GridSample" if node.input(0).and_then(|x| graph.dims(x)).is_some_and(|d| d.len() != 4) => 20,
             op if op.contains('.') => 1,

@@ -19,6 +19,7 @@ const OWN: &[&str] = &[
     "torchvision",
     "quantized_decomposed",
     "transformers",
+    "torch_nn",
 ];
 
 /// Whether a target (`my.op.default`) is of a namespace of the user's own.
@@ -68,13 +69,7 @@ pub fn lower(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
     Ok(outputs)
 }
 
-fn argument(
-    cx: &mut Cx,
-    name: &str,
-    arg: &Arg,
-    inputs: &mut Vec<Option<ValueId>>,
-    attrs: &mut Attrs,
-) -> Result<()> {
+fn argument(cx: &mut Cx, name: &str, arg: &Arg, inputs: &mut Vec<Option<ValueId>>, attrs: &mut Attrs) -> Result<()> {
     let attr = match arg {
         Arg::Tensor(_, v) => {
             inputs.push(Some(*v));

@@ -1,8 +1,8 @@
 //! The list of operators that are lowered. In-place ones (`add_`) are those without the underscore.
 
 use super::{
-    activation as act, complex, conv, create, elementwise as ew, hop, index, linalg, linear, loss, matrix, norm, pool,
-    reduce, resize, rnn, shape, special, spectral, sym, vision, window,
+    activation as act, complex, composite, conv, create, elementwise as ew, hop, index, linalg, linear, loss, matrix,
+    norm, pool, reduce, resize, rnn, scatter, shape, special, spectral, sym, vision, window,
 };
 use crate::alias::{Shown, View};
 use crate::args::Args;
@@ -103,6 +103,13 @@ const TABLE: &[(&str, Rule)] = &[
     ("isnan", One(ew::isnan)), ("isinf", One(ew::isinf)), ("isfinite", One(ew::isfinite)),
     ("isposinf", One(ew::isposinf)), ("isneginf", One(ew::isneginf)), ("signbit", One(ew::signbit)),
     ("nan_to_num", One(ew::nan_to_num)),
+    ("deg2rad", One(composite::deg2rad)), ("rad2deg", One(composite::rad2deg)),
+    ("float_power.Tensor_Tensor float_power.Scalar float_power.Tensor_Scalar", One(composite::float_power)),
+    ("isclose", One(composite::isclose)), ("allclose", Vals(composite::allclose)), ("equal", Vals(composite::equal)), ("isreal", One(composite::isreal)),
+    ("addr", One(composite::addr)), ("combinations", One(composite::combinations)), ("sum_to_size", One(composite::sum_to_size)),
+    ("cross", One(composite::cross)), ("fliplr", One(composite::fliplr)), ("flipud", One(composite::flipud)),
+    ("_softmax_backward_data", One(composite::softmax_backward)),
+    ("gradient.scalarint gradient.scalararray gradient.array gradient.scalarrayint gradient.scalarrayarray", Many(composite::gradient)),
     // special functions
     ("erfinv special_erfinv", One(special::erfinv)), ("special_ndtri", One(special::ndtri)), ("special_ndtr", One(special::ndtr)),
     ("special_log_ndtr", One(special::log_ndtr)), ("special_erfcx", One(special::erfcx)), ("special_entr", One(special::entr)),
@@ -120,6 +127,18 @@ const TABLE: &[(&str, Rule)] = &[
     ("special_spherical_bessel_j0", One(special::spherical_j0)),
     ("gcd", One(special::gcd)), ("lcm", One(special::lcm)), ("nextafter", One(special::nextafter)),
     ("logaddexp2", One(special::logaddexp2)), ("frexp.Tensor", Many(special::frexp)),
+    ("special_chebyshev_polynomial_t special_chebyshev_polynomial_t.x_scalar special_chebyshev_polynomial_t.n_scalar \
+      special_shifted_chebyshev_polynomial_t special_shifted_chebyshev_polynomial_t.x_scalar special_shifted_chebyshev_polynomial_t.n_scalar", One(special::chebyshev_t)),
+    ("special_chebyshev_polynomial_u special_chebyshev_polynomial_u.x_scalar special_chebyshev_polynomial_u.n_scalar \
+      special_shifted_chebyshev_polynomial_u special_shifted_chebyshev_polynomial_u.x_scalar special_shifted_chebyshev_polynomial_u.n_scalar", One(special::chebyshev_u)),
+    ("special_chebyshev_polynomial_v special_chebyshev_polynomial_v.x_scalar special_chebyshev_polynomial_v.n_scalar \
+      special_shifted_chebyshev_polynomial_v special_shifted_chebyshev_polynomial_v.x_scalar special_shifted_chebyshev_polynomial_v.n_scalar", One(special::chebyshev_v)),
+    ("special_chebyshev_polynomial_w special_chebyshev_polynomial_w.x_scalar special_chebyshev_polynomial_w.n_scalar \
+      special_shifted_chebyshev_polynomial_w special_shifted_chebyshev_polynomial_w.x_scalar special_shifted_chebyshev_polynomial_w.n_scalar", One(special::chebyshev_w)),
+    ("special_hermite_polynomial_h special_hermite_polynomial_h.x_scalar special_hermite_polynomial_h.n_scalar", One(special::hermite_h)),
+    ("special_hermite_polynomial_he special_hermite_polynomial_he.x_scalar special_hermite_polynomial_he.n_scalar", One(special::hermite_he)),
+    ("special_laguerre_polynomial_l special_laguerre_polynomial_l.x_scalar special_laguerre_polynomial_l.n_scalar", One(special::laguerre)),
+    ("special_legendre_polynomial_p special_legendre_polynomial_p.x_scalar special_legendre_polynomial_p.n_scalar", One(special::legendre)),
     // comparison, logic, choice
     ("eq.Tensor eq.Scalar", One(ew::eq)), ("ne.Tensor ne.Scalar not_equal.Scalar", One(ew::ne)),
     ("lt.Tensor lt.Scalar", One(ew::lt)), ("le.Tensor le.Scalar", One(ew::le)),
@@ -147,7 +166,7 @@ const TABLE: &[(&str, Rule)] = &[
     ("log_softmax.int _log_softmax special_log_softmax", One(act::log_softmax)), ("_safe_softmax", One(act::safe_softmax)),
     ("native_dropout", Many(act::native_dropout)),
     // views
-    ("alias detach lift lift_fresh lift_fresh_copy positive _conj conj resolve_conj resolve_neg requires_grad", V(shape::same)),
+    ("alias detach lift lift_fresh lift_fresh_copy positive _conj conj conj_physical resolve_conj resolve_neg requires_grad", V(shape::same)),
     ("dropout feature_dropout alpha_dropout feature_alpha_dropout", V(shape::dropout)),
     ("contiguous", V(shape::contiguous)),
     ("to.dtype to.dtype_layout to.device to.other to.prim_Device to.prim_dtype type_as cpu cuda", V(shape::to)),
@@ -155,13 +174,16 @@ const TABLE: &[(&str, Rule)] = &[
     ("reshape flatten.using_ints flatten unflatten.int view_as reshape_as ravel _reshape_copy", V(shape::reshape)),
     ("unsqueeze squeeze squeeze.dim squeeze.dims atleast_1d atleast_2d atleast_3d", V(shape::resqueeze)),
     ("permute", V(shape::permute)), ("transpose.int", V(shape::transpose)), ("swapaxes swapdims", V(shape::swapaxes)),
-    ("t mT adjoint", V(shape::matrix_transpose)), ("numpy_T", V(shape::reverse_axes)),
+    ("t mT mH adjoint matrix_H", V(shape::matrix_transpose)), ("numpy_T", V(shape::reverse_axes)),
     ("movedim.int movedim.intlist moveaxis.int moveaxis.intlist", V(shape::movedim)),
     ("expand expand_as broadcast_to", V(shape::expand)),
     ("select.int", V(shape::select)), ("slice.Tensor", V(shape::slice)), ("narrow", V(shape::narrow)),
-    ("split.Tensor split.sizes split_with_sizes chunk tensor_split.sections tensor_split.indices unsafe_split.Tensor \
+    ("split.Tensor split.sizes split_with_sizes chunk tensor_split.sections tensor_split.indices tensor_split.tensor_indices_or_sections unsafe_split.Tensor \
       unsafe_chunk split", Views(shape::split)),
     ("unbind.int", Views(shape::unbind)),
+    ("hsplit.int hsplit.array vsplit.int vsplit.array dsplit.int dsplit.array", Views(shape::split_along)),
+    ("atleast_1d.Sequence atleast_2d.Sequence atleast_3d.Sequence", Many(shape::atleast_each)),
+    ("linalg_diagonal", V(matrix::linalg_diagonal)), ("diagflat", One(matrix::diagflat)),
     ("diagonal", V(matrix::diagonal_view)), ("unfold", V(window::unfold_view)), ("as_strided", V(shape::as_strided)),
     ("view_as_complex view_as_real", V(shape::complex_view)), ("real", V(shape::real)), ("imag", V(shape::imag)),
     ("view.dtype", One(shape::view_dtype)),
@@ -181,11 +203,15 @@ const TABLE: &[(&str, Rule)] = &[
     ("zeros zeros_like new_zeros empty.memory_format empty_like new_empty empty_permuted empty_strided new_empty_strided", One(create::zeros)),
     ("ones ones_like new_ones", One(create::ones)), ("full full_like new_full", One(create::full)),
     ("scalar_tensor", One(create::scalar_tensor)), ("arange arange.start arange.start_step", One(create::arange)),
-    ("linspace", One(create::linspace)), ("logspace", One(create::logspace)), ("eye eye.m", One(create::eye)),
+    ("linspace linspace.Tensor_Tensor linspace.Tensor_Scalar linspace.Scalar_Tensor", One(create::linspace)),
+    ("logspace logspace.Tensor_Tensor logspace.Tensor_Scalar logspace.Scalar_Tensor", One(create::logspace)), ("eye eye.m", One(create::eye)),
     ("hann_window hann_window.periodic", One(create::hann_window)), ("one_hot", One(create::one_hot)),
     ("rand rand_like", One(create::rand)), ("randn randn_like", One(create::randn)), ("normal.float_float", One(create::normal)),
+    ("normal.Tensor_Tensor normal.Tensor_float normal.float_Tensor", One(create::normal_around)),
     ("randint randint.low randint_like randint_like.low_dtype", One(create::randint)), ("bernoulli", One(create::bernoulli)),
-    ("randperm", One(create::randperm)), ("multinomial", One(create::multinomial)), ("complex", One(create::complex)), ("polar", One(create::polar)),
+    ("randperm", One(create::randperm)), ("multinomial", One(create::multinomial)),
+    ("uniform", One(create::uniform)), ("cauchy", One(create::cauchy)), ("exponential", One(create::exponential)),
+    ("geometric", One(create::geometric)), ("normal log_normal", One(create::normal_like)), ("complex", One(create::complex)), ("polar", One(create::polar)),
     // reductions
     ("sum sum.dim_IntList", One(reduce::sum)), ("prod prod.dim_int", One(reduce::prod)), ("mean mean.dim", One(reduce::mean)),
     ("amax max", One(reduce::amax)), ("amin min", One(reduce::amin)), ("aminmax", Many(reduce::aminmax)),
@@ -201,8 +227,11 @@ const TABLE: &[(&str, Rule)] = &[
     ("cumsum", One(reduce::cumsum)), ("cumprod", One(reduce::cumprod)), ("logcumsumexp", One(reduce::logcumsumexp)),
     ("topk", Many(reduce::topk)), ("sort sort.stable", Many(reduce::sort)), ("argsort argsort.stable", One(reduce::argsort)),
     ("msort", One(reduce::msort)), ("kthvalue", Many(reduce::kthvalue)), ("median.dim", Many(reduce::median_dim)),
-    ("median", One(reduce::median)), ("diff", One(reduce::diff)), ("trapezoid.dx", One(reduce::trapezoid)),
-    ("quantile.scalar", One(reduce::quantile)), ("cummax", Many(reduce::cummax)), ("cummin", Many(reduce::cummin)),
+    ("median", One(reduce::median)), ("diff", One(reduce::diff)),
+    ("trapezoid.x trapezoid.dx trapz.x trapz.dx", One(reduce::trapezoid)),
+    ("cumulative_trapezoid.x cumulative_trapezoid.dx", One(reduce::cumulative_trapezoid)), ("renorm", One(reduce::renorm)),
+    ("quantile quantile.scalar nanquantile nanquantile.scalar", One(composite::quantile)),
+    ("cummax", Many(reduce::cummax)), ("cummin", Many(reduce::cummin)),
     ("mode", Many(reduce::mode)), ("nanmedian.dim", Many(reduce::nanmedian_dim)), ("nanmedian", One(reduce::nanmedian)),
     ("histc", One(reduce::histc)), ("linalg_norm linalg_norm.ord_str", One(reduce::linalg_norm)),
     ("linalg_matrix_norm linalg_matrix_norm.str_ord", One(reduce::matrix_norm)),
@@ -211,7 +240,7 @@ const TABLE: &[(&str, Rule)] = &[
     ("mv", One(linear::mv)), ("dot", One(linear::dot)), ("vdot", One(linear::vdot)), ("addmm", One(linear::addmm)),
     ("baddbmm", One(linear::baddbmm)), ("addbmm", One(linear::addbmm)), ("addmv", One(linear::addmv)),
     ("outer ger", One(linear::outer)), ("einsum", One(linear::einsum)), ("bilinear", One(linear::bilinear)),
-    ("tensordot", One(linear::tensordot)), ("_trilinear", One(linear::trilinear)), ("kron", One(linear::kron)),
+    ("tensordot", One(linear::tensordot)), ("inner", One(linear::inner)), ("linalg_vecdot", One(linear::vecdot)), ("_trilinear", One(linear::trilinear)), ("kron", One(linear::kron)),
     ("scaled_dot_product_attention _scaled_dot_product_flash_attention_for_cpu", Many(linear::attention)),
     ("_native_multi_head_attention", Many(linear::native_multi_head_attention)),
     // convolution, pooling, normalisation
@@ -219,12 +248,12 @@ const TABLE: &[(&str, Rule)] = &[
     ("conv_transpose1d conv_transpose2d.input conv_transpose3d.input", One(conv::conv_transpose)),
     ("convolution", One(conv::convolution)),
     ("max_pool1d max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices", Many(pool::max_pool)),
-    ("max_unpool2d", One(pool::max_unpool)),
+    ("max_unpool2d max_unpool3d", One(pool::max_unpool)),
     ("avg_pool1d avg_pool2d avg_pool3d", One(pool::avg_pool)),
     ("adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d", One(pool::adaptive_avg_pool)),
     ("adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d", Many(pool::adaptive_max_pool)),
     ("batch_norm _native_batch_norm_legit_no_training _native_batch_norm_legit.no_stats native_batch_norm \
-      _native_batch_norm_legit cudnn_batch_norm", Many(norm::batch_norm)),
+      _native_batch_norm_legit cudnn_batch_norm _batch_norm_no_update", Many(norm::batch_norm)),
     ("layer_norm native_layer_norm", Many(norm::layer_norm)), ("rms_norm _fused_rms_norm", Many(norm::rms_norm)),
     ("group_norm native_group_norm", Many(norm::group_norm)), ("instance_norm", One(norm::instance_norm)),
     ("_weight_norm _weight_norm_interface", Many(norm::weight_norm)), ("cosine_similarity", One(norm::cosine_similarity)),
@@ -232,9 +261,12 @@ const TABLE: &[(&str, Rule)] = &[
     ("embedding", One(index::embedding)), ("index_select", One(index::index_select)), ("index.Tensor _unsafe_index.Tensor", One(index::index)),
     ("index_put _unsafe_index_put", One(index::index_put)), ("gather", One(index::gather)),
     ("take_along_dim", One(index::take_along_dim)), ("take", One(index::take)),
-    ("scatter.src", One(index::scatter_src)), ("scatter.value", One(index::scatter_value)), ("scatter_add", One(index::scatter_add)),
-    ("scatter_reduce.two", One(index::scatter_reduce)), ("index_add", One(index::index_add)), ("index_copy", One(index::index_copy)),
-    ("index_fill.int_Scalar index_fill.int_Tensor", One(index::index_fill)), ("nonzero argwhere", One(index::nonzero)),
+    ("scatter.src", One(scatter::scatter_src)), ("scatter.reduce scatter.value_reduce", One(scatter::scatter_with)), ("scatter.value", One(scatter::scatter_value)), ("scatter_add", One(scatter::scatter_add)),
+    ("scatter_reduce.two", One(scatter::scatter_reduce)), ("index_add", One(scatter::index_add)), ("index_copy", One(scatter::index_copy)),
+    ("index_reduce", One(scatter::index_reduce)), ("put", One(scatter::put)), ("_unsafe_masked_index", One(index::unsafe_masked_index)),
+    ("_unsafe_masked_index_put_accumulate", One(index::unsafe_masked_index_put)), ("embedding_renorm", One(index::embedding_renorm)),
+    ("nonzero_static", One(index::nonzero_static)),
+    ("index_fill.int_Scalar index_fill.int_Tensor", One(scatter::index_fill)), ("nonzero argwhere", One(index::nonzero)),
     ("nonzero_numpy where", Many(index::nonzero_numpy)), ("masked_select", One(index::masked_select)),
     ("masked_scatter", One(index::masked_scatter)), ("isin.Tensor_Tensor", One(index::isin)),
     ("searchsorted.Tensor searchsorted.Scalar bucketize.Tensor", One(index::searchsorted)), ("bincount", One(index::bincount)),
@@ -258,7 +290,8 @@ const TABLE: &[(&str, Rule)] = &[
     ("logdet", One(linalg::logdet)), ("linalg_lu_factor linalg_lu_factor_ex _lu_with_info", Many(linalg::lu_factor)),
     ("linalg_lu", Many(linalg::lu)), ("lu_unpack", Many(linalg::lu_unpack)), ("linalg_lu_solve lu_solve", One(linalg::lu_solve)),
     ("linalg_cholesky linalg_cholesky_ex cholesky", Many(linalg::cholesky)), ("linalg_qr qr", Many(linalg::qr)),
-    ("linalg_householder_product orgqr", One(linalg::householder_product)),
+    ("linalg_householder_product orgqr", One(linalg::householder_product)), ("ormqr", One(linalg::ormqr)), ("geqrf", Many(linalg::geqrf)),
+    ("linalg_tensorinv", One(linalg::tensorinv)), ("linalg_tensorsolve", One(linalg::tensorsolve)),
     ("linalg_eigh _linalg_eigh", Many(spectral::eigh)), ("linalg_eigvalsh", One(spectral::eigvalsh)),
     ("linalg_svd _linalg_svd", Many(spectral::svd)), ("svd", Many(spectral::svd_legacy)), ("linalg_svdvals", One(spectral::svdvals)),
     ("linalg_pinv linalg_pinv.atol_rtol_tensor linalg_pinv.atol_rtol_float pinverse", One(spectral::pinv)),
@@ -285,14 +318,18 @@ const TABLE: &[(&str, Rule)] = &[
     // spectra of real tensors
     ("fft_fft", One(complex::fft)), ("fft_ifft", One(complex::ifft)), ("fft_fft2 fft_fftn", One(complex::fftn)),
     ("fft_ifft2 fft_ifftn", One(complex::ifftn)), ("fft_rfft fft_rfft2 fft_rfftn _fft_r2c", One(complex::rfft)),
-    ("fft_irfft _fft_c2r", One(complex::irfft)), ("_fft_c2c", One(complex::fft_c2c)),
-    ("fft_hfft", One(complex::hfft)), ("fft_fftshift fft_ifftshift", One(complex::fftshift)), ("stft", One(complex::stft)), ("istft", One(complex::istft)),
+    ("fft_irfft fft_irfft2 fft_irfftn _fft_c2r", One(complex::irfft)), ("_fft_c2c", One(complex::fft_c2c)),
+    ("fft_hfft fft_hfft2 fft_hfftn", One(complex::hfft)), ("fft_ihfft fft_ihfft2 fft_ihfftn", One(complex::ihfft)), ("fft_fftshift fft_ifftshift", One(complex::fftshift)), ("stft", One(complex::stft)), ("istft", One(complex::istft)),
     ("angle", One(complex::real_angle)),
     // losses
     ("mse_loss", One(loss::mse_loss)), ("l1_loss", One(loss::l1_loss)), ("smooth_l1_loss", One(loss::smooth_l1_loss)),
     ("huber_loss", One(loss::huber_loss)), ("binary_cross_entropy", One(loss::binary_cross_entropy)),
     ("binary_cross_entropy_with_logits", One(loss::binary_cross_entropy_with_logits)), ("kl_div", One(loss::kl_div)),
     ("nll_loss_nd nll_loss nll_loss2d nll_loss_forward nll_loss2d_forward", Many(loss::nll_loss)), ("cross_entropy_loss", One(loss::cross_entropy_loss)),
+    ("soft_margin_loss", One(loss::soft_margin_loss)), ("margin_ranking_loss", One(loss::margin_ranking_loss)),
+    ("multi_margin_loss", One(loss::multi_margin_loss)), ("multilabel_margin_loss", One(loss::multilabel_margin_loss)),
+    ("triplet_margin_loss", One(loss::triplet_margin_loss)), ("hinge_embedding_loss", One(loss::hinge_embedding_loss)),
+    ("cosine_embedding_loss", One(loss::cosine_embedding_loss)), ("poisson_nll_loss", One(loss::poisson_nll_loss)),
     // detection and quantization
     ("torchvision/nms/default", One(vision::nms)), ("torchvision/roi_align/default", One(vision::roi_align)),
     ("torchvision/roi_pool/default", Many(vision::roi_pool)), ("torchvision/ps_roi_align/default", Many(vision::ps_roi_align)),
@@ -338,9 +375,9 @@ const COMPLEX: &[(&str, Rule)] = &[
     ("slice.Tensor", V(complex::slice)), ("select.int", V(complex::select)), ("cat concat", One(complex::cat)),
     ("sum sum.dim_IntList", One(complex::total)),
     ("fft_fft", One(complex::fft)), ("fft_ifft", One(complex::ifft)), ("fft_fft2 fft_fftn", One(complex::fftn)),
-    ("fft_ifft2 fft_ifftn", One(complex::ifftn)), ("_fft_c2c", One(complex::fft_c2c)), ("fft_irfft _fft_c2r", One(complex::irfft)),
-    ("fft_fftshift fft_ifftshift", One(complex::fftshift)), ("fft_hfft", One(complex::hfft)), ("istft", One(complex::istft)),
-    ("numpy_T", V(complex::reverse_axes)), ("matmul mm bmm", One(complex::matmul)),
+    ("fft_ifft2 fft_ifftn", One(complex::ifftn)), ("_fft_c2c", One(complex::fft_c2c)), ("fft_irfft fft_irfft2 fft_irfftn _fft_c2r", One(complex::irfft)),
+    ("fft_fftshift fft_ifftshift", One(complex::fftshift)), ("fft_hfft fft_hfft2 fft_hfftn", One(complex::hfft)), ("istft", One(complex::istft)),
+    ("mH adjoint matrix_H", One(complex::adjoint)), ("numpy_T", V(complex::reverse_axes)), ("matmul mm bmm", One(complex::matmul)),
 ];
 
 #[cfg(test)]
