@@ -14,6 +14,7 @@ cargo xtask <chore>
   test          check, then every Rust test, then the tests against PyTorch and onnxruntime
   rust-test     the Rust tests alone
   python-test   the tests against PyTorch and onnxruntime alone (makes target/venv on first use)
+  onnx-cases    the official ONNX cases (all ways of running them; --only SUBSTRING, --host-steps)
   bench         times oxrt beside onnxruntime on the benchmark models (needs ../shared/bench)
 ";
 
@@ -24,9 +25,10 @@ fn main() -> ExitCode {
     let started = Instant::now();
     let result = match args.first().map(String::as_str) {
         Some("check") => check(),
-        Some("test") => check().and_then(|()| rust_test()).and_then(|()| python::test()),
+        Some("test") => check().and_then(|()| rust_test()).and_then(|()| python_test()),
         Some("rust-test") => rust_test(),
-        Some("python-test") => python::test(),
+        Some("python-test") => python_test(),
+        Some("onnx-cases") => python::onnx_cases(&args[1..]),
         Some("bench") => python::bench(&args[1..]),
         _ => {
             print!("{HELP}");
@@ -43,6 +45,10 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn python_test() -> Outcome {
+    python::onnx_cases(&[]).and_then(|()| python::test())
 }
 
 /// Root of the repository.

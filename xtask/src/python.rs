@@ -41,6 +41,20 @@ pub fn test() -> Outcome {
         .arg(cases))
 }
 
+/// The official ONNX cases, and those that others wrote beside them in the same layout.
+pub fn onnx_cases(options: &[String]) -> Outcome {
+    venv()?;
+    let cases = root().join("target/onnx-cases");
+    run(Command::new(python()).arg(root().join("tests/python/onnx_cases.py")).arg(&cases))?;
+    let extra = root().join("target/onnx-cases-extra");
+    let folders = [&cases, &extra].into_iter().filter(|f| f.exists());
+    run(cargo()
+        .args(["run", "--profile", "fast", "-p", "oxrt-testkit", "--bin", "onnx_cases", "--", "--expect"])
+        .arg(root().join("tests/expectations"))
+        .args(options)
+        .args(folders))
+}
+
 /// Side by side with onnxruntime on the models of `../shared/bench`.
 pub fn bench(models: &[String]) -> Outcome {
     venv()?;

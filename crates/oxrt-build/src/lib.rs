@@ -97,9 +97,12 @@ fn choose(
             });
         }
         let sizes_known = new.is_subset(&known) && node.outputs().iter().flatten().all(|&v| g[v].ty.dims().is_some());
-        known.extend(new);
-        let outputs: Vec<_> = node.outputs().iter().flatten().copied().collect();
-        known.extend(plan_graph::symbols_of(g, &outputs));
+        // The run learns a symbol from a result that it sizes, when the size can be solved for it.
+        for d in node.outputs().iter().flatten().flat_map(|&v| g[v].ty.dims().unwrap_or_default()) {
+            if let Some((symbol, _)) = d.solve(None, &|s| known.contains(s).then_some(1)) {
+                known.insert(symbol);
+            }
+        }
         let kind = match sizes_known {
             true if plan_graph::is_alias(g, id) => StepKind::Alias,
             true => kernel(NodeView::new(g, id), backend).at(|| node.describe())?,

@@ -6,7 +6,9 @@
 //! and nothing is limited to the 2 GiB of one protobuf message.
 
 mod functions;
+mod gradient;
 mod lower;
+mod name_sizes;
 mod proto;
 mod raise;
 mod read;
@@ -16,6 +18,7 @@ mod tensor_io;
 mod write;
 
 pub use functions::inline_functions;
+pub use name_sizes::name_sizes;
 pub use read::{external_files, read_bytes, read_file};
 pub use tensor_io::{PbKind, datum_from_pb, datum_to_pb, load_datum};
 pub use write::{WriteOptions, WriteReport, write_file};

@@ -43,6 +43,7 @@ pub struct Eval<'a> {
     pub inputs: &'a [Option<Datum>],
     /// Values of the enclosing graph, for subgraphs.
     captured: &'a dyn Fn(ValueId) -> Option<Datum>,
+    observe: Observer<'a>,
 }
 
 impl<'a> Eval<'a> {
@@ -93,7 +94,7 @@ impl<'a> Eval<'a> {
                 Ok((inner, datum))
             })
             .collect::<Result<Vec<_>>>()?;
-        Interpreter::new(body).run_with(inputs, captures)
+        Interpreter::new(body).walk(inputs, captures, self.observe)
     }
 }
 
@@ -103,17 +104,26 @@ pub fn eval_node(
     inputs: &[Option<Datum>],
     captured: &dyn Fn(ValueId) -> Option<Datum>,
 ) -> Result<Vec<Datum>> {
+    eval_observed(node, inputs, captured, &|_, _, _| Ok(()))
+}
+
+fn eval_observed(
+    node: &Node,
+    inputs: &[Option<Datum>],
+    captured: &dyn Fn(ValueId) -> Option<Datum>,
+    observe: Observer,
+) -> Result<Vec<Datum>> {
     let op = registry::find(&node.op)
         .ok_or_else(|| Error::unsupported(format!("the operator {} is unknown", node.op)).at(node.describe()))?;
     if node.inputs().len() > op.arity.1 || inputs.len() < op.arity.0 {
         let (lo, hi) = op.arity;
         return Err(Error::invalid(format!("takes {lo} to {hi} inputs, found {}", inputs.len())).at(node.describe()));
     }
-    (op.eval)(&Eval { node, inputs, captured }).at(|| node.describe())
+    (op.eval)(&Eval { node, inputs, captured, observe }).at(|| node.describe())
 }
 
-/// Called after each node with its results, for tools that watch a run.
-type Observer<'a> = &'a mut dyn FnMut(NodeId, &[Datum]) -> Result<()>;
+/// Called after each node, those of subgraphs too, with its graph and its results, for tools that watch a run.
+pub type Observer<'a> = &'a dyn Fn(&Graph, NodeId, &[Datum]) -> Result<()>;
 
 /// Runs a whole graph by the reference evaluator, freeing values after their last use.
 pub struct Interpreter<'g> {
@@ -127,11 +137,7 @@ impl<'g> Interpreter<'g> {
 
     /// Outputs for `inputs`, both in the graph's order.
     pub fn run(&self, inputs: Vec<Datum>) -> Result<Vec<Datum>> {
-        self.run_with(inputs, Vec::new())
-    }
-
-    fn run_with(&self, inputs: Vec<Datum>, captures: Vec<(ValueId, Datum)>) -> Result<Vec<Datum>> {
-        self.walk(inputs, captures, &mut |_, _| Ok(()))
+        self.walk(inputs, Vec::new(), &|_, _, _| Ok(()))
     }
 
     /// The same, calling `observe` after each node.
@@ -168,11 +174,11 @@ impl<'g> Interpreter<'g> {
                         .ok_or_else(|| Error::invalid(format!("`{}` has no value", g[v].name)).at(node.describe())),
                 })
                 .collect::<Result<Vec<_>>>()?;
-            let outputs = eval_node(node, &inputs, &|v| lookup(&env, v))?;
+            let outputs = eval_observed(node, &inputs, &|v| lookup(&env, v), observe)?;
             if outputs.len() < node.outputs().iter().rposition(Option::is_some).map_or(0, |i| i + 1) {
                 return Err(Error::bug("the evaluator gave too few outputs").at(node.describe()));
             }
-            observe(id, &outputs)?;
+            observe(g, id, &outputs)?;
             drop(inputs);
             for v in g.reads(id) {
                 let left = remaining.get_mut(&v).expect("counted above");

@@ -1,5 +1,6 @@
 //! Types, symbolic dimensions and the contents of shape tensors, carried through a graph.
 
+use crate::eval::Datum;
 use crate::registry;
 use oxrt_ir::{Attr, Attrs, Contents, Dim, Graph, Model, Node, NodeId, Symbols, TensorType, ValueId, ValueType};
 use oxrt_tensor::{Context, DType, Error, Result, Tensor, bail};
@@ -270,6 +271,55 @@ pub fn infer_model(model: &mut Model) -> Result<()> {
     infer_graph(&mut model.graph, &mut model.symbols)
 }
 
+/// What inference said of a node's results and evaluation refutes, if anything. `complete` also asks that
+/// every element type, rank and size was known.
+pub fn contradiction(graph: &Graph, id: NodeId, results: &[Datum], complete: bool) -> Option<String> {
+    let pairs = graph[id].outputs().iter().zip(results).filter_map(|(v, r)| Some((&graph[(*v)?], r)));
+    for (value, result) in pairs {
+        if !admits(&value.ty, result, complete) {
+            return Some(format!("{}: inferred {}, evaluated {}", graph[id].describe(), value.ty, type_of(result)));
+        }
+        let Datum::Tensor(t) = result else { continue };
+        let told = value.contents.as_ref().and_then(|c| c.to_tensor(t.dtype()));
+        if told.as_ref().is_some_and(|told| told != t) {
+            return Some(format!("{}: inferred the elements {told:?}, evaluated {t:?}", graph[id].describe()));
+        }
+    }
+    None
+}
+
+/// Whether `datum` may be a value of type `ty`.
+fn admits(ty: &ValueType, datum: &Datum, complete: bool) -> bool {
+    match (ty, datum) {
+        (ValueType::Unknown, _) => !complete,
+        (ValueType::Tensor(told), Datum::Tensor(t)) => {
+            let size_fits = |(d, &size): (&Dim, &usize)| match d.as_const() {
+                Some(d) => d == size as i64,
+                None => !complete,
+            };
+            let dims_fit = |dims: &Vec<Dim>| dims.len() == t.rank() && dims.iter().zip(t.shape()).all(size_fits);
+            told.dtype == t.dtype() && told.dims.as_ref().map_or(!complete, dims_fit)
+        }
+        // The elements of a sequence may differ in size, so its type need not state them.
+        (ValueType::Sequence(ty), Datum::Sequence(items)) => items.iter().all(|item| admits(ty, item, false)),
+        (ValueType::Optional(_), Datum::Optional(None)) => true,
+        (ValueType::Optional(ty), Datum::Optional(Some(inner))) => admits(ty, inner, complete),
+        (ValueType::Optional(ty), inner) => admits(ty, inner, complete),
+        (ty, Datum::Optional(Some(inner))) => admits(ty, inner, complete),
+        _ => false,
+    }
+}
+
+fn type_of(datum: &Datum) -> ValueType {
+    match datum {
+        Datum::Tensor(t) => TensorType::of(t).into(),
+        Datum::Sequence(items) => ValueType::Sequence(Box::new(items.first().map_or(ValueType::Unknown, type_of))),
+        Datum::Optional(inner) => {
+            ValueType::Optional(Box::new(inner.as_ref().map_or(ValueType::Unknown, |inner| type_of(inner))))
+        }
+    }
+}
+
 fn infer_subgraphs(graph: &mut Graph, symbols: &mut Symbols, id: NodeId) -> Result<()> {
     if graph[id].subgraphs().next().is_none() {
         return Ok(());
@@ -287,7 +337,12 @@ fn infer_subgraphs(graph: &mut Graph, symbols: &mut Symbols, id: NodeId) -> Resu
                 body[inner].constant = Some(t.clone());
             }
         }
-        infer_graph(body, symbols)?;
+        let inferred = infer_graph(body, symbols);
+        // A branch that does not fit these types may be one that is never taken.
+        if &*graph[id].op == "If" {
+            continue;
+        }
+        inferred?;
         // Each turn makes the carried types more general, so this ends.
         for _ in 0..4 {
             let Some(hook) = hook else { break };
@@ -329,6 +384,8 @@ fn merge(old: &ValueType, new: ValueType) -> ValueType {
             };
             new.into()
         }
+        // A file may know that an optional holds something.
+        (ValueType::Tensor(_) | ValueType::Sequence(_), ValueType::Optional(new)) => merge(old, *new),
         (_, new) => new,
     }
 }

@@ -52,7 +52,14 @@ pub(crate) fn run(inner: &Inner, inputs: Vec<Datum>, mut profile: Option<&mut Ve
             .at(|| node.describe())?;
         let mut flops = 0;
         let outs = match &step.kind {
-            StepKind::Kernel { consumed, .. } => run_kernel(inner, index, node, &ins, consumed, &sizes, &mut flops),
+            StepKind::Kernel { consumed, .. } => {
+                // A size that no earlier result told (a factor of zero hid it): the evaluator finds it out.
+                let told = node.outputs().iter().flatten().all(|v| shape_of(&g[*v].ty, &sizes).is_some());
+                match told || !consumed.is_empty() {
+                    true => run_kernel(inner, index, node, &ins, consumed, &sizes, &mut flops),
+                    false => eval_node(node, &ins, &|v| lookup(v).ok().flatten()),
+                }
+            }
             StepKind::Alias => alias(node, &ins, g[node.output(0).unwrap_or(ValueId(0))].ty.clone(), &sizes),
             StepKind::Host => eval_node(node, &ins, &|v| lookup(v).ok().flatten()),
         };
@@ -116,8 +123,8 @@ fn input_sizes(inner: &Inner, inputs: &[Datum]) -> Result<Sizes> {
 fn learn(ty: &ValueType, shape: &[usize], sizes: &mut Sizes) {
     let Some(dims) = ty.dims() else { return };
     for (d, &size) in dims.iter().zip(shape) {
-        if let Some(s) = d.as_symbol() {
-            sizes.entry(s.clone()).or_insert(size as i64);
+        if let Some((s, value)) = d.solve(Some(size as i64), &|s| sizes.get(s).copied()) {
+            sizes.insert(s, value);
         }
     }
 }
@@ -165,15 +172,12 @@ fn run_kernel(
             _ => bail!(bug, "input {i} is not there"),
         });
     }
-    // Only what was known before the run may fix sizes, as in a bound run.
-    let known: Vec<Option<Tensor>> = node
-        .inputs()
-        .iter()
-        .zip(ins)
-        .map(|(v, datum)| match v {
-            Some(v) if g[*v].contents.is_some() => Ok(datum.as_ref().and_then(Datum::as_tensor).cloned()),
-            Some(v) => known_tensor(&inner.plan, *v, sizes),
-            None => Ok(None),
+    // What a bound run would know, and sizes that the data told, fix how a kernel works; other data must not.
+    let known: Vec<Option<Tensor>> = (node.inputs().iter().zip(ins))
+        .map(|(v, datum)| match (v, datum) {
+            (None, _) => Ok(None),
+            (Some(v), Some(Datum::Tensor(t))) if g[*v].contents.is_some() => Ok(Some(t.clone())),
+            (Some(v), _) => known_tensor(&inner.plan, *v, sizes),
         })
         .collect::<Result<_>>()?;
     let inputs: Vec<_> = (0..ins.len())

@@ -75,7 +75,12 @@ impl Engine {
                     }
                     None
                 }
-                StepKind::Host => None,
+                StepKind::Host => {
+                    // A subgraph reads values of its graph by name, which only a run step by step can give.
+                    let captures = node.subgraphs().flat_map(|(_, body)| &body.captures);
+                    is_static &= captures.into_iter().all(|&(outer, _)| g[outer].is_constant());
+                    None
+                }
             });
         }
         let port = |v: &ValueId| Port { name: g[*v].name.clone(), ty: g[*v].ty.clone() };

@@ -26,6 +26,7 @@ mod program;
 mod promote;
 mod pytree;
 mod schema;
+mod script;
 mod symbols;
 mod weights;
 mod widen;

@@ -429,9 +429,13 @@ pub(crate) fn last_frame(trace: &str) -> (String, String) {
     let Some((path, rest)) = frame.split_once('"') else { return Default::default() };
     let line: String = rest.trim_start_matches(", line ").chars().take_while(char::is_ascii_digit).collect();
     let code = rest.lines().nth(1).unwrap_or_default().trim().to_string();
+    (format!("{}:{line}", short_path(path)), code)
+}
+
+/// The last two parts of a path.
+pub(crate) fn short_path(path: &str) -> String {
     let parts: Vec<&str> = path.split(['/', '\\']).filter(|p| !p.is_empty()).collect();
-    let tail = parts[parts.len().saturating_sub(2)..].join("/");
-    (format!("{tail}:{line}"), code)
+    parts[parts.len().saturating_sub(2)..].join("/")
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 /// What a file is, by its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A `.pt2` that `torch.export.save` wrote.
+    /// A `.pt2` that `torch.export.save` wrote, or a `.pt` of `torch.jit.save`.
     Pt2,
     Onnx,
     Engine,
@@ -66,6 +66,8 @@ pub struct ExportOptions {
     pub output_names: Vec<String>,
     /// `batch=1..64` (range), `batch=8` (fixed), `x:0=batch` (name of axis 0 of input `x`), `x:0=batch=1..64`.
     pub dims: Vec<String>,
+    /// Types and sizes of the inputs of a TorchScript file, which does not keep them: `x=f32[batch,3,224,224]`.
+    pub inputs: Vec<String>,
     /// ONNX files whose functions give operators of the user's own domains their meaning.
     pub functions: Vec<PathBuf>,
 }
@@ -132,7 +134,8 @@ impl Model {
         match file_kind(path)? {
             Kind::Pt2 => {
                 let (input_names, output_names) = (options.input_names.clone(), options.output_names.clone());
-                let imported = oxrt_torch::import(path, &ImportOptions { input_names, output_names, dims })?;
+                let inputs = options.inputs.clone();
+                let imported = oxrt_torch::import(path, &ImportOptions { input_names, output_names, dims, inputs })?;
                 Ok(Model {
                     ir: imported.model,
                     path: path.to_path_buf(),
@@ -214,7 +217,9 @@ impl Model {
         for spec in dims {
             let symbol = self.find_dim(&spec.dim)?;
             let known = self.ir.symbols.get(&symbol).unwrap_or_default();
+            // A file that states no range leaves size 0 out by default, not by need.
             if let Some(r) = spec.range
+                && known != oxrt_ir::Range::default()
                 && (r.min < known.min || known.max.is_some_and(|m| r.max.is_none_or(|x| x > m)))
             {
                 bail!(invalid, "`{symbol}` = {r} leaves the range {known} that the model was exported for");

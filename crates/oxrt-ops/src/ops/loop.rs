@@ -67,7 +67,9 @@ fn infer(ctx: &mut Infer) -> Result<()> {
         let inner = &body[body.outputs[i + 1]].ty;
         if i < carried {
             let start = ctx.value_type(i + 2).cloned().unwrap_or_default();
-            let ty = ctx.join(&start, inner);
+            // An optional may be carried in only: what comes out is what the body makes.
+            let made = matches!(start, ValueType::Optional(_)) && !matches!(inner, ValueType::Optional(_));
+            let ty = if made && *inner != ValueType::Unknown { inner.clone() } else { ctx.join(&start, inner) };
             ctx.set_type(i, ty);
         } else if let ValueType::Tensor(t) = inner {
             // A size of one turn need not be that of all.

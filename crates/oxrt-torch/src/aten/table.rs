@@ -243,6 +243,7 @@ const TABLE: &[(&str, Rule)] = &[
     ("tensordot", One(linear::tensordot)), ("inner", One(linear::inner)), ("linalg_vecdot", One(linear::vecdot)), ("_trilinear", One(linear::trilinear)), ("kron", One(linear::kron)),
     ("scaled_dot_product_attention _scaled_dot_product_flash_attention_for_cpu", Many(linear::attention)),
     ("_native_multi_head_attention", Many(linear::native_multi_head_attention)),
+    ("_transformer_encoder_layer_fwd", One(linear::transformer_encoder_layer)),
     // convolution, pooling, normalisation
     ("conv1d conv2d conv3d", One(conv::conv)), ("conv1d.padding conv2d.padding conv3d.padding", One(conv::conv_named_padding)),
     ("conv_transpose1d conv_transpose2d.input conv_transpose3d.input", One(conv::conv_transpose)),

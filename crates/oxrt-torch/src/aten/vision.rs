@@ -1,6 +1,6 @@
 //! Operators of torchvision.
 
-use crate::args::Args;
+use crate::args::{Args, Scalar};
 use crate::cx::Cx;
 use oxrt_ir::{Attrs, DType, Dim, Tensor, ValueId, ValueType};
 use oxrt_tensor::{Result, bail};
@@ -31,6 +31,14 @@ pub fn roi_align(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let batch = cx.op("Gather", &[rois, zero], Attrs::new().with("axis", 1))?;
     let batch = cx.cast(batch, DType::I64)?;
     let boxes = cx.slice(rois, 1, &Dim::Const(1), &Dim::Const(5), 1)?;
+    // A factor that follows from dynamic sizes scales the boxes instead.
+    let (boxes, scale) = match a.scalar("spatial_scale")? {
+        Scalar::Runtime(s) => {
+            let s = cx.cast(s, cx.dtype(boxes)?)?;
+            (cx.call("Mul", &[boxes, s])?, 1.0)
+        }
+        _ => (boxes, a.float("spatial_scale")? as f32),
+    };
     let ratio = a.int("sampling_ratio")?.max(0);
     // Position-sensitive pooling is always aligned.
     let aligned = !a.has("aligned") || a.bool("aligned")?;
@@ -38,7 +46,7 @@ pub fn roi_align(cx: &mut Cx, a: &Args) -> Result<ValueId> {
         .with("output_height", a.int("pooled_height")?)
         .with("output_width", a.int("pooled_width")?)
         .with("sampling_ratio", ratio)
-        .with("spatial_scale", a.float("spatial_scale")? as f32)
+        .with("spatial_scale", scale)
         .with("mode", "avg")
         .with("coordinate_transformation_mode", if aligned { "half_pixel" } else { "output_half_pixel" });
     cx.op("RoiAlign", &[x, boxes, batch], attrs)
