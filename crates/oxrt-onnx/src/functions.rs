@@ -212,3 +212,84 @@ fn splice(graph: &mut Graph, id: NodeId, body: &Graph) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(op: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
+        let strings = |l: &[&str]| l.iter().map(|s| s.to_string()).collect();
+        NodeProto { op_type: op.into(), input: strings(inputs), output: strings(outputs), ..Default::default() }
+    }
+
+    /// `scaled(x, w) = x·w + alpha`
+    fn library(domain: &str) -> ModelProto {
+        let alpha = AttributeProto {
+            name: "value_float".into(),
+            ref_attr_name: "alpha".into(),
+            r#type: attr_type::FLOAT,
+            ..Default::default()
+        };
+        let mut constant = node("Constant", &[], &["a"]);
+        constant.attribute.push(alpha);
+        let function = FunctionProto {
+            name: "scaled".into(),
+            domain: domain.into(),
+            input: vec!["x".into(), "w".into()],
+            output: vec!["y".into()],
+            attribute: vec!["alpha".into()],
+            node: vec![node("Mul", &["x", "w"], &["p"]), constant, node("Add", &["p", "a"], &["y"])],
+            opset_import: vec![OperatorSetIdProto { version: 18, ..Default::default() }],
+            ..Default::default()
+        };
+        let opset_import = vec![OperatorSetIdProto { version: 18, ..Default::default() }];
+        ModelProto { functions: vec![function], opset_import, ..Default::default() }
+    }
+
+    fn model() -> Model {
+        let mut graph = Graph::new("main");
+        let f32s = |dims: Vec<oxrt_ir::Dim>| ValueType::tensor(oxrt_ir::DType::F32, dims);
+        let n = oxrt_ir::Dim::symbol("n");
+        let x = graph.add_input("x", f32s(vec![n.clone(), 3i64.into()]));
+        let w = graph.add_constant("w", oxrt_tensor::Tensor::from_slice(&[3], &[1f32, 2.0, 3.0]));
+        let id = graph.add_node("my.scaled", "call", &[Some(x), Some(w)], Attrs::new().with("alpha", 0.5f32), 1);
+        let y = graph[id].output(0).unwrap();
+        graph[y].ty = f32s(vec![n, 3i64.into()]);
+        graph[y].name = "result".into();
+        graph.outputs.push(y);
+        let mut model = Model { graph, ..Model::default() };
+        model.symbols.declare(oxrt_ir::Symbol::new("n"), Default::default());
+        model
+    }
+
+    #[test]
+    fn a_call_becomes_the_body() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), library("my").encode_to_vec()).unwrap();
+        let mut m = model();
+        assert_eq!(inline_functions(&mut m, file.path()).unwrap(), 1);
+        let ops: Vec<&str> = m.graph.nodes().map(|(_, n)| &*n.op).collect();
+        assert_eq!(ops, ["Mul", "Add"]);
+        assert_eq!(m.graph[m.graph.outputs[0]].name, "result");
+        assert_eq!(m.graph[m.graph.outputs[0]].ty.to_string(), "f32[n, 3]");
+        let x = oxrt_tensor::Tensor::from_slice(&[1, 3], &[1f32, 1.0, 1.0]);
+        let out = oxrt_ops::eval::Interpreter::new(&m.graph).run(vec![x.into()]).unwrap();
+        assert_eq!(out[0].as_tensor().unwrap().as_slice::<f32>(), [1.5, 2.5, 3.5]);
+    }
+
+    #[test]
+    fn other_domains_are_left_alone_and_bad_files_are_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), library("other").encode_to_vec()).unwrap();
+        let mut m = model();
+        assert_eq!(inline_functions(&mut m, file.path()).unwrap(), 0);
+        assert_eq!(m.graph.num_nodes(), 1);
+        std::fs::write(file.path(), ModelProto::default().encode_to_vec()).unwrap();
+        assert!(inline_functions(&mut m, file.path()).unwrap_err().to_string().contains("no functions"));
+        let mut wide = library("my");
+        wide.functions[0].input.truncate(1);
+        std::fs::write(file.path(), wide.encode_to_vec()).unwrap();
+        let e = inline_functions(&mut m, file.path()).unwrap_err().to_string();
+        assert!(e.contains("2 inputs") && e.contains("call"), "{e}");
+    }
+}

@@ -19,8 +19,9 @@ pub(crate) fn needed_opset(graph: &Graph) -> i64 {
         let own = match &*node.op {
             // Per-channel scale and bias came with 21.
             "GroupNormalization" => 21,
-            // The newest words for the modes.
+            // The newest words for the modes, and volumes.
             "GridSample" => 20,
+            "Pad" if node.attrs.string_or("mode", "constant").is_ok_and(|m| m == "wrap") => 19,
             op if op.contains('.') => 1,
             op => registry::find(op).and_then(|o| o.versions.first().copied()).unwrap_or(1),
         };

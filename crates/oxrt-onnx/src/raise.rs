@@ -114,10 +114,13 @@ fn slice_10(graph: &mut Graph, _: &mut Symbols, id: NodeId) -> Result<()> {
 
 fn clip_11(graph: &mut Graph, _: &mut Symbols, id: NodeId) -> Result<()> {
     let dtype = graph[id].input(0).and_then(|v| graph[v].ty.dtype()).unwrap_or(oxrt_tensor::DType::F32);
-    for (attr, at) in [("min", 1), ("max", 2)] {
-        if let Some(Attr::Float(x)) = graph[id].attrs.remove(attr) {
-            add_input(graph, id, at, Tensor::from_f64(dtype, &[], &[x as f64])?);
-        }
+    // Without them, infinities became the greatest finite f32.
+    for (attr, at, default) in [("min", 1, f32::MIN), ("max", 2, f32::MAX)] {
+        let limit = match graph[id].attrs.remove(attr) {
+            Some(Attr::Float(x)) => x,
+            _ => default,
+        };
+        add_input(graph, id, at, Tensor::from_f64(dtype, &[], &[limit as f64])?);
     }
     Ok(())
 }
@@ -210,14 +213,14 @@ fn split_18(graph: &mut Graph, _: &mut Symbols, id: NodeId) -> Result<()> {
 fn softmax_13(graph: &mut Graph, symbols: &mut Symbols, id: NodeId) -> Result<()> {
     let axis = graph[id].attrs.int_or("axis", 1)?;
     let Some(x) = graph[id].input(0) else { return Ok(()) };
-    let Some(dims) = graph.dims(x).map(<[_]>::to_vec) else {
-        graph[id].attrs.set("axis", axis);
-        return Ok(());
-    };
-    let axis = oxrt_ops::shape::axis(axis, dims.len().max(1))?;
-    if dims[(axis + 1).min(dims.len())..].iter().all(|d| d.is(1)) {
-        graph[id].attrs.set("axis", axis as i64);
-        return Ok(());
+    let mut axis = axis;
+    if let Some(dims) = graph.dims(x) {
+        let at = oxrt_ops::shape::axis(axis, dims.len().max(1))?;
+        axis = at as i64;
+        if dims[(at + 1).min(dims.len())..].iter().all(|d| d.is(1)) {
+            graph[id].attrs.set("axis", axis);
+            return Ok(());
+        }
     }
     let out = graph[id].output(0);
     let (op, name) = (graph[id].op.to_string(), graph[id].name.clone());
@@ -225,10 +228,16 @@ fn softmax_13(graph: &mut Graph, symbols: &mut Symbols, id: NodeId) -> Result<()
     graph.remove_node(id);
     let mut b = Builder::new(graph, symbols);
     (b.prefix, b.source) = (name.clone(), source);
-    let flat = b.op("Flatten", &[x], Attrs::new().with("axis", axis as i64))?;
+    let flat = b.op("Flatten", &[x], Attrs::new().with("axis", axis))?;
     let soft = b.op(&op, &[flat], Attrs::new().with("axis", -1))?;
     let shape = b.call("Shape", &[x])?;
-    graph.add_node_with_outputs("Reshape", &name, &[Some(soft), Some(shape)], Attrs::new(), &[out]);
+    graph.add_node_with_outputs(
+        "Reshape",
+        &name,
+        &[Some(soft), Some(shape)],
+        Attrs::new().with("allowzero", 1),
+        &[out],
+    );
     Ok(())
 }
 

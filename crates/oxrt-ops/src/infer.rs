@@ -87,7 +87,9 @@ impl<'a> Infer<'a> {
             return None;
         }
         let values = t.to_f64_vec().ok()?;
-        let whole = |x: &f64| (x.fract() == 0.0 && x.abs() < 1e15).then_some(Dim::Const(*x as i64));
+        // -0 is no whole number that a dimension could be.
+        let is_whole = |x: f64| x.fract() == 0.0 && x.abs() < 1e15 && (x != 0.0 || x.is_sign_positive());
+        let whole = |x: &f64| is_whole(*x).then_some(Dim::Const(*x as i64));
         Some(Contents { scalar: t.rank() == 0, elements: values.iter().map(whole).collect::<Option<_>>()? })
     }
 

@@ -40,7 +40,8 @@ pub mod window;
 
 pub use build::Builder;
 pub use def::OpDef;
-pub use eval::{Datum, Interpreter};
+pub use eval::{Datum, Eval, Interpreter};
+pub use infer::Infer;
 
 pub use oxrt_ir as ir;
 pub use oxrt_tensor::{DType, Error, Result, Tensor};

@@ -268,7 +268,8 @@ pub(crate) const SCHEMAS: &str = include_str!("aten/schemas.tsv");
 fn default_of<'a>(target: &str, name: &str) -> Option<Val<'a>> {
     static INDEX: OnceLock<FxHashMap<&'static str, &'static str>> = OnceLock::new();
     let index = INDEX.get_or_init(|| SCHEMAS.lines().filter_map(|l| l.split_once('\t')).collect());
-    let schema = index.get(target)?;
+    // A copying variant has the arguments of its view.
+    let schema = index.get(target).or_else(|| index.get(&*target.replacen("_copy.", ".", 1)))?;
     let inside = schema.get(schema.find('(')? + 1..schema.rfind(") ->")?)?;
     for part in split_top(inside) {
         let (declaration, default) = match part.split_once('=') {

@@ -34,6 +34,11 @@ pub(crate) fn rule_of(target: &str) -> Option<(Rule, bool)> {
     if let Some(rule) = functional_of(target).and_then(|t| find(&t)) {
         return Some((rule, true));
     }
+    // `view_copy` and its like copy what `view` shows.
+    if let Some((name, overload)) = target.split_once("_copy.") {
+        let found = find(&format!("{name}.{overload}"));
+        return found.filter(|r| matches!(r, Rule::View(_) | Rule::Views(_))).map(|rule| (rule, false));
+    }
     crate::aten::custom::is_custom(target).then_some((Rule::Many(crate::aten::custom::lower), false))
 }
 
@@ -244,6 +249,9 @@ fn lower_node<'a>(cx: &mut Cx<'a, '_>, node: &'a Node, target: &'a str) -> Resul
     if in_place {
         return write_in_place(cx, args, rule);
     }
+    if target.contains("_copy.") && matches!(rule, Rule::View(_) | Rule::Views(_)) {
+        return bind_copies(cx, &args, rule, first_new);
+    }
     match rule {
         Rule::Skip => Ok(()),
         Rule::One(f) => {
@@ -319,6 +327,21 @@ fn bind_views<'a>(cx: &mut Cx<'a, '_>, args: &Args<'a>, views: Vec<View>, first_
         cx.define(name, Val::Tensor(id))?;
     }
     Ok(())
+}
+
+/// What a view would show, as new tensors.
+fn bind_copies<'a>(cx: &mut Cx<'a, '_>, args: &Args<'a>, rule: Rule, first_new: usize) -> Result<()> {
+    let (_, base) = base_of(args)?;
+    let views = match rule {
+        Rule::View(f) => match f(cx, args)? {
+            Shown::View(view) => vec![view],
+            Shown::Copy(v) => return bind_tensors(cx, args, vec![v], first_new),
+        },
+        Rule::Views(f) => f(cx, args)?,
+        _ => bail!(bug, "a copy of something that is no view"),
+    };
+    let values = views.iter().map(|v| v.apply(cx, base)).collect::<Result<Vec<_>>>()?;
+    bind_tensors(cx, args, values, first_new)
 }
 
 /// `x.op_(…)`: the result of `op`, with type and shape of `x`, replaces `x` wherever it is seen.

@@ -104,18 +104,21 @@ fn widen_node(graph: &mut Graph, id: NodeId) -> bool {
     }
     let Some(&wide) = wider(narrow).iter().find(|w| allowed.contains(w) && **w != narrow) else { return false };
     let inputs: Vec<Option<ValueId>> = graph[id].inputs().to_vec();
+    // The condition of a choice and the places of the largest have types of their own.
+    let of_type = |i: usize| i >= key && !(i > 0 && &*graph[id].op == "MaxPool");
+    let of_type: Vec<bool> = (0..=key + inputs.len().max(graph[id].outputs().len())).map(of_type).collect();
     let widened = inputs
         .into_iter()
         .enumerate()
         .map(|(i, v)| match v {
-            Some(v) if graph[v].ty.dtype() == Some(narrow) => Some(cast(graph, id, v, wide, "widen", i)),
+            Some(v) if of_type[i] && graph[v].ty.dtype() == Some(narrow) => Some(cast(graph, id, v, wide, "widen", i)),
             v => v,
         })
         .collect::<Vec<_>>();
     graph.set_inputs(id, &widened);
     let outputs: Vec<ValueId> = graph[id].outputs().iter().flatten().copied().collect();
     for (i, v) in outputs.into_iter().enumerate() {
-        if graph[v].ty.dtype() != Some(narrow) {
+        if graph[v].ty.dtype() != Some(narrow) || !of_type[key + i] {
             continue;
         }
         // The readers, and the graph's outputs, see the value in its own type under its own name.

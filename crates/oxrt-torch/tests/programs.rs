@@ -114,15 +114,51 @@ fn every_missing_operator_is_reported_at_once() {
         values: &[("x", 7, &["2", "3"]), ("a", 7, &["2", "3"]), ("y", 7, &["2", "3"])],
         nodes: &[
             "aten.made_up.default(self=t:x) -> a",
-            "my_ops.other.default(self=t:a) -> b",
-            "my_ops.other.default(self=t:a) -> y",
+            "prims.other.default(self=t:a) -> b",
+            "prims.other.default(self=t:a) -> y",
         ],
         ..NONE
     };
     let e = import_bytes(&p.bytes(), &ImportOptions::default()).unwrap_err().to_string();
     assert!(e.contains("2 kinds of operation (3 nodes)"), "{e}");
     assert!(e.contains("aten.made_up.default, first in lin (src/m.py:3)"), "{e}");
-    assert!(e.contains("my_ops.other.default × 2") && e.contains("help:"), "{e}");
+    assert!(e.contains("prims.other.default × 2") && e.contains("help:"), "{e}");
+}
+
+#[test]
+fn operators_of_other_namespaces_are_nodes_of_their_domain() {
+    let p = Tiny {
+        values: &[("x", 7, &["2", "3"]), ("p_w", 7, &["2", "3"]), ("y", 7, &["2", "3"])],
+        nodes: &["my_ops.mix.default(x=t:x; w=t:p_w; alpha=i:2; sizes=l:3, 4) -> y"],
+        weight: true,
+        ..NONE
+    };
+    let imported = import_bytes(&p.bytes(), &ImportOptions::default()).unwrap();
+    assert!(imported.warnings.iter().any(|w| w.contains("my_ops.mix")), "{:?}", imported.warnings);
+    let g = &imported.model.graph;
+    let (_, node) = g.nodes().next().unwrap();
+    assert_eq!((&*node.op, node.inputs().len()), ("my_ops.mix", 2));
+    assert_eq!(node.attrs.int_or("alpha", 0).unwrap(), 2);
+    assert_eq!(node.attrs.ints("sizes").unwrap(), Some(&[3, 4][..]));
+    assert_eq!(g[g.outputs[0]].ty.to_string(), "f32[2, 3]");
+}
+
+#[test]
+fn bf16_is_computed_in_f32_and_rounded_back() {
+    let p = Tiny {
+        values: &[("x", 7, &["2", "3"]), ("h", 13, &["2", "3"]), ("s", 13, &["2", "3"]), ("y", 7, &["2", "3"])],
+        nodes: &[
+            "aten.to.dtype(self=t:x; dtype=d:13) -> h",
+            "aten.mul.Tensor(self=t:h; other=t:h) -> s",
+            "aten.to.dtype(self=t:s; dtype=d:7) -> y",
+        ],
+        ..NONE
+    };
+    let m = import_bytes(&p.bytes(), &ImportOptions::default()).unwrap().model;
+    let ops: Vec<&str> = m.graph.nodes().map(|(_, n)| &*n.op).collect();
+    assert_eq!(ops.iter().filter(|o| **o == "Cast").count(), 5, "{ops:?}");
+    let (_, mul) = m.graph.nodes().find(|(_, n)| &*n.op == "Mul").unwrap();
+    assert_eq!(m.graph[mul.input(0).unwrap()].ty.dtype(), Some(oxrt_tensor::DType::F32));
 }
 
 fn dynamic(guards: &str) -> Vec<u8> {
@@ -152,6 +188,7 @@ fn symbols_get_names_and_the_soft_minimum_goes() {
 #[test]
 fn dimensions_inputs_and_outputs_are_renamed() {
     let options = ImportOptions {
+        inputs: Vec::new(),
         input_names: vec!["x=tokens".into()],
         output_names: vec!["result".into()],
         dims: vec!["x:0=n=1..64".parse().unwrap()],

@@ -179,6 +179,18 @@ pub fn reverse_axes(cx: &mut Cx, a: &Args) -> Result<Shown> {
     Ok(View::Permute((0..last).rev().chain([last]).collect()).into())
 }
 
+/// `mH(Tensor self)`, `adjoint`, `matrix_H`: the conjugate of the transpose
+pub fn adjoint(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let v = conj(cx, a)?;
+    let rank = cx.rank(v)?;
+    if rank < 3 {
+        return Ok(v);
+    }
+    let mut perm: Vec<usize> = (0..rank).collect();
+    perm.swap(rank - 2, rank - 3);
+    cx.b.transpose(v, &perm)
+}
+
 /// `matmul(Tensor self, Tensor other)`, `mm`, `bmm`
 pub fn matmul(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let dtype = real_type(cx, a)?;
@@ -463,12 +475,17 @@ pub fn fft_c2c(cx: &mut Cx, a: &Args) -> Result<ValueId> {
 /// `fft_rfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None)`, `fft_rfft2`, `fft_rfftn`,
 /// `_fft_r2c(Tensor self, int[] dim, int normalization, bool onesided)`: half the last axis
 pub fn rfft(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    let (mut re, _) = input(cx, a)?;
     let norm = norm_of(a, true)?;
+    let (re, im) = rfft_parts(cx, a, norm)?;
+    joined(cx, re, im)
+}
+
+fn rfft_parts(cx: &mut Cx, a: &Args, norm: Norm) -> Result<(ValueId, ValueId)> {
+    let (mut re, _) = input(cx, a)?;
     let half = a.get("onesided").is_none() || a.bool("onesided")?;
-    let default = if a.target.contains("rfft2") {
+    let default = if a.target.contains("fft2.") {
         2
-    } else if a.target.contains("rfftn") {
+    } else if a.target.contains("fftn.") {
         usize::MAX
     } else {
         1
@@ -478,6 +495,7 @@ pub fn rfft(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     for (k, (axis, n)) in all.into_iter().rev().enumerate() {
         if let Some(n) = n {
             re = resized(cx, re, axis, &n)?;
+            im = im.map(|v| resized(cx, v, axis, &n)).transpose()?;
         }
         let n = cx.size(re, axis)?;
         let columns = if k == 0 && half { n.floor_div(&Dim::Const(2)) + 1 } else { n.clone() };
@@ -486,33 +504,38 @@ pub fn rfft(cx: &mut Cx, a: &Args) -> Result<ValueId> {
         im = Some(normalized(cx, i, &n, norm)?);
     }
     let im = im.ok_or_else(|| Error::invalid("a transform over no axes"))?;
-    joined(cx, re, im)
+    Ok((re, im))
 }
 
 /// `fft_irfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None)`,
 /// `_fft_c2r(Tensor self, int[] dim, int normalization, SymInt last_dim_size)`: real output
 pub fn irfft(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    irfft_of(cx, a, a.t("self")?)
+    let norm = norm_of(a, false)?;
+    irfft_of(cx, a, a.t("self")?, norm)
 }
 
-fn irfft_of(cx: &mut Cx, a: &Args, x: ValueId) -> Result<ValueId> {
+fn irfft_of(cx: &mut Cx, a: &Args, x: ValueId, norm: Norm) -> Result<ValueId> {
     let (mut re, im) = input_of(cx, x)?;
-    let norm = norm_of(a, false)?;
     let zero = cx.like(re, 0.0)?;
     let dims = cx.dims(re)?;
     let mut im = match im {
         Some(im) => im,
         None => cx.expand(zero, &dims)?,
     };
-    let rank = dims.len();
-    let list = match a.opt_ints("dim")? {
-        Some(l) => l.iter().map(|&d| oxrt_ops::shape::axis(d, rank)).collect::<Result<Vec<_>>>()?,
-        None => vec![rank - 1],
+    let default = match a.target {
+        t if t.contains("fft2.") => 2,
+        t if t.contains("fftn.") => usize::MAX,
+        _ => 1,
     };
-    let Some((&last, before)) = list.split_last() else { bail!(invalid, "a transform over no axes") };
-    for &axis in before {
-        let n = cx.size(re, axis)?;
-        let (r, i) = transform(cx, (re, Some(im)), axis, &n, false)?;
+    let list = axes(cx, a, re, default)?;
+    let Some(((last, _), before)) = list.split_last() else { bail!(invalid, "a transform over no axes") };
+    let last = *last;
+    for (axis, n) in before {
+        if let Some(n) = n {
+            (re, im) = (resized(cx, re, *axis, n)?, resized(cx, im, *axis, n)?);
+        }
+        let n = cx.size(re, *axis)?;
+        let (r, i) = transform(cx, (re, Some(im)), *axis, &n, false)?;
         (re, im) = (normalized(cx, r, &n, norm)?, normalized(cx, i, &n, norm)?);
     }
     let n = a.out_dims()?.get(last).cloned().ok_or_else(|| Error::invalid("a result of lower rank"))?;
@@ -537,23 +560,25 @@ fn irfft_of(cx: &mut Cx, a: &Args, x: ValueId) -> Result<ValueId> {
     normalized(cx, y, &n, norm)
 }
 
-/// `fft_hfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None)`: the real transform of half a Hermitian
-/// spectrum, which is the inverse one of the conjugate, scaled the other way
+/// `fft_hfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None)`, `fft_hfft2`, `fft_hfftn`: the real transform of half
+/// a Hermitian spectrum, which is the inverse one of the conjugate
 pub fn hfft(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    if a.has("norm") {
-        bail!(unsupported, "hfft with a normalisation");
-    }
     let x = a.t("self")?;
     let conjugate = if cx.is_complex(x) { conj(cx, a)? } else { x };
     if cx.is_complex(x) {
         cx.complex.insert(conjugate);
     }
-    let y = irfft_of(cx, a, conjugate)?;
-    let axis = oxrt_ops::shape::axis(a.int("dim")?, cx.rank(y)?)?;
-    let n = cx.size(y, axis)?;
-    let n = cx.dim_scalar(&n)?;
-    let n = cx.cast(n, cx.dtype(y)?)?;
-    cx.call("Mul", &[y, n])
+    let norm = norm_of(a, true)?;
+    irfft_of(cx, a, conjugate, norm)
+}
+
+/// `fft_ihfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None)`, `fft_ihfft2`, `fft_ihfftn`: the conjugate of the real
+/// transform
+pub fn ihfft(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let norm = norm_of(a, false)?;
+    let (re, im) = rfft_parts(cx, a, norm)?;
+    let im = cx.call("Neg", &[im])?;
+    joined(cx, re, im)
 }
 
 /// `fft_fftshift(Tensor self, int[1]? dim=None)` of real tensors: each axis rolled by half

@@ -1,5 +1,6 @@
 //! Tensors made from nothing: constants, ranges, random numbers.
 
+use super::formula::F;
 use crate::args::{Args, Scalar};
 use crate::cx::Cx;
 use crate::promote::scalar_value;
@@ -219,6 +220,77 @@ pub fn randperm(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let k = cx.b.dim_value(&n)?;
     let out = cx.b.op_multi("TopK", &[Some(v), Some(k)], Attrs::new(), 2)?;
     cx.cast(out[1], a.out_dtype()?)
+}
+
+/// Uniform numbers between 0 and 1, both ends excluded, in the shape of the first argument.
+fn uniform_like(cx: &mut Cx, a: &Args) -> Result<(F, DType)> {
+    warn_random(cx);
+    let x = a.t("self")?;
+    let dims = cx.dims(x)?;
+    let base = filled(cx, DType::F32, &dims, &Scalar::Int(Dim::Const(0)))?;
+    let attrs = Attrs::new().with("low", f32::EPSILON).with("high", 1.0 - f32::EPSILON);
+    Ok((F::from(cx.op("RandomUniformLike", &[base], attrs)?), cx.dtype(x)?))
+}
+
+/// `uniform(Tensor self, float from=0, float to=1, …)`
+pub fn uniform(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (u, dtype) = uniform_like(cx, a)?;
+    let (from, to) = (a.float("from")?, a.float("to")?);
+    let v = (u * (to - from) + from).emit(cx, DType::F32)?;
+    cx.cast(v, dtype)
+}
+
+/// `cauchy(Tensor self, float median=0, float sigma=1, …)`
+pub fn cauchy(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (u, dtype) = uniform_like(cx, a)?;
+    let v = ((u - 0.5) * std::f64::consts::PI).tan() * a.float("sigma")? + a.float("median")?;
+    let v = v.emit(cx, DType::F32)?;
+    cx.cast(v, dtype)
+}
+
+/// `exponential(Tensor self, float lambd=1, …)`
+pub fn exponential(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (u, dtype) = uniform_like(cx, a)?;
+    let v = (-u.ln() / a.float("lambd")?).emit(cx, DType::F32)?;
+    cx.cast(v, dtype)
+}
+
+/// `geometric(Tensor self, float p, …)`
+pub fn geometric(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (u, dtype) = uniform_like(cx, a)?;
+    let trials = super::formula::call("Ceil", &[&(u.ln() / (1.0 - a.float("p")?).ln())]);
+    let v = trials.emit(cx, DType::F32)?;
+    cx.cast(v, dtype)
+}
+
+/// `normal_(Tensor self, float mean=0, float std=1, …)` and, with an exponential, `log_normal_`
+pub fn normal_like(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    warn_random(cx);
+    let x = a.t("self")?;
+    let (dims, dtype) = (cx.dims(x)?, cx.dtype(x)?);
+    let base = filled(cx, DType::F32, &dims, &Scalar::Int(Dim::Const(0)))?;
+    let attrs = Attrs::new().with("mean", a.float("mean")? as f32).with("scale", a.float("std")? as f32);
+    let mut v = cx.op("RandomNormalLike", &[base], attrs)?;
+    if a.target.contains("log_normal") {
+        v = cx.call("Exp", &[v])?;
+    }
+    cx.cast(v, dtype)
+}
+
+/// `normal.Tensor_Tensor(Tensor mean, Tensor std, …)`, `.Tensor_float`, `.float_Tensor`
+pub fn normal_around(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    warn_random(cx);
+    let (dims, dtype) = (a.out_dims()?, a.out_dtype()?);
+    let base = filled(cx, DType::F32, &dims, &Scalar::Int(Dim::Const(0)))?;
+    let z = cx.op("RandomNormalLike", &[base], Attrs::new())?;
+    let z = cx.cast(z, dtype)?;
+    let operand = |name: &str, default: f64| match a.has(name) {
+        true => crate::promote::Operand::of(a, name),
+        false => Ok(crate::promote::Operand::Scalar(Scalar::Float(default))),
+    };
+    let (mean, std) = (operand("mean", 0.0)?, operand("std", 1.0)?);
+    let (mean, std) = (crate::promote::value(cx, &mean, dtype)?, crate::promote::value(cx, &std, dtype)?);
+    (F::from(z) * F::from(std) + F::from(mean)).emit(cx, dtype)
 }
 
 /// `multinomial(Tensor self, SymInt num_samples, bool replacement=False, …)`: without replacement, the greatest of the

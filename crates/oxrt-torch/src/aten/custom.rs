@@ -19,6 +19,7 @@ const OWN: &[&str] = &[
     "torchvision",
     "quantized_decomposed",
     "transformers",
+    "torch_nn",
 ];
 
 /// Whether a target (`my.op.default`) is of a namespace of the user's own.

@@ -21,7 +21,8 @@ fn scaled(cx: &mut Cx, a: &Args, v: ValueId, dtype: DType) -> Result<ValueId> {
 pub fn add(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let (x, y, dtype) = pair(cx, a, "self", "other")?;
     if dtype == DType::Bool {
-        return cx.call("Or", &[x, y]);
+        let nothing = a.opt_scalar("alpha")?.is_some_and(|s| s.is(0.0));
+        return if nothing { Ok(x) } else { cx.call("Or", &[x, y]) };
     }
     let y = scaled(cx, a, y, dtype)?;
     cx.call("Add", &[x, y])
@@ -181,7 +182,8 @@ pub fn clamp(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let hard = a.target.starts_with("aten.hardtanh");
     let (lo, hi) = (bound(a, if hard { "min_val" } else { "min" })?, bound(a, if hard { "max_val" } else { "max" })?);
     let all: Vec<&Operand> = [Some(&x), lo.as_ref(), hi.as_ref()].into_iter().flatten().collect();
-    let dtype = result_type(cx, &all)?;
+    // The bounds of hardtanh do not change the type.
+    let dtype = if hard { result_type(cx, &[&x])? } else { result_type(cx, &all)? };
     let v = value(cx, &x, dtype)?;
     let scalars = [&lo, &hi].into_iter().flatten().all(|o| matches!(o, Operand::Scalar(s) if s.as_f64().is_some()));
     let lo = lo.map(|o| value(cx, &o, dtype)).transpose()?;
@@ -422,7 +424,10 @@ pub fn rsqrt(cx: &mut Cx, a: &Args) -> Result<ValueId> {
 
 /// `square(Tensor self)`
 pub fn square(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    let x = a.t("self")?;
+    let x = match cx.dtype(a.t("self")?)? {
+        DType::Bool => cx.cast(a.t("self")?, DType::I64)?,
+        _ => a.t("self")?,
+    };
     cx.call("Mul", &[x, x])
 }
 
@@ -557,12 +562,16 @@ pub fn atan2_values(cx: &mut Cx, y: ValueId, x: ValueId) -> Result<ValueId> {
     cx.call("Where", &[x_zero, vertical, out])
 }
 
-/// `hypot(Tensor self, Tensor other)`
+/// `hypot(Tensor self, Tensor other)`: scaled by the greater, so that squares do not overflow
 pub fn hypot(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    let (x, y, _) = pair(cx, a, "self", "other")?;
-    let (x, y) = (cx.call("Mul", &[x, x])?, cx.call("Mul", &[y, y])?);
-    let s = cx.call("Add", &[x, y])?;
-    cx.call("Sqrt", &[s])
+    use super::formula::F;
+    let (x, y, dtype) = pair(cx, a, "self", "other")?;
+    let (x, y) = (F::from(x).abs(), F::from(y).abs());
+    let (most, least) = (x.max(&y), x.min(&y));
+    let ratio = most.equals(0.0).pick(0.0, &least / &most);
+    let length = &most * (ratio.squared() + 1.0).sqrt();
+    // An infinite side makes it infinite, whatever the other is.
+    x.is_inf().or(y.is_inf()).pick(f64::INFINITY, length).emit(cx, dtype)
 }
 
 /// `copysign.Tensor(Tensor self, Tensor other)`, `.Scalar`
@@ -595,9 +604,13 @@ pub fn signbit(cx: &mut Cx, a: &Args) -> Result<ValueId> {
 pub fn heaviside(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let (x, at_zero, dtype) = pair(cx, a, "self", "values")?;
     let (zero, one) = (cx.b.scalar(dtype, 0.0)?, cx.b.scalar(dtype, 1.0)?);
+    if dtype == DType::Bool {
+        // Nothing lies below false.
+        return cx.call("Or", &[x, at_zero]);
+    }
     let (less, equal) = (cx.call("Less", &[x, zero])?, cx.call("Equal", &[x, zero])?);
-    let step = cx.call("Where", &[less, zero, one])?;
-    cx.call("Where", &[equal, at_zero, step])
+    let step = select(cx, less, zero, one)?;
+    select(cx, equal, at_zero, step)
 }
 
 /// `xlogy.Tensor(Tensor self, Tensor other)`
@@ -614,16 +627,13 @@ pub fn xlogy(cx: &mut Cx, a: &Args) -> Result<ValueId> {
 
 /// `logaddexp(Tensor self, Tensor other)`
 pub fn logaddexp(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    let (x, y, _) = pair(cx, a, "self", "other")?;
-    let m = cx.call("Max", &[x, y])?;
-    let d = cx.call("Sub", &[x, y])?;
-    let d = cx.call("Abs", &[d])?;
-    let d = cx.call("Neg", &[d])?;
-    let e = cx.call("Exp", &[d])?;
-    let one = cx.like(e, 1.0)?;
-    let e = cx.call("Add", &[e, one])?;
-    let l = cx.call("Log", &[e])?;
-    cx.call("Add", &[m, l])
+    use super::formula::F;
+    let (x, y, dtype) = pair(cx, a, "self", "other")?;
+    let (x, y) = (F::from(x), F::from(y));
+    let m = x.max(&y);
+    let sum = &m + ((-(&x - &y).abs()).exp() + 1.0).ln();
+    // Two equal infinities have no difference.
+    x.equals(&y).and(m.is_inf()).pick(&m, sum).emit(cx, dtype)
 }
 
 /// `sinc(Tensor self)`
@@ -641,8 +651,11 @@ pub fn sinc(cx: &mut Cx, a: &Args) -> Result<ValueId> {
 pub fn logit(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let mut x = float_arg(cx, a, "self")?;
     if let Some(eps) = a.opt_float("eps")? {
+        // The lower bound goes first, also where it lies above the upper one.
         let (lo, hi) = (cx.like(x, eps)?, cx.like(x, 1.0 - eps)?);
-        x = cx.call("Clip", &[x, lo, hi])?;
+        let (below, above) = (cx.call("Less", &[x, lo])?, cx.call("Greater", &[x, hi])?);
+        let high = cx.call("Where", &[above, hi, x])?;
+        x = cx.call("Where", &[below, lo, high])?;
     }
     let one = cx.like(x, 1.0)?;
     let y = cx.call("Sub", &[one, x])?;

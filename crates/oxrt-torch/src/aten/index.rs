@@ -18,12 +18,108 @@ pub fn index_select(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     if cx.rank(index)? == 0 {
         index = cx.b.unsqueeze(index, &[0])?;
     }
+    if cx.rank(x)? == 0 {
+        return cx.reshape(x, &a.out_dims()?);
+    }
     let axis = cx.axis(x, a.int("dim")?)?;
     cx.op("Gather", &[x, index], Attrs::new().with("axis", axis as i64))
 }
 
+/// `_unsafe_masked_index(Tensor self, Tensor mask, Tensor?[] indices, Scalar fill)`: places where the mask is false are
+/// not looked at
+pub fn unsafe_masked_index(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (x, mask, indices) = (a.t("self")?, a.t("mask")?, clamped(cx, a)?);
+    let picked = gathered(cx, x, &indices)?;
+    let fill = crate::promote::scalar_value(cx, &a.scalar("fill")?, cx.dtype(x)?)?;
+    super::elementwise::select(cx, mask, picked, fill)
+}
+
+/// `_unsafe_masked_index_put_accumulate(Tensor self, Tensor mask, Tensor?[] indices, Tensor values)`
+pub fn unsafe_masked_index_put(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (x, mask, values) = (a.t("self")?, a.t("mask")?, a.t("values")?);
+    let zero = cx.like(values, 0.0)?;
+    let values = super::elementwise::select(cx, mask, values, zero)?;
+    let indices = clamped(cx, a)?;
+    scattered(cx, x, &indices, values, true)
+}
+
+/// The indices, brought inside the tensor.
+fn clamped(cx: &mut Cx, a: &Args) -> Result<Vec<Option<ValueId>>> {
+    let dims = cx.dims(a.t("self")?)?;
+    let mut out = Vec::new();
+    for (v, d) in a.opt_ts("indices")?.into_iter().zip(&dims) {
+        let Some(v) = v else {
+            out.push(None);
+            continue;
+        };
+        let v = cx.cast(v, DType::I64)?;
+        let (low, high) = (cx.dim_scalar(&-d.clone())?, cx.dim_scalar(&(d.clone() - 1))?);
+        let v = cx.call("Max", &[v, low])?;
+        out.push(Some(cx.call("Min", &[v, high])?));
+    }
+    Ok(out)
+}
+
+/// `embedding_renorm(Tensor self, Tensor indices, float max_norm, float norm_type)`: rows that are looked up and longer
+/// than allowed are shortened
+pub fn embedding_renorm(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (w, index) = (a.t("self")?, a.t("indices")?);
+    let (dtype, rows) = (cx.dtype(w)?, cx.size(w, 0)?);
+    let count = cx.dims(index)?.into_iter().product();
+    let index = cx.reshape(index, &[count])?;
+    let index = cx.cast(index, DType::I64)?;
+    let places = super::create::range(cx, &rows)?;
+    let places = cx.b.unsqueeze(places, &[1])?;
+    let met = cx.call("Equal", &[places, index])?;
+    let met = cx.cast(met, DType::I32)?;
+    let met = cx.reduce("ReduceMax", met, &[1], true)?;
+    let met = cx.cast(met, DType::Bool)?;
+    let norm = super::reduce::norm_of(cx, w, a.float("norm_type")?, &[1], true)?;
+    use super::formula::F;
+    let (norm, most) = (F::from(norm), a.float("max_norm")?);
+    let long = F::from(met).and(norm.gt(most));
+    long.pick(F::from(w) * (most / (norm + 1e-7)), F::from(w)).emit(cx, dtype)
+}
+
+/// `nonzero_static(Tensor self, *, SymInt size, int fill_value=-1)`: cut or filled up to a number of rows
+pub fn nonzero_static(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let x = a.t("self")?;
+    let rank = cx.rank(x)?;
+    let mask = cx.cast(x, DType::Bool)?;
+    let total: Dim = cx.dims(x)?.into_iter().product();
+    let (size, fill) = (a.dim("size")?, a.int("fill_value")?);
+    // The true places first, in order, by sorting; what is beyond their number is filled.
+    let flat = cx.reshape(mask, std::slice::from_ref(&total))?;
+    let places = super::create::range(cx, &total)?;
+    let beyond = cx.dim_scalar(&total)?;
+    let keys = cx.call("Where", &[flat, places, beyond])?;
+    let filler =
+        super::create::filled(cx, DType::I64, std::slice::from_ref(&size), &crate::args::Scalar::Int(total.clone()))?;
+    let keys = cx.concat(&[keys, filler], 0)?;
+    let k = cx.b.dim_value(&size)?;
+    let attrs = Attrs::new().with("axis", 0).with("largest", 0).with("sorted", 1);
+    let first = cx.b.op_multi("TopK", &[Some(keys), Some(k)], attrs, 2)?[0];
+    let valid = cx.call("Less", &[first, beyond])?;
+    let mut columns = Vec::new();
+    let mut stride = total;
+    for d in cx.dims(x)? {
+        // Coordinate along this axis: (place / stride) mod size.
+        stride = stride.floor_div(&d.at_least(&Dim::Const(1)));
+        let (by, d) = (cx.dim_scalar(&stride.at_least(&Dim::Const(1)))?, cx.dim_scalar(&d.at_least(&Dim::Const(1)))?);
+        let q = cx.call("Div", &[first, by])?;
+        let c = cx.call("Mod", &[q, d])?;
+        let none = cx.b.scalar(DType::I64, fill as f64)?;
+        let c = cx.call("Where", &[valid, c, none])?;
+        columns.push(cx.b.unsqueeze(c, &[1])?);
+    }
+    match rank {
+        0 => super::create::filled(cx, DType::I64, &a.out_dims()?, &crate::args::Scalar::Int(Dim::Const(0))),
+        _ => cx.concat(&columns, 1),
+    }
+}
+
 /// Reads indices of the wrong integer type as i64.
-fn as_index(cx: &mut Cx, v: ValueId) -> Result<ValueId> {
+pub(crate) fn as_index(cx: &mut Cx, v: ValueId) -> Result<ValueId> {
     match cx.dtype(v)? {
         DType::I64 | DType::I32 => Ok(v),
         _ => cx.cast(v, DType::I64),
@@ -124,7 +220,6 @@ impl Picks {
 /// `index.Tensor(Tensor self, Tensor?[] indices)`, `_unsafe_index`
 pub fn index(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let (x, given) = (a.t("self")?, a.opt_ts("indices")?);
-    let rank = cx.rank(x)?;
     if let [only] = given.iter().flatten().collect::<Vec<_>>()[..] {
         if !matches!(cx.dtype(*only)?, DType::Bool | DType::U8) {
             let axis = given.iter().position(Option::is_some).unwrap_or(0);
@@ -133,7 +228,16 @@ pub fn index(cx: &mut Cx, a: &Args) -> Result<ValueId> {
         }
     }
     let count = masked_count(cx, a, &given)?;
-    let p = picks(cx, x, &given, count)?;
+    gathered_with(cx, x, &given, count)
+}
+
+fn gathered(cx: &mut Cx, x: ValueId, given: &[Option<ValueId>]) -> Result<ValueId> {
+    gathered_with(cx, x, given, None)
+}
+
+fn gathered_with(cx: &mut Cx, x: ValueId, given: &[Option<ValueId>], count: Option<Dim>) -> Result<ValueId> {
+    let rank = cx.rank(x)?;
+    let p = picks(cx, x, given, count)?;
     if let ([axis], [i]) = (&p.axes[..], &p.indices[..]) {
         return cx.op("Gather", &[x, *i], Attrs::new().with("axis", *axis as i64));
     }
@@ -176,7 +280,12 @@ pub fn index_put(cx: &mut Cx, a: &Args) -> Result<ValueId> {
             return cx.expand(y, &dims);
         }
     }
-    let p = picks(cx, x, &given, None)?;
+    scattered(cx, x, &given, values, accumulate)
+}
+
+fn scattered(cx: &mut Cx, x: ValueId, given: &[Option<ValueId>], values: ValueId, accumulate: bool) -> Result<ValueId> {
+    let rank = cx.rank(x)?;
+    let p = picks(cx, x, given, None)?;
     let order = p.front(rank);
     let front = cx.b.transpose(x, &order)?;
     let coordinates = p.coordinates(cx)?;
@@ -205,6 +314,10 @@ pub fn gather(cx: &mut Cx, a: &Args) -> Result<ValueId> {
         return cx.expand(x, &a.out_dims()?);
     }
     let axis = cx.axis(x, a.int("dim")?)?;
+    let index = as_index(cx, index)?;
+    if cx.rank(index)? == 0 {
+        return cx.op("Gather", &[x, index], Attrs::new().with("axis", axis as i64));
+    }
     cx.op("GatherElements", &[x, index], Attrs::new().with("axis", axis as i64))
 }
 
@@ -241,163 +354,22 @@ pub fn take(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     cx.op("Gather", &[flat, a.t("index")?], Attrs::new().with("axis", 0))
 }
 
-fn scatter_op(cx: &mut Cx, a: &Args, updates: ValueId, reduction: Option<&str>) -> Result<ValueId> {
-    scatter_into(cx, a, a.t("self")?, updates, reduction)
-}
-
-fn scatter_into(cx: &mut Cx, a: &Args, x: ValueId, updates: ValueId, reduction: Option<&str>) -> Result<ValueId> {
-    let index = a.t("index")?;
-    if cx.rank(x)? == 0 {
-        return Ok(updates);
-    }
-    let axis = cx.axis(x, a.int("dim")?)?;
-    let updates = cx.cast(updates, cx.dtype(x)?)?;
-    // torch reads only as much of the source as the index has; ONNX wants equal shapes.
-    let wanted = cx.dims(index)?;
-    let mut updates = updates;
-    for (i, d) in wanted.iter().enumerate() {
-        if cx.size(updates, i)? != *d {
-            updates = cx.slice(updates, i, &Dim::Const(0), d, 1)?;
-        }
-    }
-    let mut attrs = Attrs::new().with("axis", axis as i64);
-    if let Some(r) = reduction {
-        attrs.set("reduction", r);
-    }
-    cx.op("ScatterElements", &[x, index, updates], attrs)
-}
-
-/// `scatter.src(Tensor self, int dim, Tensor index, Tensor src)`
-pub fn scatter_src(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    scatter_op(cx, a, a.t("src")?, None)
-}
-
-/// `scatter.value(Tensor self, int dim, Tensor index, Scalar value)`
-pub fn scatter_value(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    let dtype = cx.dtype(a.t("self")?)?;
-    let v = Operand::of(a, "value")?;
-    let v = value(cx, &v, dtype)?;
-    let dims = cx.dims(a.t("index")?)?;
-    let v = cx.expand(v, &dims)?;
-    scatter_op(cx, a, v, None)
-}
-
-/// `scatter_add(Tensor self, int dim, Tensor index, Tensor src)`
-pub fn scatter_add(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    scatter_op(cx, a, a.t("src")?, Some("add"))
-}
-
-/// Ones at the places that an index names, zero elsewhere.
-fn hits(cx: &mut Cx, a: &Args, dtype: DType, add: bool) -> Result<ValueId> {
-    let (x, index) = (a.t("self")?, a.t("index")?);
-    let axis = cx.axis(x, a.int("dim")?)?;
-    let (dims, wanted) = (cx.dims(x)?, cx.dims(index)?);
-    let (zero, one) = (cx.b.scalar(dtype, 0.0)?, cx.b.scalar(dtype, 1.0)?);
-    let (base, ones) = (cx.expand(zero, &dims)?, cx.expand(one, &wanted)?);
-    let mut attrs = Attrs::new().with("axis", axis as i64);
-    if add {
-        attrs.set("reduction", "add");
-    }
-    cx.op("ScatterElements", &[base, index, ones], attrs)
-}
-
-/// `scatter_reduce.two(Tensor self, int dim, Tensor index, Tensor src, str reduce, *, bool include_self=True)`
-pub fn scatter_reduce(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    let (mut x, src) = (a.t("self")?, a.t("src")?);
-    let reduce = a.text("reduce")?;
-    let (dtype, own) = (cx.dtype(x)?, a.get("include_self").is_none() || a.bool("include_self")?);
-    if cx.rank(x)? == 0 {
-        bail!(unsupported, "scatter_reduce of a tensor of rank 0");
-    }
-    let reduction = match &*reduce {
-        "sum" | "mean" => "add",
-        "prod" => "mul",
-        "amax" => "max",
-        "amin" => "min",
-        other => bail!(unsupported, "scatter_reduce with {other}"),
-    };
-    if !own {
-        // Where something arrives, the tensor's own value gives way to one that changes nothing.
-        let hit = hits(cx, a, DType::I32, false)?;
-        let hit = cx.cast(hit, DType::Bool)?;
-        let neutral = match reduction {
-            "add" => cx.b.scalar(dtype, 0.0)?,
-            "mul" => cx.b.scalar(dtype, 1.0)?,
-            "max" => super::reduce::lowest(cx, dtype, false)?,
-            _ => super::reduce::lowest(cx, dtype, true)?,
-        };
-        x = cx.call("Where", &[hit, neutral, x])?;
-    }
-    let y = scatter_into(cx, a, x, src, Some(reduction))?;
-    if reduce != "mean" {
-        return Ok(y);
-    }
-    let count = hits(cx, a, dtype, true)?;
-    let one = cx.b.scalar(dtype, 1.0)?;
-    let count = if own { cx.call("Add", &[count, one])? } else { cx.call("Max", &[count, one])? };
-    match dtype.is_int() {
-        true => super::elementwise::floor_div_values(cx, y, count, dtype),
-        false => cx.call("Div", &[y, count]),
-    }
-}
-
-/// Adds or writes whole rows `source` at the places `index` of an axis.
-fn put_rows(cx: &mut Cx, a: &Args, source: ValueId, reduction: Option<&str>) -> Result<ValueId> {
-    let (x, mut index) = (a.t("self")?, a.t("index")?);
-    if cx.rank(index)? == 0 {
-        index = cx.b.unsqueeze(index, &[0])?;
-    }
-    let axis = cx.axis(x, a.int("dim")?)?;
-    let rank = cx.rank(x)?;
-    let mut perm: Vec<usize> = (0..rank).filter(|&i| i != axis).collect();
-    perm.insert(0, axis);
-    let source = cx.cast(source, cx.dtype(x)?)?;
-    let (front, rows) = (cx.b.transpose(x, &perm)?, cx.b.transpose(source, &perm)?);
-    let index = cx.cast(index, DType::I64)?;
-    let places = cx.b.unsqueeze(index, &[1])?;
-    let mut attrs = Attrs::new();
-    if let Some(r) = reduction {
-        attrs.set("reduction", r);
-    }
-    let y = cx.op("ScatterND", &[front, places, rows], attrs)?;
-    let mut back = vec![0; rank];
-    perm.iter().enumerate().for_each(|(i, &p)| back[p] = i);
-    cx.b.transpose(y, &back)
-}
-
-/// `index_add(Tensor self, int dim, Tensor index, Tensor source, *, Scalar alpha=1)`
-pub fn index_add(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    let mut source = a.t("source")?;
-    if let Some(alpha) = a.opt_scalar("alpha")?.filter(|s| !s.is(1.0)) {
-        let alpha = crate::promote::scalar_value(cx, &alpha, cx.dtype(source)?)?;
-        source = cx.call("Mul", &[source, alpha])?;
-    }
-    put_rows(cx, a, source, Some("add"))
-}
-
-/// `index_copy(Tensor self, int dim, Tensor index, Tensor source)`
-pub fn index_copy(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    put_rows(cx, a, a.t("source")?, None)
-}
-
-/// `index_fill.int_Scalar(Tensor self, int dim, Tensor index, Scalar value)`, `.int_Tensor`
-pub fn index_fill(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    let x = a.t("self")?;
-    let axis = cx.axis(x, a.int("dim")?)?;
-    let v = Operand::of(a, "value")?;
-    let v = value(cx, &v, cx.dtype(x)?)?;
-    let mut dims = cx.dims(x)?;
-    dims[axis] = cx.dims(a.t("index")?)?.into_iter().product();
-    let rows = cx.expand(v, &dims)?;
-    put_rows(cx, a, rows, None)
-}
-
 /// `nonzero(Tensor self)`, `argwhere`: one row per element
 pub fn nonzero(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let x = a.t("self")?;
     let x = cx.cast(x, DType::Bool)?;
-    let places = cx.call("NonZero", &[x])?;
     let dims = a.out_dims()?;
+    if cx.rank(x)? == 0 {
+        // A number has no coordinates, and one row of them when it is not zero.
+        let wide = cx.b.unsqueeze(x, &[0])?;
+        let places = cx.call("NonZero", &[wide])?;
+        let places = cx.slice(places, 0, &Dim::Const(0), &Dim::Const(0), 1)?;
+        if let Some(n) = dims.first() {
+            cx.b.graph[places].ty = oxrt_ir::ValueType::tensor(DType::I64, vec![Dim::Const(0), n.clone()]);
+        }
+        return cx.b.transpose(places, &[1, 0]);
+    }
+    let places = cx.call("NonZero", &[x])?;
     if let [n, rank] = &dims[..] {
         cx.b.graph[places].ty = oxrt_ir::ValueType::tensor(DType::I64, vec![rank.clone(), n.clone()]);
         cx.b.note_symbols(places);
@@ -426,7 +398,8 @@ pub fn masked_select(cx: &mut Cx, a: &Args) -> Result<ValueId> {
 /// `masked_scatter(Tensor self, Tensor mask, Tensor source)`: the k-th true element takes the k-th source
 pub fn masked_scatter(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let (x, mask, source) = (a.t("self")?, a.t("mask")?, a.t("source")?);
-    let dims = cx.dims(x)?;
+    let dims = oxrt_ops::shape::broadcast_dims(&[&cx.dims(x)?, &cx.dims(mask)?])?;
+    let x = cx.expand(x, &dims)?;
     let mask = cx.expand(mask, &dims)?;
     let (n, m): (Dim, Dim) = (dims.iter().cloned().product(), cx.dims(source)?.into_iter().product());
     let (flat, source) = (cx.reshape(mask, &[n])?, cx.reshape(source, std::slice::from_ref(&m))?);
@@ -528,9 +501,10 @@ pub fn isin(cx: &mut Cx, a: &Args) -> Result<ValueId> {
 pub fn searchsorted(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let bucketize = a.target.starts_with("aten.bucketize");
     let sequence = a.t(if bucketize { "boundaries" } else { "sorted_sequence" })?;
-    if a.has("sorter") {
-        bail!(unsupported, "searchsorted with a sorter");
-    }
+    let sequence = match a.opt_t("sorter")? {
+        Some(order) => cx.op("GatherElements", &[sequence, order], Attrs::new().with("axis", -1))?,
+        None => sequence,
+    };
     let x = Operand::of(a, "self")?;
     let dtype = crate::promote::result_type(cx, &[&x, &Operand::Tensor(sequence)])?;
     let (x, sequence) = (value(cx, &x, dtype)?, cx.cast(sequence, dtype)?);
@@ -559,7 +533,8 @@ pub fn bincount(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let hit = cx.call("Equal", &[places, x])?;
     let hit = match a.opt_t("weights")? {
         Some(w) => {
-            let hit = cx.cast(hit, cx.dtype(w)?)?;
+            let dtype = a.out_dtype()?;
+            let (hit, w) = (cx.cast(hit, dtype)?, cx.cast(w, dtype)?);
             cx.call("Mul", &[hit, w])?
         }
         None => cx.cast(hit, DType::I64)?,

@@ -492,6 +492,35 @@ pub fn cholesky(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
     Ok(vec![l, no_errors(cx, m)?])
 }
 
+/// One reflection: the vector, the vector times tau, and tau (with a last axis of one).
+struct Householder {
+    v: ValueId,
+    tv: ValueId,
+    tau: ValueId,
+}
+
+/// The reflection that clears column `i` of `r` below its diagonal.
+fn householder(cx: &mut Cx, r: ValueId, i: ValueId, places: ValueId) -> Result<Householder> {
+    let dtype = cx.dtype(r)?;
+    let (rows, here) = (F::from(places), F::from(i));
+    let column = at(cx, r, i, 1)?;
+    let alpha = at(cx, column, i, 1)?;
+    let alpha = F::from(column_vector(cx, alpha)?);
+    let x = rows.gt(&here).pick(F::from(column), 0.0).emit(cx, dtype)?;
+    let square = cx.call("Mul", &[x, x])?;
+    let tail = F::from(last_axis_sum(cx, square, true)?);
+    let length = (alpha.squared() + &tail).sqrt();
+    let beta = alpha.lt(0.0).pick(&length, -&length);
+    // A column that is zero below the diagonal is left as it is.
+    let still = tail.equals(0.0);
+    let tau = still.pick(0.0, (&beta - &alpha) / still.pick(1.0, &beta));
+    let scale = still.pick(0.0, still.pick(1.0, &alpha - &beta).recip());
+    let v = rows.equals(&here).pick(1.0, F::from(x) * scale);
+    let tv = (&v * &tau).emit(cx, dtype)?;
+    let v = v.emit(cx, dtype)?;
+    Ok(Householder { v, tv, tau: tau.emit(cx, dtype)? })
+}
+
 /// Q (square) and R by Householder reflections, signs as LAPACK's `geqrf` has them.
 pub(crate) fn qr_of(cx: &mut Cx, m: ValueId) -> Result<(ValueId, ValueId)> {
     let (s, dtype) = (size(cx, m)?, cx.dtype(m)?);
@@ -500,22 +529,7 @@ pub(crate) fn qr_of(cx: &mut Cx, m: ValueId) -> Result<(ValueId, ValueId)> {
     let steps = cx.dim_scalar(&s.rows.at_most(&s.columns))?;
     let out = repeat(cx, "qr", steps, &[eye, m], &[places], |cx, i, state, held| {
         let [q, r] = state[..] else { bail!(bug, "QR state") };
-        let (rows, here) = (F::from(held[0]), F::from(i));
-        let column = at(cx, r, i, 1)?;
-        let alpha = at(cx, column, i, 1)?;
-        let alpha = F::from(column_vector(cx, alpha)?);
-        let x = rows.gt(&here).pick(F::from(column), 0.0).emit(cx, dtype)?;
-        let square = cx.call("Mul", &[x, x])?;
-        let tail = F::from(last_axis_sum(cx, square, true)?);
-        let length = (alpha.squared() + &tail).sqrt();
-        let beta = alpha.lt(0.0).pick(&length, -&length);
-        // A column that is zero below the diagonal is left as it is.
-        let still = tail.equals(0.0);
-        let tau = still.pick(0.0, (&beta - &alpha) / still.pick(1.0, &beta));
-        let scale = still.pick(0.0, still.pick(1.0, &alpha - &beta).recip());
-        let v = rows.equals(&here).pick(1.0, F::from(x) * scale);
-        let tv = (&v * tau).emit(cx, dtype)?;
-        let v = v.emit(cx, dtype)?;
+        let Householder { v, tv, .. } = householder(cx, r, i, held[0])?;
         let (v_row, v_column) = (row_vector(cx, v)?, column_vector(cx, v)?);
         let (tv_row, tv_column) = (row_vector(cx, tv)?, column_vector(cx, tv)?);
         let w = cx.call("MatMul", &[v_row, r])?;
@@ -550,6 +564,25 @@ pub fn qr(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
 pub fn householder_product(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let m = first(cx, a, &["input"])?;
     let tau = a.t(if a.has("tau") { "tau" } else { "input2" })?;
+    let (columns, rank) = (size(cx, m)?.columns, cx.rank(m)?);
+    let q = reflections(cx, m, tau)?;
+    cx.slice(q, rank - 1, &Dim::Const(0), &columns, 1)
+}
+
+/// `ormqr(Tensor self, Tensor input2, Tensor input3, bool left=True, bool transpose=False)`: Q, or its transpose, times
+/// the third argument, or the other way round
+pub fn ormqr(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (m, tau, other) = (matrix(cx, a, "self")?, a.t("input2")?, a.t("input3")?);
+    let mut q = reflections(cx, m, tau)?;
+    if a.bool("transpose")? {
+        q = transposed(cx, q)?;
+    }
+    let left = a.get("left").is_none() || a.bool("left")?;
+    if left { cx.call("MatMul", &[q, other]) } else { cx.call("MatMul", &[other, q]) }
+}
+
+/// The square product of the reflections that the columns of `m` below its diagonal state.
+fn reflections(cx: &mut Cx, m: ValueId, tau: ValueId) -> Result<ValueId> {
     let (s, dtype, rank) = (size(cx, m)?, cx.dtype(m)?, cx.rank(m)?);
     let eye = identity(cx, &s.rows, &s.batch, dtype)?;
     let places = super::create::range(cx, &s.rows)?;
@@ -566,7 +599,7 @@ pub fn householder_product(cx: &mut Cx, a: &Args) -> Result<ValueId> {
         let u = cx.call("MatMul", &[state[0], v])?;
         Ok(vec![(F::from(state[0]) - F::from(u) * F::from(tv)).emit(cx, dtype)?])
     })?;
-    cx.slice(out[0], rank - 1, &Dim::Const(0), &s.columns, 1)
+    Ok(out[0])
 }
 
 // ---- functions of matrices ----
@@ -604,4 +637,60 @@ pub fn multi_dot(cx: &mut Cx, a: &Args) -> Result<ValueId> {
         product = cx.call("MatMul", &[product, m])?;
     }
     Ok(product)
+}
+
+/// `linalg_tensorinv(Tensor self, int ind=2)`: the inverse of the matrix whose rows are the first `ind` axes
+pub fn tensorinv(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let m = matrix(cx, a, "self")?;
+    let dims = cx.dims(m)?;
+    let at = usize::try_from(a.int("ind")?).unwrap_or(0).min(dims.len());
+    let n: Dim = dims[..at].iter().cloned().product();
+    let square = cx.reshape(m, &[n.clone(), n])?;
+    let inverse = inverse_of(cx, square)?;
+    cx.reshape(inverse, &a.out_dims()?)
+}
+
+/// `linalg_tensorsolve(Tensor self, Tensor other, int[]? dims=None)`: `dims` are moved to the end first
+pub fn tensorsolve(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (mut m, b) = (matrix(cx, a, "self")?, matrix(cx, a, "other")?);
+    if let Some(list) = a.opt_ints("dims")? {
+        let last = list.iter().map(|&d| cx.axis(m, d)).collect::<Result<Vec<_>>>()?;
+        let perm: Vec<usize> = (0..cx.rank(m)?).filter(|i| !last.contains(i)).chain(last.iter().copied()).collect();
+        m = cx.b.transpose(m, &perm)?;
+    }
+    let n: Dim = cx.dims(b)?.into_iter().product();
+    let square = cx.reshape(m, &[n.clone(), n.clone()])?;
+    let right = cx.reshape(b, &[n, Dim::Const(1)])?;
+    let x = solve_values(cx, square, right)?;
+    cx.reshape(x, &a.out_dims()?)
+}
+
+/// `geqrf(Tensor self) -> (a, tau)`: R above, the reflections below the diagonal
+pub fn geqrf(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
+    let m = matrix(cx, a, "self")?;
+    let (s, dtype) = (size(cx, m)?, cx.dtype(m)?);
+    let count = s.rows.at_most(&s.columns);
+    let taus = zeros(cx, dtype, &s.with(&[&count]))?;
+    let places = super::create::range(cx, &s.rows)?;
+    let across = super::create::range(cx, &s.columns)?;
+    let turns = super::create::range(cx, &count)?;
+    let steps = cx.dim_scalar(&count)?;
+    let held = [places, across, turns];
+    repeat(cx, "geqrf", steps, &[m, taus], &held, |cx, i, state, held| {
+        let [r, taus] = state[..] else { bail!(bug, "QR state") };
+        let (columns, here) = (F::from(held[1]), F::from(i));
+        let h = householder(cx, r, i, held[0])?;
+        let (v_row, tv_column) = (row_vector(cx, h.v)?, column_vector(cx, h.tv)?);
+        let w = cx.call("MatMul", &[v_row, r])?;
+        let turned = F::from(r) - F::from(tv_column) * F::from(w);
+        // Columns to the left hold earlier reflections; the own one keeps this.
+        let under = column_vector(cx, held[0])?;
+        let under = F::from(under).gt(&here);
+        let v = F::from(column_vector(cx, h.v)?);
+        let own = columns.equals(&here).and(under);
+        let packed = columns.lt(&here).pick(F::from(r), own.pick(v, turned)).emit(cx, dtype)?;
+        let tau = F::from(h.tau);
+        let taus = F::from(held[2]).equals(&here).pick(tau, F::from(taus)).emit(cx, dtype)?;
+        Ok(vec![packed, taus])
+    })
 }

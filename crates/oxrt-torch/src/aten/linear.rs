@@ -130,8 +130,28 @@ pub fn outer(cx: &mut Cx, a: &Args) -> Result<ValueId> {
 /// `einsum(str equation, Tensor[] tensors, *, int[]? path=None)`
 pub fn einsum(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let equation: String = a.text("equation")?.chars().filter(|c| !c.is_whitespace()).collect();
-    let parts = a.ts("tensors")?;
-    // `...` on both sides of one product is all that is common; runtimes take it as written.
+    let mut parts = a.ts("tensors")?;
+    // Ellipses of different rank broadcast in torch; ONNX wants them equal.
+    let sides: Vec<&str> = equation.split("->").next().unwrap_or_default().split(',').collect();
+    let mut ranks = Vec::new();
+    for (side, &v) in sides.iter().zip(&parts) {
+        let named = side.replace("...", "").len();
+        ranks.push(side.contains("...").then_some(cx.rank(v)?.saturating_sub(named)));
+    }
+    let most = ranks.iter().flatten().max().copied().unwrap_or(0);
+    for ((side, rank), v) in sides.iter().zip(&ranks).zip(&mut parts) {
+        if let Some(missing) = rank.map(|r| most - r).filter(|&m| m > 0) {
+            let at = side.find("...").unwrap_or(0) as i64;
+            *v = cx.b.unsqueeze(*v, &(at..at + missing as i64).collect::<Vec<_>>())?;
+        }
+    }
+    let mut equation = equation.clone();
+    let summed = equation.split_once("->").is_some_and(|(i, o)| i.contains("...") && !o.contains("..."));
+    if summed {
+        // What the result does not name is summed over, ellipses too.
+        let fresh: String = ('A'..='Z').chain('a'..='z').filter(|c| !equation.contains(*c)).take(most).collect();
+        equation = equation.replace("...", &fresh);
+    }
     cx.op("Einsum", &parts, Attrs::new().with("equation", equation))
 }
 
@@ -161,6 +181,14 @@ pub fn tensordot(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let rest = |n: usize, used: &[usize]| (0..n).filter(|i| !used.contains(i)).collect::<Vec<_>>();
     let (rx, ry) = (rest(sx.len(), &dx), rest(sy.len(), &dy));
     let product = |dims: &[Dim], axes: &[usize]| axes.iter().map(|&i| dims[i].clone()).product::<Dim>();
+    // An axis of one against a longer one is summed over, as broadcasting says.
+    let summed = |cx: &mut Cx, v: ValueId, own: &[usize], s: &[Dim], other: &[usize], o: &[Dim]| {
+        let axes: Vec<usize> =
+            own.iter().zip(other).filter(|&(&i, &j)| o[j].is(1) && !s[i].is(1)).map(|p| *p.0).collect();
+        if axes.is_empty() { Ok(v) } else { cx.reduce("ReduceSum", v, &axes, true) }
+    };
+    let (x, y) = (summed(cx, x, &dx, &sx, &dy, &sy)?, summed(cx, y, &dy, &sy, &dx, &sx)?);
+    let (sx, sy) = (cx.dims(x)?, cx.dims(y)?);
     let inner = product(&sx, &dx);
     let x = cx.b.transpose(x, &[&rx[..], &dx[..]].concat())?;
     let x = cx.reshape(x, &[product(&sx, &rx), inner.clone()])?;
@@ -168,6 +196,27 @@ pub fn tensordot(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let y = cx.reshape(y, &[inner, product(&sy, &ry)])?;
     let p = cx.call("MatMul", &[x, y])?;
     cx.reshape(p, &a.out_dims()?)
+}
+
+/// `inner(Tensor self, Tensor other)`: products over the last axes
+pub fn inner(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (x, y) = (a.t("self")?, a.t("other")?);
+    let (sx, sy) = (cx.dims(x)?, cx.dims(y)?);
+    let (Some(k), Some(_)) = (sx.last().cloned(), sy.last()) else { return cx.call("Mul", &[x, y]) };
+    let rows = |d: &[Dim]| d[..d.len() - 1].iter().cloned().product::<Dim>();
+    let x = cx.reshape(x, &[rows(&sx), k.clone()])?;
+    let y = cx.reshape(y, &[rows(&sy), k])?;
+    let y = cx.b.transpose(y, &[1, 0])?;
+    let p = cx.call("MatMul", &[x, y])?;
+    cx.reshape(p, &a.out_dims()?)
+}
+
+/// `linalg_vecdot(Tensor x, Tensor y, *, int dim=-1)`
+pub fn vecdot(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (x, y) = (a.t("x")?, a.t("y")?);
+    let p = cx.call("Mul", &[x, y])?;
+    let axis = cx.axis(p, a.int("dim")?)?;
+    cx.reduce("ReduceSum", p, &[axis], false)
 }
 
 /// `kron(Tensor self, Tensor other)`
@@ -263,12 +312,17 @@ pub fn attention(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
     if let Some(mask) = mask {
         scores = cx.call("Add", &[scores, mask])?;
     }
+    let log_sum = match a.used(cx, 1) {
+        true => Some(cx.reduce("ReduceLogSumExp", scores, &[rank - 1], false)?),
+        false => None,
+    };
     let mut p = cx.op("Softmax", &[scores], Attrs::new().with("axis", -1))?;
     if let Some(some) = some {
         let zero = cx.b.scalar(dtype, 0.0)?;
         p = cx.call("Where", &[some, p, zero])?;
     }
-    Ok(vec![cx.call("MatMul", &[p, v])?])
+    let y = cx.call("MatMul", &[p, v])?;
+    Ok([y].into_iter().chain(log_sum).collect())
 }
 
 /// 0 where a key may be seen, -inf where not.

@@ -68,6 +68,21 @@ pub fn diagonal_view(cx: &mut Cx, a: &Args) -> Result<Shown> {
     Ok(View::Diagonal { offset: a.int("offset")?, axes }.into())
 }
 
+/// `linalg_diagonal(Tensor A, *, int offset=0, int dim1=-2, int dim2=-1)`
+pub fn linalg_diagonal(cx: &mut Cx, a: &Args) -> Result<Shown> {
+    let x = a.t("A")?;
+    let axes = (cx.axis(x, a.int("dim1")?)?, cx.axis(x, a.int("dim2")?)?);
+    Ok(View::Diagonal { offset: a.int("offset")?, axes }.into())
+}
+
+/// `diagflat(Tensor self, int offset=0)`
+pub fn diagflat(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let x = a.t("self")?;
+    let n = cx.dims(x)?.into_iter().product();
+    let flat = cx.reshape(x, &[n])?;
+    embed(cx, flat, a.int("offset")?)
+}
+
 /// `diagonal_scatter(Tensor self, Tensor src, int offset=0, int dim1=0, int dim2=1)`
 pub fn diagonal_scatter_op(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let x = a.t("self")?;
@@ -101,10 +116,17 @@ pub fn diag_embed(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let x = a.t("self")?;
     let rank = cx.rank(x)? + 1;
     let axis = |name| oxrt_ops::shape::axis(a.int(name)?, rank);
-    if (axis("dim1")?, axis("dim2")?) != (rank - 2, rank - 1) {
-        bail!(unsupported, "diag_embed into other than the last axes");
-    }
-    embed(cx, x, a.int("offset")?)
+    let (rows, columns) = (axis("dim1")?, axis("dim2")?);
+    let y = embed(cx, x, a.int("offset")?)?;
+    let mut others = 0..rank - 2;
+    let perm: Vec<usize> = (0..rank)
+        .map(|i| match i {
+            i if i == rows => rank - 2,
+            i if i == columns => rank - 1,
+            _ => others.next().unwrap_or_default(),
+        })
+        .collect();
+    cx.b.transpose(y, &perm)
 }
 
 fn embed(cx: &mut Cx, x: ValueId, offset: i64) -> Result<ValueId> {
@@ -204,6 +226,10 @@ pub fn matrix_power(cx: &mut Cx, a: &Args) -> Result<ValueId> {
 pub fn cross(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let (x, y) = (a.t("self")?, a.t("other")?);
     let axis = cx.axis(x, a.int("dim")?)?;
+    cross_values(cx, x, y, axis)
+}
+
+pub(crate) fn cross_values(cx: &mut Cx, x: ValueId, y: ValueId, axis: usize) -> Result<ValueId> {
     let turn = |cx: &mut Cx, v: ValueId, order: [i64; 3]| -> Result<ValueId> {
         let i = cx.b.ints(&order);
         cx.op("Gather", &[v, i], Attrs::new().with("axis", axis as i64))
@@ -255,7 +281,9 @@ pub fn pdist(cx: &mut Cx, a: &Args) -> Result<ValueId> {
 
 /// `pairwise_distance(Tensor x1, Tensor x2, float p=2, float eps=1e-06, bool keepdim=False)`
 pub fn pairwise_distance(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    let d = cx.call("Sub", &[a.t("x1")?, a.t("x2")?])?;
+    let (x, y, dtype) = crate::promote::pair(cx, a, "x1", "x2")?;
+    let d = cx.call("Sub", &[x, y])?;
+    let d = cx.cast(d, crate::promote::float_of(dtype))?;
     let eps = cx.like(d, a.float("eps")?)?;
     let d = cx.call("Add", &[d, eps])?;
     let rank = cx.rank(d)?;
@@ -298,10 +326,13 @@ pub fn vander(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let dims = a.out_dims()?;
     let Some(n) = dims.last() else { bail!(invalid, "vander of rank 0") };
     let mut powers = super::create::range(cx, n)?;
-    if !a.bool("increasing")? {
+    // torch.linalg's rises, the older one falls unless asked otherwise.
+    if !a.target.contains("linalg") && !a.bool("increasing")? {
         powers = super::shape::flip_axes(cx, powers, &[0])?;
     }
-    let powers = cx.cast(powers, cx.dtype(x)?)?;
-    let x = cx.b.unsqueeze(x, &[1])?;
-    cx.call("Pow", &[x, powers])
+    let dtype = a.out_dtype()?;
+    let (powers, x) = (cx.cast(powers, dtype)?, cx.cast(x, dtype)?);
+    let x = cx.b.unsqueeze(x, &[-1])?;
+    let y = cx.call("Pow", &[x, powers])?;
+    cx.reshape(y, &dims)
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod activation;
 pub(crate) mod complex;
+pub(crate) mod composite;
 pub(crate) mod conv;
 pub(crate) mod create;
 pub(crate) mod custom;
@@ -18,6 +19,7 @@ pub(crate) mod pool;
 pub(crate) mod reduce;
 pub(crate) mod resize;
 pub(crate) mod rnn;
+pub(crate) mod scatter;
 pub(crate) mod shape;
 pub(crate) mod special;
 pub(crate) mod spectral;

@@ -38,17 +38,23 @@ pub fn batch_norm(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
         cx.warn("the model was exported in training mode: batch_norm uses the statistics of each batch (call `model.eval()` before exporting)".into());
     }
     let (Some(mean), Some(var), false) = (stats.0, stats.1, training) else {
-        return batch_statistics(cx, a, x).map(|y| vec![y]);
+        return batch_statistics(cx, a, x);
     };
     // The statistics are of f32 even where activations are narrower.
     let dtype = cx.dtype(mean)?;
     let (w, b) = affine(cx, a, dtype, &[channels])?;
     let attrs = Attrs::new().with("epsilon", a.float("eps")? as f32);
-    Ok(vec![cx.op("BatchNormalization", &[x, w, b, mean, var], attrs)?])
+    let y = cx.op("BatchNormalization", &[x, w, b, mean, var], attrs)?;
+    // Where the given statistics are used there are none to save.
+    let none = |cx: &mut Cx| zeros(cx, dtype, &[Dim::Const(0)]);
+    if a.used(cx, 1) || a.used(cx, 2) {
+        return Ok(vec![y, none(cx)?, none(cx)?]);
+    }
+    Ok(vec![y])
 }
 
 /// Normalised by the statistics of the batch itself.
-fn batch_statistics(cx: &mut Cx, a: &Args, x: ValueId) -> Result<ValueId> {
+fn batch_statistics(cx: &mut Cx, a: &Args, x: ValueId) -> Result<Vec<ValueId>> {
     let rank = cx.rank(x)?;
     let axes: Vec<usize> = (0..rank).filter(|&i| i != 1).collect();
     let (var, mean) = super::reduce::moments(cx, x, &axes, 0.0)?;
@@ -67,7 +73,12 @@ fn batch_statistics(cx: &mut Cx, a: &Args, x: ValueId) -> Result<ValueId> {
         let b = cx.reshape(b, &dims)?;
         y = cx.call("Add", &[y, b])?;
     }
-    Ok(y)
+    if !a.used(cx, 1) && !a.used(cx, 2) {
+        return Ok(vec![y]);
+    }
+    let per_channel = [cx.size(x, 1)?];
+    let inverse = cx.call("Reciprocal", &[deviation])?;
+    Ok(vec![y, cx.reshape(mean, &per_channel)?, cx.reshape(inverse, &per_channel)?])
 }
 
 /// `layer_norm(Tensor input, SymInt[] normalized_shape, Tensor? weight=None, Tensor? bias=None, float eps=1e-05,
@@ -113,12 +124,27 @@ pub fn group_norm(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
     let (dtype, channels, dims) = (cx.dtype(x)?, cx.size(x, 1)?, cx.dims(x)?);
     let (w, b) = affine(cx, a, dtype, &[channels])?;
     let attrs = Attrs::new().with("num_groups", groups).with("epsilon", a.float("eps")? as f32);
+    let mut moments = Vec::new();
+    if a.used(cx, 1) || a.used(cx, 2) {
+        let rest: Dim = dims[1..].iter().cloned().product::<Dim>().floor_div(&Dim::Const(groups.max(1)));
+        let grouped = cx.reshape(x, &[dims[0].clone(), Dim::Const(groups), rest])?;
+        let (var, mean) = super::reduce::moments(cx, grouped, &[2], 0.0)?;
+        let eps = cx.like(var, a.float("eps")?)?;
+        let var = cx.call("Add", &[var, eps])?;
+        let deviation = cx.call("Sqrt", &[var])?;
+        let inverse = cx.call("Reciprocal", &[deviation])?;
+        moments = vec![cx.b.squeeze(mean, &[2])?, cx.b.squeeze(inverse, &[2])?];
+    }
     if dims.len() > 2 {
-        return Ok(vec![cx.op("GroupNormalization", &[x, w, b], attrs)?]);
+        let mut out = vec![cx.op("GroupNormalization", &[x, w, b], attrs)?];
+        out.append(&mut moments);
+        return Ok(out);
     }
     let wide = cx.b.unsqueeze(x, &[2])?;
     let y = cx.op("GroupNormalization", &[wide, w, b], attrs)?;
-    Ok(vec![cx.b.squeeze(y, &[2])?])
+    let mut out = vec![cx.b.squeeze(y, &[2])?];
+    out.append(&mut moments);
+    Ok(out)
 }
 
 /// `instance_norm(Tensor input, Tensor? weight, Tensor? bias, Tensor? running_mean, Tensor? running_var, bool

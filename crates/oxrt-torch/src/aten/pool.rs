@@ -80,16 +80,27 @@ pub fn avg_pool(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let w = window(a, n)?;
     let (x, added) = with_batch(cx, a.t("self")?, n)?;
     let padded = w.pads.iter().any(|&p| p != 0);
+    let include = a.get("count_include_pad").is_none() || a.bool("count_include_pad")?;
     let y = match a.opt_int("divisor_override")? {
         Some(divisor) => {
-            // Mean over zeros and all, times the window, over the divisor.
-            let include = w.attrs().with("count_include_pad", 1);
-            let y = cx.op("AveragePool", &[x], include)?;
+            // Whole windows over zeros: their mean times the window is the sum, whatever hangs over.
+            let mut pads = w.pads.clone();
+            if w.ceil {
+                (0..n).for_each(|i| pads[n + i] += w.stride[i] - 1);
+            }
+            let x = zero_padded(cx, x, &pads)?;
+            let attrs = Attrs::new().with("kernel_shape", w.kernel.clone()).with("strides", w.stride.clone());
+            let y = cx.op("AveragePool", &[x], attrs)?;
             let factor = cx.like(y, w.kernel.iter().product::<i64>() as f64 / divisor as f64)?;
             cx.call("Mul", &[y, factor])?
         }
+        // torch counts the padding, but not what hangs over it.
+        None if padded && include && w.ceil => {
+            let x = zero_padded(cx, x, &w.pads)?;
+            let attrs = Attrs::new().with("kernel_shape", w.kernel.clone()).with("strides", w.stride.clone());
+            cx.op("AveragePool", &[x], attrs.with("ceil_mode", 1))?
+        }
         None => {
-            let include = a.get("count_include_pad").is_none() || a.bool("count_include_pad")?;
             let mut attrs = w.attrs();
             if padded && include {
                 attrs.set("count_include_pad", 1);
@@ -97,7 +108,23 @@ pub fn avg_pool(cx: &mut Cx, a: &Args) -> Result<ValueId> {
             cx.op("AveragePool", &[x], attrs)?
         }
     };
+    // A window that begins beyond the input and its padding does not count.
+    let (mut y, want) = (y, a.out_dims()?);
+    if w.ceil && want.len() > n {
+        for (i, size) in want[want.len() - n..].iter().enumerate() {
+            if cx.size(y, 2 + i)? != *size {
+                y = cx.slice(y, 2 + i, &Dim::Const(0), size, 1)?;
+            }
+        }
+    }
     without_batch(cx, y, added)
+}
+
+/// Zeros around the pooled axes: begins, then ends.
+fn zero_padded(cx: &mut Cx, x: ValueId, pads: &[i64]) -> Result<ValueId> {
+    let n = pads.len() / 2;
+    let listed: Vec<Dim> = (0..n).rev().flat_map(|i| [Dim::Const(pads[i]), Dim::Const(pads[n + i])]).collect();
+    super::resize::pad_values(cx, x, &listed, "constant", None)
 }
 
 /// Wanted sizes of the pooled axes; None keeps an axis.
@@ -228,7 +255,7 @@ fn indexed_adaptive_max(cx: &mut Cx, x: ValueId, added: bool, have: &[Dim], size
             (s > 0 && h % s == 0).then(|| h / s)
         })
         .collect();
-    let Some(kernel) = even else { bail!(unsupported, "adaptive max pooling with indices over uneven windows") };
+    let Some(kernel) = even else { return uneven_adaptive_max(cx, x, added, have, sizes) };
     let attrs = Attrs::new().with("kernel_shape", kernel.clone()).with("strides", kernel);
     let out = cx.b.op_multi("MaxPool", &[Some(x)], attrs, 2)?;
     let plane: Dim = have.iter().cloned().product();
@@ -237,11 +264,50 @@ fn indexed_adaptive_max(cx: &mut Cx, x: ValueId, added: bool, have: &[Dim], size
     Ok(vec![without_batch(cx, out[0], added)?, without_batch(cx, places, added)?])
 }
 
-/// `max_unpool2d(Tensor self, Tensor indices, SymInt[2] output_size)`: values back at their places, zeros elsewhere
+/// Each window is gathered from its plane; short ones repeat their first element.
+fn uneven_adaptive_max(cx: &mut Cx, x: ValueId, added: bool, have: &[Dim], sizes: &[Dim]) -> Result<Vec<ValueId>> {
+    let known = |dims: &[Dim]| dims.iter().map(Dim::as_const).collect::<Option<Vec<i64>>>();
+    let (Some(h), Some(s)) = (known(have), known(sizes)) else {
+        bail!(unsupported, "adaptive max pooling of the dynamic sizes {have:?} with indices")
+    };
+    // Places of every window, axis by axis.
+    let mut windows: Vec<Vec<i64>> = vec![vec![0]];
+    for (&h, &s) in h.iter().zip(&s) {
+        let spans: Vec<(i64, i64)> = (0..s).map(|j| (j * h / s, ((j + 1) * h + s - 1) / s)).collect();
+        let next = windows.iter().flat_map(|w| {
+            spans
+                .iter()
+                .map(move |&(lo, hi)| w.iter().flat_map(|&p| (lo..hi).map(move |k| p * h + k)).collect::<Vec<i64>>())
+        });
+        windows = next.collect();
+    }
+    let widest = windows.iter().map(Vec::len).max().unwrap_or(0);
+    if windows.len().saturating_mul(widest) > 1 << 20 || widest == 0 {
+        bail!(unsupported, "adaptive max pooling over {} windows", windows.len());
+    }
+    let places: Vec<i64> =
+        windows.iter().flat_map(|w| w.iter().copied().chain(std::iter::repeat(w[0])).take(widest)).collect();
+    let count = windows.len();
+    let places = cx.b.constant(Tensor::from_slice(&[count, widest], &places));
+    let lead = cx.dims(x)?[..2].to_vec();
+    let plane: Dim = have.iter().cloned().product();
+    let flat = cx.reshape(x, &[lead[0].clone(), lead[1].clone(), plane])?;
+    let grid = cx.op("Gather", &[flat, places], Attrs::new().with("axis", 2))?;
+    let values = cx.reduce("ReduceMax", grid, &[3], false)?;
+    let first = cx.op("ArgMax", &[grid], Attrs::new().with("axis", 3).with("keepdims", 1))?;
+    let all = cx.dims(grid)?;
+    let places = cx.expand(places, &all)?;
+    let places = cx.op("GatherElements", &[places, first], Attrs::new().with("axis", 3))?;
+    let out: Vec<Dim> = lead.iter().chain(sizes).cloned().collect();
+    let (values, places) = (cx.reshape(values, &out)?, cx.reshape(places, &out)?);
+    Ok(vec![without_batch(cx, values, added)?, without_batch(cx, places, added)?])
+}
+
+/// `max_unpool2d(Tensor self, Tensor indices, SymInt[2] output_size)`, `max_unpool3d`: values back at their places, zeros elsewhere
 pub fn max_unpool(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let (x, places) = (a.t("self")?, a.t("indices")?);
     let (have, want) = (cx.dims(x)?, a.out_dims()?);
-    let lead = have.len().saturating_sub(2);
+    let lead = have.len().saturating_sub(axes_of(a.target));
     let flat = |dims: &[Dim]| -> Vec<Dim> {
         dims[..lead].iter().cloned().chain([dims[lead..].iter().cloned().product()]).collect()
     };

@@ -281,7 +281,10 @@ pub fn count_nonzero(cx: &mut Cx, a: &Args) -> Result<ValueId> {
 }
 
 fn without_nan(cx: &mut Cx, a: &Args) -> Result<(ValueId, ValueId)> {
-    let x = a.t("self")?;
+    let x = match a.dtype("dtype")? {
+        Some(d) => cx.cast(a.t("self")?, d)?,
+        None => a.t("self")?,
+    };
     let nan = cx.call("IsNaN", &[x])?;
     let zero = cx.like(x, 0.0)?;
     Ok((cx.call("Where", &[nan, zero, x])?, nan))
@@ -289,6 +292,9 @@ fn without_nan(cx: &mut Cx, a: &Args) -> Result<(ValueId, ValueId)> {
 
 /// `nansum(Tensor self, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None)`
 pub fn nansum(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    if !cx.dtype(a.t("self")?)?.is_float() {
+        return sum(cx, a);
+    }
     let (x, _) = without_nan(cx, a)?;
     let axes = axes(cx, a, x)?;
     cx.reduce("ReduceSum", x, &axes, keep(a)?)
@@ -331,6 +337,9 @@ pub fn cumprod(cx: &mut Cx, a: &Args) -> Result<ValueId> {
 /// `logcumsumexp(Tensor self, int dim)`: the largest element is taken out first
 pub fn logcumsumexp(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let x = a.t("self")?;
+    if cx.rank(x)? == 0 {
+        return Ok(x);
+    }
     let axis = cx.axis(x, a.int("dim")?)?;
     let top = cx.reduce("ReduceMax", x, &[axis], true)?;
     let d = cx.call("Sub", &[x, top])?;
@@ -402,6 +411,10 @@ fn kth(cx: &mut Cx, x: ValueId, k: &Dim, axis: usize, keep: bool) -> Result<Vec<
 /// `kthvalue(Tensor self, SymInt k, int dim=-1, bool keepdim=False)`
 pub fn kthvalue(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
     let x = a.t("self")?;
+    if cx.rank(x)? == 0 {
+        let zero = cx.b.scalar(DType::I64, 0.0)?;
+        return Ok(vec![x, zero]);
+    }
     let axis = cx.axis(x, a.int("dim")?)?;
     kth(cx, x, &(a.dim("k")? - 1), axis, keep(a)?)
 }
@@ -536,45 +549,63 @@ pub fn diff(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     Ok(x)
 }
 
-/// `trapezoid.dx(Tensor y, *, Scalar dx=1, int dim=-1)`
-pub fn trapezoid(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    let y = a.t("y")?;
-    let axis = cx.axis(y, a.int("dim")?)?;
-    let n = cx.size(y, axis)?;
-    let later = cx.slice(y, axis, &Dim::Const(1), &Dim::Const(i64::MAX), 1)?;
-    let earlier = cx.slice(y, axis, &Dim::Const(0), &(n - 1), 1)?;
-    let s = cx.call("Add", &[later, earlier])?;
-    let s = cx.reduce("ReduceSum", s, &[axis], false)?;
-    let half = cx.like(s, a.float("dx")? / 2.0)?;
-    cx.call("Mul", &[s, half])
-}
-
-/// `quantile.scalar(Tensor self, float q, int? dim=None, bool keepdim=False, *, str interpolation='linear')`
-pub fn quantile(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    let mut x = a.t("self")?;
-    let q = a.float("q")?;
-    if a.text("interpolation")? != "linear" {
-        bail!(unsupported, "quantile with interpolation {}", a.text("interpolation")?);
-    }
-    let axis = match a.opt_int("dim")? {
-        Some(d) => cx.axis(x, d)?,
+/// Areas of the trapezoids between neighbours along an axis.
+fn trapezoids(cx: &mut Cx, a: &Args) -> Result<(ValueId, usize)> {
+    let y = crate::promote::float_arg(cx, a, "y")?;
+    let (axis, dtype) = (cx.axis(y, a.int("dim")?)?, cx.dtype(y)?);
+    let neighbours = |cx: &mut Cx, v: ValueId, axis: usize| -> Result<(ValueId, ValueId)> {
+        let n = cx.size(v, axis)?;
+        let later = cx.slice(v, axis, &Dim::Const(1), &Dim::Const(i64::MAX), 1)?;
+        Ok((later, cx.slice(v, axis, &Dim::Const(0), &(n - 1), 1)?))
+    };
+    let (later, earlier) = neighbours(cx, y, axis)?;
+    let sum = cx.call("Add", &[later, earlier])?;
+    let half = match a.opt_t("x")? {
+        Some(x) => {
+            let x = cx.cast(x, dtype)?;
+            let own = if cx.rank(x)? == 1 { 0 } else { axis + cx.rank(x)? - cx.rank(y)? };
+            let (later, earlier) = neighbours(cx, x, own)?;
+            let mut width = cx.call("Sub", &[later, earlier])?;
+            if cx.rank(x)? == 1 {
+                // The places lie along the axis.
+                let after: Vec<i64> = (1..(cx.rank(y)? - axis) as i64).collect();
+                width = if after.is_empty() { width } else { cx.b.unsqueeze(width, &after)? };
+            }
+            let half = cx.b.scalar(dtype, 0.5)?;
+            cx.call("Mul", &[width, half])?
+        }
         None => {
-            let total = cx.dims(x)?.into_iter().product();
-            x = cx.reshape(x, &[total])?;
-            0
+            let dx = a.opt_float("dx")?.unwrap_or(1.0);
+            cx.b.scalar(dtype, dx / 2.0)?
         }
     };
-    let n = cx.static_size(x, axis, "quantile")?;
-    let sorted = top(cx, x, &Dim::Const(n), axis, false)?[0];
-    let place = q * (n - 1) as f64;
-    let (lo, hi) = (place.floor() as i64, place.ceil() as i64);
-    let below = cx.slice(sorted, axis, &lo.into(), &(lo + 1).into(), 1)?;
-    let above = cx.slice(sorted, axis, &hi.into(), &(hi + 1).into(), 1)?;
-    let w = cx.like(x, place - place.floor())?;
-    let d = cx.call("Sub", &[above, below])?;
-    let d = cx.call("Mul", &[d, w])?;
-    let y = cx.call("Add", &[below, d])?;
-    cx.reshape(y, &a.out_dims()?)
+    let areas = cx.call("Mul", &[sum, half])?;
+    Ok((areas, axis + cx.rank(areas)? - cx.rank(y)?))
+}
+
+/// `trapezoid.x(Tensor y, Tensor x, *, int dim=-1)`, `trapezoid.dx`, `trapz.x`, `trapz.dx`
+pub fn trapezoid(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (areas, axis) = trapezoids(cx, a)?;
+    cx.reduce("ReduceSum", areas, &[axis], false)
+}
+
+/// `cumulative_trapezoid.x(Tensor y, Tensor x, *, int dim=-1)`, `.dx`
+pub fn cumulative_trapezoid(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (areas, axis) = trapezoids(cx, a)?;
+    let axis = cx.b.scalar(DType::I64, axis as f64)?;
+    cx.call("CumSum", &[areas, axis])
+}
+
+/// `renorm(Tensor self, Scalar p, int dim, Scalar maxnorm)`: slices along an axis shortened to a norm
+pub fn renorm(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let x = a.t("self")?;
+    let (axis, dtype, rank) = (cx.axis(x, a.int("dim")?)?, cx.dtype(x)?, cx.rank(x)?);
+    let others: Vec<usize> = (0..rank).filter(|&i| i != axis).collect();
+    let norm = norm_of(cx, x, a.float("p")?, &others, true)?;
+    use super::formula::F;
+    let (norm, most) = (F::from(norm), a.float("maxnorm")?);
+    let factor = norm.gt(most).pick(most / (&norm + 1e-7), 1.0);
+    (F::from(x) * factor).emit(cx, dtype)
 }
 
 /// The least value of an element type, as a scalar.
@@ -594,6 +625,17 @@ pub(crate) fn lowest(cx: &mut Cx, dtype: DType, negated: bool) -> Result<ValueId
 /// Running extremum with the last place that holds it: each element against all before it.
 fn running(cx: &mut Cx, a: &Args, max: bool) -> Result<Vec<ValueId>> {
     let x = a.t("self")?;
+    if cx.dtype(x)? == DType::Bool {
+        // Below false there must be something to fill with.
+        let wide = cx.cast(x, DType::I32)?;
+        let mut out = running_of(cx, a, wide, max)?;
+        out[0] = cx.cast(out[0], DType::Bool)?;
+        return Ok(out);
+    }
+    running_of(cx, a, x, max)
+}
+
+fn running_of(cx: &mut Cx, a: &Args, x: ValueId, max: bool) -> Result<Vec<ValueId>> {
     if cx.rank(x)? == 0 {
         let zero = cx.b.scalar(DType::I64, 0.0)?;
         return Ok(vec![x, zero]);

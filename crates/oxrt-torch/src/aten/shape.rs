@@ -241,6 +241,32 @@ pub fn split(cx: &mut Cx, a: &Args) -> Result<Vec<View>> {
     Ok(pieces(axis, &sizes.collect::<Result<Vec<_>>>()?))
 }
 
+/// `hsplit.int(Tensor self, int sections)`, `vsplit`, `dsplit`, `.array`: along axis 1 (0 of a vector), 0, 2
+pub fn split_along(cx: &mut Cx, a: &Args) -> Result<Vec<View>> {
+    let rank = cx.rank(a.t("self")?)?;
+    let axis = match a.target {
+        t if t.starts_with("aten.vsplit") => 0,
+        t if t.starts_with("aten.dsplit") => 2,
+        _ => rank.saturating_sub(1).min(1),
+    };
+    let sizes = a.outputs.iter().map(|name| {
+        let dims = cx.meta(name)?.map(|m| m.1).unwrap_or_default();
+        dims.get(axis).cloned().ok_or_else(|| oxrt_tensor::Error::invalid("a piece of lower rank"))
+    });
+    Ok(pieces(axis, &sizes.collect::<Result<Vec<_>>>()?))
+}
+
+/// `atleast_1d.Sequence(Tensor[] tensors)`, `atleast_2d`, `atleast_3d`
+pub fn atleast_each(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
+    let mut out = Vec::new();
+    for (v, name) in a.ts("tensors")?.into_iter().zip(&a.outputs) {
+        let dims = cx.meta(name)?.map(|m| m.1);
+        let dims = dims.ok_or_else(|| oxrt_tensor::Error::invalid("a result without a shape"))?;
+        out.push(cx.reshape(v, &dims)?);
+    }
+    Ok(out)
+}
+
 /// `unbind.int(Tensor self, int dim=0)`
 pub fn unbind(cx: &mut Cx, a: &Args) -> Result<Vec<View>> {
     let axis = cx.axis(a.t("self")?, a.int("dim")?)?;
@@ -551,9 +577,6 @@ pub fn meshgrid(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
         out.push(cx.expand(v, &sizes)?);
     }
     if swapped {
-        let mut perm: Vec<usize> = (0..sizes.len()).collect();
-        perm.swap(0, 1);
-        out = out.into_iter().map(|v| cx.b.transpose(v, &perm)).collect::<Result<_>>()?;
         out.swap(0, 1);
     }
     Ok(out)

@@ -627,3 +627,75 @@ pub fn frexp(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
     let e = odd.pick(0.0, exponent).emit(cx, dtype)?;
     Ok(vec![m, cx.cast(e, DType::I32)?])
 }
+
+// ---- orthogonal polynomials ----
+
+/// The polynomial of degree n (per element) by the recurrence `next(k, x, P_k-1, P_k)`; zero for negative degrees.
+fn by_recurrence(cx: &mut Cx, a: &Args, first: fn(&F) -> F, next: fn(&F, &F, &F, &F) -> F) -> Result<ValueId> {
+    let (x, n, dtype) = floats(cx, a, "x", "n")?;
+    let dims = oxrt_ops::shape::broadcast_dims(&[&cx.dims(x)?, &cx.dims(n)?])?;
+    let (mut x, n) = (cx.expand(x, &dims)?, cx.expand(n, &dims)?);
+    if a.target.contains("shifted") {
+        x = (2.0 * F::from(x) - 1.0).emit(cx, dtype)?;
+    }
+    let n = super::elementwise::truncate(cx, n)?;
+    let (zero, degree) = (F::from(x) * 0.0, F::from(n));
+    let (p0, p1) = (&zero + 1.0, first(&F::from(x)) + &zero);
+    let start = degree.equals(0.0).pick(&p0, degree.equals(1.0).pick(&p1, 0.0));
+    let (p0, p1, start) = (p0.emit(cx, dtype)?, p1.emit(cx, dtype)?, start.emit(cx, dtype)?);
+    let most = cx.reduce("ReduceMax", n, &[], false)?;
+    let steps = (F::from(most) - 1.0).max(0.0).emit(cx, dtype)?;
+    let steps = cx.cast(steps, DType::I64)?;
+    let out = super::hop::repeat(cx, "polynomial", steps, &[p0, p1, start], &[x, n], |cx, i, state, held| {
+        let k = F::from(cx.cast(i, dtype)?) + 1.0;
+        let after = next(&k, &F::from(held[0]), &F::from(state[0]), &F::from(state[1]));
+        let here = F::from(held[1]).equals(&k + 1.0);
+        let out = here.pick(&after, F::from(state[2])).emit(cx, dtype)?;
+        Ok(vec![cx.call("Identity", &[state[1]])?, after.emit(cx, dtype)?, out])
+    })?;
+    Ok(out[2])
+}
+
+fn chebyshev(_: &F, x: &F, before: &F, now: &F) -> F {
+    2.0 * x * now - before
+}
+
+/// `special_chebyshev_polynomial_t(Tensor x, Tensor n)`, `.x_scalar`, `.n_scalar`, `special_shifted_chebyshev_polynomial_t`
+pub fn chebyshev_t(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    by_recurrence(cx, a, |x| x.clone(), chebyshev)
+}
+
+/// `special_chebyshev_polynomial_u(Tensor x, Tensor n)`, `special_shifted_chebyshev_polynomial_u`
+pub fn chebyshev_u(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    by_recurrence(cx, a, |x| 2.0 * x, chebyshev)
+}
+
+/// `special_chebyshev_polynomial_v(Tensor x, Tensor n)`, `special_shifted_chebyshev_polynomial_v`
+pub fn chebyshev_v(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    by_recurrence(cx, a, |x| 2.0 * x - 1.0, chebyshev)
+}
+
+/// `special_chebyshev_polynomial_w(Tensor x, Tensor n)`, `special_shifted_chebyshev_polynomial_w`
+pub fn chebyshev_w(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    by_recurrence(cx, a, |x| 2.0 * x + 1.0, chebyshev)
+}
+
+/// `special_hermite_polynomial_h(Tensor x, Tensor n)`
+pub fn hermite_h(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    by_recurrence(cx, a, |x| 2.0 * x, |k, x, before, now| 2.0 * (x * now - k * before))
+}
+
+/// `special_hermite_polynomial_he(Tensor x, Tensor n)`
+pub fn hermite_he(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    by_recurrence(cx, a, |x| x.clone(), |k, x, before, now| x * now - k * before)
+}
+
+/// `special_laguerre_polynomial_l(Tensor x, Tensor n)`
+pub fn laguerre(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    by_recurrence(cx, a, |x| 1.0 - x, |k, x, before, now| ((2.0 * k + 1.0 - x) * now - k * before) / (k + 1.0))
+}
+
+/// `special_legendre_polynomial_p(Tensor x, Tensor n)`
+pub fn legendre(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    by_recurrence(cx, a, |x| x.clone(), |k, x, before, now| ((2.0 * k + 1.0) * x * now - k * before) / (k + 1.0))
+}

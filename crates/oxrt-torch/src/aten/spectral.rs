@@ -69,6 +69,9 @@ fn rotation(cx: &mut Cx, m: ValueId, i: ValueId, places: ValueId, n: &Dim) -> Re
 /// Columns in the order of `places` (with batches).
 fn reorder_columns(cx: &mut Cx, m: ValueId, places: ValueId) -> Result<ValueId> {
     let dims = cx.dims(m)?;
+    if dims.iter().any(|d| d.is(0)) {
+        return Ok(m);
+    }
     let places = row_vector(cx, places)?;
     let places = cx.expand(places, &dims)?;
     cx.op("GatherElements", &[m, places], Attrs::new().with("axis", -1))
@@ -260,7 +263,11 @@ fn tolerance(cx: &mut Cx, a: &Args, m: ValueId, values: ValueId) -> Result<Value
 /// `linalg_pinv.atol_rtol_tensor(Tensor self, *, Tensor? atol=None, Tensor? rtol=None, bool hermitian=False)`,
 /// `.atol_rtol_float`, `linalg_pinv(Tensor self, float rcond, …)`, `pinverse`
 pub fn pinv(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    let m = matrix(cx, a, "self")?;
+    let mut m = matrix(cx, a, "self")?;
+    if a.bool("hermitian")? {
+        // Only one triangle is looked at.
+        m = symmetric(cx, a, m)?;
+    }
     let dtype = cx.dtype(m)?;
     let (u, values, v) = svd_of(cx, m)?;
     let bound = tolerance(cx, a, m, values)?;

@@ -9,6 +9,9 @@ use oxrt_tensor::{Result, bail};
 /// `unfold(Tensor self, int dimension, int size, int step)`
 pub fn unfold_view(cx: &mut Cx, a: &Args) -> Result<Shown> {
     let x = a.t("self")?;
+    if cx.rank(x)? == 0 {
+        return Ok(View::Reshape(a.out_dims()?).into());
+    }
     let axis = cx.axis(x, a.int("dimension")?)?;
     let (size, step) = (a.int("size")?, a.int("step")?);
     let windows = a.out_dims()?.get(axis).cloned().unwrap_or(Dim::Const(1));

@@ -72,6 +72,7 @@ pub fn node(text: &str) -> String {
                 "t" => format!("{{\"as_tensor\": {{\"name\": \"{value}\"}}}}"),
                 "i" => format!("{{\"as_int\": {value}}}"),
                 "f" => format!("{{\"as_float\": {value}}}"),
+                "d" => format!("{{\"as_scalar_type\": {value}}}"),
                 _ => format!("{{\"as_ints\": [{value}]}}"),
             };
             format!("{{\"name\": \"{name}\", \"arg\": {value}, \"kind\": 1}}")
