@@ -85,16 +85,16 @@ fn lower_graph(graph: &mut Graph, symbols: &mut Symbols, opset: i64) -> Result<(
         {
             return Err(in_the_way(graph, id, since, format!("{d} elements do not exist in opset {opset}")));
         }
+        forms::adjust(graph, id, opset).map_err(|e| e.at(graph_place(graph, id)))?;
+        if !graph.is_alive(id) {
+            continue;
+        }
         let late = graph[id].inputs().iter().enumerate().find_map(|(i, v)| {
             let d = graph[(*v)?].ty.dtype()?;
             types::since(&op, i, d).filter(|since| *since > opset).map(|since| (d, since))
         });
         if let Some((d, since)) = late {
             return Err(in_the_way(graph, id, since, format!("{op} takes no {d} elements in opset {opset}")));
-        }
-        forms::adjust(graph, id, opset).map_err(|e| e.at(graph_place(graph, id)))?;
-        if !graph.is_alive(id) {
-            continue;
         }
         let mut attrs = graph[id].attrs.clone();
         let mut changed = false;
