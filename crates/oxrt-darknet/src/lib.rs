@@ -128,7 +128,7 @@ fn build(sections: &[Section], weights: &mut Weights, options: &ImportOptions, f
             let last = outputs.last().ok_or_else(|| Error::invalid("the network has no layers"))?;
             vec![("output".to_string(), *last)]
         }
-        (found, nms) if options.decode || nms.is_some() => decode::results(&mut b, found, images, nms)?,
+        (found, nms) if options.decode || nms.is_some() => decode::results(&mut b, found, nms)?,
         (found, _) => {
             let name = |i: usize| if found.len() == 1 { "output".to_string() } else { format!("output_{i}") };
             found.iter().enumerate().map(|(i, f): (usize, &Found)| (name(i), f.raw)).collect()

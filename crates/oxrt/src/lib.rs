@@ -47,4 +47,5 @@ pub use oxrt_plan as plan;
 pub use oxrt_tensor::{
     DType, Element, Error, Kind, Result, Tensor, TensorView, bf16, f16, image, npy, write_atomically,
 };
+pub use oxrt_darknet as darknet;
 pub use oxrt_torch as torch;
