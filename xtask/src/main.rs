@@ -15,6 +15,7 @@ cargo xtask <chore>
   rust-test     the Rust tests alone
   python-test   the tests against PyTorch and onnxruntime alone (makes target/venv on first use)
   onnx-cases    the official ONNX cases (all ways of running them; --only SUBSTRING, --host-steps)
+  onnx-extra    operators without official cases, old opsets, conversions (--suite NAME, --only REGEX)
   fuzz-onnx     random graphs against onnxruntime (--graphs N --seed S, --only FAMILY, --jobs N)
   bench         times oxrt beside onnxruntime on the benchmark models (needs ../shared/bench)
 ";
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         Some("python-test") => python_test(),
         Some("fuzz-onnx") => python::fuzz_onnx(&args[1..]),
         Some("onnx-cases") => python::onnx_cases(&args[1..]),
+        Some("onnx-extra") => python::onnx_extra(&args[1..]),
         Some("bench") => python::bench(&args[1..]),
         _ => {
             print!("{HELP}");
@@ -51,7 +53,10 @@ fn main() -> ExitCode {
 
 fn python_test() -> Outcome {
     let small = ["--graphs", "2000", "--seed", "1"].map(String::from);
-    python::onnx_cases(&[]).and_then(|()| python::fuzz_onnx(&small)).and_then(|()| python::test())
+    python::onnx_cases(&[])
+        .and_then(|()| python::onnx_extra(&[]))
+        .and_then(|()| python::fuzz_onnx(&small))
+        .and_then(|()| python::test())
 }
 
 /// Root of the repository.

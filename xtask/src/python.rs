@@ -5,8 +5,17 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// Judges, pinned: a figure or an expectation list holds for these versions.
-const PACKAGES: &[&str] =
-    &["torch==2.15.0", "torchvision==0.29.2", "transformers==5.23.0", "onnx==1.23.2", "onnxruntime==1.32.0", "numpy"];
+const PACKAGES: &[&str] = &[
+    "torch==2.15.0",
+    "torchvision==0.29.2",
+    "transformers==5.23.0",
+    "timm==1.0.31",
+    "onnx==1.23.2",
+    "onnxscript==0.7.2",
+    "onnxruntime==1.32.0",
+    "pillow",
+    "numpy",
+];
 
 fn python() -> PathBuf {
     root().join("target/venv/bin/python")
@@ -53,6 +62,31 @@ pub fn onnx_cases(options: &[String]) -> Outcome {
         .arg(root().join("tests/expectations"))
         .args(options)
         .args(folders))
+}
+
+/// Operators without official cases, old opsets, element types and models that onnxruntime optimised, with onnxruntime's
+/// answers; then conversions between opsets. Arguments go to the generator (`--suite contrib`, `--only REGEX`).
+pub fn onnx_extra(args: &[String]) -> Outcome {
+    venv()?;
+    run(cargo().args(["build", "--profile", "fast", "-p", "oxrt-cli"]))?;
+    let folder = root().join("tests/python/onnx_extra");
+    let oxrt = root().join("target/fast/oxrt");
+    let python = || {
+        let mut c = Command::new(python());
+        c.env("OMP_NUM_THREADS", "1");
+        c
+    };
+    run(python()
+        .arg(&folder)
+        .arg("--cases")
+        .arg(root().join("target/onnx-cases-extra"))
+        .arg("--oxrt")
+        .arg(&oxrt)
+        .args(args))?;
+    if args.is_empty() {
+        return run(python().arg(folder.join("conversions.py")).arg("--oxrt").arg(oxrt));
+    }
+    Ok(())
 }
 
 /// Random graphs against onnxruntime; `--graphs N --seed S`.
