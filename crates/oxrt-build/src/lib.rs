@@ -8,7 +8,7 @@ pub use profiles::{DimSpec, profiles_for};
 use oxrt_backend::{Backend, NodeView};
 use oxrt_ir::{Model, NodeId, Symbol, ValueType};
 use oxrt_plan::{Plan, Step, StepKind};
-use oxrt_tensor::{Context, Result};
+use oxrt_tensor::{Context, Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How an engine is built.
@@ -55,7 +55,7 @@ pub fn build(
         report.rules = log.counts();
     }
     plan_graph::detach_sizes(&mut model);
-    plan_graph::remove_unneeded(&mut model);
+    model.graph.remove_dead_nodes();
     model.graph.sort()?;
     model.graph.verify()?;
     report.nodes_after = model.graph.num_nodes();
@@ -82,12 +82,7 @@ fn choose(
 ) -> Result<Vec<Step>> {
     // Symbols whose sizes are known when a step is reached; a node that makes others runs on the host,
     // which finds out their sizes.
-    let mut known = BTreeSet::new();
-    for &v in &model.graph.inputs {
-        model.graph[v].ty.for_each_symbol(&mut |s| {
-            known.insert(s.clone());
-        });
-    }
+    let mut known = plan_graph::symbols_of(&model.graph, &model.graph.inputs);
     let nodes = model.graph.node_ids();
     let total = nodes.len();
     let mut steps = Vec::with_capacity(total);
@@ -102,9 +97,11 @@ fn choose(
             });
         }
         let sizes_known = new.is_subset(&known) && node.outputs().iter().flatten().all(|&v| g[v].ty.dims().is_some());
-        // What a result tells is a size that stands alone; one inside an expression cannot be solved for.
-        for &v in node.outputs().iter().flatten() {
-            known.extend(g[v].ty.dims().into_iter().flatten().filter_map(|d| d.as_symbol().cloned()));
+        // The run learns a symbol from a result that it sizes, when the size can be solved for it.
+        for d in node.outputs().iter().flatten().flat_map(|&v| g[v].ty.dims().unwrap_or_default()) {
+            if let Some((symbol, _)) = d.solve(None, &|s| known.contains(s).then_some(1)) {
+                known.insert(symbol);
+            }
         }
         let kind = match sizes_known {
             true if plan_graph::is_alias(g, id) => StepKind::Alias,
@@ -121,6 +118,11 @@ fn choose(
 }
 
 fn kernel(view: NodeView, backend: &dyn Backend) -> Result<StepKind> {
+    if oxrt_ops::registry::find(view.op()).is_none() {
+        return Err(Error::unsupported(format!("the operator {} is unknown here", view.op())).help(
+            "give its meaning by an ONNX function (`oxrt export --functions FILE`), or register it: `oxrt::ops::registry::register`",
+        ));
+    }
     let plain = |v: &Option<oxrt_ir::ValueId>| v.is_none_or(|v| matches!(view.graph[v].ty, ValueType::Tensor(_)));
     let all_tensors = view.node().inputs().iter().chain(view.node().outputs()).all(plain);
     let Some(candidate) = backend.candidates(view).first().copied().filter(|_| all_tensors) else {

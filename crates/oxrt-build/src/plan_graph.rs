@@ -1,17 +1,26 @@
 //! Shapes the graph for execution: what follows from sizes alone is taken out of it.
 
-use oxrt_ir::{Dim, Graph, Model, NodeId, Symbol};
-use std::collections::{BTreeMap, BTreeSet};
+use oxrt_ir::{Graph, Model, NodeId, Symbol, ValueId};
+use std::collections::BTreeSet;
 
 /// Cuts values with known contents (shapes, indices computed from sizes) from the nodes that compute
-/// them: the runtime evaluates their expressions when sizes are bound.
+/// them: the runtime evaluates their expressions when sizes are bound. What follows from sizes that depend on
+/// data (`item`, `nonzero`, `floor(h * 1.3)`) is computed by its nodes.
 pub(crate) fn detach_sizes(model: &mut Model) {
     let g = &mut model.graph;
+    let mut known = BTreeSet::new();
+    for &v in &g.inputs {
+        g[v].ty.for_each_symbol(&mut |s| {
+            known.insert(s.clone());
+        });
+    }
     for v in g.value_ids() {
         let value = &g[v];
         let computed = value.producer().is_some() && !value.is_constant() && !g.outputs.contains(&v);
         let Some(contents) = value.contents.clone().filter(|_| computed) else { continue };
-        if value.users().is_empty() {
+        let mut evaluable = !value.users().is_empty();
+        contents.elements.iter().for_each(|d| d.for_each_symbol(&mut |s| evaluable &= known.contains(s)));
+        if !evaluable {
             continue;
         }
         let name = g.unused_value_name(&format!("{}_sizes", value.name));
@@ -25,39 +34,17 @@ pub(crate) fn detach_sizes(model: &mut Model) {
     }
 }
 
-/// Removes nodes that nothing needs: neither their results, nor the sizes that only their results tell.
-pub(crate) fn remove_unneeded(model: &mut Model) {
-    let g = &mut model.graph;
-    let mut given = BTreeSet::new();
-    g.inputs.iter().for_each(|&v| {
+/// Symbols that a run learns from the shapes of these values, or from their elements.
+pub(crate) fn symbols_of(g: &Graph, values: &[ValueId]) -> BTreeSet<Symbol> {
+    let mut out = BTreeSet::new();
+    for &v in values {
         g[v].ty.for_each_symbol(&mut |s| {
-            given.insert(s.clone());
-        })
-    });
-    // Where each size that depends on data is found out.
-    let mut told_by: BTreeMap<Symbol, NodeId> = BTreeMap::new();
-    for (id, node) in g.nodes() {
-        let dims = node.outputs().iter().flatten().flat_map(|&v| g.dims(v).unwrap_or_default());
-        for s in dims.filter_map(Dim::as_symbol).filter(|s| !given.contains(*s)) {
-            told_by.entry(s.clone()).or_insert(id);
-        }
+            out.insert(s.clone());
+        });
+        let elements = g[v].contents.iter().flat_map(|c| &c.elements);
+        out.extend(elements.filter_map(|d| d.as_symbol().cloned()));
     }
-    let mut needed = BTreeSet::new();
-    let mut values = g.outputs.clone();
-    while let Some(v) = values.pop() {
-        let mut makers: Vec<NodeId> = g[v].producer().map(|p| p.0).into_iter().collect();
-        let sizes = g[v].contents.iter().filter(|_| makers.is_empty()).flat_map(|c| &c.elements);
-        let mut symbols = Vec::new();
-        sizes.for_each(|d| d.for_each_symbol(&mut |s| symbols.push(s.clone())));
-        makers.extend(symbols.iter().filter_map(|s| told_by.get(s)));
-        for id in makers {
-            if needed.insert(id) {
-                values.extend(g.reads(id));
-            }
-        }
-    }
-    let rest: Vec<NodeId> = g.node_ids().into_iter().filter(|id| !needed.contains(id)).collect();
-    g.remove_nodes(&rest);
+    out
 }
 
 /// Whether output 0 of the node is input 0 under another shape, so that nothing needs to run.

@@ -13,6 +13,20 @@ pub struct ImportArgs {
     /// Name of an output: NEW in order of the outputs, or OLD=NEW
     #[arg(long = "output-name", value_name = "NAME")]
     pub output_names: Vec<String>,
+    /// Type and sizes of an input of a TorchScript file, which does not keep them: x=f32[batch,3,224,224]
+    #[arg(long = "input", value_name = "NAME=TYPE[DIMS]")]
+    pub inputs: Vec<String>,
+    /// An ONNX file with functions that give custom operators their meaning
+    #[arg(long = "functions", value_name = "ONNX")]
+    pub functions: Vec<PathBuf>,
+}
+
+impl ImportArgs {
+    /// The same for the library, with `--dim` options.
+    pub fn options(self, dims: Vec<String>) -> ExportOptions {
+        let ImportArgs { input_names, output_names, inputs, functions } = self;
+        ExportOptions { input_names, output_names, dims, inputs, functions }
+    }
 }
 
 /// How an engine is built, for commands that may build one in memory.
@@ -138,6 +152,11 @@ impl BuildArgs {
 
     /// An engine from any stage's file: loaded, or built in memory.
     pub fn engine(&self, path: &Path, progress: &crate::ui::Progress) -> Result<Engine> {
+        self.engine_at(path, Vec::new(), progress)
+    }
+
+    /// The same with sizes that hold from the import on: `NAME=SIZE`.
+    pub fn engine_at(&self, path: &Path, dims: Vec<String>, progress: &crate::ui::Progress) -> Result<Engine> {
         if oxrt::file_kind(path)? == FileKind::Engine {
             if !self.dims.is_empty() || !self.profiles.is_empty() {
                 return Err(
@@ -147,7 +166,7 @@ impl BuildArgs {
             return Engine::open_with(path, self.threads);
         }
         progress.stage(format!("reading {}", path.display()));
-        let mut model = Model::open_with(path, &ExportOptions::default())?;
+        let mut model = Model::open_with(path, &ExportOptions { dims, ..ExportOptions::default() })?;
         for w in &model.warnings {
             crate::ui::warn(w);
         }

@@ -4,7 +4,7 @@ use crate::args::{BuildArgs, ImportArgs, output_path};
 use crate::build::{describe_profile, peak_memory, summary};
 use crate::{ui, verify};
 use oxrt::onnx::WriteOptions;
-use oxrt::{BenchOptions, Error, ExportOptions, Model, Result, SimplifyOptions, VerifyOptions};
+use oxrt::{BenchOptions, Error, Model, Result, SimplifyOptions, VerifyOptions};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -42,8 +42,7 @@ pub fn run(a: Args) -> Result<ExitCode> {
         clock = Instant::now();
     };
     progress.stage(format!("importing {}", a.model.display()));
-    let options =
-        ExportOptions { input_names: a.import.input_names, output_names: a.import.output_names, dims: Vec::new() };
+    let options = a.import.options(Vec::new());
     let source = Model::open_with(&a.model, &options)?;
     source.warnings.iter().for_each(|w| ui::warn(w));
     let weights: usize = constants(source.ir());

@@ -3,17 +3,17 @@
 use crate::args::{ImportArgs, output_path};
 use crate::ui;
 use oxrt::onnx::WriteOptions;
-use oxrt::{ExportOptions, Model, Result};
+use oxrt::{Model, Result};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Converts a PyTorch program (.pt2) to ONNX
+/// Converts a PyTorch program (.pt2) or TorchScript module (.pt) to ONNX
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  oxrt export model.pt2 -o model.onnx --dim batch=1..64\n  oxrt export model.pt2 --input-name pixels --output-name logits --opset 17"
+    after_help = "Examples:\n  oxrt export model.pt2 -o model.onnx --dim batch=1..64\n  oxrt export model.pt2 --input-name pixels --output-name logits --opset 17\n  oxrt export scripted.pt --input x=f32[batch,3,224,224]"
 )]
 pub struct Args {
-    /// A .pt2 file (or .onnx, to write it for another opset)
+    /// A .pt2 or TorchScript .pt file (or .onnx, to write it for another opset)
     model: PathBuf,
     /// File to write; by default the model's name with .onnx
     #[arg(short, long)]
@@ -37,8 +37,7 @@ pub struct Args {
 pub fn run(a: Args) -> Result<ExitCode> {
     let progress = ui::Progress::new();
     progress.stage(format!("reading {}", a.model.display()));
-    let options =
-        ExportOptions { input_names: a.import.input_names, output_names: a.import.output_names, dims: a.dims };
+    let options = a.import.options(a.dims);
     let model = Model::open_with(&a.model, &options)?;
     let output = output_path(&a.output, &a.model, "onnx");
     progress.stage(format!("writing {}", output.display()));

@@ -44,7 +44,12 @@ pub fn run(a: Args) -> Result<ExitCode> {
     };
     progress.stage("running");
     if let (Some(from), Some(to)) = (&a.in_dir, &a.out_dir) {
-        return run_folder(&engine, from, to);
+        let inputs = folder_inputs(&engine, from)?;
+        // Sizes of zero lie outside the ranges that are assumed: such a run has an engine of its own.
+        let empty = empty_dims(&engine, &inputs);
+        let rebuilt = !empty.is_empty() && oxrt::file_kind(&a.model)? != oxrt::FileKind::Engine;
+        let engine = if rebuilt { a.build.engine_at(&a.model, empty, &progress)? } else { engine };
+        return run_folder(&engine, inputs, to);
     }
     let inputs = read_inputs(&engine, &a.inputs)?;
     let views: Vec<(&str, TensorView)> =
@@ -131,13 +136,25 @@ fn write_outputs(outputs: &[(String, Tensor)], specs: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Reads `input_<i>.pb`, writes `output_<i>.pb`.
-fn run_folder(engine: &Engine, from: &Path, to: &Path) -> Result<ExitCode> {
-    let mut inputs = Vec::new();
-    for (i, port) in engine.inputs().iter().enumerate() {
-        let path = from.join(format!("input_{i}.pb"));
-        inputs.push(load_datum(&path, PbKind::of(&port.ty))?);
+/// Reads `input_<i>.pb`.
+fn folder_inputs(engine: &Engine, from: &Path) -> Result<Vec<Datum>> {
+    let ports = engine.inputs().iter().enumerate();
+    ports.map(|(i, port)| load_datum(&from.join(format!("input_{i}.pb")), PbKind::of(&port.ty))).collect()
+}
+
+/// `NAME=0` for each dynamic dimension that is zero in these inputs.
+fn empty_dims(engine: &Engine, inputs: &[Datum]) -> Vec<String> {
+    let mut out = std::collections::BTreeSet::new();
+    for (port, datum) in engine.inputs().iter().zip(inputs) {
+        let (Some(dims), Some(t)) = (port.ty.dims(), datum.as_tensor()) else { continue };
+        let zero = dims.iter().zip(t.shape()).filter(|(_, size)| **size == 0).filter_map(|(d, _)| d.as_symbol());
+        out.extend(zero.map(|s| format!("{s}=0")));
     }
+    out.into_iter().collect()
+}
+
+/// Runs on these inputs and writes `output_<i>.pb`.
+fn run_folder(engine: &Engine, inputs: Vec<Datum>, to: &Path) -> Result<ExitCode> {
     let outputs = engine.session().run_datums(inputs)?;
     std::fs::create_dir_all(to)?;
     for (i, (port, datum)) in engine.outputs().iter().zip(&outputs).enumerate() {
@@ -148,6 +165,7 @@ fn run_folder(engine: &Engine, from: &Path, to: &Path) -> Result<ExitCode> {
                 wrapped = Datum::Optional(Some(Box::new(d.clone())));
                 &wrapped
             }
+            (PbKind::Tensor | PbKind::Sequence, Datum::Optional(Some(d))) => &**d,
             (_, d) => d,
         };
         let bytes = datum_to_pb(&port.name, datum);

@@ -318,6 +318,39 @@ impl Dim {
         sum
     }
 
+    /// The one symbol that `known` does not tell, with its value when the dimension is `size`: for dimensions that
+    /// are linear in that symbol. `None` when there is no such symbol, or more than one.
+    pub fn solve(&self, size: Option<i64>, known: &dyn Fn(&Symbol) -> Option<i64>) -> Option<(Symbol, i64)> {
+        let mut open: Option<Symbol> = None;
+        let mut several = false;
+        self.for_each_symbol(&mut |s| match &open {
+            _ if known(s).is_some() => {}
+            Some(o) => several |= o != s,
+            None => open = Some(s.clone()),
+        });
+        let open = open.filter(|_| !several)?;
+        let (terms, constant) = self.sum_of_products();
+        let (mut factor, mut rest) = (0i64, constant);
+        for (coefficient, monomial) in terms {
+            let mut product = coefficient;
+            let mut times = 0;
+            for atom in monomial {
+                match atom {
+                    Atom::Symbol(s) if *s == open => times += 1,
+                    other => product = product.checked_mul(other.eval(known)?)?,
+                }
+            }
+            match times {
+                0 => rest = rest.checked_add(product)?,
+                1 => factor = factor.checked_add(product)?,
+                _ => return None,
+            }
+        }
+        let Some(size) = size else { return Some((open, 0)) };
+        let difference = size.checked_sub(rest)?;
+        (factor != 0 && difference % factor == 0).then(|| (open, difference / factor))
+    }
+
     /// Calls `f` for each symbol (repeats possible).
     pub fn for_each_symbol(&self, f: &mut dyn FnMut(&Symbol)) {
         for (monomial, _) in self.terms().0 {

@@ -5,6 +5,8 @@
 //! memory mapping and written straight from wherever they lie; no step needs the whole file in memory,
 //! and nothing is limited to the 2 GiB of one protobuf message.
 
+mod functions;
+mod gradient;
 mod lower;
 mod name_sizes;
 mod proto;
@@ -15,6 +17,7 @@ mod read_tests;
 mod tensor_io;
 mod write;
 
+pub use functions::inline_functions;
 pub use name_sizes::name_sizes;
 pub use read::{external_files, read_bytes, read_file};
 pub use tensor_io::{PbKind, datum_from_pb, datum_to_pb, load_datum};

@@ -11,6 +11,8 @@ pub(crate) fn needed_opset(graph: &Graph) -> i64 {
         let own = match &*node.op {
             // Per-channel scale and bias came with 21.
             "GroupNormalization" => 21,
+            // Volumes came with 20.
+            "GridSample" if node.input(0).and_then(|x| graph.dims(x)).is_some_and(|d| d.len() != 4) => 20,
             op if op.contains('.') => 1,
             op => registry::find(op).and_then(|o| o.versions.first().copied()).unwrap_or(1),
         };
@@ -126,6 +128,16 @@ fn adjust(graph: &mut Graph, id: NodeId, opset: i64) -> Result<()> {
                 }
                 graph[id].attrs.remove(a);
             }
+        }
+        // The modes were renamed with 20.
+        "GridSample" if opset < 20 => {
+            let old = match graph[id].attrs.string_or("mode", "linear")? {
+                "linear" => "bilinear",
+                "cubic" => "bicubic",
+                other => other,
+            };
+            let old = old.to_string();
+            graph[id].attrs.set("mode", old);
         }
         "Cast" | "QuantizeLinear" if opset < 19 => drop(graph[id].attrs.remove("saturate")),
         _ => {}

@@ -4,9 +4,9 @@ use crate::proto::{
     AttributeProto, Dimension, DimensionValue, FunctionProto, GraphProto, ModelProto, NodeProto,
     StringStringEntryProto, TensorProto, TypeProto, TypeValue, ValueInfoProto, attr_type,
 };
-use crate::raise;
 use crate::tensor_io::{ExternalData, location_of, tensor_from_proto};
 use crate::{DIM_KEY, NEWEST_OPSET};
+use crate::{gradient, raise};
 use bytes::Bytes;
 use oxrt_ir::{Attr, Attrs, Dim, Graph, Model, NodeId, Range, Source, Symbol, Symbols, ValueId, ValueType};
 use oxrt_tensor::{Context, DType, Error, Result, Tensor, bail, map_file, num_elements};
@@ -63,7 +63,11 @@ pub(crate) fn decode(bytes: Bytes) -> Result<ModelProto> {
 }
 
 fn read(bytes: Bytes, folder: Option<&Path>) -> Result<Model> {
-    let proto = decode(bytes)?;
+    read_proto(&decode(bytes)?, folder)
+}
+
+/// Reads a decoded model.
+pub(crate) fn read_proto(proto: &ModelProto, folder: Option<&Path>) -> Result<Model> {
     let opsets = opsets_of(&proto.opset_import);
     let opset = opsets.get("").copied().unwrap_or(1);
     if opset > NEWEST_OPSET + 2 {
@@ -103,7 +107,7 @@ fn read(bytes: Bytes, folder: Option<&Path>) -> Result<Model> {
     Ok(model)
 }
 
-fn domain(d: &str) -> &str {
+pub(crate) fn domain(d: &str) -> &str {
     if d == "ai.onnx" { "" } else { d }
 }
 
@@ -240,6 +244,9 @@ impl<'a> Reader<'a> {
             let Some(name) = n.output.first() else { return Ok(()) };
             return define_constant(&mut scopes[top], name, constant_of(&attrs)?);
         }
+        if dom == "ai.onnx.preview.training" && n.op_type == "Gradient" {
+            return self.gradient(n, &inputs, &attrs, scopes);
+        }
         let op = if dom.is_empty() { n.op_type.clone() } else { format!("{dom}.{}", n.op_type) };
         let mut outputs = Vec::with_capacity(n.output.len());
         for name in &n.output {
@@ -268,6 +275,40 @@ impl<'a> Reader<'a> {
         let added: Vec<NodeId> = graph.node_ids().split_off(first_new);
         for id in added {
             oxrt_ops::infer::infer_node(graph, &mut self.symbols, id)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a `Gradient` node out as the operators that compute it.
+    fn gradient(
+        &mut self,
+        n: &NodeProto,
+        inputs: &[Option<ValueId>],
+        attrs: &Attrs,
+        scopes: &mut [Scope],
+    ) -> Result<()> {
+        let depth = scopes.len();
+        let mut values = |name: &str| -> Result<Vec<ValueId>> {
+            gradient::names(attrs, name)?.iter().map(|v| lookup(scopes, depth, v)).collect()
+        };
+        let (xs, zs) = (values("xs")?, values("zs")?);
+        let y = attrs.get_string("y")?.ok_or_else(|| Error::invalid("the attribute `y` is missing"))?;
+        let y = lookup(scopes, depth, y)?;
+        let at = inputs.iter().copied().collect::<Option<Vec<_>>>();
+        let at = at.ok_or_else(|| Error::invalid("an input is missing"))?;
+        let scope = &mut scopes[depth - 1];
+        let mut b = oxrt_ops::Builder::new(&mut scope.graph, &mut self.symbols);
+        b.prefix = if n.name.is_empty() { n.output.first().cloned().unwrap_or_default() } else { n.name.clone() };
+        b.source = source_of(n).map(Arc::new);
+        let found = gradient::expand(&mut b, &gradient::Wanted { xs, zs, y, at })?;
+        for (name, v) in n.output.iter().zip(found).filter(|(name, _)| !name.is_empty()) {
+            // A value of its own: one gradient may be asked for twice, or be an input.
+            let named = b.call("Identity", &[v])?;
+            b.graph[named].name = name.clone();
+            if scope.names.insert(name.clone(), named).is_some() {
+                bail!(invalid, "`{name}` is made twice");
+            }
+            scope.later.remove(name);
         }
         Ok(())
     }

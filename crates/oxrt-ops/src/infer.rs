@@ -230,6 +230,11 @@ pub fn infer_node(graph: &mut Graph, symbols: &mut Symbols, id: NodeId) -> Resul
     let node = &graph[id];
     let describe = || node.describe();
     let Some(op) = registry::find(&node.op) else {
+        // An operator of a domain of the user's own keeps the types that the file states.
+        let typed = node.outputs().iter().flatten().all(|&v| graph[v].ty != ValueType::Unknown);
+        if registry::is_custom(&node.op) && typed {
+            return Ok(());
+        }
         return Err(Error::unsupported(format!("the operator {} is unknown", node.op)).at(describe()));
     };
     let given = node.inputs().len();
@@ -381,6 +386,8 @@ fn merge(old: &ValueType, new: ValueType) -> ValueType {
             };
             new.into()
         }
+        // A file may know that an optional holds something.
+        (ValueType::Tensor(_) | ValueType::Sequence(_), ValueType::Optional(new)) => merge(old, *new),
         (_, new) => new,
     }
 }

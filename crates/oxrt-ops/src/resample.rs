@@ -190,6 +190,8 @@ fn weights(attrs: &Attrs, plan: &Plan, input: usize) -> Result<Vec<Option<Vec<(i
         }
         let (kernel, reach): (fn(f64, f64) -> f64, f64) = match mode {
             "nearest" => {
+                // Factors are f32: 8 / 1.6 is 5, not a little less.
+                let x = x as f32 as f64;
                 let at = match nearest {
                     "round_prefer_floor" => (x - 0.5).ceil(),
                     "round_prefer_ceil" => (x + 0.5).floor(),

@@ -3,7 +3,7 @@
 use crate::engine::Inner;
 use crate::sizes::{Sizes, eval, shape_of};
 use oxrt_backend::{ALIGN, BindArgs, BindInput, Bound};
-use oxrt_ir::{DType, NodeId, ValueId};
+use oxrt_ir::{DType, Graph, Node, NodeId, ValueId};
 use oxrt_plan::memory::{Buffer, assign, lower_bound};
 use oxrt_plan::{Plan, StepKind};
 use oxrt_tensor::{Context as _, Error, Result, Tensor, num_elements};
@@ -82,6 +82,14 @@ pub(crate) fn known_tensor(plan: &Plan, v: ValueId, sizes: &Sizes) -> Result<Opt
     Tensor::from_i64(value.ty.dtype().unwrap_or(DType::I64), shape, &elements).map(Some)
 }
 
+/// What a step on the host reads: the node's inputs, then what its subgraphs read from outside.
+pub(crate) fn host_reads<'g>(g: &'g Graph, node: &'g Node) -> impl Iterator<Item = Option<ValueId>> + 'g {
+    let captured = node.subgraphs().flat_map(|(_, s)| s.captures.iter().map(|c| c.0));
+    // Constants and packed weights are found elsewhere.
+    let captured = captured.filter(|&v| g.constant(v).is_none());
+    node.inputs().iter().copied().chain(captured.map(Some))
+}
+
 impl Binding {
     pub fn new(inner: &Inner, sizes: &Sizes) -> Result<Binding> {
         Binder { inner, sizes, values: HashMap::new(), shapes: HashMap::new() }.bind()
@@ -144,9 +152,7 @@ impl Binder<'_> {
         let plan = &self.inner.plan;
         let node = &plan.graph[plan.steps[index].node];
         let Some(kernel) = &self.inner.kernels[index] else {
-            let inputs = node
-                .inputs()
-                .iter()
+            let inputs = host_reads(&plan.graph, node)
                 .map(|v| v.map(|v| (plan.graph[v].ty.dtype().unwrap_or(DType::F32), self.shapes[&v].clone())));
             let output_bytes = node.outputs().iter().map(|v| v.map_or(0, |v| self.bytes(v))).collect();
             return Ok(Action::Host { inputs: inputs.collect(), output_bytes });
@@ -222,13 +228,17 @@ impl Binder<'_> {
             let locate = |list: &[Option<ValueId>]| {
                 list.iter().map(|v| v.map_or(Ok(Loc::Null), loc)).collect::<Result<Vec<_>>>()
             };
+            let reads: Vec<_> = match action {
+                Action::Kernel(_) => g[id].inputs().to_vec(),
+                Action::Host { .. } => host_reads(g, &g[id]).collect(),
+            };
             let ids = g[id].inputs().iter().chain(g[id].outputs()).flatten();
             let bytes = ids.map(|&v| self.bytes(v) as u64).sum();
             steps.push(BoundStep {
                 node: id,
                 index,
                 action,
-                inputs: locate(g[id].inputs())?,
+                inputs: locate(&reads)?,
                 outputs: locate(g[id].outputs())?,
                 bytes,
             });

@@ -1,11 +1,12 @@
 //! Memory and cached bindings of one run at a time.
 
 use crate::arena::Arena;
-use crate::binding::{Action, Binding, BoundStep, Loc};
+use crate::binding::{Action, Binding, BoundStep, Loc, host_reads};
 use crate::dynamic;
 use crate::engine::{Engine, Inner};
 use crate::sizes;
 use oxrt_backend::Io;
+use oxrt_ir::ValueId;
 use oxrt_ops::Datum;
 use oxrt_ops::eval::eval_node;
 use oxrt_plan::StepKind;
@@ -244,7 +245,8 @@ fn host_step(
     outs: &[*mut u8],
 ) -> Result<()> {
     let node = &inner.plan.graph[step.node];
-    let inputs = types.iter().zip(ins).zip(node.inputs()).map(|((ty, &p), v)| {
+    let reads: Vec<Option<ValueId>> = host_reads(&inner.plan.graph, node).collect();
+    let inputs = types.iter().zip(ins).zip(&reads).map(|((ty, &p), v)| {
         let (Some((dtype, shape)), Some(v)) = (ty, v) else { return Ok(None) };
         if let Some(t) = inner.plan.graph.constant(*v) {
             return Ok(Some(t.clone().into()));
@@ -254,8 +256,13 @@ fn host_step(
         let bytes = if len == 0 { &[][..] } else { unsafe { std::slice::from_raw_parts(p, len) } };
         Ok(Some(Tensor::from_bytes(*dtype, shape, bytes)?.into()))
     });
-    let inputs = inputs.collect::<Result<Vec<Option<Datum>>>>()?;
-    let results = eval_node(node, &inputs, &|v| inner.plan.graph.constant(v).map(|t| t.clone().into()))?;
+    let all = inputs.collect::<Result<Vec<Option<Datum>>>>()?;
+    let (inputs, captured) = all.split_at(node.inputs().len());
+    let lookup = |v: ValueId| {
+        let known = inner.plan.graph.constant(v).map(|t| t.clone().into());
+        known.or_else(|| captured[reads[inputs.len()..].iter().position(|r| *r == Some(v))?].clone())
+    };
+    let results = eval_node(node, inputs, &lookup)?;
     for (i, result) in results.into_iter().enumerate() {
         let Some(v) = node.output(i) else { continue };
         let t = result.into_tensor()?;

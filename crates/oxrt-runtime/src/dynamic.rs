@@ -5,7 +5,7 @@ use crate::context::StepProfile;
 use crate::engine::{Engine, Inner};
 use crate::sizes::{Sizes, shape_of};
 use oxrt_backend::{ALIGN, BindArgs, BindInput, Io};
-use oxrt_ir::{Node, ValueId, ValueType};
+use oxrt_ir::{Contents, Node, ValueId, ValueType};
 use oxrt_ops::Datum;
 use oxrt_ops::eval::eval_node;
 use oxrt_plan::StepKind;
@@ -29,6 +29,11 @@ pub(crate) fn run(inner: &Inner, inputs: Vec<Datum>, mut profile: Option<&mut Ve
     for &v in &g.outputs {
         *remaining.entry(v).or_default() += 1;
     }
+    for (v, datum) in g.inputs.iter().zip(&inputs) {
+        if let Datum::Tensor(t) = datum {
+            learn_elements(g[*v].contents.as_ref(), t, &mut sizes)?;
+        }
+    }
     let mut env: HashMap<ValueId, Datum> = g.inputs.iter().copied().zip(inputs).collect();
     for (index, step) in plan.steps.iter().enumerate() {
         let node = &g[step.node];
@@ -47,7 +52,14 @@ pub(crate) fn run(inner: &Inner, inputs: Vec<Datum>, mut profile: Option<&mut Ve
             .at(|| node.describe())?;
         let mut flops = 0;
         let outs = match &step.kind {
-            StepKind::Kernel { consumed, .. } => run_kernel(inner, index, node, &ins, consumed, &sizes, &mut flops),
+            StepKind::Kernel { consumed, .. } => {
+                // A size that no earlier result told (a factor of zero hid it): the evaluator finds it out.
+                let told = node.outputs().iter().flatten().all(|v| shape_of(&g[*v].ty, &sizes).is_some());
+                match told || !consumed.is_empty() {
+                    true => run_kernel(inner, index, node, &ins, consumed, &sizes, &mut flops),
+                    false => eval_node(node, &ins, &|v| lookup(v).ok().flatten()),
+                }
+            }
             StepKind::Alias => alias(node, &ins, g[node.output(0).unwrap_or(ValueId(0))].ty.clone(), &sizes),
             StepKind::Host => eval_node(node, &ins, &|v| lookup(v).ok().flatten()),
         };
@@ -78,6 +90,7 @@ pub(crate) fn run(inner: &Inner, inputs: Vec<Datum>, mut profile: Option<&mut Ve
                 if let Some(told) = shape_of(&g[v].ty, &sizes).filter(|told| told != t.shape()) {
                     return Err(Error::bug(format!("inferred {told:?}, found {t:?}")).at(node.describe()));
                 }
+                learn_elements(g[v].contents.as_ref(), t, &mut sizes)?;
             }
             if remaining.contains_key(&v) {
                 env.insert(v, datum);
@@ -114,10 +127,21 @@ fn input_sizes(inner: &Inner, inputs: &[Datum]) -> Result<Sizes> {
 fn learn(ty: &ValueType, shape: &[usize], sizes: &mut Sizes) {
     let Some(dims) = ty.dims() else { return };
     for (d, &size) in dims.iter().zip(shape) {
-        if let Some(s) = d.as_symbol() {
-            sizes.entry(s.clone()).or_insert(size as i64);
+        if let Some((s, value)) = d.solve(Some(size as i64), &|s| sizes.get(s).copied()) {
+            sizes.insert(s, value);
         }
     }
+}
+
+/// Learns sizes that were computed from data from the elements of a result.
+fn learn_elements(contents: Option<&Contents>, t: &Tensor, sizes: &mut Sizes) -> Result<()> {
+    let Some(contents) = contents.filter(|c| c.elements.iter().any(|d| d.as_symbol().is_some())) else { return Ok(()) };
+    for (d, size) in contents.elements.iter().zip(t.to_i64_vec()?) {
+        if let Some(s) = d.as_symbol() {
+            sizes.entry(s.clone()).or_insert(size);
+        }
+    }
+    Ok(())
 }
 
 fn alias(node: &Node, ins: &[Option<Datum>], ty: ValueType, sizes: &Sizes) -> Result<Vec<Datum>> {
@@ -152,11 +176,13 @@ fn run_kernel(
             _ => bail!(bug, "input {i} is not there"),
         });
     }
-    // Only what was known before the run may fix sizes, as in a bound run.
-    let known: Vec<Option<Tensor>> = node
-        .inputs()
-        .iter()
-        .map(|v| v.map_or(Ok(None), |v| known_tensor(&inner.plan, v, sizes)))
+    // What a bound run would know, and sizes that the data told, fix how a kernel works; other data must not.
+    let known: Vec<Option<Tensor>> = (node.inputs().iter().zip(ins))
+        .map(|(v, datum)| match (v, datum) {
+            (None, _) => Ok(None),
+            (Some(v), Some(Datum::Tensor(t))) if g[*v].contents.is_some() => Ok(Some(t.clone())),
+            (Some(v), _) => known_tensor(&inner.plan, *v, sizes),
+        })
         .collect::<Result<_>>()?;
     let inputs: Vec<_> = (0..ins.len())
         .map(|i| shapes[i].as_deref().map(|shape| BindInput { shape, value: known[i].as_ref() }))

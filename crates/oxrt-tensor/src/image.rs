@@ -1,8 +1,13 @@
-//! Pictures to tensors and back (PNG, JPEG, BMP).
+//! Pictures to tensors and back (PNG, JPEG, BMP), and decoding of what `ImageDecoder` may be given.
 
 use crate::{Context, DType, Error, Result, Tensor, bail};
-use image::{ImageBuffer, Luma, Rgb, Rgba};
+use image::{DynamicImage, ImageBuffer, Luma, Rgb, Rgba};
 use std::path::Path;
+
+/// Longest side of a picture that is decoded.
+const MAX_SIDE: u32 = 1 << 16;
+/// Most pixels of a picture that is decoded: a few bytes may claim any size.
+const MAX_PIXELS: u64 = 1 << 28;
 
 /// How a tensor of rank 3 or 4 holds a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,14 +28,7 @@ pub fn is_image(path: &Path) -> bool {
 /// elements are in 0..1, bytes in 0..255. One channel is luma, three are RGB, four RGBA.
 pub fn read_image(path: &Path, channels: usize, layout: Layout, dtype: DType) -> Result<Tensor> {
     let place = || path.display();
-    let mut reader = image::ImageReader::open(path).at(place)?.with_guessed_format().at(place)?;
-    let mut limits = image::Limits::default();
-    (limits.max_image_width, limits.max_image_height) = (Some(1 << 16), Some(1 << 16));
-    reader.limits(limits);
-    let picture = reader.decode().map_err(|e| {
-        Error::invalid(format!("not a picture that can be read: {e}")).help("PNG, JPEG and BMP files can be read")
-    });
-    let picture = picture.at(place)?;
+    let picture = decode(&std::fs::read(path).at(place)?).at(place)?;
     let (w, h) = (picture.width() as usize, picture.height() as usize);
     let pixels: Vec<u8> = match channels {
         1 => picture.into_luma8().into_raw(),
@@ -52,6 +50,60 @@ pub fn read_image(path: &Path, channels: usize, layout: Layout, dtype: DType) ->
         d => bail!(unsupported, "a picture as {d} elements"),
     };
     Tensor::from_f64(dtype, &shape, &scaled)
+}
+
+/// Decodes a picture in memory to bytes [height, width, 3] of red, green, blue: BMP, JPEG, JPEG 2000, PNG, PNM,
+/// TIFF or WebP, told apart by their first bytes.
+///
+/// # Errors
+/// Other formats, damaged files, and sizes beyond 2¹⁶ a side or 2²⁸ pixels.
+pub fn decode_rgb(bytes: &[u8]) -> Result<Tensor> {
+    let picture = decode(bytes)?.into_rgb8();
+    let (w, h) = (picture.width() as usize, picture.height() as usize);
+    Tensor::from_bytes(DType::U8, &[h, w, 3], &picture.into_raw())
+}
+
+fn decode(bytes: &[u8]) -> Result<DynamicImage> {
+    if let Some(picture) = decode_jpeg2000(bytes) {
+        return picture;
+    }
+    if bytes.starts_with(b"\xff\xd8")
+        && let Some((w, h, pixels)) = crate::jpeg::decode(bytes)?
+    {
+        let picture = ImageBuffer::<Rgb<u8>, _>::from_raw(w as u32, h as u32, pixels).map(Into::into);
+        return picture.ok_or_else(|| Error::bug("a JPEG picture with missing pixels"));
+    }
+    let mut reader = image::ImageReader::new(std::io::Cursor::new(bytes)).with_guessed_format()?;
+    let mut limits = image::Limits::default();
+    (limits.max_image_width, limits.max_image_height) = (Some(MAX_SIDE), Some(MAX_SIDE));
+    reader.limits(limits);
+    reader.decode().map_err(|e| {
+        Error::invalid(format!("not a picture that can be read: {e}"))
+            .help("BMP, JPEG, JPEG 2000, PNG, PNM, TIFF and WebP can be read")
+    })
+}
+
+/// `None` when the bytes are not JPEG 2000.
+fn decode_jpeg2000(bytes: &[u8]) -> Option<Result<DynamicImage>> {
+    let container = bytes.starts_with(b"\0\0\0\x0cjP  ");
+    (container || bytes.starts_with(b"\xff\x4f\xff\x51")).then(|| {
+        let failed = |e: hayro_jpeg2000::DecodeError| Error::invalid(format!("a damaged JPEG 2000 picture: {e}"));
+        let picture = hayro_jpeg2000::Image::new(bytes, &Default::default()).map_err(failed)?;
+        let (w, h) = (picture.width(), picture.height());
+        if w > MAX_SIDE || h > MAX_SIDE || w as u64 * h as u64 > MAX_PIXELS {
+            bail!(unsupported, "a JPEG 2000 picture of {w}x{h}");
+        }
+        let mut context = hayro_jpeg2000::DecoderContext::default();
+        let pixels = picture.decode(&mut context).map_err(failed)?.data_u8();
+        let from =
+            |raw: Option<DynamicImage>| raw.ok_or_else(|| Error::invalid("a JPEG 2000 picture with missing pixels"));
+        match pixels.len() as u64 / (w as u64 * h as u64).max(1) {
+            1 => from(ImageBuffer::<Luma<u8>, _>::from_raw(w, h, pixels).map(Into::into)),
+            3 => from(ImageBuffer::<Rgb<u8>, _>::from_raw(w, h, pixels).map(Into::into)),
+            4 if picture.has_alpha() => from(ImageBuffer::<Rgba<u8>, _>::from_raw(w, h, pixels).map(Into::into)),
+            n => bail!(unsupported, "a JPEG 2000 picture of {n} channels"),
+        }
+    })
 }
 
 /// Writes the first picture of a tensor of rank 2 to 4. Floating-point elements are taken to be in 0..1

@@ -6,6 +6,7 @@
 mod dtype;
 mod error;
 pub mod image;
+mod jpeg;
 mod minifloat;
 pub mod npy;
 mod storage;

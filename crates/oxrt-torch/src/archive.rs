@@ -1,11 +1,14 @@
 //! ZIP archives as torch writes them: stored members inside a mapped file, found without copying.
 //!
-//! Only what torch writes is read: method 0, no encryption, one disk. Sizes are those of the central
+//! Only what torch writes is read: no encryption, one disk, tensors stored. The code of a TorchScript archive
+//! is deflated; such members are unpacked on demand, within [`MAX_UNPACKED`]. Sizes are those of the central
 //! directory (local headers of torch carry zeros), the place of the data comes from the local header
 //! (its extra field holds the alignment padding and differs from the central one).
 
 use oxrt_tensor::{Error, Mapped, Result, bail};
 use rustc_hash::FxHashMap;
+use std::borrow::Cow;
+use std::io::Read;
 
 /// A member: where its bytes lie in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,16 +17,31 @@ pub(crate) struct Span {
     pub len: usize,
 }
 
+/// ZIP compression methods.
+const STORED: u16 = 0;
+const DEFLATED: u16 = 8;
+
+/// An entry of the directory: where its bytes lie, and how many they are unpacked.
+struct Member {
+    span: Span,
+    unpacked: usize,
+}
+
 /// An archive in (part of) a mapped file.
 #[derive(Clone)]
 pub(crate) struct Archive {
     map: Mapped,
     members: FxHashMap<String, Span>,
+    /// Deflated members: their packed bytes, and the size that the directory states.
+    packed: FxHashMap<String, (Span, usize)>,
     /// Member names in directory order.
     pub names: Vec<String>,
 }
 
 const HELP: &str = "the file is damaged or not written by torch; save it again with `torch.export.save`";
+
+/// Largest deflated member that is unpacked: code, never weights.
+const MAX_UNPACKED: usize = 256 << 20;
 
 /// Members beyond this are a sign of a hostile directory, not of a model.
 const MAX_MEMBERS: u64 = 4_000_000;
@@ -68,25 +86,30 @@ impl Archive {
             .and_then(|end| all.get(span.start..end))
             .ok_or_else(|| Error::bug("an archive outside its file"))?;
         let (count, directory, directory_end) = find_directory(bytes)?;
-        let mut members = FxHashMap::default();
+        let (mut members, mut packed) = (FxHashMap::default(), FxHashMap::default());
         let mut names = Vec::new();
         let mut at = directory;
         for _ in 0..count {
             if at >= directory_end {
                 return Err(Error::invalid("the archive's directory is shorter than it says").help(HELP));
             }
-            let (name, member, next) = read_entry(bytes, at)?;
+            let (name, member, method, next) = read_entry(bytes, at)?;
             at = next;
             if name.ends_with('/') {
                 continue;
             }
-            let member = Span { start: span.start + member.start, len: member.len };
-            if members.insert(name.clone(), member).is_some() {
+            let Member { span: place, unpacked } = member;
+            let place = Span { start: span.start + place.start, len: place.len };
+            let twice = match method {
+                STORED => members.insert(name.clone(), place).is_some() || packed.contains_key(&name),
+                _ => packed.insert(name.clone(), (place, unpacked)).is_some() || members.contains_key(&name),
+            };
+            if twice {
                 return Err(Error::invalid(format!("the archive holds `{name}` twice")).help(HELP));
             }
             names.push(name);
         }
-        Ok(Archive { map, members, names })
+        Ok(Archive { map, members, packed, names })
     }
 
     pub fn map(&self) -> &Mapped {
@@ -99,12 +122,31 @@ impl Archive {
 
     /// A member that must be there.
     pub fn get(&self, name: &str) -> Result<Span> {
-        self.find(name).ok_or_else(|| Error::invalid(format!("the archive has no `{name}`")).help(HELP))
+        self.find(name).ok_or_else(|| match self.packed.contains_key(name) {
+            true => Error::unsupported(format!("`{name}` is compressed in the archive"))
+                .help("torch stores members uncompressed; unpack the archive and pack it again with `zip -0`"),
+            false => Error::invalid(format!("the archive has no `{name}`")).help(HELP),
+        })
     }
 
     pub fn bytes(&self, span: Span) -> &[u8] {
         // Spans were checked against the file when the directory was read.
         self.map.as_ref().get(span.start..span.start + span.len).unwrap_or_default()
+    }
+
+    /// The bytes of a member, unpacked where it is deflated.
+    pub fn contents(&self, name: &str) -> Result<Cow<'_, [u8]>> {
+        let Some(&(span, len)) = self.packed.get(name) else { return Ok(self.bytes(self.get(name)?).into()) };
+        if len > MAX_UNPACKED {
+            bail!(unsupported, "`{name}` unpacks to {len} bytes, more than {MAX_UNPACKED}");
+        }
+        // The stated size is not trusted: no more than it is read, and room grows with what is there.
+        let mut out = Vec::new();
+        let read = flate2::read::DeflateDecoder::new(self.bytes(span)).take(len as u64 + 1).read_to_end(&mut out);
+        if read.is_err() || out.len() != len {
+            return Err(Error::invalid(format!("`{name}` does not unpack to the {len} bytes it claims")).help(HELP));
+        }
+        Ok(out.into())
     }
 
     pub fn text(&self, name: &str) -> Result<&str> {
@@ -149,8 +191,8 @@ fn find_directory(bytes: &[u8]) -> Result<(u64, usize, usize)> {
     Ok((count, to_usize(start, "the directory offset")?, to_usize(stop, "the directory end")?))
 }
 
-/// Name and data of the entry at `at`, and where the next one starts.
-fn read_entry(bytes: &[u8], at: usize) -> Result<(String, Span, usize)> {
+/// Name, data and method of the entry at `at`, and where the next one starts.
+fn read_entry(bytes: &[u8], at: usize) -> Result<(String, Member, u16, usize)> {
     if !bytes[at..].starts_with(b"PK\x01\x02") {
         return Err(Error::invalid(format!("no archive entry at byte {at}")).help(HELP));
     }
@@ -185,7 +227,7 @@ fn read_entry(bytes: &[u8], at: usize) -> Result<(String, Span, usize)> {
         }
         field = &rest[size..];
     }
-    if method != 0 || packed != len {
+    if !(method == STORED && packed == len || method == DEFLATED) {
         return Err(Error::unsupported(format!("`{name}` is compressed in the archive (method {method})"))
             .help("torch stores members uncompressed; unpack the archive and pack it again with `zip -0`"));
     }
@@ -197,11 +239,12 @@ fn read_entry(bytes: &[u8], at: usize) -> Result<(String, Span, usize)> {
         return Err(Error::invalid(format!("`{name}` does not start at byte {local} of the archive")).help(HELP));
     }
     let skip = 30 + u16_at(bytes, local + 26)? as usize + u16_at(bytes, local + 28)? as usize;
-    let len = to_usize(len, "the size of a member")?;
+    let unpacked = to_usize(len, "the size of a member")?;
+    let len = to_usize(packed, "the size of a member")?;
     let start = local + skip;
     if start.checked_add(len).is_none_or(|end| end > bytes.len()) {
         return Err(Error::invalid(format!("`{name}` needs {len} bytes at {start}, the file has {}", bytes.len()))
             .help("copy or download the file again; it is cut short"));
     }
-    Ok((name, Span { start, len }, next))
+    Ok((name, Member { span: Span { start, len }, unpacked }, method, next))
 }

@@ -262,7 +262,7 @@ fn scalar(a: &Arg, name: &str) -> Result<Scalar> {
 }
 
 /// The schemas of the operators that are lowered, as torch prints them.
-const SCHEMAS: &str = include_str!("aten/schemas.tsv");
+pub(crate) const SCHEMAS: &str = include_str!("aten/schemas.tsv");
 
 /// Default of an argument by the operator's schema.
 fn default_of<'a>(target: &str, name: &str) -> Option<Val<'a>> {
@@ -283,7 +283,7 @@ fn default_of<'a>(target: &str, name: &str) -> Option<Val<'a>> {
 }
 
 /// Splits at commas outside brackets and quotes.
-fn split_top(text: &str) -> Vec<&str> {
+pub(crate) fn split_top(text: &str) -> Vec<&str> {
     let (mut parts, mut depth, mut quoted, mut start) = (Vec::new(), 0i32, false, 0);
     for (i, c) in text.char_indices() {
         match c {

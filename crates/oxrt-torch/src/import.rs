@@ -1,5 +1,6 @@
 //! From an opened program to a model of the IR.
 
+use crate::archive::Archive;
 use crate::argument::{Argument, ScalarArg};
 use crate::cx::{Cx, Problem, Scope, Val};
 use crate::lower::{rule_of, run_graph, short_target, used_names, value_of};
@@ -7,7 +8,7 @@ use crate::program::Program;
 use crate::schema::{Graph, InputSpec, OutputSpec};
 use oxrt_ir::{Dim, Graph as IrGraph, Model, Range, Symbol, Symbols, Tensor, ValueId, ValueType};
 use oxrt_ops::Builder;
-use oxrt_tensor::{Context, DType, Error, Result, bail};
+use oxrt_tensor::{Context, DType, Error, Result, bail, map_file};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::path::Path;
 
@@ -20,6 +21,8 @@ pub struct ImportOptions {
     /// Dimensions: a present name (`batch`), torch's symbol (`s77`) or a place (`x:0`), with a new name
     /// and range where wanted.
     pub dims: Vec<DimOption>,
+    /// Types and sizes of a scripted module's inputs, which its file does not keep: `x=f32[batch,3,224,224]`.
+    pub inputs: Vec<String>,
 }
 
 /// One `--dim`.
@@ -72,11 +75,20 @@ pub struct Imported {
     pub torch_version: String,
 }
 
-/// Imports a `.pt2` file.
+/// Imports a `.pt2` file, or the TorchScript `.pt` file of a scripted or traced module.
 ///
 /// # Errors
-/// When the file is damaged, or holds operators that oxrt cannot lower: all of them are listed at once.
+/// When the file is damaged, or holds operators that oxrt cannot lower: those of a `.pt2` are listed at once.
 pub fn import(path: &Path, options: &ImportOptions) -> Result<Imported> {
+    let archive = map_file(path).and_then(Archive::open).at(|| path.display())?;
+    if let Some(root) = crate::script::root_of(&archive) {
+        return crate::script::import_script(&archive, &root, options).at(|| path.display());
+    }
+    if !options.inputs.is_empty() {
+        return Err(Error::invalid("this file states the types of its inputs itself")
+            .at(path.display().to_string())
+            .help("leave `--input` out; `--dim` renames dimensions and narrows their ranges"));
+    }
     import_program(Program::open(path)?, options).at(|| path.display())
 }
 
@@ -101,6 +113,7 @@ pub fn import_program(mut program: Program, options: &ImportOptions) -> Result<I
     }
     let warnings = build(&program, &mut model.graph, &mut model.symbols)?;
     model.graph.remove_dead_nodes();
+    crate::widen::widen(&mut model.graph)?;
     model.graph = model.graph.compacted();
     model.graph.verify().at(|| "the imported graph")?;
     let warnings = program.warnings.iter().cloned().chain(warnings).collect();
@@ -155,12 +168,19 @@ fn bind_inputs<'a>(cx: &mut Cx<'a, '_>, program: &'a Program) -> Result<()> {
                 match &holder.arg {
                     Argument::Tensor(name) => {
                         let Some(input) = by_name.get(name.as_str()) else { continue };
+                        // A complex input is taken as a real one with a last axis of two.
+                        let (dtype, mut dims) = (crate::cx::real_dtype(input.dtype), input.dims.clone());
                         if input.dtype.is_complex() {
-                            return Err(Error::unsupported(format!("the complex input `{name}`")).help(
-                                "pass real and imaginary part as a real tensor and use torch.view_as_complex inside",
+                            dims.push(Dim::Const(2));
+                            cx.warn(format!(
+                                "the complex input `{}` is real here, with a last axis of real and imaginary part",
+                                input.name
                             ));
                         }
-                        let v = cx.b.add_input(&input.name, ValueType::tensor(input.dtype, input.dims.clone()));
+                        let v = cx.b.add_input(&input.name, ValueType::tensor(dtype, dims));
+                        if input.dtype.is_complex() {
+                            cx.complex.insert(v);
+                        }
                         let id = cx.new_tensor(v);
                         cx.define(name, Val::Tensor(id))?;
                     }
@@ -223,7 +243,7 @@ fn bind_inputs<'a>(cx: &mut Cx<'a, '_>, program: &'a Program) -> Result<()> {
 }
 
 /// Real tensor with a last axis of two.
-fn split_complex(t: Tensor) -> Result<Tensor> {
+pub(crate) fn split_complex(t: Tensor) -> Result<Tensor> {
     let real = crate::cx::real_dtype(t.dtype());
     if real == t.dtype() {
         return Ok(t);
@@ -310,7 +330,7 @@ fn bind_outputs<'a>(cx: &mut Cx<'a, '_>, program: &'a Program) -> Result<()> {
 }
 
 /// Gives inputs and outputs their names for good, and every other value one of its own.
-fn make_names_unique(graph: &mut IrGraph) {
+pub(crate) fn make_names_unique(graph: &mut IrGraph) {
     let fixed: FxHashSet<ValueId> = graph.inputs.iter().chain(&graph.outputs).copied().collect();
     let mut taken: FxHashSet<String> = fixed.iter().map(|&v| graph[v].name.clone()).collect();
     for v in graph.value_ids().filter(|v| !fixed.contains(v)) {
@@ -377,7 +397,7 @@ fn find_dim(program: &Program, wanted: &str) -> Option<Symbol> {
     input.dims.get(axis)?.as_symbol().cloned()
 }
 
-fn rename(names: Vec<&mut String>, wanted: &[String], what: &str) -> Result<()> {
+pub(crate) fn rename(names: Vec<&mut String>, wanted: &[String], what: &str) -> Result<()> {
     if wanted.is_empty() {
         return Ok(());
     }

@@ -7,6 +7,7 @@
 //! * `archive`, `schema`, `argument`, `pickle`, `weights`: the container.
 //! * `expr`, `symbols`, `naming`: sizes.
 //! * `lower`, `alias`, `cx`, `args`: the walk over the program; in-place writes become new values.
+//! * `widen`: element types that runtimes lack kernels for.
 //! * `aten`: one function per operator overload, listed in `aten/table.rs`.
 
 mod alias;
@@ -25,8 +26,10 @@ mod program;
 mod promote;
 mod pytree;
 mod schema;
+mod script;
 mod symbols;
 mod weights;
+mod widen;
 
 pub use conditions::{CONDITIONS, broken_conditions};
 pub use import::{DimOption, ImportOptions, Imported, import, import_program};

@@ -31,10 +31,13 @@ pub(crate) fn rule_of(target: &str) -> Option<(Rule, bool)> {
     if let Some(rule) = find(target) {
         return Some((rule, false));
     }
-    find(&functional_of(target)?).map(|rule| (rule, true))
+    if let Some(rule) = functional_of(target).and_then(|t| find(&t)) {
+        return Some((rule, true));
+    }
+    crate::aten::custom::is_custom(target).then_some((Rule::Many(crate::aten::custom::lower), false))
 }
 
-fn collect_names<'a>(arg: &'a Argument, out: &mut FxHashSet<&'a str>) {
+pub(crate) fn collect_names<'a>(arg: &'a Argument, out: &mut FxHashSet<&'a str>) {
     match arg {
         Argument::Tensor(n) | Argument::Symbolic(n) => {
             out.insert(n);
@@ -74,7 +77,35 @@ pub(crate) fn inline<'a>(cx: &mut Cx<'a, '_>, graph: &'a Graph, inputs: Vec<Val<
 }
 
 pub(crate) fn run_graph<'a>(cx: &mut Cx<'a, '_>, graph: &'a Graph) -> Result<()> {
-    graph.nodes.iter().try_for_each(|node| run_node(cx, node))
+    run_nodes(cx, &graph.nodes)
+}
+
+/// Where the bracket that opens at `nodes[0]` closes.
+fn closing_bracket(nodes: &[Node]) -> Option<usize> {
+    let mut depth = 0;
+    nodes.iter().position(|n| {
+        depth +=
+            n.target.ends_with("_vmap_increment_nesting") as i32 - n.target.ends_with("_vmap_decrement_nesting") as i32;
+        depth == 0
+    })
+}
+
+pub(crate) fn run_nodes<'a>(cx: &mut Cx<'a, '_>, nodes: &'a [Node]) -> Result<()> {
+    let mut at = 0;
+    while let Some(node) = nodes.get(at) {
+        if !node.target.ends_with("predispatch._vmap_increment_nesting") {
+            run_node(cx, node)?;
+            at += 1;
+            continue;
+        }
+        let Some(end) = closing_bracket(&nodes[at..]) else { bail!(invalid, "a torch.vmap that does not end") };
+        let source = source_of(cx, &node.metadata);
+        cx.b.prefix = source.module.clone();
+        cx.b.source = Some(source.clone());
+        crate::aten::hop::vmap(cx, &nodes[at + 1..at + end]).at(|| format!("torch.vmap{}", describe(&source)))?;
+        at += end + 1;
+    }
+    Ok(())
 }
 
 /// The value that an argument names or states.
@@ -375,9 +406,13 @@ pub(crate) fn last_frame(trace: &str) -> (String, String) {
     let Some((path, rest)) = frame.split_once('"') else { return Default::default() };
     let line: String = rest.trim_start_matches(", line ").chars().take_while(char::is_ascii_digit).collect();
     let code = rest.lines().nth(1).unwrap_or_default().trim().to_string();
+    (format!("{}:{line}", short_path(path)), code)
+}
+
+/// The last two parts of a path.
+pub(crate) fn short_path(path: &str) -> String {
     let parts: Vec<&str> = path.split(['/', '\\']).filter(|p| !p.is_empty()).collect();
-    let tail = parts[parts.len().saturating_sub(2)..].join("/");
-    (format!("{tail}:{line}"), code)
+    parts[parts.len().saturating_sub(2)..].join("/")
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Reads the pickles of `torch.save`: a closed set of opcodes and names, never an interpreter of code.
 //!
-//! Containers, numbers, text and tensors are rebuilt; any other class is kept as an opaque name when it
-//! is only mentioned, and refused when the pickle wants to call it.
+//! Containers, numbers, text, tensors and, for TorchScript, the attributes of module objects are rebuilt;
+//! any other class is kept as an opaque name when it is only mentioned, and refused when the pickle wants
+//! to call it.
 
 use crate::archive::{Archive, Span};
 use crate::weights::strided;
@@ -9,7 +10,7 @@ use oxrt_tensor::{Context, DType, Error, Result, Tensor, bail};
 use rustc_hash::FxHashMap;
 
 /// Place of a value in [`Pickle::values`].
-type Id = usize;
+pub(crate) type Id = usize;
 
 /// Values beyond this are a sign of a hostile pickle.
 const MAX_VALUES: usize = 10_000_000;
@@ -18,13 +19,17 @@ const MAX_VALUES: usize = 10_000_000;
 pub(crate) enum Value {
     None,
     Int(i64),
-    /// A bool or a float: read, and of no further use.
-    Number,
+    Bool(bool),
+    Float(f64),
     Text(String),
     Tuple(Vec<Id>),
     List(Vec<Id>),
     Dict(Vec<(Id, Id)>),
     Tensor(Tensor),
+    /// A tensor of which the file keeps type and sizes alone: the inputs of a traced module.
+    Shape(DType, Vec<usize>),
+    /// An object of a TorchScript class, `module name`, and its state.
+    Object(String, Option<Id>),
     /// `module name`.
     Global(String),
     Storage {
@@ -53,12 +58,28 @@ impl Pickle {
     pub fn load(archive: &Archive) -> Result<Pickle> {
         let name = (archive.names.iter().find(|n| *n == "data.pkl" || n.ends_with("/data.pkl")))
             .ok_or_else(|| Error::invalid("no `data.pkl`: not a file of torch.save"))?;
-        let root = name.strip_suffix("data.pkl").unwrap_or_default();
-        let bytes = archive.bytes(archive.get(name)?);
-        let mut m =
-            Machine { bytes, at: 0, stack: Vec::new(), memo: FxHashMap::default(), values: Vec::new(), archive, root };
+        Pickle::load_member(archive, name.strip_suffix(".pkl").unwrap_or_default())
+    }
+
+    /// Reads the pickle `<stem>.pkl`, whose storages are the members `<stem>/<key>`.
+    pub fn load_member(archive: &Archive, stem: &str) -> Result<Pickle> {
+        Pickle::load_named(archive, &format!("{stem}.pkl"), stem)
+    }
+
+    /// Reads the pickle `name`, whose storages are the members `<stem>/<key>`.
+    pub fn load_named(archive: &Archive, name: &str, stem: &str) -> Result<Pickle> {
+        Pickle::parse(&archive.contents(name)?, archive, stem, name)
+    }
+
+    fn parse(bytes: &[u8], archive: &Archive, stem: &str, name: &str) -> Result<Pickle> {
+        let memo = FxHashMap::default();
+        let mut m = Machine { bytes, at: 0, stack: Vec::new(), memo, values: Vec::new(), archive, stem };
         let root = m.run().at(|| format!("byte {} of the pickle `{name}`", m.at))?;
         Ok(Pickle { values: m.values, root })
+    }
+
+    pub fn value(&self, id: Id) -> &Value {
+        &self.values[id]
     }
 
     pub fn tree(&self) -> Result<Tree> {
@@ -94,7 +115,8 @@ struct Machine<'a> {
     memo: FxHashMap<u32, Id>,
     values: Vec<Value>,
     archive: &'a Archive,
-    root: &'a str,
+    /// Where the storages lie: `<stem>/<key>`.
+    stem: &'a str,
 }
 
 impl Machine<'_> {
@@ -191,7 +213,7 @@ impl Machine<'_> {
                 b'.' => return self.pop(),
                 b'(' => self.push(Value::Mark)?,
                 b'N' => self.push(Value::None)?,
-                0x88 | 0x89 => self.push(Value::Number)?,
+                0x88 | 0x89 => self.push(Value::Bool(op == 0x88))?,
                 b'K' => {
                     let x = self.take(1)?[0];
                     self.push(Value::Int(x as i64))?;
@@ -216,8 +238,8 @@ impl Machine<'_> {
                     self.push(Value::Int(i64::from_le_bytes(le)))?;
                 }
                 b'G' => {
-                    self.take(8)?;
-                    self.push(Value::Number)?;
+                    let x = f64::from_be_bytes(self.number()?);
+                    self.push(Value::Float(x))?;
                 }
                 b'X' => {
                     let n = u32::from_le_bytes(self.number()?) as usize;
@@ -296,8 +318,32 @@ impl Machine<'_> {
                     let value = self.call(function, args)?;
                     self.push(value)?;
                 }
-                // State of an object: only dicts and tensors get here, and neither has any that matters.
-                b'b' => drop(self.pop()?),
+                // An object of a class: of TorchScript's own namespace only, and nothing of it is called.
+                0x81 => {
+                    let pair = self.pop_n(2)?;
+                    match &self.values[pair[0]] {
+                        Value::Global(class) if class.starts_with("__torch__") => {
+                            let class = class.clone();
+                            self.push(Value::Object(class, None))?;
+                        }
+                        Value::Global(class) => {
+                            return Err(Error::unsupported(format!(
+                                "the pickle makes a `{}`",
+                                class.replace(' ', ".")
+                            ))
+                            .help("only tensors, numbers, text and containers are read; no code is executed"));
+                        }
+                        _ => bail!(invalid, "the pickle makes an object of something other than a class"),
+                    }
+                }
+                // State of an object; dicts and tensors have none that matters.
+                b'b' => {
+                    let state = self.pop()?;
+                    let top = self.top()?;
+                    if let Value::Object(_, slot) = &mut self.values[top] {
+                        *slot = Some(state);
+                    }
+                }
                 _ => {
                     return Err(Error::unsupported(format!("the pickle uses the opcode {op:#04x}"))
                         .help("only tensors, numbers, text, tuples, lists and dicts are read"));
@@ -348,6 +394,14 @@ impl Machine<'_> {
             }
             ("torch Size", [items]) => Ok(Value::Tuple(self.items(*items)?)),
             ("torch device", _) => Ok(Value::None),
+            (
+                "torch.jit._pickle build_intlist"
+                | "torch.jit._pickle build_doublelist"
+                | "torch.jit._pickle build_boollist"
+                | "torch.jit._pickle build_tensorlist",
+                [items],
+            ) => Ok(Value::List(self.items(*items)?)),
+            ("torch.jit._pickle restore_type_tag", [value, ..]) => Ok(self.values[*value].clone()),
             ("torch._utils _rebuild_parameter", [data, ..]) => Ok(self.values[*data].clone()),
             ("torch._utils _rebuild_tensor_v2", [storage, offset, sizes, strides, ..]) => {
                 let Value::Storage { dtype: Some(dtype), ref key } = self.values[*storage] else {
@@ -375,7 +429,10 @@ impl Machine<'_> {
             .map(|n| usize::try_from(n).map_err(|_| Error::invalid("a negative size")))
             .collect::<Result<Vec<_>>>()?;
         let strides = self.ints(strides)?;
-        let span: Span = self.archive.get(&format!("{}data/{key}", self.root))?;
+        let span: Span = self.archive.get(&format!("{}/{key}", self.stem))?;
+        if span.len == 0 && self.stem.ends_with("traced_inputs") {
+            return Ok(Value::Shape(dtype, sizes));
+        }
         strided(self.archive, span, dtype, &sizes, &strides, offset).map(Value::Tensor)
     }
 }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 /// What a file is, by its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A `.pt2` that `torch.export.save` wrote.
+    /// A `.pt2` that `torch.export.save` wrote, or a `.pt` of `torch.jit.save`.
     Pt2,
     Onnx,
     Engine,
@@ -66,6 +66,10 @@ pub struct ExportOptions {
     pub output_names: Vec<String>,
     /// `batch=1..64` (range), `batch=8` (fixed), `x:0=batch` (name of axis 0 of input `x`), `x:0=batch=1..64`.
     pub dims: Vec<String>,
+    /// Types and sizes of the inputs of a TorchScript file, which does not keep them: `x=f32[batch,3,224,224]`.
+    pub inputs: Vec<String>,
+    /// ONNX files whose functions give operators of the user's own domains their meaning.
+    pub functions: Vec<PathBuf>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -108,13 +112,30 @@ impl Model {
 
     /// The same with names and ranges that the user chooses.
     pub fn open_with(path: impl AsRef<Path>, options: &ExportOptions) -> Result<Model> {
-        let path = path.as_ref();
+        let mut model = Model::read(path.as_ref(), options)?;
+        for file in &options.functions {
+            if oxrt_onnx::inline_functions(&mut model.ir, file)? == 0 {
+                model.warnings.push(format!("the model calls none of the functions of {}", file.display()));
+            }
+        }
+        // What a function defines now needs no more words.
+        model.warnings.retain(|w| {
+            let named = w.strip_prefix('`').and_then(|w| w.split('`').next());
+            !named.is_some_and(|n| {
+                oxrt_ops::registry::is_custom(n) && model.ir.graph.nodes().all(|(_, node)| *node.op != *n)
+            })
+        });
+        Ok(model)
+    }
+
+    fn read(path: &Path, options: &ExportOptions) -> Result<Model> {
         let dims =
             options.dims.iter().flat_map(|d| d.split(',')).map(str::parse).collect::<Result<Vec<DimOption>>>()?;
         match file_kind(path)? {
             Kind::Pt2 => {
                 let (input_names, output_names) = (options.input_names.clone(), options.output_names.clone());
-                let imported = oxrt_torch::import(path, &ImportOptions { input_names, output_names, dims })?;
+                let inputs = options.inputs.clone();
+                let imported = oxrt_torch::import(path, &ImportOptions { input_names, output_names, dims, inputs })?;
                 Ok(Model {
                     ir: imported.model,
                     path: path.to_path_buf(),
@@ -196,7 +217,9 @@ impl Model {
         for spec in dims {
             let symbol = self.find_dim(&spec.dim)?;
             let known = self.ir.symbols.get(&symbol).unwrap_or_default();
+            // A file that states no range leaves size 0 out by default, not by need.
             if let Some(r) = spec.range
+                && known != oxrt_ir::Range::default()
                 && (r.min < known.min || known.max.is_some_and(|m| r.max.is_none_or(|x| x > m)))
             {
                 bail!(invalid, "`{symbol}` = {r} leaves the range {known} that the model was exported for");

@@ -121,7 +121,8 @@ fn taps(spec: &Spec, n: usize, outputs: usize, scale: Scale) -> AxisTaps {
     for o in 0..outputs {
         let at = position(&spec.place, o as f64, n as f64, outputs as f64, scale);
         let (first, mut weights): (f64, Vec<f64>) = match count {
-            1 => (nearest(&spec.nearest, at), vec![1.0]),
+            // Positions are rounded to f32, as factors are: 8 / 1.6 is 5, not a little less.
+            1 => (nearest(&spec.nearest, at as f32 as f64), vec![1.0]),
             2 => {
                 let f = at - at.floor();
                 (at.floor(), vec![1.0 - f, f])

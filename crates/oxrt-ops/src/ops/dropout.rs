@@ -7,7 +7,7 @@ use crate::random::Random;
 use oxrt_tensor::{DType, Result, Tensor, bail};
 
 /// Inputs: data, ratio, training mode. Output 1 says what was kept. Outside training nothing is dropped.
-pub const OP: OpDef = OpDef::new("Dropout", &[1, 6, 7, 10, 12, 13, 22], 1..=3, infer, eval).examples(&[
+pub const OP: OpDef = OpDef::new("Dropout", &[1, 6, 7, 10, 12, 13, 22], 1..=3, infer, eval).random().examples(&[
     ("(f32[2] x) { y, m = Dropout(x) } => y", &["x = 1 2"], "1 2"),
     ("(f32[2] x) { y, m = Dropout(x, 0.0, bool{1}) } => m", &["x = 1 2"], "1 1"),
 ]);

@@ -96,7 +96,9 @@ fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
         let at = if corners { (v + 1.0) / 2.0 * last } else { ((v + 1.0) * size as f64 - 1.0) / 2.0 };
         let at = if mode == "nearest" { at.round_ties_even() } else { at };
         let (low, high) = if corners { (0.0, last) } else { (-0.5, last + 0.5) };
+        // Cubic interpolation moves its taps inside, not the point.
         let at = match padding {
+            _ if mode == "cubic" => at,
             Padding::Border if at < low || at > high => at.clamp(0.0, last),
             Padding::Reflection if at < low || at > high => reflect(at, low, high),
             _ => at,

@@ -17,7 +17,7 @@ operators! {
     dynamic_quantize_linear, einsum, elu, equal, erf, exp, expand, eye_like, feature_vectorizer, flatten,
     flex_attention, floor, gather, gather_elements, gather_nd, gelu, gemm, global_average_pool,
     global_lp_pool, global_max_pool, greater, greater_or_equal, grid_sample, group_normalization, gru,
-    hamming_window, hann_window, hard_sigmoid, hard_swish, hardmax, identity, r#if, imputer,
+    hamming_window, hann_window, hard_sigmoid, hard_swish, hardmax, identity, r#if, image_decoder, imputer,
     instance_normalization, is_inf, is_nan, label_encoder, layer_normalization, leaky_relu, less,
     less_or_equal, linear_attention, linear_classifier, linear_regressor, log, log_softmax, r#loop,
     lp_normalization, lp_pool, lrn, lstm, mat_mul, mat_mul_integer, max, max_pool, max_roi_pool, max_unpool,

@@ -36,7 +36,8 @@ fn fuse(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
 }
 
 fn find(g: &Graph, probabilities: ValueId, v: ValueId) -> Option<Found> {
-    let rank4 = |x: ValueId| g.dims(x).is_some_and(|d| d.len() == 4) && g[x].ty.dtype() == Some(DType::F32);
+    let dtype = g[v].ty.dtype().filter(|d| matches!(d, DType::F32 | DType::F16 | DType::BF16))?;
+    let rank4 = |x: ValueId| g.dims(x).is_some_and(|d| d.len() == 4) && g[x].ty.dtype() == Some(dtype);
     let (softmax, guarded) = softmax_behind_guard(g, probabilities)?;
     let axis = g[softmax].attrs.int_or("axis", -1).ok()?;
     if axis != -1 && axis != 3 {
@@ -51,7 +52,7 @@ fn find(g: &Graph, probabilities: ValueId, v: ValueId) -> Option<Found> {
         let (s, m) = if is_product(a) { (a, b) } else { (b, a) };
         let rank = g.dims(m)?.len();
         // The mask is read per (query, key): it must not have more axes than the scores.
-        if g[m].ty.dtype() != Some(DType::F32) || rank > 4 {
+        if g[m].ty.dtype() != Some(dtype) || rank > 4 {
             return None;
         }
         (scores, mask) = (s, Some(m));
@@ -85,7 +86,12 @@ fn softmax_behind_guard(g: &Graph, v: ValueId) -> Option<(NodeId, Option<ValueId
         let fits = g[nan].input(0) == Some(b) && is_scalar(g, a, 0.0) && g[b].users().len() == 2;
         return fits.then(|| made_by(g, b, "Softmax")).flatten().map(|s| (s, None));
     }
-    let (top, lowest) = pair(g, made_by(g, test, "Greater")?)?;
+    // `Where(ReduceMax(mask) == -inf, 0, s)` says the same the other way round.
+    let (compare, a, b) = match made_by(g, test, "Greater") {
+        Some(c) => (c, a, b),
+        None => (made_by(g, test, "Equal")?, b, a),
+    };
+    let (top, lowest) = pair(g, compare)?;
     let reduce = made_by(g, top, "ReduceMax")?;
     let mask = g[reduce].input(0)?;
     let last_axis = g.constant(g[reduce].input(1)?)?.to_i64_vec().ok()?;

@@ -32,6 +32,7 @@ pub(crate) const RULE: Rule = Rule {
         "Max",
         "Min",
         "Mean",
+        "Where",
     ],
     apply,
 };
@@ -72,6 +73,14 @@ fn gives_back(g: &Graph, id: NodeId) -> Option<oxrt_ir::ValueId> {
         "Mul" | "Div" | "Pow" if same && constant(1, 1.0) => true,
         "Add" if constant(0, 0.0) => return node.input(1).filter(|&b| same_dims(g, b, y)),
         "Mul" if constant(0, 1.0) => return node.input(1).filter(|&b| same_dims(g, b, y)),
+        // A condition that is the same everywhere.
+        "Where" => {
+            let test = g.constant(x)?.to_i64_vec().ok()?;
+            let first = *test.first()?;
+            let taken = node.input(if first != 0 { 1 } else { 2 })?;
+            return (test.iter().all(|&t| t == first) && g[taken].ty == g[y].ty && same_dims(g, taken, y))
+                .then_some(taken);
+        }
         "Pad" => {
             same && node
                 .input(1)

@@ -609,3 +609,74 @@ pub fn stft(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let (re, im) = (cx.b.transpose(re, &perm)?, cx.b.transpose(im, &perm)?);
     joined(cx, re, im)
 }
+
+/// `istft(Tensor self, int n_fft, int? hop_length=None, int? win_length=None, Tensor? window=None, bool center=True,
+/// bool normalized=False, bool? onesided=None, SymInt? length=None, bool return_complex=False)`: the inverse transforms,
+/// the window and the sum of overlapping frames are one transposed convolution
+pub fn istft(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (re, im) = parts(cx, a.t("self")?)?;
+    let (n, dtype) = (a.int("n_fft")?, cx.dtype(re)?);
+    let hop = a.opt_int("hop_length")?.unwrap_or((n / 4).max(1));
+    let width = a.opt_int("win_length")?.unwrap_or(n);
+    if !(1..=1 << 20).contains(&n) || hop <= 0 || width > n || width <= 0 {
+        bail!(invalid, "istft of length {n} with hop {hop} and window {width}");
+    }
+    if a.bool("return_complex")? {
+        bail!(unsupported, "istft with a complex result");
+    }
+    let rank = cx.rank(re)?;
+    let bins = cx.static_size(re, rank - 2, "istft")?;
+    let onesided = bins != n || a.has("onesided") && a.bool("onesided")?;
+    // Row k of the convolution: what frequency k adds to each of the n places.
+    let scale = if a.bool("normalized")? { 1.0 / (n as f64).sqrt() } else { 1.0 / n as f64 };
+    let weight = |k: i64| if onesided && k != 0 && !(n % 2 == 0 && k == n / 2) { 2.0 * scale } else { scale };
+    let angle = |k: i64, t: i64| std::f64::consts::TAU * (k * t % n) as f64 / n as f64;
+    let cells = || (0..bins).flat_map(move |k| (0..n).map(move |t| (k, t)));
+    let rows: Vec<f64> = cells()
+        .map(|(k, t)| weight(k) * angle(k, t).cos())
+        .chain(cells().map(|(k, t)| -weight(k) * angle(k, t).sin()))
+        .collect();
+    let rows = Tensor::from_f64(dtype, &[2 * bins as usize, 1, n as usize], &rows)?;
+    let rows = cx.b.constant(rows);
+    let window = match a.opt_t("window")? {
+        Some(w) => w,
+        None => {
+            let ones = Tensor::from_f64(dtype, &[width as usize], &vec![1.0; width as usize])?;
+            cx.b.constant(ones)
+        }
+    };
+    let left = (n - width) / 2;
+    let pad = [Dim::Const(left), Dim::Const(n - width - left)];
+    let window = super::resize::pad_values(cx, window, &pad, "constant", None)?;
+    let rows = cx.call("Mul", &[rows, window])?;
+    let frames = cx.size(re, rank - 1)?;
+    let batch: Vec<Dim> = cx.dims(re)?[..rank - 2].to_vec();
+    let flat =
+        |cx: &mut Cx, v: ValueId| cx.reshape(v, &[batch.iter().cloned().product(), Dim::Const(bins), frames.clone()]);
+    let (re, im) = (flat(cx, re)?, flat(cx, im)?);
+    let spectrum = cx.concat(&[re, im], 1)?;
+    let attrs = || Attrs::new().with("strides", [hop]).with("kernel_shape", [n]);
+    let sum = cx.op("ConvTranspose", &[spectrum, rows], attrs())?;
+    // Divided by what the windows themselves add up to.
+    let squares = cx.call("Mul", &[window, window])?;
+    let squares = cx.reshape(squares, &[Dim::Const(1), Dim::Const(1), Dim::Const(n)])?;
+    let ones =
+        super::create::filled(cx, dtype, &[Dim::Const(1), Dim::Const(1), frames], &crate::args::Scalar::Float(1.0))?;
+    let envelope = cx.op("ConvTranspose", &[ones, squares], attrs())?;
+    let centered = a.get("center").is_none() || a.bool("center")?;
+    let dims = a.out_dims()?;
+    let Some(length) = dims.last() else { bail!(invalid, "istft of rank 0") };
+    let start = Dim::Const(if centered { n / 2 } else { 0 });
+    let end = start.clone() + length.clone();
+    let sum = cx.slice(sum, 2, &start, &end, 1)?;
+    let envelope = cx.slice(envelope, 2, &start, &end, 1)?;
+    let y = cx.call("Div", &[sum, envelope])?;
+    // A length beyond the last frame is filled up with zeros.
+    let y = match (length.as_const(), cx.size(y, 2)?.as_const()) {
+        (Some(want), Some(have)) if want > have => {
+            super::resize::pad_values(cx, y, &[Dim::Const(0), Dim::Const(want - have)], "constant", None)?
+        }
+        _ => y,
+    };
+    cx.reshape(y, &dims)
+}

@@ -221,6 +221,41 @@ pub fn randperm(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     cx.cast(out[1], a.out_dtype()?)
 }
 
+/// `multinomial(Tensor self, SymInt num_samples, bool replacement=False, …)`: without replacement, the greatest of the
+/// logarithms with Gumbel noise added
+pub fn multinomial(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    warn_random(cx);
+    let weights = a.t("self")?;
+    let samples = a.dim("num_samples")?;
+    let out_dims = a.out_dims()?;
+    let p = cx.cast(weights, DType::F32)?;
+    if a.bool("replacement")? {
+        // Places on the running sum of the weights.
+        let dims = cx.dims(p)?;
+        let last = dims.len() - 1;
+        let axis = cx.b.scalar(DType::I64, last as f64)?;
+        let steps = cx.call("CumSum", &[p, axis])?;
+        let total = cx.reduce("ReduceSum", p, &[last], true)?;
+        let base = filled(cx, DType::F32, &out_dims, &Scalar::Int(Dim::Const(0)))?;
+        let u = cx.op("RandomUniformLike", &[base], Attrs::new())?;
+        let u = cx.call("Mul", &[u, total])?;
+        let (u, steps) = (cx.b.unsqueeze(u, &[-1])?, cx.b.unsqueeze(steps, &[-2])?);
+        let passed = cx.call("GreaterOrEqual", &[u, steps])?;
+        let passed = cx.cast(passed, DType::I64)?;
+        let places = cx.reduce("ReduceSum", passed, &[last + 1], false)?;
+        let most = cx.dim_scalar(&(dims[last].clone() - 1))?;
+        return cx.call("Min", &[places, most]);
+    }
+    let log = cx.call("Log", &[p])?;
+    let attrs = Attrs::new().with("low", f32::MIN_POSITIVE).with("high", 1.0f32);
+    let u = cx.op("RandomUniformLike", &[p], attrs)?;
+    let noise = super::formula::F::from(u);
+    let keys = (super::formula::F::from(log) - (-noise.ln()).ln()).emit(cx, DType::F32)?;
+    let k = cx.b.dim_value(&samples)?;
+    let out = cx.b.op_multi("TopK", &[Some(keys), Some(k)], Attrs::new(), 2)?;
+    Ok(out[1])
+}
+
 /// `one_hot(Tensor self, int num_classes=-1)`
 pub fn one_hot(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let x = a.t("self")?;

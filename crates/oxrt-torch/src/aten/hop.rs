@@ -1,13 +1,14 @@
 //! Higher-order operators: wrappers are inlined, control flow becomes `If`, `Loop` and `Scan`.
 
 use crate::args::{Arg, Args};
-use crate::cx::{Cx, Val, real_dtype};
-use crate::lower::inline;
-use crate::schema::Graph;
+use crate::argument::Argument;
+use crate::cx::{Cx, Scope, Val, real_dtype};
+use crate::lower::{collect_names, inline, run_nodes, value_of};
+use crate::schema::{Graph, Node};
 use oxrt_ir::{Attr, Attrs, DType, Dim, Graph as IrGraph, ValueId, ValueType};
 use oxrt_ops::Builder;
 use oxrt_tensor::{Error, Result, bail};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 fn operand<'a>(arg: &Arg<'a>) -> Val<'a> {
     match arg {
@@ -249,6 +250,165 @@ pub fn while_loop<'a>(cx: &mut Cx<'a, '_>, a: &Args<'a>) -> Result<Vec<Val<'a>>>
     }
     let out = cx.b.op_multi("Loop", &inputs, with_graph(Attrs::new(), "body", body), n)?;
     Ok(results(cx, &out))
+}
+
+/// A `Scan` that an operator is made of: `body(state, elements, captured)` gives the next state, then what is stacked.
+/// `xs` are read along axis 0, backwards when asked, and the stacked results lie in the order of what was read.
+pub(crate) fn scan_values(
+    cx: &mut Cx,
+    name: &str,
+    state: &[ValueId],
+    xs: &[ValueId],
+    captured: &[ValueId],
+    backwards: bool,
+    body: impl FnOnce(&mut Cx, &[ValueId], &[ValueId], &[ValueId]) -> Result<Vec<ValueId>>,
+) -> Result<Vec<ValueId>> {
+    let mut types: Vec<ValueType> = state.iter().map(|&v| cx.b.graph[v].ty.clone()).collect();
+    for &v in xs {
+        types.push(ValueType::tensor(cx.dtype(v)?, cx.dims(v)?.split_off(1)));
+    }
+    let held: Vec<Val> = captured.iter().map(|&v| Val::Runtime(v)).collect();
+    let label = cx.b.name(name);
+    let count = state.len();
+    let inner = subgraph(cx, &label, &types, &held, |cx, inputs, held| {
+        let n = inputs.len();
+        let mut inside = Vec::new();
+        for v in inputs.into_iter().chain(held) {
+            inside.push(tensor_of(cx, v)?);
+        }
+        let (inputs, held) = inside.split_at(n);
+        let (state, elements) = inputs.split_at(count);
+        body(cx, state, elements, held)
+    })?;
+    let outputs = inner.outputs.len();
+    let mut attrs = with_graph(Attrs::new(), "body", inner).with("num_scan_inputs", xs.len() as i64);
+    if backwards {
+        attrs.set("scan_input_directions", vec![1i64; xs.len()]);
+        attrs.set("scan_output_directions", vec![1i64; outputs - count]);
+    }
+    let inputs: Vec<Option<ValueId>> = state.iter().chain(xs).map(|&v| Some(v)).collect();
+    cx.b.op_multi("Scan", &inputs, attrs, outputs)
+}
+
+/// The nodes between the brackets that `torch.vmap` leaves in a program: `Scan` over the batch. Inside, the program
+/// states the types of one element.
+pub(crate) fn vmap<'a>(cx: &mut Cx<'a, '_>, nodes: &'a [Node]) -> Result<()> {
+    // Brackets of inner calls enclose their own batch axes.
+    let mut depth = 0;
+    let mut own = Vec::new();
+    for node in nodes {
+        let name = node.target.rsplit('.').next().unwrap_or_default();
+        match name {
+            "_vmap_increment_nesting" => depth += 1,
+            "_vmap_decrement_nesting" => depth -= 1,
+            "_add_batch_dim" | "_remove_batch_dim" if depth == 0 => own.push((name, node)),
+            _ => {}
+        }
+    }
+    let (mut xs, mut element_names, mut results) = (Vec::new(), Vec::new(), Vec::new());
+    let number = |cx: &Cx<'a, '_>, node: &'a Node, i: usize| -> Result<i64> {
+        match node.inputs.get(i).map(|a| value_of(cx, &a.arg)).transpose()? {
+            Some(Val::Int(d)) if d.as_const().is_some() => Ok(d.as_const().unwrap_or_default()),
+            _ => bail!(unsupported, "torch.vmap over a dynamic axis"),
+        }
+    };
+    let bad = || Error::invalid("a batch axis without a tensor");
+    for (name, node) in own {
+        let (arg, out) = (node.inputs.first().ok_or_else(bad)?, node.outputs.first().ok_or_else(bad)?);
+        let (Argument::Tensor(source), Argument::Tensor(out)) = (&arg.arg, out) else { return Err(bad()) };
+        if name == "_add_batch_dim" {
+            let v = tensor_of(cx, value_of(cx, &arg.arg)?)?;
+            if cx.is_complex(v) {
+                bail!(unsupported, "torch.vmap over complex tensors");
+            }
+            let (axis, rank) = (cx.axis(v, number(cx, node, 1)?)?, cx.rank(v)?);
+            let perm: Vec<usize> = std::iter::once(axis).chain((0..rank).filter(|&i| i != axis)).collect();
+            xs.push(cx.b.transpose(v, &perm)?);
+            element_names.push(out.as_str());
+        } else {
+            results.push((source.as_str(), out.as_str(), number(cx, node, 3)?));
+        }
+    }
+    if xs.is_empty() {
+        return Err(bad());
+    }
+    let scope = cx.scopes.last().ok_or_else(|| Error::bug("no scope"))?;
+    let (graph, used) = (scope.graph, scope.used.clone());
+    let mut read = FxHashSet::default();
+    nodes.iter().flat_map(|n| &n.inputs).for_each(|a| collect_names(&a.arg, &mut read));
+    let mut names: Vec<&'a str> = read.into_iter().filter(|n| scope.env.contains_key(n)).collect();
+    names.sort_unstable();
+    let captured: Vec<Val<'a>> = names.iter().map(|n| scope.env[n].clone()).collect();
+    let mut types = Vec::new();
+    for &v in &xs {
+        types.push(ValueType::tensor(cx.dtype(v)?, cx.dims(v)?.split_off(1)));
+    }
+    let label = cx.b.name("vmap");
+    let body = subgraph(cx, &label, &types, &captured, |cx, inputs, captured| {
+        let env = names.iter().copied().zip(captured).chain(element_names.iter().copied().zip(inputs)).collect();
+        cx.scopes.push(Scope { graph, env, used });
+        let run = run_nodes(cx, nodes).and_then(|()| {
+            let read = results.iter().map(|(source, ..)| cx.lookup(source)).collect::<Result<Vec<_>>>()?;
+            read.into_iter().map(|v| tensor_of(cx, v)).collect()
+        });
+        cx.scopes.pop();
+        run
+    })?;
+    let attrs = with_graph(Attrs::new(), "body", body).with("num_scan_inputs", xs.len() as i64);
+    let inputs: Vec<Option<ValueId>> = xs.into_iter().map(Some).collect();
+    let out = cx.b.op_multi("Scan", &inputs, attrs, results.len())?;
+    for ((_, name, axis), v) in results.into_iter().zip(out) {
+        let (axis, rank) = (cx.axis(v, axis)?, cx.rank(v)?);
+        let mut perm: Vec<usize> = (1..rank).collect();
+        perm.insert(axis, 0);
+        let first_new = cx.b.graph.num_nodes();
+        let v = cx.b.transpose(v, &perm)?;
+        cx.settle(v, name, first_new)?;
+        let id = cx.new_tensor(v);
+        cx.define(name, Val::Tensor(id))?;
+    }
+    Ok(())
+}
+
+/// A `Loop` that an operator is made of: `steps` (a scalar) times `body(step, state, captured)`, whose results
+/// are the next state. Every state keeps its type.
+pub(crate) fn repeat(
+    cx: &mut Cx,
+    name: &str,
+    steps: ValueId,
+    state: &[ValueId],
+    captured: &[ValueId],
+    body: impl FnOnce(&mut Cx, ValueId, &[ValueId], &[ValueId]) -> Result<Vec<ValueId>>,
+) -> Result<Vec<ValueId>> {
+    let mut types = vec![ValueType::tensor(DType::I64, Vec::new()), ValueType::tensor(DType::Bool, Vec::new())];
+    types.extend(state.iter().map(|&v| cx.b.graph[v].ty.clone()));
+    let held: Vec<Val> = captured.iter().map(|&v| Val::Runtime(v)).collect();
+    let label = cx.b.name(name);
+    let inner = subgraph(cx, &label, &types, &held, |cx, inputs, held| {
+        let mut inside = Vec::new();
+        for v in inputs.into_iter().chain(held) {
+            inside.push(tensor_of(cx, v)?);
+        }
+        let (state, held) = inside[2..].split_at(types.len() - 2);
+        let next = body(cx, inside[0], state, held)?;
+        let again = cx.call("Identity", &[inside[1]])?;
+        let mut out = vec![again];
+        for (v, ty) in next.into_iter().zip(&types[2..]) {
+            // Dimensions that inference says in another way are those of the state.
+            if cx.b.graph[v].ty != *ty && cx.b.graph[v].producer().is_some() {
+                cx.b.graph[v].ty = ty.clone();
+            }
+            out.push(v);
+        }
+        Ok(out)
+    })?;
+    let yes = cx.b.constant(oxrt_ir::Tensor::scalar(true));
+    let inputs: Vec<Option<ValueId>> = [steps, yes].iter().chain(state).map(|&v| Some(v)).collect();
+    let out = cx.b.op_multi("Loop", &inputs, with_graph(Attrs::new(), "body", inner), state.len())?;
+    for (&v, ty) in out.iter().zip(&types[2..]) {
+        cx.b.graph[v].ty = ty.clone();
+    }
+    Ok(out)
 }
 
 fn scan_op<'a>(

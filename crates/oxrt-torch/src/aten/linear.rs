@@ -308,44 +308,107 @@ fn repeat_heads(cx: &mut Cx, q: ValueId, k: ValueId) -> Result<ValueId> {
 /// Tensor qkv_weight, Tensor qkv_bias, Tensor proj_weight, Tensor proj_bias, Tensor? mask=None, bool
 /// need_weights=True, bool average_attn_weights=True, int? mask_type=None)`
 pub fn native_multi_head_attention(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
-    let (q, k, v) = (a.t("query")?, a.t("key")?, a.t("value")?);
-    let (e, h) = (a.int("embed_dim")?, a.int("num_head")?);
-    if h <= 0 || e % h != 0 {
-        bail!(invalid, "{h} heads over {e} features");
-    }
-    let (w, b) = (a.t("qkv_weight")?, a.t("qkv_bias")?);
-    let (d, mut heads) = (e / h, Vec::new());
-    for (i, x) in [q, k, v].into_iter().enumerate() {
-        let (from, to) = (Dim::Const(i as i64 * e), Dim::Const((i as i64 + 1) * e));
-        let (w, b) = (cx.slice(w, 0, &from, &to, 1)?, cx.slice(b, 0, &from, &to, 1)?);
-        let y = linear_values(cx, x, w, Some(b))?;
-        let s = cx.dims(y)?;
-        let y = cx.reshape(y, &[s[0].clone(), s[1].clone(), h.into(), d.into()])?;
-        heads.push(cx.b.transpose(y, &[0, 2, 1, 3])?);
-    }
-    let kt = cx.b.transpose(heads[1], &[0, 1, 3, 2])?;
-    let scale = cx.like(q, 1.0 / (d as f64).sqrt())?;
-    let query = cx.call("Mul", &[heads[0], scale])?;
-    let mut scores = cx.call("MatMul", &[query, kt])?;
-    if let Some(mask) = a.opt_t("mask")? {
-        // Here true means hidden. Type 0: [L, S]; type 1: [N, S] padding; type 2: ready-made.
-        let mask = match (a.opt_int("mask_type")?, cx.rank(mask)?) {
-            (Some(1), 2) => cx.b.unsqueeze(mask, &[1, 2])?,
-            _ => mask,
-        };
-        let mask = cx.cast(mask, DType::Bool)?;
-        let lowest = cx.like(q, f64::NEG_INFINITY)?;
-        scores = cx.call("Where", &[mask, lowest, scores])?;
-    }
-    let p = cx.op("Softmax", &[scores], Attrs::new().with("axis", -1))?;
-    let y = cx.call("MatMul", &[p, heads[2]])?;
-    let y = cx.b.transpose(y, &[0, 2, 1, 3])?;
-    let shape = cx.dims(q)?;
-    let y = cx.reshape(y, &shape)?;
-    let y = linear_values(cx, y, a.t("proj_weight")?, Some(a.t("proj_bias")?))?;
+    let layer = Heads {
+        embed: a.int("embed_dim")?,
+        heads: a.int("num_head")?,
+        qkv: (a.t("qkv_weight")?, a.t("qkv_bias")?),
+        projection: (a.t("proj_weight")?, a.t("proj_bias")?),
+        mask: a.opt_t("mask")?,
+        mask_type: a.opt_int("mask_type")?,
+    };
+    let (y, p) = layer.attend(cx, [a.t("query")?, a.t("key")?, a.t("value")?])?;
     if !a.used(cx, 1) {
         return Ok(vec![y]);
     }
     let weights = if a.bool("average_attn_weights")? { cx.reduce("ReduceMean", p, &[1], false)? } else { p };
     Ok(vec![y, weights])
+}
+
+/// The weights of a multi-head attention layer.
+struct Heads {
+    embed: i64,
+    heads: i64,
+    qkv: (ValueId, ValueId),
+    projection: (ValueId, ValueId),
+    mask: Option<ValueId>,
+    mask_type: Option<i64>,
+}
+
+impl Heads {
+    /// Result `[N, L, E]` and the attention weights `[N, heads, L, S]`.
+    fn attend(&self, cx: &mut Cx, qkv: [ValueId; 3]) -> Result<(ValueId, ValueId)> {
+        let (e, h, q) = (self.embed, self.heads, qkv[0]);
+        if h <= 0 || e % h != 0 {
+            bail!(invalid, "{h} heads over {e} features");
+        }
+        let (d, mut heads) = (e / h, Vec::new());
+        for (i, x) in qkv.into_iter().enumerate() {
+            let (from, to) = (Dim::Const(i as i64 * e), Dim::Const((i as i64 + 1) * e));
+            let (w, b) = (cx.slice(self.qkv.0, 0, &from, &to, 1)?, cx.slice(self.qkv.1, 0, &from, &to, 1)?);
+            let y = linear_values(cx, x, w, Some(b))?;
+            let s = cx.dims(y)?;
+            let y = cx.reshape(y, &[s[0].clone(), s[1].clone(), h.into(), d.into()])?;
+            heads.push(cx.b.transpose(y, &[0, 2, 1, 3])?);
+        }
+        let kt = cx.b.transpose(heads[1], &[0, 1, 3, 2])?;
+        let scale = cx.like(q, 1.0 / (d as f64).sqrt())?;
+        let query = cx.call("Mul", &[heads[0], scale])?;
+        let mut scores = cx.call("MatMul", &[query, kt])?;
+        if let Some(mask) = self.mask {
+            // Here true means hidden. Type 0: [L, S]; type 1: [N, S] padding; type 2: ready-made.
+            let mask = match (self.mask_type, cx.rank(mask)?) {
+                (Some(1), 2) => cx.b.unsqueeze(mask, &[1, 2])?,
+                _ => mask,
+            };
+            let mask = cx.cast(mask, DType::Bool)?;
+            let lowest = cx.like(q, f64::NEG_INFINITY)?;
+            scores = cx.call("Where", &[mask, lowest, scores])?;
+        }
+        let p = cx.op("Softmax", &[scores], Attrs::new().with("axis", -1))?;
+        let y = cx.call("MatMul", &[p, heads[2]])?;
+        let y = cx.b.transpose(y, &[0, 2, 1, 3])?;
+        let shape = cx.dims(q)?;
+        let y = cx.reshape(y, &shape)?;
+        Ok((linear_values(cx, y, self.projection.0, Some(self.projection.1))?, p))
+    }
+}
+
+/// `_transformer_encoder_layer_fwd(Tensor src, int embed_dim, int num_heads, Tensor qkv_weight, Tensor qkv_bias, Tensor
+/// proj_weight, Tensor proj_bias, bool use_gelu, bool norm_first, float eps, Tensor norm_weight_1, Tensor norm_bias_1,
+/// Tensor norm_weight_2, Tensor norm_bias_2, Tensor ffn_weight_1, Tensor ffn_bias_1, Tensor ffn_weight_2, Tensor
+/// ffn_bias_2, Tensor? mask=None, int? mask_type=None)`: what `nn.TransformerEncoderLayer` runs in evaluation
+pub fn transformer_encoder_layer(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let x = a.t("src")?;
+    let layer = Heads {
+        embed: a.int("embed_dim")?,
+        heads: a.int("num_heads")?,
+        qkv: (a.t("qkv_weight")?, a.t("qkv_bias")?),
+        projection: (a.t("proj_weight")?, a.t("proj_bias")?),
+        mask: a.opt_t("mask")?,
+        mask_type: a.opt_int("mask_type")?,
+    };
+    let attrs = Attrs::new().with("axis", -1).with("epsilon", a.float("eps")? as f32);
+    let norm = |cx: &mut Cx, x: ValueId, i: usize| -> Result<ValueId> {
+        let (w, b) = (a.t(["norm_weight_1", "norm_weight_2"][i])?, a.t(["norm_bias_1", "norm_bias_2"][i])?);
+        cx.op("LayerNormalization", &[x, w, b], attrs.clone())
+    };
+    let feed_forward = |cx: &mut Cx, x: ValueId| -> Result<ValueId> {
+        let y = linear_values(cx, x, a.t("ffn_weight_1")?, Some(a.t("ffn_bias_1")?))?;
+        let y = cx.call(if a.bool("use_gelu")? { "Gelu" } else { "Relu" }, &[y])?;
+        linear_values(cx, y, a.t("ffn_weight_2")?, Some(a.t("ffn_bias_2")?))
+    };
+    if a.bool("norm_first")? {
+        let y = norm(cx, x, 0)?;
+        let y = layer.attend(cx, [y; 3])?.0;
+        let x = cx.call("Add", &[x, y])?;
+        let y = norm(cx, x, 1)?;
+        let y = feed_forward(cx, y)?;
+        return cx.call("Add", &[x, y]);
+    }
+    let y = layer.attend(cx, [x; 3])?.0;
+    let y = cx.call("Add", &[x, y])?;
+    let x = norm(cx, y, 0)?;
+    let y = feed_forward(cx, x)?;
+    let y = cx.call("Add", &[x, y])?;
+    norm(cx, y, 1)
 }

@@ -178,7 +178,10 @@ pub fn det(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
 
 /// `linalg_matrix_power(Tensor self, int n)`
 pub fn matrix_power(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    let (x, n) = (a.t("self")?, a.int("n")?);
+    let (mut x, mut n) = (a.t("self")?, a.int("n")?);
+    if n < 0 {
+        (x, n) = (super::linalg::inverse_of(cx, x)?, -n);
+    }
     match n {
         0 => {
             let dims = cx.dims(x)?;
@@ -224,13 +227,26 @@ pub fn cdist(cx: &mut Cx, a: &Args) -> Result<ValueId> {
 /// `pdist(Tensor self, float p=2)`, `_pdist_forward`: pairs of rows
 pub fn pdist(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let x = a.t("self")?;
-    let n = cx.static_size(x, 0, "pdist")?;
-    if !(0..=2048).contains(&n) {
-        bail!(unsupported, "pdist of {n} rows");
-    }
-    let pairs: Vec<(i64, i64)> = (0..n).flat_map(|i| (i + 1..n).map(move |j| (i, j))).collect();
-    let (i, j): (Vec<i64>, Vec<i64>) = pairs.into_iter().unzip();
-    let (i, j) = (cx.b.ints(&i), cx.b.ints(&j));
+    let (i, j) = match cx.size(x, 0)?.as_const() {
+        Some(n @ 0..=2048) => {
+            let pairs: Vec<(i64, i64)> = (0..n).flat_map(|i| (i + 1..n).map(move |j| (i, j))).collect();
+            let (i, j): (Vec<i64>, Vec<i64>) = pairs.into_iter().unzip();
+            (cx.b.ints(&i), cx.b.ints(&j))
+        }
+        _ => {
+            // The places above the diagonal, row by row.
+            let n = cx.size(x, 0)?;
+            let columns = super::create::range(cx, &n)?;
+            let rows = cx.b.unsqueeze(columns, &[1])?;
+            let above = cx.call("Less", &[rows, columns])?;
+            let places = cx.call("NonZero", &[above])?;
+            let count =
+                a.out_dims()?.into_iter().next().ok_or_else(|| oxrt_tensor::Error::invalid("pdist of rank 0"))?;
+            cx.b.graph[places].ty = oxrt_ir::ValueType::tensor(DType::I64, vec![Dim::Const(2), count]);
+            let (zero, one) = (cx.b.scalar(DType::I64, 0.0)?, cx.b.scalar(DType::I64, 1.0)?);
+            (cx.call("Gather", &[places, zero])?, cx.call("Gather", &[places, one])?)
+        }
+    };
     let u = cx.op("Gather", &[x, i], Attrs::new().with("axis", 0))?;
     let v = cx.op("Gather", &[x, j], Attrs::new().with("axis", 0))?;
     let d = cx.call("Sub", &[u, v])?;

@@ -423,6 +423,97 @@ pub fn median(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     Ok(kth(cx, flat, &middle, 0, false)?[0])
 }
 
+/// `nanmedian.dim(Tensor self, int dim, bool keepdim=False)`: among the numbers; none of them gives NaN
+pub fn nanmedian_dim(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
+    let x = a.t("self")?;
+    if !cx.dtype(x)?.is_float() {
+        return median_dim(cx, a);
+    }
+    if cx.rank(x)? == 0 {
+        let zero = cx.b.scalar(DType::I64, 0.0)?;
+        return Ok(vec![x, zero]);
+    }
+    let axis = cx.axis(x, a.int("dim")?)?;
+    nanmedian_along(cx, x, axis, keep(a)?)
+}
+
+fn nanmedian_along(cx: &mut Cx, x: ValueId, axis: usize, keep: bool) -> Result<Vec<ValueId>> {
+    let (n, dtype) = (cx.size(x, axis)?, cx.dtype(x)?);
+    let nan = cx.call("IsNaN", &[x])?;
+    let last = cx.b.scalar(dtype, f64::INFINITY)?;
+    let filled = cx.call("Where", &[nan, last, x])?;
+    let sorted = top(cx, filled, &n, axis, false)?;
+    let present = cx.call("Not", &[nan])?;
+    let present = cx.cast(present, DType::I64)?;
+    let count = cx.reduce("ReduceSum", present, &[axis], true)?;
+    let (one, two, zero) =
+        (cx.b.scalar(DType::I64, 1.0)?, cx.b.scalar(DType::I64, 2.0)?, cx.b.scalar(DType::I64, 0.0)?);
+    let place = cx.call("Sub", &[count, one])?;
+    let place = cx.call("Max", &[place, zero])?;
+    let place = cx.call("Div", &[place, two])?;
+    let none = cx.call("Equal", &[count, zero])?;
+    let mut out = Vec::new();
+    for v in sorted {
+        out.push(cx.op("GatherElements", &[v, place], Attrs::new().with("axis", axis as i64))?);
+    }
+    let no_number = cx.b.scalar(dtype, f64::NAN)?;
+    out[0] = cx.call("Where", &[none, no_number, out[0]])?;
+    if !keep {
+        for v in &mut out {
+            *v = cx.b.squeeze(*v, &[axis as i64])?;
+        }
+    }
+    Ok(out)
+}
+
+/// `nanmedian(Tensor self)`
+pub fn nanmedian(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let x = a.t("self")?;
+    if !cx.dtype(x)?.is_float() {
+        return median(cx, a);
+    }
+    let total: Dim = cx.dims(x)?.into_iter().product();
+    let flat = cx.reshape(x, &[total])?;
+    Ok(nanmedian_along(cx, flat, 0, false)?[0])
+}
+
+/// `mode(Tensor self, int dim=-1, bool keepdim=False)`: the least of the values that occur most often, and its last
+/// place
+pub fn mode(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
+    let x = a.t("self")?;
+    if cx.rank(x)? == 0 {
+        let zero = cx.b.scalar(DType::I64, 0.0)?;
+        return Ok(vec![x, zero]);
+    }
+    let (axis, rank, dtype) = (cx.axis(x, a.int("dim")?)?, cx.rank(x)?, cx.dtype(x)?);
+    let mut perm: Vec<usize> = (0..rank).collect();
+    perm.swap(axis, rank - 1);
+    let t = cx.b.transpose(x, &perm)?;
+    let t = if dtype == DType::Bool { cx.cast(t, DType::I32)? } else { t };
+    let (rows, columns) = (cx.b.unsqueeze(t, &[-1])?, cx.b.unsqueeze(t, &[-2])?);
+    let equal = cx.call("Equal", &[rows, columns])?;
+    let equal = cx.cast(equal, DType::I64)?;
+    let counts = cx.reduce("ReduceSum", equal, &[rank], false)?;
+    let most = cx.reduce("ReduceMax", counts, &[rank - 1], true)?;
+    let frequent = cx.call("Equal", &[counts, most])?;
+    let greatest = lowest(cx, cx.dtype(t)?, true)?;
+    let candidates = cx.call("Where", &[frequent, t, greatest])?;
+    let value = cx.reduce("ReduceMin", candidates, &[rank - 1], true)?;
+    let hit = cx.call("Equal", &[t, value])?;
+    let n = cx.size(t, rank - 1)?;
+    let places = super::create::range(cx, &n)?;
+    let none = cx.b.scalar(DType::I64, -1.0)?;
+    let places = cx.call("Where", &[hit, places, none])?;
+    let place = cx.reduce("ReduceMax", places, &[rank - 1], true)?;
+    let value = cx.cast(value, dtype)?;
+    let mut out = Vec::new();
+    for v in [value, place] {
+        let v = cx.b.transpose(v, &perm)?;
+        out.push(if keep(a)? { v } else { cx.b.squeeze(v, &[axis as i64])? });
+    }
+    Ok(out)
+}
+
 /// `diff(Tensor self, int n=1, int dim=-1, Tensor? prepend=None, Tensor? append=None)`
 pub fn diff(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let mut x = a.t("self")?;
@@ -565,30 +656,88 @@ pub fn histc(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     cx.reduce("ReduceSum", hit, &[1], false)
 }
 
-/// `linalg_norm(Tensor self, Scalar? ord=None, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None)`
-/// of vectors
+/// `linalg_norm(Tensor self, Scalar? ord=None, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None)`,
+/// `.ord_str`
 pub fn linalg_norm(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let x = a.t("self")?;
     let dtype = a.dtype("dtype")?.unwrap_or(float_of(cx.dtype(x)?));
     let x = cx.cast(x, dtype)?;
-    let axes = axes(cx, a, x)?;
-    let ord = a.opt_float("ord")?;
-    let vectors = axes.len() == 1 || axes.is_empty() && cx.rank(x)? <= 1;
-    if !vectors && ord.is_some() {
-        bail!(unsupported, "a matrix norm of order {}", ord.unwrap_or_default());
+    if a.target.ends_with("ord_str") {
+        let axes = matrix_axes(cx, a, x)?;
+        return named_matrix_norm(cx, x, &a.text("ord")?, axes, keep(a)?);
     }
-    norm_of(cx, x, ord.unwrap_or(2.0), &axes, keep(a)?)
+    let axes_given = axes(cx, a, x)?;
+    let ord = a.opt_float("ord")?;
+    let vectors = axes_given.len() == 1 || axes_given.is_empty() && cx.rank(x)? <= 1;
+    match ord {
+        Some(ord) if !vectors => {
+            let axes = matrix_axes(cx, a, x)?;
+            matrix_norm_of(cx, x, ord, axes, keep(a)?)
+        }
+        _ => norm_of(cx, x, ord.unwrap_or(2.0), &axes_given, keep(a)?),
+    }
 }
 
-/// `linalg_matrix_norm.str_ord(Tensor self, str ord='fro', int[] dim=[-2,-1], bool keepdim=False, …)`
-pub fn matrix_norm(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    let ord = a.text("ord")?;
-    if ord != "fro" {
-        bail!(unsupported, "the matrix norm `{ord}`");
+/// The two axes of a matrix norm, in the order given.
+fn matrix_axes(cx: &Cx, a: &Args, x: ValueId) -> Result<(usize, usize)> {
+    match a.opt_ints("dim")?.unwrap_or_else(|| vec![-2, -1])[..] {
+        [rows, columns] => Ok((cx.axis(x, rows)?, cx.axis(x, columns)?)),
+        ref other => bail!(invalid, "a matrix norm over the axes {other:?}"),
     }
+}
+
+/// A norm of singular values: their sum, their greatest, or their least.
+fn spectral_norm(cx: &mut Cx, x: ValueId, (rows, columns): (usize, usize), keep: bool, op: &str) -> Result<ValueId> {
+    let rank = cx.rank(x)?;
+    let mut perm: Vec<usize> = (0..rank).filter(|&i| i != rows && i != columns).collect();
+    perm.extend([rows, columns]);
+    let x = cx.b.transpose(x, &perm)?;
+    let values = super::spectral::singular_values(cx, x)?;
+    let y = cx.reduce(op, values, &[rank - 2], false)?;
+    if !keep {
+        return Ok(y);
+    }
+    let (lo, hi) = (rows.min(columns) as i64, rows.max(columns) as i64);
+    cx.b.unsqueeze(y, &[lo, hi])
+}
+
+/// The matrix norm of order ±1, ±2 or ±∞.
+pub(crate) fn matrix_norm_of(
+    cx: &mut Cx,
+    x: ValueId,
+    ord: f64,
+    (rows, columns): (usize, usize),
+    keep: bool,
+) -> Result<ValueId> {
+    let op = if ord > 0.0 { "ReduceMax" } else { "ReduceMin" };
+    let (summed, chosen) = match ord.abs() {
+        2.0 => return spectral_norm(cx, x, (rows, columns), keep, op),
+        1.0 => (rows, columns),
+        f64::INFINITY => (columns, rows),
+        _ => bail!(unsupported, "a matrix norm of order {ord}"),
+    };
+    let sums = cx.reduce("ReduceL1", x, &[summed], true)?;
+    let y = cx.reduce(op, sums, &[chosen], true)?;
+    if keep { Ok(y) } else { cx.b.squeeze(y, &[rows.min(columns) as i64, rows.max(columns) as i64]) }
+}
+
+fn named_matrix_norm(cx: &mut Cx, x: ValueId, ord: &str, axes: (usize, usize), keep: bool) -> Result<ValueId> {
+    match ord {
+        "fro" => cx.reduce("ReduceL2", x, &[axes.0.min(axes.1), axes.0.max(axes.1)], keep),
+        "nuc" => spectral_norm(cx, x, axes, keep, "ReduceSum"),
+        _ => bail!(unsupported, "the matrix norm `{ord}`"),
+    }
+}
+
+/// `linalg_matrix_norm.str_ord(Tensor self, str ord='fro', int[] dim=[-2,-1], bool keepdim=False, …)`,
+/// `linalg_matrix_norm(Tensor self, Scalar ord, …)`
+pub fn matrix_norm(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let x = a.t("self")?;
     let dtype = a.dtype("dtype")?.unwrap_or(float_of(cx.dtype(x)?));
     let x = cx.cast(x, dtype)?;
-    let axes = axes(cx, a, x)?;
-    cx.reduce("ReduceL2", x, &axes, keep(a)?)
+    let axes = matrix_axes(cx, a, x)?;
+    match a.target.ends_with("str_ord") {
+        true => named_matrix_norm(cx, x, &a.text("ord")?, axes, keep(a)?),
+        false => matrix_norm_of(cx, x, a.float("ord")?, axes, keep(a)?),
+    }
 }

@@ -81,8 +81,7 @@ fn run(cx: &mut Cx, a: &Args, cell: &Cell) -> Result<Vec<ValueId>> {
     }
     let per = if biases { 4 } else { 2 };
     if params.len() == layers * directions * (per + 1) && has_cell_state {
-        return Err(oxrt_tensor::Error::unsupported("an LSTM with projections (proj_size)")
-            .help("ONNX has no counterpart; `run_decompositions()` unrolls it over a fixed length"));
+        return projected(cx, a, x, &states, &params, layers, directions, biases);
     }
     if params.len() != layers * directions * per || layers == 0 || layers > params.len() || states.is_empty() {
         bail!(invalid, "{} weights for {layers} layers in {directions} directions", params.len());
@@ -233,4 +232,84 @@ pub fn rnn_tanh_cell(cx: &mut Cx, a: &Args) -> Result<ValueId> {
 /// `rnn_relu_cell(Tensor input, Tensor hx, Tensor w_ih, Tensor w_hh, Tensor? b_ih=None, Tensor? b_hh=None)`
 pub fn rnn_relu_cell(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     plain_cell(cx, a, "Relu")
+}
+
+/// An LSTM whose hidden state is projected (`proj_size`), which ONNX's LSTM does not know: a `Scan` over time.
+#[allow(clippy::too_many_arguments)]
+fn projected(
+    cx: &mut Cx,
+    a: &Args,
+    mut x: ValueId,
+    states: &[ValueId],
+    params: &[ValueId],
+    layers: usize,
+    directions: usize,
+    biases: bool,
+) -> Result<Vec<ValueId>> {
+    let [h0, c0] = states[..] else { bail!(invalid, "an LSTM with {} states", states.len()) };
+    let unbatched = cx.rank(x)? == 2;
+    let batch_first = a.bool("batch_first")? && !unbatched;
+    let (mut h0, mut c0) = (h0, c0);
+    if unbatched {
+        x = cx.b.unsqueeze(x, &[1])?;
+        (h0, c0) = (cx.b.unsqueeze(h0, &[1])?, cx.b.unsqueeze(c0, &[1])?);
+    } else if batch_first {
+        x = cx.b.transpose(x, &[1, 0, 2])?;
+    }
+    let per = if biases { 5 } else { 3 };
+    let (mut last_h, mut last_c) = (Vec::new(), Vec::new());
+    for layer in 0..layers {
+        let mut sides = Vec::new();
+        for direction in 0..directions {
+            let index = layer * directions + direction;
+            let p = &params[index * per..(index + 1) * per];
+            let hidden = cx.static_size(p[1], 0, "a recurrent weight")? / 4;
+            let at = cx.b.scalar(oxrt_ir::DType::I64, index as f64)?;
+            let first = |cx: &mut Cx, v: ValueId| cx.op("Gather", &[v, at], Attrs::new().with("axis", 0));
+            let (h, c) = (first(cx, h0)?, first(cx, c0)?);
+            let turned = |cx: &mut Cx, v: ValueId| cx.b.transpose(v, &[1, 0]);
+            let (w, r, proj) = (turned(cx, p[0])?, turned(cx, p[1])?, turned(cx, p[per - 1])?);
+            // What does not depend on the state is computed for all times at once.
+            let mut gates = cx.call("MatMul", &[x, w])?;
+            if biases {
+                let both = cx.call("Add", &[p[2], p[3]])?;
+                gates = cx.call("Add", &[gates, both])?;
+            }
+            let out = super::hop::scan_values(
+                cx,
+                "lstm",
+                &[h, c],
+                &[gates],
+                &[r, proj],
+                direction == 1,
+                |cx, state, gates, held| {
+                    let recurrent = cx.call("MatMul", &[state[0], held[0]])?;
+                    let sum = cx.call("Add", &[gates[0], recurrent])?;
+                    let gate = |cx: &mut Cx, k: i64, f: &str| -> Result<ValueId> {
+                        let part = cx.slice(sum, 1, &Dim::Const(k * hidden), &Dim::Const((k + 1) * hidden), 1)?;
+                        cx.call(f, &[part])
+                    };
+                    let (i, f) = (gate(cx, 0, "Sigmoid")?, gate(cx, 1, "Sigmoid")?);
+                    let (g, o) = (gate(cx, 2, "Tanh")?, gate(cx, 3, "Sigmoid")?);
+                    let (kept, new) = (cx.call("Mul", &[f, state[1]])?, cx.call("Mul", &[i, g])?);
+                    let c = cx.call("Add", &[kept, new])?;
+                    let shown = cx.call("Tanh", &[c])?;
+                    let h = cx.call("Mul", &[o, shown])?;
+                    let h = cx.call("MatMul", &[h, held[1]])?;
+                    Ok(vec![h, c, h])
+                },
+            )?;
+            last_h.push(cx.b.unsqueeze(out[0], &[0])?);
+            last_c.push(cx.b.unsqueeze(out[1], &[0])?);
+            sides.push(out[2]);
+        }
+        x = cx.concat(&sides, 2)?;
+    }
+    let (mut h, mut c) = (cx.concat(&last_h, 0)?, cx.concat(&last_c, 0)?);
+    if unbatched {
+        (x, h, c) = (cx.b.squeeze(x, &[1])?, cx.b.squeeze(h, &[1])?, cx.b.squeeze(c, &[1])?);
+    } else if batch_first {
+        x = cx.b.transpose(x, &[1, 0, 2])?;
+    }
+    Ok(vec![x, h, c])
 }

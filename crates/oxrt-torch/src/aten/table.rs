@@ -1,8 +1,8 @@
 //! The list of operators that are lowered. In-place ones (`add_`) are those without the underscore.
 
 use super::{
-    activation as act, complex, conv, create, elementwise as ew, hop, index, linear, loss, matrix, norm, pool, reduce,
-    resize, rnn, shape, sym, vision, window,
+    activation as act, complex, conv, create, elementwise as ew, hop, index, linalg, linear, loss, matrix, norm, pool,
+    reduce, resize, rnn, shape, special, spectral, sym, vision, window,
 };
 use crate::alias::{Shown, View};
 use crate::args::Args;
@@ -103,6 +103,23 @@ const TABLE: &[(&str, Rule)] = &[
     ("isnan", One(ew::isnan)), ("isinf", One(ew::isinf)), ("isfinite", One(ew::isfinite)),
     ("isposinf", One(ew::isposinf)), ("isneginf", One(ew::isneginf)), ("signbit", One(ew::signbit)),
     ("nan_to_num", One(ew::nan_to_num)),
+    // special functions
+    ("erfinv special_erfinv", One(special::erfinv)), ("special_ndtri", One(special::ndtri)), ("special_ndtr", One(special::ndtr)),
+    ("special_log_ndtr", One(special::log_ndtr)), ("special_erfcx", One(special::erfcx)), ("special_entr", One(special::entr)),
+    ("special_xlog1py special_xlog1py.self_scalar special_xlog1py.other_scalar", One(special::xlog1py)),
+    ("lgamma special_gammaln", One(special::lgamma)), ("mvlgamma special_multigammaln", One(special::mvlgamma)),
+    ("digamma special_psi special_digamma", One(special::digamma)), ("polygamma special_polygamma", One(special::polygamma)),
+    ("special_zeta special_zeta.self_scalar special_zeta.other_scalar", One(special::zeta)),
+    ("igamma special_gammainc", One(special::igamma)), ("igammac special_gammaincc", One(special::igammac)),
+    ("i0 special_i0 special_modified_bessel_i0", One(special::i0)), ("special_i0e", One(special::i0e)),
+    ("special_i1 special_modified_bessel_i1", One(special::i1)), ("special_i1e", One(special::i1e)),
+    ("special_modified_bessel_k0", One(special::k0)), ("special_modified_bessel_k1", One(special::k1)),
+    ("special_scaled_modified_bessel_k0", One(special::k0e)), ("special_scaled_modified_bessel_k1", One(special::k1e)),
+    ("special_bessel_j0", One(special::j0)), ("special_bessel_j1", One(special::j1)),
+    ("special_bessel_y0", One(special::y0)), ("special_bessel_y1", One(special::y1)),
+    ("special_spherical_bessel_j0", One(special::spherical_j0)),
+    ("gcd", One(special::gcd)), ("lcm", One(special::lcm)), ("nextafter", One(special::nextafter)),
+    ("logaddexp2", One(special::logaddexp2)), ("frexp.Tensor", Many(special::frexp)),
     // comparison, logic, choice
     ("eq.Tensor eq.Scalar", One(ew::eq)), ("ne.Tensor ne.Scalar not_equal.Scalar", One(ew::ne)),
     ("lt.Tensor lt.Scalar", One(ew::lt)), ("le.Tensor le.Scalar", One(ew::le)),
@@ -168,7 +185,7 @@ const TABLE: &[(&str, Rule)] = &[
     ("hann_window hann_window.periodic", One(create::hann_window)), ("one_hot", One(create::one_hot)),
     ("rand rand_like", One(create::rand)), ("randn randn_like", One(create::randn)), ("normal.float_float", One(create::normal)),
     ("randint randint.low randint_like randint_like.low_dtype", One(create::randint)), ("bernoulli", One(create::bernoulli)),
-    ("randperm", One(create::randperm)), ("complex", One(create::complex)), ("polar", One(create::polar)),
+    ("randperm", One(create::randperm)), ("multinomial", One(create::multinomial)), ("complex", One(create::complex)), ("polar", One(create::polar)),
     // reductions
     ("sum sum.dim_IntList", One(reduce::sum)), ("prod prod.dim_int", One(reduce::prod)), ("mean mean.dim", One(reduce::mean)),
     ("amax max", One(reduce::amax)), ("amin min", One(reduce::amin)), ("aminmax", Many(reduce::aminmax)),
@@ -186,7 +203,9 @@ const TABLE: &[(&str, Rule)] = &[
     ("msort", One(reduce::msort)), ("kthvalue", Many(reduce::kthvalue)), ("median.dim", Many(reduce::median_dim)),
     ("median", One(reduce::median)), ("diff", One(reduce::diff)), ("trapezoid.dx", One(reduce::trapezoid)),
     ("quantile.scalar", One(reduce::quantile)), ("cummax", Many(reduce::cummax)), ("cummin", Many(reduce::cummin)),
-    ("histc", One(reduce::histc)), ("linalg_norm", One(reduce::linalg_norm)), ("linalg_matrix_norm.str_ord", One(reduce::matrix_norm)),
+    ("mode", Many(reduce::mode)), ("nanmedian.dim", Many(reduce::nanmedian_dim)), ("nanmedian", One(reduce::nanmedian)),
+    ("histc", One(reduce::histc)), ("linalg_norm linalg_norm.ord_str", One(reduce::linalg_norm)),
+    ("linalg_matrix_norm linalg_matrix_norm.str_ord", One(reduce::matrix_norm)),
     // products
     ("linear", One(linear::linear)), ("matmul __matmul__.Tensor", One(linear::matmul)), ("mm bmm", One(linear::mm)),
     ("mv", One(linear::mv)), ("dot", One(linear::dot)), ("vdot", One(linear::vdot)), ("addmm", One(linear::addmm)),
@@ -195,6 +214,7 @@ const TABLE: &[(&str, Rule)] = &[
     ("tensordot", One(linear::tensordot)), ("_trilinear", One(linear::trilinear)), ("kron", One(linear::kron)),
     ("scaled_dot_product_attention _scaled_dot_product_flash_attention_for_cpu", Many(linear::attention)),
     ("_native_multi_head_attention", Many(linear::native_multi_head_attention)),
+    ("_transformer_encoder_layer_fwd", One(linear::transformer_encoder_layer)),
     // convolution, pooling, normalisation
     ("conv1d conv2d conv3d", One(conv::conv)), ("conv1d.padding conv2d.padding conv3d.padding", One(conv::conv_named_padding)),
     ("conv_transpose1d conv_transpose2d.input conv_transpose3d.input", One(conv::conv_transpose)),
@@ -231,6 +251,22 @@ const TABLE: &[(&str, Rule)] = &[
     ("cdist _cdist_forward", One(matrix::cdist)), ("pdist _pdist_forward", One(matrix::pdist)),
     ("pairwise_distance", One(matrix::pairwise_distance)), ("dist", One(matrix::dist)), ("block_diag", One(matrix::block_diag)),
     ("vander linalg_vander", One(matrix::vander)),
+    // linear algebra
+    ("linalg_inv linalg_inv_ex inverse", Many(linalg::inv)), ("linalg_solve linalg_solve_ex", Many(linalg::solve)),
+    ("_linalg_solve_ex", Many(linalg::solve_with_lu)), ("linalg_solve_triangular", One(linalg::solve_triangular)),
+    ("triangular_solve", Many(linalg::triangular_solve)), ("cholesky_solve", One(linalg::cholesky_solve)),
+    ("cholesky_inverse", One(linalg::cholesky_inverse)), ("linalg_slogdet slogdet _linalg_slogdet", Many(linalg::slogdet)),
+    ("logdet", One(linalg::logdet)), ("linalg_lu_factor linalg_lu_factor_ex _lu_with_info", Many(linalg::lu_factor)),
+    ("linalg_lu", Many(linalg::lu)), ("lu_unpack", Many(linalg::lu_unpack)), ("linalg_lu_solve lu_solve", One(linalg::lu_solve)),
+    ("linalg_cholesky linalg_cholesky_ex cholesky", Many(linalg::cholesky)), ("linalg_qr qr", Many(linalg::qr)),
+    ("linalg_householder_product orgqr", One(linalg::householder_product)),
+    ("linalg_eigh _linalg_eigh", Many(spectral::eigh)), ("linalg_eigvalsh", One(spectral::eigvalsh)),
+    ("linalg_svd _linalg_svd", Many(spectral::svd)), ("svd", Many(spectral::svd_legacy)), ("linalg_svdvals", One(spectral::svdvals)),
+    ("linalg_pinv linalg_pinv.atol_rtol_tensor linalg_pinv.atol_rtol_float pinverse", One(spectral::pinv)),
+    ("linalg_matrix_rank linalg_matrix_rank.atol_rtol_tensor linalg_matrix_rank.atol_rtol_float linalg_matrix_rank.tol_tensor",
+     One(spectral::matrix_rank)),
+    ("linalg_cond", One(spectral::cond)), ("linalg_matrix_exp matrix_exp", One(linalg::matrix_exp)),
+    ("linalg_multi_dot chain_matmul", One(linalg::multi_dot)),
     // images and windows
     ("upsample_nearest1d.vec upsample_nearest2d.vec upsample_nearest3d.vec upsample_nearest1d upsample_nearest2d upsample_nearest3d", One(resize::nearest)),
     ("_upsample_nearest_exact1d.vec _upsample_nearest_exact2d.vec _upsample_nearest_exact3d.vec _upsample_nearest_exact1d \
@@ -251,7 +287,7 @@ const TABLE: &[(&str, Rule)] = &[
     ("fft_fft", One(complex::fft)), ("fft_ifft", One(complex::ifft)), ("fft_fft2 fft_fftn", One(complex::fftn)),
     ("fft_ifft2 fft_ifftn", One(complex::ifftn)), ("fft_rfft fft_rfft2 fft_rfftn _fft_r2c", One(complex::rfft)),
     ("fft_irfft _fft_c2r", One(complex::irfft)), ("_fft_c2c", One(complex::fft_c2c)),
-    ("fft_hfft", One(complex::hfft)), ("fft_fftshift fft_ifftshift", One(complex::fftshift)), ("stft", One(complex::stft)),
+    ("fft_hfft", One(complex::hfft)), ("fft_fftshift fft_ifftshift", One(complex::fftshift)), ("stft", One(complex::stft)), ("istft", One(complex::istft)),
     ("angle", One(complex::real_angle)),
     // losses
     ("mse_loss", One(loss::mse_loss)), ("l1_loss", One(loss::l1_loss)), ("smooth_l1_loss", One(loss::smooth_l1_loss)),
@@ -260,6 +296,7 @@ const TABLE: &[(&str, Rule)] = &[
     ("nll_loss_nd nll_loss nll_loss2d nll_loss_forward nll_loss2d_forward", Many(loss::nll_loss)), ("cross_entropy_loss", One(loss::cross_entropy_loss)),
     // detection and quantization
     ("torchvision/nms/default", One(vision::nms)), ("torchvision/roi_align/default", One(vision::roi_align)),
+    ("torchvision/roi_pool/default", Many(vision::roi_pool)), ("torchvision/ps_roi_align/default", Many(vision::ps_roi_align)),
     ("torchvision/deform_conv2d/default", One(vision::deform_conv2d)),
     ("quantized_decomposed/quantize_per_tensor/default", One(vision::quantize_per_tensor)),
     ("quantized_decomposed/dequantize_per_tensor/default", One(vision::dequantize_per_tensor)),
@@ -283,6 +320,10 @@ const TABLE: &[(&str, Rule)] = &[
     // assertions
     ("_assert_scalar _assert_async _assert_async.msg _assert_tensor_metadata sym_constrain_range sym_constrain_range_for_size \
       _print promote_types _functional_assert_async.msg", Skip),
+    // brackets of torch.vmap, which the walk over the nodes deals with
+    ("torch/_functorch/predispatch/lazy_load_decompositions torch/_functorch/predispatch/_vmap_increment_nesting \
+      torch/_functorch/predispatch/_add_batch_dim torch/_functorch/predispatch/_remove_batch_dim \
+      torch/_functorch/predispatch/_vmap_decrement_nesting", Skip),
 ];
 
 /// Operators that take complex tensors.
@@ -299,7 +340,7 @@ const COMPLEX: &[(&str, Rule)] = &[
     ("sum sum.dim_IntList", One(complex::total)),
     ("fft_fft", One(complex::fft)), ("fft_ifft", One(complex::ifft)), ("fft_fft2 fft_fftn", One(complex::fftn)),
     ("fft_ifft2 fft_ifftn", One(complex::ifftn)), ("_fft_c2c", One(complex::fft_c2c)), ("fft_irfft _fft_c2r", One(complex::irfft)),
-    ("fft_fftshift fft_ifftshift", One(complex::fftshift)), ("fft_hfft", One(complex::hfft)),
+    ("fft_fftshift fft_ifftshift", One(complex::fftshift)), ("fft_hfft", One(complex::hfft)), ("istft", One(complex::istft)),
     ("numpy_T", V(complex::reverse_axes)), ("matmul mm bmm", One(complex::matmul)),
 ];
 

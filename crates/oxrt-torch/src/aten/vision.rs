@@ -1,6 +1,6 @@
 //! Operators of torchvision.
 
-use crate::args::Args;
+use crate::args::{Args, Scalar};
 use crate::cx::Cx;
 use oxrt_ir::{Attrs, DType, Dim, Tensor, ValueId, ValueType};
 use oxrt_tensor::{Result, bail};
@@ -31,15 +31,47 @@ pub fn roi_align(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let batch = cx.op("Gather", &[rois, zero], Attrs::new().with("axis", 1))?;
     let batch = cx.cast(batch, DType::I64)?;
     let boxes = cx.slice(rois, 1, &Dim::Const(1), &Dim::Const(5), 1)?;
+    // A factor that follows from dynamic sizes scales the boxes instead.
+    let (boxes, scale) = match a.scalar("spatial_scale")? {
+        Scalar::Runtime(s) => {
+            let s = cx.cast(s, cx.dtype(boxes)?)?;
+            (cx.call("Mul", &[boxes, s])?, 1.0)
+        }
+        _ => (boxes, a.float("spatial_scale")? as f32),
+    };
     let ratio = a.int("sampling_ratio")?.max(0);
+    // Position-sensitive pooling is always aligned.
+    let aligned = !a.has("aligned") || a.bool("aligned")?;
     let attrs = Attrs::new()
         .with("output_height", a.int("pooled_height")?)
         .with("output_width", a.int("pooled_width")?)
         .with("sampling_ratio", ratio)
-        .with("spatial_scale", a.float("spatial_scale")? as f32)
+        .with("spatial_scale", scale)
         .with("mode", "avg")
-        .with("coordinate_transformation_mode", if a.bool("aligned")? { "half_pixel" } else { "output_half_pixel" });
+        .with("coordinate_transformation_mode", if aligned { "half_pixel" } else { "output_half_pixel" });
     cx.op("RoiAlign", &[x, boxes, batch], attrs)
+}
+
+/// `torchvision.roi_pool(Tensor input, Tensor rois, float spatial_scale, SymInt pooled_height, SymInt pooled_width)
+/// -> (output, argmax)`
+pub fn roi_pool(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
+    let attrs = Attrs::new()
+        .with("pooled_shape", [a.int("pooled_height")?, a.int("pooled_width")?])
+        .with("spatial_scale", a.float("spatial_scale")? as f32);
+    Ok(vec![cx.op("MaxRoiPool", &[a.t("input")?, a.t("rois")?], attrs)?])
+}
+
+/// `torchvision.ps_roi_align(Tensor input, Tensor rois, float spatial_scale, SymInt pooled_height, SymInt
+/// pooled_width, int sampling_ratio) -> (output, channel_mapping)`: bin (i, j) of output channel c is that of input
+/// channel (c·h + i)·w + j
+pub fn ps_roi_align(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
+    let all = roi_align(cx, a)?;
+    let bins = Dim::Const(a.int("pooled_height")? * a.int("pooled_width")?);
+    let out = a.out_dims()?;
+    let [n, channels, ..] = &out[..] else { bail!(invalid, "ps_roi_align of rank {}", out.len()) };
+    let square = cx.reshape(all, &[n.clone(), channels.clone(), bins.clone(), bins])?;
+    let own = super::matrix::diagonal(cx, square, 0, (2, 3))?;
+    Ok(vec![cx.reshape(own, &out)?])
 }
 
 /// `torchvision.deform_conv2d(Tensor input, Tensor weight, Tensor offset, Tensor mask, Tensor bias, SymInt stride_h,

@@ -1,0 +1,214 @@
+//! Functions that a user supplies for operators of a domain of their own: each call is replaced by the function's body.
+
+use crate::proto::{
+    AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorShapeProto, TypeProto,
+    ValueInfoProto,
+};
+use crate::proto::{Dimension, DimensionValue, TensorTypeProto, TypeValue, attr_type};
+use crate::read::{domain, read_proto};
+use oxrt_ir::{Attr, Attrs, Graph, Model, NodeId, ValueId, ValueType};
+use oxrt_tensor::{Context, Error, Result, bail};
+use prost::Message;
+use std::collections::HashMap;
+use std::path::Path;
+
+/// Replaces every node that one of the functions of the ONNX file `path` defines; how many there were.
+///
+/// The file is a `ModelProto` whose `functions` count; its graph does not matter and may be empty. The functions call
+/// operators of ONNX and each other.
+///
+/// # Errors
+/// When the file cannot be read, holds no function, or a body does not fit the call.
+pub fn inline_functions(model: &mut Model, path: &Path) -> Result<usize> {
+    let bytes = std::fs::read(path).at(|| path.display())?;
+    let proto = ModelProto::decode(&bytes[..]).map_err(|e| {
+        Error::invalid(format!("not an ONNX file, or a damaged one ({e})")).at(path.display().to_string())
+    })?;
+    if proto.functions.is_empty() {
+        return Err(Error::invalid("the file holds no functions")
+            .at(path.display().to_string())
+            .help("make it with `onnx.helper.make_model(graph, functions=[onnx.helper.make_function(…)])`"));
+    }
+    let mut graph = std::mem::take(&mut model.graph);
+    let result = inline(&mut graph, model, &proto).at(|| path.display());
+    model.graph = graph;
+    let count = result?;
+    if count > 0 {
+        model.graph.sort()?;
+        oxrt_ops::infer::infer_model(model)?;
+        model.graph.verify()?;
+    }
+    Ok(count)
+}
+
+fn inline(graph: &mut Graph, model: &mut Model, library: &ModelProto) -> Result<usize> {
+    let mut count = 0;
+    for id in graph.node_ids() {
+        if graph[id].subgraphs().next().is_some() {
+            let mut attrs = graph[id].attrs.clone();
+            for attr in attrs.0.values_mut() {
+                if let Attr::Graph(g) = attr {
+                    let inner = inline(g, model, library)?;
+                    if inner > 0 {
+                        g.sort()?;
+                    }
+                    count += inner;
+                }
+            }
+            graph.edit_attrs(id, |a| *a = attrs);
+        }
+        let Some((dom, name)) = graph[id].op.rsplit_once('.') else { continue };
+        let Some(function) = library.functions.iter().find(|f| domain(&f.domain) == dom && f.name == name) else {
+            continue;
+        };
+        let place = graph[id].describe();
+        let body = body_for(graph, id, function, library).at(|| place.clone())?;
+        for (symbol, range) in body.symbols.iter() {
+            if model.symbols.get(symbol).is_none() {
+                model.symbols.declare(symbol.clone(), range);
+            }
+        }
+        splice(graph, id, &body.graph).at(|| place)?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// The function as a graph, for the types of one call.
+fn body_for(graph: &Graph, id: NodeId, function: &FunctionProto, library: &ModelProto) -> Result<Model> {
+    let node = &graph[id];
+    let names = |kind: &str, list: &[Option<ValueId>]| -> Vec<String> {
+        list.iter().enumerate().map(|(i, v)| v.map_or(String::new(), |_| format!("{kind}{i}"))).collect()
+    };
+    let (input, output) = (names("in", node.inputs()), names("out", node.outputs()));
+    if input.len() > function.input.len() || output.len() > function.output.len() {
+        bail!(
+            invalid,
+            "the call has {} inputs and {} outputs, the function `{}` {} and {}",
+            input.len(),
+            output.len(),
+            function.name,
+            function.input.len(),
+            function.output.len()
+        );
+    }
+    let infos = |names: &[String], list: &[Option<ValueId>]| -> Vec<ValueInfoProto> {
+        let present = names.iter().zip(list).filter_map(|(n, v)| Some((n, (*v)?)));
+        present
+            .map(|(n, v)| ValueInfoProto { name: n.clone(), r#type: type_proto(&graph[v].ty), ..Default::default() })
+            .collect()
+    };
+    let call = NodeProto {
+        name: node.name.clone(),
+        op_type: function.name.clone(),
+        domain: function.domain.clone(),
+        input: input.clone(),
+        output: output.clone(),
+        attribute: attributes(&node.attrs)?,
+        ..Default::default()
+    };
+    let body = GraphProto {
+        name: function.name.clone(),
+        input: infos(&input, node.inputs()),
+        output: infos(&output, node.outputs()),
+        node: vec![call],
+        ..Default::default()
+    };
+    let mut opset_import = library.opset_import.clone();
+    if !opset_import.iter().any(|o| o.domain == function.domain) {
+        opset_import.push(OperatorSetIdProto { domain: function.domain.clone(), version: 1 });
+    }
+    let proto =
+        ModelProto { graph: Some(body), functions: library.functions.clone(), opset_import, ..Default::default() };
+    read_proto(&proto, None)
+}
+
+fn type_proto(ty: &ValueType) -> Option<TypeProto> {
+    let t = ty.as_tensor()?;
+    let shape = t.dims.as_ref().map(|dims| TensorShapeProto {
+        dim: dims
+            .iter()
+            .map(|d| Dimension {
+                value: Some(match d.as_const() {
+                    Some(c) => DimensionValue::Value(c),
+                    None => DimensionValue::Param(d.to_string()),
+                }),
+                ..Default::default()
+            })
+            .collect(),
+    });
+    let tensor = TensorTypeProto { elem_type: t.dtype.to_onnx(), shape };
+    Some(TypeProto { value: Some(TypeValue::Tensor(tensor)), ..Default::default() })
+}
+
+fn attributes(attrs: &Attrs) -> Result<Vec<AttributeProto>> {
+    let mut out = Vec::new();
+    for (name, attr) in attrs.iter() {
+        let mut a = AttributeProto { name: name.to_string(), ..Default::default() };
+        match attr {
+            Attr::Int(x) => (a.r#type, a.i) = (attr_type::INT, *x),
+            Attr::Float(x) => (a.r#type, a.f) = (attr_type::FLOAT, *x),
+            Attr::String(s) => (a.r#type, a.s) = (attr_type::STRING, s.as_bytes().to_vec().into()),
+            Attr::Ints(v) => (a.r#type, a.ints) = (attr_type::INTS, v.clone()),
+            Attr::Floats(v) => (a.r#type, a.floats) = (attr_type::FLOATS, v.clone()),
+            other => bail!(unsupported, "the attribute `{name}` of the kind {}", other.kind()),
+        }
+        out.push(a);
+    }
+    Ok(out)
+}
+
+/// Puts the nodes of `body` in the place of node `id`.
+fn splice(graph: &mut Graph, id: NodeId, body: &Graph) -> Result<()> {
+    let mut map: HashMap<ValueId, ValueId> = HashMap::new();
+    let given: Vec<ValueId> = graph[id].inputs().iter().flatten().copied().collect();
+    map.extend(body.inputs.iter().copied().zip(given));
+    let source = graph[id].source.clone();
+    let mut mapped = |graph: &mut Graph, v: ValueId| {
+        *map.entry(v).or_insert_with(|| {
+            let value = &body[v];
+            let name = graph.unused_value_name(&value.name);
+            let new = graph.add_value(&name, value.ty.clone());
+            graph[new].contents = value.contents.clone();
+            if let Some(t) = &value.constant {
+                graph.set_constant(new, t.clone());
+            }
+            new
+        })
+    };
+    for (_, node) in body.nodes() {
+        let mut list = |ids: &[Option<ValueId>]| ids.iter().map(|v| v.map(|v| mapped(graph, v))).collect::<Vec<_>>();
+        let (inputs, outputs) = (list(node.inputs()), list(node.outputs()));
+        let mut attrs = node.attrs.clone();
+        for attr in attrs.0.values_mut() {
+            if let Attr::Graph(g) = attr {
+                for capture in &mut g.captures {
+                    capture.0 = mapped(graph, capture.0);
+                }
+            }
+        }
+        let new = graph.add_node_with_outputs(&node.op, &node.name, &inputs, attrs, &outputs);
+        graph[new].source = source.clone();
+    }
+    let old: Vec<ValueId> = graph[id].outputs().iter().flatten().copied().collect();
+    let mut results = Vec::new();
+    for &v in &body.outputs {
+        let new = mapped(graph, v);
+        // An output that is an input of the function needs a value of its own.
+        let own = graph[new].producer().is_some() && !graph.is_output(new) && !results.contains(&new);
+        results.push(if own {
+            new
+        } else {
+            let name = format!("{}/Identity_{}", graph[id].name, results.len());
+            let node = graph.add_node("Identity", &name, &[Some(new)], Attrs::new(), 1);
+            let out = graph[node].output(0).ok_or_else(|| Error::bug("no output"))?;
+            graph[out].ty = graph[new].ty.clone();
+            out
+        });
+    }
+    graph.remove_node(id);
+    for (old, new) in old.into_iter().zip(results) {
+        graph.replace_value(old, new);
+    }
+    Ok(())
+}

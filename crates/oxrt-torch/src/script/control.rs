@@ -1,0 +1,886 @@
+//! Branches and loops. Those that are decided while the script is read are followed or unrolled; those that the
+//! data decides become `If` and `Loop`.
+
+use super::ast::{Expr, Stmt, assigned};
+use super::interp::{Flow, Interp, Truth};
+use super::region::{Before, Effects, LeafKind, Merged, Out, finish, kind_of};
+use super::value::{Ref, Sv, same};
+use crate::alias::TensorId;
+use crate::cx::Cx;
+use oxrt_ir::{Attr, Attrs, DType, Dim, Graph, TensorType, ValueId, ValueType};
+use oxrt_ops::Builder;
+use oxrt_tensor::{Error, Result, bail};
+use std::rc::Rc;
+
+/// Loops of a known number of turns up to this many are unrolled.
+const MAX_UNROLLED: i64 = 1024;
+/// Turns of a `while` that is decided at each turn.
+const MAX_TURNS: usize = 100_000;
+/// Attempts to find what a loop carries.
+const MAX_TRIALS: usize = 12;
+
+fn with_graph(mut attrs: Attrs, name: &str, g: Graph) -> Attrs {
+    attrs.0.insert(name.to_string(), Attr::Graph(Box::new(g)));
+    attrs
+}
+
+fn is_uninit(o: &Out) -> bool {
+    matches!(o, Out::Fixed(Sv::Uninit))
+}
+
+/// One of the two sides of a branch: its graph, in which values may still be added.
+struct Side {
+    graph: Graph,
+    before: Before,
+    effects: Effects,
+}
+
+/// A pair of values, one of either side, that become one output.
+struct Join {
+    yes: Option<ValueId>,
+    no: Option<ValueId>,
+    kind: LeafKind,
+}
+
+impl Interp<'_> {
+    // ---- branches ----
+
+    fn side(
+        &mut self,
+        cx: &mut Cx<'static, '_>,
+        block: &[Stmt],
+        names: &[Rc<str>],
+        label: &str,
+    ) -> Result<Option<Side>> {
+        let result = self.region(cx, label, &[], |me, cx, _, before| {
+            match me.block(cx, block)? {
+                Flow::Next => {}
+                Flow::Return(_) => bail!(unsupported, "a return inside of a branch that the data decides"),
+            }
+            let effects = me.effects(cx, before, names)?;
+            Ok((effects, before.clone_marks()))
+        });
+        match result {
+            Ok((graph, (effects, before))) => Ok(Some(Side { graph, before, effects })),
+            Err(e) => match self.raised.take() {
+                Some(message) => {
+                    self.recovered();
+                    cx.warn(format!("a check that the data decides is left out: {message}"));
+                    Ok(None)
+                }
+                None => Err(e),
+            },
+        }
+    }
+
+    /// `if` on a bool of rank 0.
+    pub fn branch(&mut self, cx: &mut Cx<'static, '_>, c: ValueId, yes: &[Stmt], no: &[Stmt]) -> Result<()> {
+        if yes.is_empty() && no.is_empty() {
+            return Ok(());
+        }
+        let mut names = Vec::new();
+        assigned(yes, &mut names);
+        assigned(no, &mut names);
+        let label = cx.b.name("If");
+        let (then_label, else_label) = (format!("{label}.then"), format!("{label}.else"));
+        let a = self.side(cx, yes, &names, &then_label)?;
+        let b = self.side(cx, no, &names, &else_label)?;
+        let (mut a, mut b) = match (a, b) {
+            (Some(a), Some(b)) => (a, b),
+            // A side that raises is not taken by a model that runs: the other one is all there is.
+            (Some(_), None) => return self.plain_block(cx, yes),
+            (None, Some(_)) => return self.plain_block(cx, no),
+            (None, None) => bail!(invalid, "both ways of a branch raise an exception"),
+        };
+        let mut joins: Vec<Join> = Vec::new();
+        let mut vars = Vec::new();
+        for name in &names {
+            let find = |s: &Side| s.effects.vars.iter().find(|v| v.0 == *name).map(|v| v.1.clone());
+            if let (Some(x), Some(y)) = (find(&a), find(&b)) {
+                let merged = self.join(cx, &mut a, &mut b, &x, &y, &mut joins);
+                // Names that only one side means to use may differ beyond what an output can be.
+                if let Ok(m) = merged {
+                    vars.push((name.clone(), m));
+                } else if let Err(e) = merged {
+                    if let Some(&t) = self.usual.get(&c) {
+                        return self.assumed(cx, t, if t { yes } else { no });
+                    }
+                    vars.push((name.clone(), Merged::Fixed(Sv::Uninit)));
+                    cx.warn(format!("`{name}` after a branch: {}", e.message()));
+                }
+            }
+        }
+        let mut roots: Vec<TensorId> = a.effects.written.iter().chain(&b.effects.written).map(|w| w.0).collect();
+        roots.sort_by_key(|t| t.0);
+        roots.dedup();
+        let mut written = Vec::new();
+        for root in roots {
+            let value = |s: &Side| -> Option<ValueId> {
+                let found = s.effects.written.iter().find(|w| w.0 == root).map(|w| w.1);
+                found.or_else(|| captured(&s.graph, cx.slots[root.0 as usize].value))
+            };
+            let (yes, no) = (value(&a), value(&b));
+            if yes.is_none() || no.is_none() {
+                bail!(bug, "a written tensor that is not captured");
+            }
+            written.push((root, joins.len()));
+            joins.push(Join { yes, no, kind: LeafKind::Tensor });
+        }
+        let mut refs: Vec<Ref> = a.effects.cells.iter().chain(&b.effects.cells).map(|w| w.0).collect();
+        refs.sort_by_key(|r| r.0);
+        refs.dedup();
+        let mut cells = Vec::new();
+        for r in refs {
+            let x = self.cell_of(cx, &mut a, r)?;
+            let y = self.cell_of(cx, &mut b, r)?;
+            cells.push((r, self.join(cx, &mut a, &mut b, &x, &y, &mut joins)?));
+        }
+        let ranks = |j: &Join| {
+            let rank = |s: &Side, v: Option<ValueId>| v.and_then(|v| s.graph.dims(v).map(<[Dim]>::len));
+            j.kind == LeafKind::Tensor && j.yes.is_some() && j.no.is_some() && rank(&a, j.yes) != rank(&b, j.no)
+        };
+        if let Some(&t) = self.usual.get(&c).filter(|_| joins.iter().any(ranks)) {
+            return self.assumed(cx, t, if t { yes } else { no });
+        }
+        // Types of the outputs: where the sides differ in a size, it is a new one.
+        let mut types = Vec::new();
+        for j in &mut joins {
+            types.push(join_types(cx, &mut a, &mut b, j)?);
+        }
+        let outputs = |get: fn(&Join) -> Option<ValueId>| joins.iter().filter_map(get).collect::<Vec<_>>();
+        let (ya, nb) = (outputs(|j| j.yes), outputs(|j| j.no));
+        if ya.is_empty() {
+            return Ok(());
+        }
+        let then = finish(a.graph, cx.b.symbols, &then_label, ya)?;
+        let or = finish(b.graph, cx.b.symbols, &else_label, nb)?;
+        let attrs = with_graph(with_graph(Attrs::new(), "then_branch", then), "else_branch", or);
+        let out = cx.b.op_multi("If", &[Some(c)], attrs, types.len())?;
+        for (&v, ty) in out.iter().zip(types) {
+            cx.b.graph[v].ty = ty;
+            cx.b.note_symbols(v);
+        }
+        for (r, m) in &cells {
+            let cell = self.rebuild_cell(cx, m, &out)?;
+            *self.heap.get_mut(*r) = cell;
+        }
+        for (root, i) in written {
+            cx.write(root, out[i])?;
+        }
+        for (name, m) in vars {
+            let v = self.rebuild(cx, &m, &out)?;
+            self.set(name, v)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the side of a test of sizes that holds when no size is zero: the sides give results that cannot be
+    /// joined, of different ranks mostly.
+    fn assumed(&mut self, cx: &mut Cx<'static, '_>, t: bool, block: &[Stmt]) -> Result<()> {
+        let place = cx.b.source.as_ref().map(|s| format!("{} `{}`", s.location, s.code)).unwrap_or_default();
+        cx.warn(format!("a test of sizes is taken to be {t}, as it is unless a size is zero: {place}"));
+        self.plain_block(cx, block)
+    }
+
+    fn set(&mut self, name: Rc<str>, v: Sv) -> Result<()> {
+        let frame = self.frames.last_mut().ok_or_else(|| Error::bug("no call under way"))?;
+        frame.env.insert(name, v);
+        Ok(())
+    }
+
+    fn plain_block(&mut self, cx: &mut Cx<'static, '_>, block: &[Stmt]) -> Result<()> {
+        match self.block(cx, block)? {
+            Flow::Next => Ok(()),
+            Flow::Return(_) => bail!(unsupported, "a return inside of a branch that the data decides"),
+        }
+    }
+
+    /// A container as a side left it, changed there or not.
+    fn cell_of(&mut self, cx: &mut Cx<'static, '_>, side: &mut Side, r: Ref) -> Result<Out> {
+        if let Some((_, out)) = side.effects.cells.iter().find(|c| c.0 == r) {
+            return Ok(out.clone());
+        }
+        let cell = self.heap.get(r).clone();
+        let before = side.before.clone_marks();
+        let out = self.describe_cell(cx, &before, &cell)?;
+        translate(out, cx, &mut side.graph)
+    }
+
+    fn join(
+        &mut self,
+        cx: &mut Cx<'static, '_>,
+        a: &mut Side,
+        b: &mut Side,
+        x: &Out,
+        y: &Out,
+        joins: &mut Vec<Join>,
+    ) -> Result<Merged> {
+        let mut leaf = |yes: Option<ValueId>, no: Option<ValueId>, kind: LeafKind| {
+            joins.push(Join { yes, no, kind });
+            Ok(Merged::Leaf(joins.len() - 1, kind))
+        };
+        let slots = a.before.slots.min(b.before.slots) as u32;
+        match (x, y) {
+            (Out::Fixed(x), Out::Fixed(y)) if same(x, y) => Ok(Merged::Fixed(x.clone())),
+            (Out::Tensor(x, _), Out::Tensor(y, _)) if x == y && x.0 < slots => Ok(Merged::Fixed(Sv::Tensor(*x))),
+            (Out::Tensor(_, x), Out::Tensor(_, y)) => leaf(Some(*x), Some(*y), LeafKind::Tensor),
+            (Out::Number(x, xv), Out::Number(y, yv)) => {
+                let outer = match (x, y) {
+                    (Sv::Int(d), _) => a.before.is_outer(d),
+                    (Sv::SymFloat(r), _) => a.before.is_outer(&r.num) && a.before.is_outer(&r.den),
+                    (Sv::Scalar(_), _) => false,
+                    _ => true,
+                };
+                if outer && same(x, y) {
+                    return Ok(Merged::Fixed(x.clone()));
+                }
+                let dtype = |g: &Graph, v: ValueId| g[v].ty.dtype().unwrap_or(DType::F32);
+                let (dx, dy) = (dtype(&a.graph, *xv), dtype(&b.graph, *yv));
+                let common = crate::promote::promote(dx, dy);
+                let xv = cast_in(&mut a.graph, cx, *xv, common)?;
+                let yv = cast_in(&mut b.graph, cx, *yv, common)?;
+                leaf(Some(xv), Some(yv), kind_of(common))
+            }
+            (Out::Sequence(x), Out::Sequence(y)) => leaf(Some(*x), Some(*y), LeafKind::Sequence),
+            (Out::Tuple(x), Out::Tuple(y)) if x.len() == y.len() => Ok(Merged::Tuple(
+                x.iter().zip(y).map(|(x, y)| self.join(cx, a, b, x, y, joins)).collect::<Result<_>>()?,
+            )),
+            (Out::Named(n, x), Out::Named(m, y)) if n == m && x.len() == y.len() => Ok(Merged::Named(
+                n.clone(),
+                x.iter()
+                    .zip(y)
+                    .map(|(x, y)| Ok((x.0.clone(), self.join(cx, a, b, &x.1, &y.1, joins)?)))
+                    .collect::<Result<_>>()?,
+            )),
+            (Out::List(x), Out::List(y)) if x.len() == y.len() => {
+                Ok(Merged::List(x.iter().zip(y).map(|(x, y)| self.join(cx, a, b, x, y, joins)).collect::<Result<_>>()?))
+            }
+            (Out::List(_) | Out::Sequence(_), Out::List(_) | Out::Sequence(_)) => {
+                let dtype = element_type(&a.graph, x).or_else(|| element_type(&b.graph, y));
+                let (x, y) = (sequence_in(&mut a.graph, cx, x, dtype)?, sequence_in(&mut b.graph, cx, y, dtype)?);
+                leaf(Some(x), Some(y), LeafKind::Sequence)
+            }
+            (Out::Dict(x), Out::Dict(y)) if x.len() == y.len() && x.iter().zip(y).all(|(x, y)| same(&x.0, &y.0)) => {
+                Ok(Merged::Dict(
+                    x.iter()
+                        .zip(y)
+                        .map(|(x, y)| Ok((x.0.clone(), self.join(cx, a, b, &x.1, &y.1, joins)?)))
+                        .collect::<Result<_>>()?,
+                ))
+            }
+            (Out::Object(c, p, x), Out::Object(_, _, y))
+                if x.len() == y.len() && x.iter().zip(y).all(|(x, y)| x.0 == y.0) =>
+            {
+                Ok(Merged::Object(
+                    c.clone(),
+                    p.clone(),
+                    x.iter()
+                        .zip(y)
+                        .map(|(x, y)| Ok((x.0.clone(), self.join(cx, a, b, &x.1, &y.1, joins)?)))
+                        .collect::<Result<_>>()?,
+                ))
+            }
+            // What one side leaves unset is never read when that side was taken: anything of the type will do.
+            (Out::Tensor(_, v), u) if is_uninit(u) => leaf(Some(*v), None, LeafKind::Tensor),
+            (u, Out::Tensor(_, v)) if is_uninit(u) => leaf(None, Some(*v), LeafKind::Tensor),
+            (Out::Number(n, _), u) | (u, Out::Number(n, _)) if is_uninit(u) && !matches!(n, Sv::Scalar(_)) => {
+                let outer = match n {
+                    Sv::Int(d) => a.before.is_outer(d),
+                    _ => true,
+                };
+                if !outer {
+                    bail!(unsupported, "a number that one side of a branch leaves unset");
+                }
+                Ok(Merged::Fixed(n.clone()))
+            }
+            (Out::Fixed(v), u) | (u, Out::Fixed(v)) if is_uninit(u) => Ok(Merged::Fixed(v.clone())),
+            (x, y) => bail!(
+                unsupported,
+                "a branch that the data decides gives values of different kinds: {} and {}",
+                describe(x),
+                describe(y)
+            ),
+        }
+    }
+
+    // ---- loops ----
+
+    pub fn for_loop(&mut self, cx: &mut Cx<'static, '_>, name: &Rc<str>, n: &Dim, body: &[Stmt]) -> Result<Flow> {
+        if let Some(n) = n.as_const() {
+            if n <= MAX_UNROLLED {
+                for i in 0..n {
+                    self.set(name.clone(), Sv::int(i))?;
+                    if let Flow::Return(v) = self.block(cx, body)? {
+                        return Ok(Flow::Return(v));
+                    }
+                }
+                return Ok(Flow::Next);
+            }
+        }
+        let turns = cx.dim_scalar(n)?;
+        self.loop_node(cx, Some(name), Some(turns), None, None, body)?;
+        Ok(Flow::Next)
+    }
+
+    pub fn while_loop(&mut self, cx: &mut Cx<'static, '_>, test: &Expr, body: &[Stmt]) -> Result<Flow> {
+        for _ in 0..MAX_TURNS {
+            let v = self.eval(cx, test)?;
+            match self.truth(cx, &v)? {
+                Truth::Known(false) => return Ok(Flow::Next),
+                Truth::Known(true) => {
+                    if let Flow::Return(v) = self.block(cx, body)? {
+                        return Ok(Flow::Return(v));
+                    }
+                }
+                Truth::AtRunTime(c) => {
+                    self.loop_node(cx, None, None, Some(c), Some(test), body)?;
+                    return Ok(Flow::Next);
+                }
+            }
+        }
+        bail!(unsupported, "a loop of more than {MAX_TURNS} turns")
+    }
+
+    fn loop_node(
+        &mut self,
+        cx: &mut Cx<'static, '_>,
+        counter: Option<&Rc<str>>,
+        turns: Option<ValueId>,
+        first: Option<ValueId>,
+        test: Option<&Expr>,
+        body: &[Stmt],
+    ) -> Result<()> {
+        let mut names = Vec::new();
+        assigned(body, &mut names);
+        if let Some(c) = counter {
+            names.retain(|n| n != c);
+        }
+        let frame = self.frames.last().ok_or_else(|| Error::bug("no call under way"))?;
+        names.retain(|n| frame.env.contains_key(n));
+        let label = format!("{}.body", cx.b.name("Loop"));
+        let mut state = Carried::default();
+        for name in &names {
+            let v = self.frames.last().and_then(|f| f.env.get(name).cloned()).unwrap_or(Sv::None);
+            state.vars.push((name.clone(), Merged::Fixed(v)));
+        }
+        for _ in 0..MAX_TRIALS {
+            let mut types = vec![ValueType::tensor(DType::I64, Vec::new()), ValueType::tensor(DType::Bool, Vec::new())];
+            types.extend(state.leaves.iter().map(|l| l.ty.clone()));
+            let now = state.clone();
+            let (graph, (again, effects, before)) = self.region(cx, &label, &types, |me, cx, inputs, before| {
+                let leaves = &inputs[2..];
+                if let Some(name) = counter {
+                    let d = Dim::from(cx.b.symbols.fresh());
+                    cx.b.note_dim_value(d.clone(), inputs[0]);
+                    me.int_sources.push((d.clone(), inputs[0]));
+                    me.set(name.clone(), Sv::Int(d))?;
+                }
+                for (r, m) in &now.cells {
+                    let cell = me.rebuild_cell(cx, m, leaves)?;
+                    *me.heap.get_mut(*r) = cell;
+                }
+                for (root, leaf) in &now.written {
+                    cx.write(*root, leaves[*leaf])?;
+                }
+                for (name, m) in &now.vars {
+                    let v = me.rebuild(cx, m, leaves)?;
+                    me.set(name.clone(), v)?;
+                }
+                match me.block(cx, body)? {
+                    Flow::Next => {}
+                    Flow::Return(_) => bail!(unsupported, "a return inside of a loop that the data decides"),
+                }
+                let again = match test {
+                    None => cx.b.constant(oxrt_ir::Tensor::scalar(true)),
+                    Some(test) => {
+                        let v = me.eval(cx, test)?;
+                        match me.truth(cx, &v)? {
+                            Truth::Known(t) => cx.b.constant(oxrt_ir::Tensor::scalar(t)),
+                            Truth::AtRunTime(c) => c,
+                        }
+                    }
+                };
+                let effects = me.effects(cx, before, &now.vars.iter().map(|v| v.0.clone()).collect::<Vec<_>>())?;
+                Ok((again, effects, before.clone_marks()))
+            })?;
+            let mut side = Side { graph, before, effects };
+            let outputs = match self.settle_loop(cx, &mut state, &mut side)? {
+                Some(outputs) => outputs,
+                None => continue,
+            };
+            let all = std::iter::once(again).chain(outputs).collect();
+            let body = finish(side.graph, cx.b.symbols, &label, all)?;
+            let mut inputs = vec![turns, first];
+            for l in &state.leaves {
+                inputs.push(Some(l.entry));
+            }
+            let attrs = with_graph(Attrs::new(), "body", body);
+            let out = cx.b.op_multi("Loop", &inputs, attrs, state.leaves.len())?;
+            for (&v, l) in out.iter().zip(&state.leaves) {
+                cx.b.graph[v].ty = l.after(cx);
+                cx.b.note_symbols(v);
+            }
+            for (r, m) in &state.cells {
+                let cell = self.rebuild_cell(cx, m, &out)?;
+                *self.heap.get_mut(*r) = cell;
+            }
+            for (root, leaf) in &state.written {
+                cx.write(*root, out[*leaf])?;
+            }
+            for (name, m) in &state.vars {
+                let v = self.rebuild(cx, m, &out)?;
+                self.set(name.clone(), v)?;
+            }
+            return Ok(());
+        }
+        bail!(unsupported, "a loop whose values keep changing their kind")
+    }
+
+    /// Compares what a turn left with what it began with. Everything that differs must be carried; once nothing new
+    /// does, returns the outputs of the body.
+    fn settle_loop(
+        &mut self,
+        cx: &mut Cx<'static, '_>,
+        state: &mut Carried,
+        side: &mut Side,
+    ) -> Result<Option<Vec<ValueId>>> {
+        let mut changed = false;
+        let mut outputs: Vec<Option<ValueId>> = vec![None; state.leaves.len()];
+        let vars = std::mem::take(&mut state.vars);
+        for (name, m) in vars {
+            let out = side.effects.vars.iter().find(|v| v.0 == name).map(|v| v.1.clone());
+            let out = out.ok_or_else(|| Error::bug("a loop lost a variable"))?;
+            let m = self.widen(cx, state, side, &m, &out, &mut outputs, &mut changed)?;
+            state.vars.push((name, m));
+        }
+        for (root, v) in std::mem::take(&mut side.effects.written) {
+            let leaf = match state.written.iter().find(|w| w.0 == root) {
+                Some((_, leaf)) => *leaf,
+                None => {
+                    changed = true;
+                    let entry = cx.read(root)?;
+                    let ty = cx.b.graph[entry].ty.clone();
+                    state.leaves.push(Leaf { entry, ty, kind: LeafKind::Tensor });
+                    state.written.push((root, state.leaves.len() - 1));
+                    outputs.push(None);
+                    state.leaves.len() - 1
+                }
+            };
+            widen_type(cx, &mut state.leaves[leaf], side, v, &mut changed);
+            outputs[leaf] = Some(v);
+        }
+        // A tensor that was written in the first turns stays carried.
+        for (root, leaf) in &state.written {
+            if outputs[*leaf].is_none() {
+                let v = captured(&side.graph, cx.slots[root.0 as usize].value);
+                outputs[*leaf] = Some(v.ok_or_else(|| Error::bug("a carried tensor that is not captured"))?);
+            }
+        }
+        let cells = std::mem::take(&mut side.effects.cells);
+        for (r, out) in cells {
+            let known = state.cells.iter().position(|c| c.0 == r);
+            let m = match known {
+                Some(i) => state.cells[i].1.clone(),
+                None => {
+                    changed = true;
+                    self.template(r)?
+                }
+            };
+            let m = self.widen(cx, state, side, &m, &out, &mut outputs, &mut changed)?;
+            match known {
+                Some(i) => state.cells[i].1 = m,
+                None => state.cells.push((r, m)),
+            }
+        }
+        if changed {
+            return Ok(None);
+        }
+        let done: Option<Vec<ValueId>> = outputs.into_iter().collect();
+        // A container that was changed in an earlier trial only: try again without it.
+        done.ok_or_else(|| Error::unsupported("a loop that changes a list in some of its turns only")).map(Some)
+    }
+
+    /// The present contents of a container, all known.
+    fn template(&self, r: Ref) -> Result<Merged> {
+        use super::value::Cell;
+        Ok(match self.heap.get(r) {
+            Cell::List(items) => Merged::List(items.iter().cloned().map(Merged::Fixed).collect()),
+            Cell::Dict(pairs) => {
+                Merged::Dict(pairs.iter().map(|(k, v)| (k.clone(), Merged::Fixed(v.clone()))).collect())
+            }
+            Cell::Object { class, path, fields } => Merged::Object(
+                class.clone(),
+                path.clone(),
+                fields.iter().map(|(n, v)| (n.clone(), Merged::Fixed(v.clone()))).collect(),
+            ),
+            Cell::Sequence(v) => Merged::Fixed(Sv::Scalar(*v)),
+        })
+    }
+
+    /// Makes `m` general enough to hold `out` as well.
+    fn widen(
+        &mut self,
+        cx: &mut Cx<'static, '_>,
+        state: &mut Carried,
+        side: &mut Side,
+        m: &Merged,
+        out: &Out,
+        outputs: &mut Vec<Option<ValueId>>,
+        changed: &mut bool,
+    ) -> Result<Merged> {
+        let slots = side.before.slots as u32;
+        Ok(match (m, out) {
+            (Merged::Fixed(Sv::Tensor(x)), Out::Tensor(y, _)) if x == y && y.0 < slots => m.clone(),
+            (Merged::Fixed(Sv::Int(x)), Out::Number(Sv::Int(y), _)) if x == y => m.clone(),
+            (Merged::Fixed(x @ (Sv::Float(_) | Sv::Bool(_) | Sv::SymFloat(_))), Out::Number(y, _)) if same(x, y) => {
+                m.clone()
+            }
+            (Merged::Fixed(Sv::Uninit), Out::Fixed(Sv::Uninit)) => m.clone(),
+            (Merged::Fixed(x), Out::Fixed(y)) if same(x, y) => m.clone(),
+            (Merged::Leaf(i, kind), Out::Tensor(_, v) | Out::Number(_, v)) if *kind != LeafKind::Sequence => {
+                let dtype = state.leaves[*i].ty.dtype().unwrap_or(DType::F32);
+                let v = if *kind == LeafKind::Tensor { *v } else { cast_in(&mut side.graph, cx, *v, dtype)? };
+                widen_type(cx, &mut state.leaves[*i], side, v, changed);
+                outputs[*i] = Some(v);
+                m.clone()
+            }
+            (Merged::Leaf(i, LeafKind::Sequence), Out::Sequence(_) | Out::List(_)) => {
+                let dtype = match &state.leaves[*i].ty {
+                    ValueType::Sequence(t) => t.dtype(),
+                    _ => None,
+                };
+                outputs[*i] = Some(sequence_in(&mut side.graph, cx, out, dtype)?);
+                m.clone()
+            }
+            // Known at first, different after a turn: carried.
+            (Merged::Fixed(x @ Sv::Tensor(_)), Out::Tensor(..)) => {
+                *changed = true;
+                let entry = self.tensor_value(cx, x)?;
+                let ty = cx.b.graph[entry].ty.clone();
+                self.new_leaf(state, outputs, entry, ty, LeafKind::Tensor)
+            }
+            (Merged::Fixed(x), Out::Number(y, v))
+                if matches!(x, Sv::Int(_) | Sv::Float(_) | Sv::SymFloat(_) | Sv::Bool(_) | Sv::Scalar(_)) =>
+            {
+                *changed = true;
+                let entry = self.scalar_value(cx, x)?;
+                let have = cx.dtype(entry)?;
+                let want = match y {
+                    Sv::Scalar(_) => side.graph[*v].ty.dtype().unwrap_or(have),
+                    _ => have,
+                };
+                let dtype = crate::promote::promote(have, want);
+                let entry = cx.cast(entry, dtype)?;
+                self.new_leaf(state, outputs, entry, ValueType::tensor(dtype, Vec::new()), kind_of(dtype))
+            }
+            (Merged::Tuple(ms), Out::Tuple(os)) if ms.len() == os.len() => Merged::Tuple(
+                ms.iter()
+                    .zip(os)
+                    .map(|(m, o)| self.widen(cx, state, side, m, o, outputs, changed))
+                    .collect::<Result<_>>()?,
+            ),
+            (Merged::Fixed(Sv::Tuple(items)), Out::Tuple(os)) if items.len() == os.len() => {
+                let ms: Vec<Merged> = items.iter().cloned().map(Merged::Fixed).collect();
+                let ms: Vec<Merged> = ms
+                    .iter()
+                    .zip(os)
+                    .map(|(m, o)| self.widen(cx, state, side, m, o, outputs, changed))
+                    .collect::<Result<_>>()?;
+                Merged::Tuple(ms)
+            }
+            (Merged::List(ms), Out::List(os)) if ms.len() == os.len() => Merged::List(
+                ms.iter()
+                    .zip(os)
+                    .map(|(m, o)| self.widen(cx, state, side, m, o, outputs, changed))
+                    .collect::<Result<_>>()?,
+            ),
+            // A list that grows: a sequence.
+            (Merged::List(ms), Out::List(_) | Out::Sequence(_)) => {
+                *changed = true;
+                let mut entry = Vec::new();
+                for m in ms {
+                    match m {
+                        Merged::Fixed(x @ Sv::Tensor(_)) => entry.push(self.tensor_value(cx, x)?),
+                        _ => bail!(unsupported, "a list of other than tensors that grows in a loop"),
+                    }
+                }
+                let dtype = entry.first().map(|&v| cx.dtype(v)).transpose()?;
+                let Some(dtype) = dtype.or_else(|| element_type(&side.graph, out)) else {
+                    bail!(unsupported, "a list of other than tensors that grows in a loop")
+                };
+                let seq = if entry.is_empty() {
+                    cx.op("SequenceEmpty", &[], Attrs::new().with("dtype", dtype.to_onnx() as i64))?
+                } else {
+                    cx.call("SequenceConstruct", &entry)?
+                };
+                let rank = element_rank(&side.graph, out);
+                let dims = rank.map(|r| (0..r).map(|_| Dim::from(cx.b.symbols.fresh())).collect());
+                let ty = ValueType::Sequence(Box::new(ValueType::Tensor(TensorType { dtype, dims })));
+                self.new_leaf(state, outputs, seq, ty, LeafKind::Sequence)
+            }
+            (Merged::Fixed(Sv::Scalar(seq)), Out::Sequence(_)) => {
+                *changed = true;
+                let ty = cx.b.graph[*seq].ty.clone();
+                self.new_leaf(state, outputs, *seq, ty, LeafKind::Sequence)
+            }
+            (Merged::Dict(ms), Out::Dict(os)) if ms.len() == os.len() => Merged::Dict(
+                ms.iter()
+                    .zip(os)
+                    .map(|(m, o)| Ok((m.0.clone(), self.widen(cx, state, side, &m.1, &o.1, outputs, changed)?)))
+                    .collect::<Result<_>>()?,
+            ),
+            (Merged::Object(c, p, ms), Out::Object(_, _, os)) if ms.len() == os.len() => Merged::Object(
+                c.clone(),
+                p.clone(),
+                ms.iter()
+                    .zip(os)
+                    .map(|(m, o)| Ok((m.0.clone(), self.widen(cx, state, side, &m.1, &o.1, outputs, changed)?)))
+                    .collect::<Result<_>>()?,
+            ),
+            (m, o) => bail!(unsupported, "a loop that the data ends turns {m:?} into {}", describe(o)),
+        })
+    }
+
+    fn new_leaf(
+        &mut self,
+        state: &mut Carried,
+        outputs: &mut Vec<Option<ValueId>>,
+        entry: ValueId,
+        ty: ValueType,
+        kind: LeafKind,
+    ) -> Merged {
+        state.leaves.push(Leaf { entry, ty, kind });
+        outputs.push(None);
+        Merged::Leaf(state.leaves.len() - 1, kind)
+    }
+
+    fn tensor_value(&mut self, cx: &mut Cx<'static, '_>, v: &Sv) -> Result<ValueId> {
+        match v {
+            Sv::Tensor(id) => cx.read(*id),
+            other => self.scalar_value(cx, other),
+        }
+    }
+}
+
+/// What a loop carries from turn to turn.
+#[derive(Clone, Default)]
+struct Carried {
+    leaves: Vec<Leaf>,
+    vars: Vec<(Rc<str>, Merged)>,
+    written: Vec<(TensorId, usize)>,
+    cells: Vec<(Ref, Merged)>,
+}
+
+#[derive(Clone)]
+struct Leaf {
+    /// Its value before the loop.
+    entry: ValueId,
+    ty: ValueType,
+    kind: LeafKind,
+}
+
+impl Leaf {
+    /// Type after the loop: sizes that change from turn to turn are new ones.
+    fn after(&self, cx: &mut Cx) -> ValueType {
+        let (ValueType::Tensor(t), LeafKind::Tensor) = (&self.ty, self.kind) else { return self.ty.clone() };
+        let entry = cx.b.graph.dims(self.entry).map(<[Dim]>::to_vec);
+        let dims = t.dims.as_ref().map(|dims| {
+            dims.iter()
+                .enumerate()
+                .map(|(i, d)| match entry.as_ref().and_then(|e| e.get(i)) {
+                    Some(e) if e == d => d.clone(),
+                    _ => cx.b.symbols.fresh().into(),
+                })
+                .collect()
+        });
+        ValueType::Tensor(TensorType { dtype: t.dtype, dims })
+    }
+}
+
+/// Sizes of a leaf that `v` does not have become free.
+fn widen_type(cx: &mut Cx, leaf: &mut Leaf, side: &Side, v: ValueId, changed: &mut bool) {
+    let entry = cx.b.graph.dims(leaf.entry).map(<[Dim]>::to_vec).unwrap_or_default();
+    let Some(new) = side.graph.dims(v).map(<[Dim]>::to_vec) else { return };
+    let ValueType::Tensor(t) = &mut leaf.ty else { return };
+    let Some(dims) = &mut t.dims else { return };
+    if dims.len() != new.len() {
+        *changed = true;
+        t.dims = None;
+        return;
+    }
+    for (i, (d, n)) in dims.iter_mut().zip(new).enumerate() {
+        let free = entry.get(i) != Some(d);
+        if *d != n && !free {
+            *d = cx.b.symbols.fresh().into();
+            *changed = true;
+        }
+    }
+}
+
+fn captured(inner: &Graph, outer: ValueId) -> Option<ValueId> {
+    inner.captures.iter().find(|c| c.0 == outer).map(|c| c.1)
+}
+
+fn describe(o: &Out) -> &'static str {
+    match o {
+        Out::Fixed(v) => v.kind(),
+        Out::Tensor(..) => "Tensor",
+        Out::Number(v, _) => v.kind(),
+        Out::Sequence(_) | Out::List(_) => "List",
+        Out::Tuple(_) | Out::Named(..) => "Tuple",
+        Out::Dict(_) => "Dict",
+        Out::Object(..) => "object",
+    }
+}
+
+fn cast_in(graph: &mut Graph, cx: &mut Cx, v: ValueId, to: DType) -> Result<ValueId> {
+    if graph[v].ty.dtype() == Some(to) {
+        return Ok(v);
+    }
+    Builder::new(graph, &mut *cx.b.symbols).cast(v, to)
+}
+
+fn element_type(graph: &Graph, o: &Out) -> Option<DType> {
+    match o {
+        Out::List(items) => items.iter().find_map(|i| match i {
+            Out::Tensor(_, v) => graph[*v].ty.dtype(),
+            _ => None,
+        }),
+        Out::Sequence(v) => match &graph[*v].ty {
+            ValueType::Sequence(t) => t.dtype(),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn element_rank(graph: &Graph, o: &Out) -> Option<usize> {
+    match o {
+        Out::List(items) => {
+            let ranks = items.iter().map(|i| match i {
+                Out::Tensor(_, v) => graph.dims(*v).map(<[Dim]>::len),
+                _ => None,
+            });
+            let ranks: Option<Vec<usize>> = ranks.collect();
+            let ranks = ranks?;
+            ranks.iter().all(|r| *r == ranks[0]).then(|| ranks.first().copied()).flatten()
+        }
+        Out::Sequence(v) => match &graph[*v].ty {
+            ValueType::Sequence(t) => t.dims().map(<[Dim]>::len),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn sequence_in(graph: &mut Graph, cx: &mut Cx, o: &Out, dtype: Option<DType>) -> Result<ValueId> {
+    let items = match o {
+        Out::Sequence(v) => return Ok(*v),
+        Out::List(items) => items,
+        other => bail!(unsupported, "a {} where a list of tensors is needed", describe(other)),
+    };
+    let mut values = Vec::new();
+    for i in items {
+        let Out::Tensor(_, v) = i else { bail!(unsupported, "a list of {} that the data makes", describe(i)) };
+        values.push(*v);
+    }
+    let mut b = Builder::new(graph, &mut *cx.b.symbols);
+    if values.is_empty() {
+        let dtype = dtype.ok_or_else(|| Error::unsupported("an empty list of unknown element type"))?;
+        return b.op("SequenceEmpty", &[], Attrs::new().with("dtype", dtype.to_onnx() as i64));
+    }
+    b.call("SequenceConstruct", &values)
+}
+
+/// Values of the enclosing graph in `out`, as the side's captures.
+fn translate(out: Out, cx: &mut Cx<'static, '_>, graph: &mut Graph) -> Result<Out> {
+    let mut value = |v: ValueId| -> Result<ValueId> {
+        if let Some(inner) = captured(graph, v) {
+            return Ok(inner);
+        }
+        // A number that was made a value just now: captured late.
+        let outer = &cx.b.graph[v];
+        let copy = graph.add_value(&outer.name, outer.ty.clone());
+        graph[copy].constant = outer.constant.clone();
+        graph[copy].contents = outer.contents.clone();
+        graph.captures.push((v, copy));
+        Ok(copy)
+    };
+    fn walk(out: Out, value: &mut dyn FnMut(ValueId) -> Result<ValueId>) -> Result<Out> {
+        let fields = |items: Vec<(Rc<str>, Out)>, value: &mut dyn FnMut(ValueId) -> Result<ValueId>| {
+            items.into_iter().map(|(n, o)| Ok((n, walk(o, value)?))).collect::<Result<Vec<_>>>()
+        };
+        Ok(match out {
+            Out::Tensor(id, v) => Out::Tensor(id, value(v)?),
+            Out::Number(n, v) => Out::Number(n, value(v)?),
+            Out::Sequence(v) => Out::Sequence(value(v)?),
+            Out::Tuple(items) => Out::Tuple(items.into_iter().map(|o| walk(o, value)).collect::<Result<_>>()?),
+            Out::List(items) => Out::List(items.into_iter().map(|o| walk(o, value)).collect::<Result<_>>()?),
+            Out::Named(c, items) => Out::Named(c, fields(items, value)?),
+            Out::Dict(items) => {
+                Out::Dict(items.into_iter().map(|(k, o)| Ok((k, walk(o, value)?))).collect::<Result<_>>()?)
+            }
+            Out::Object(c, p, items) => Out::Object(c, p, fields(items, value)?),
+            fixed => fixed,
+        })
+    }
+    walk(out, &mut value)
+}
+
+/// The type of a joined output. A side without a value gets one of that type.
+fn join_types(cx: &mut Cx<'static, '_>, a: &mut Side, b: &mut Side, j: &mut Join) -> Result<ValueType> {
+    let ty = |s: &Side, v: Option<ValueId>| v.map(|v| s.graph[v].ty.clone());
+    let (x, y) = (ty(a, j.yes), ty(b, j.no));
+    let (x, y) = match (x, y) {
+        (Some(x), Some(y)) => (x, y),
+        (Some(x), None) => {
+            j.no = Some(placeholder(&mut b.graph, cx, &x)?);
+            (x.clone(), x)
+        }
+        (None, Some(y)) => {
+            j.yes = Some(placeholder(&mut a.graph, cx, &y)?);
+            (y.clone(), y)
+        }
+        (None, None) => bail!(bug, "an output that neither side has"),
+    };
+    if j.kind == LeafKind::Sequence {
+        let elements = |t: &ValueType| match t {
+            ValueType::Sequence(t) => (t.dtype(), t.dims().map(<[Dim]>::len)),
+            _ => (None, None),
+        };
+        let ((Some(dx), rx), (Some(dy), ry)) = (elements(&x), elements(&y)) else {
+            bail!(unsupported, "a list of unknown elements")
+        };
+        if dx != dy {
+            bail!(unsupported, "a branch that the data decides gives lists of {dx} and {dy}");
+        }
+        let dims = if rx == ry { rx.map(|r| (0..r).map(|_| cx.b.symbols.fresh().into()).collect()) } else { None };
+        return Ok(ValueType::Sequence(Box::new(ValueType::Tensor(TensorType { dtype: dx, dims }))));
+    }
+    let (Some(x), Some(y)) = (x.as_tensor().cloned(), y.as_tensor().cloned()) else {
+        bail!(bug, "an output that is no tensor")
+    };
+    if x.dtype != y.dtype {
+        bail!(unsupported, "a branch that the data decides gives {} on one side and {} on the other", x.dtype, y.dtype);
+    }
+    let dims = match (x.dims, y.dims) {
+        (Some(x), Some(y)) if x.len() == y.len() => Some(
+            (x.into_iter().zip(y))
+                .map(|(x, y)| if x == y && a.before.is_outer(&x) { x } else { cx.b.symbols.fresh().into() })
+                .collect(),
+        ),
+        _ => None,
+    };
+    Ok(ValueType::Tensor(TensorType { dtype: x.dtype, dims }))
+}
+
+/// Some value of a type: what one side of a branch leaves unset.
+fn placeholder(graph: &mut Graph, cx: &mut Cx, ty: &ValueType) -> Result<ValueId> {
+    let Some(t) = ty.as_tensor() else { bail!(unsupported, "a list that one side of a branch leaves unset") };
+    let Some(dims) = &t.dims else {
+        bail!(unsupported, "a value of unknown rank that one side of a branch leaves unset")
+    };
+    let shape: Vec<usize> = dims.iter().map(|d| d.as_size().unwrap_or(0)).collect();
+    let mut b = Builder::new(graph, &mut *cx.b.symbols);
+    Ok(b.constant(oxrt_ir::Tensor::zeros(t.dtype, &shape)))
+}
