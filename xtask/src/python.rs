@@ -5,8 +5,15 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// Judges, pinned: a figure or an expectation list holds for these versions.
-const PACKAGES: &[&str] =
-    &["torch==2.15.0", "torchvision==0.29.2", "transformers==5.23.0", "onnx==1.23.2", "onnxruntime==1.32.0", "numpy"];
+const PACKAGES: &[&str] = &[
+    "torch==2.15.0",
+    "torchvision==0.29.2",
+    "transformers==5.23.0",
+    "onnx==1.23.2",
+    "onnxruntime==1.32.0",
+    "expecttest",
+    "numpy",
+];
 
 fn python() -> PathBuf {
     root().join("target/venv/bin/python")

@@ -327,8 +327,11 @@ impl Machine<'_> {
                             self.push(Value::Object(class, None))?;
                         }
                         Value::Global(class) => {
-                            return Err(Error::unsupported(format!("the pickle makes a `{}`", class.replace(' ', ".")))
-                                .help("only tensors, numbers, text and containers are read; no code is executed"));
+                            return Err(Error::unsupported(format!(
+                                "the pickle makes a `{}`",
+                                class.replace(' ', ".")
+                            ))
+                            .help("only tensors, numbers, text and containers are read; no code is executed"));
                         }
                         _ => bail!(invalid, "the pickle makes an object of something other than a class"),
                     }

@@ -34,18 +34,41 @@ pub(crate) enum Expr {
     Neg(Box<Expr>),
     Not(Box<Expr>),
     /// `value if test else other`
-    Choice { test: Box<Expr>, yes: Box<Expr>, no: Box<Expr> },
+    Choice {
+        test: Box<Expr>,
+        yes: Box<Expr>,
+        no: Box<Expr>,
+    },
 }
 
 #[derive(Clone, Debug)]
 pub(crate) enum Stmt {
     /// One target, or several that a tuple is taken apart into.
-    Assign { targets: Vec<Expr>, unpack: bool, value: Expr, line: Line },
+    Assign {
+        targets: Vec<Expr>,
+        unpack: bool,
+        value: Expr,
+        line: Line,
+    },
     Expr(Expr, Line),
-    If { test: Expr, yes: Vec<Stmt>, no: Vec<Stmt>, line: Line },
+    If {
+        test: Expr,
+        yes: Vec<Stmt>,
+        no: Vec<Stmt>,
+        line: Line,
+    },
     /// `for name in range(count)`
-    For { name: Rc<str>, count: Expr, body: Vec<Stmt>, line: Line },
-    While { test: Expr, body: Vec<Stmt>, line: Line },
+    For {
+        name: Rc<str>,
+        count: Expr,
+        body: Vec<Stmt>,
+        line: Line,
+    },
+    While {
+        test: Expr,
+        body: Vec<Stmt>,
+        line: Line,
+    },
     Return(Expr, Line),
 }
 

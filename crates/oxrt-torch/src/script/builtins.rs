@@ -516,7 +516,11 @@ impl Interp<'_> {
             Sv::List(_) | Sv::Tuple(_) => {
                 let items = self.items(v).unwrap_or_default();
                 let items: Vec<String> = items.iter().map(|i| self.show(i)).collect();
-                if matches!(v, Sv::List(_)) { format!("[{}]", items.join(", ")) } else { format!("({})", items.join(", ")) }
+                if matches!(v, Sv::List(_)) {
+                    format!("[{}]", items.join(", "))
+                } else {
+                    format!("({})", items.join(", "))
+                }
             }
             other => format!("<{}>", other.kind()),
         }
@@ -699,9 +703,8 @@ impl Interp<'_> {
         args: &[Sv],
         named: &[(Rc<str>, Sv)],
     ) -> Result<Option<Sv>> {
-        let given = |i: usize, key: &str| {
-            args.get(i).or_else(|| named.iter().find(|(n, _)| &**n == key).map(|(_, v)| v))
-        };
+        let given =
+            |i: usize, key: &str| args.get(i).or_else(|| named.iter().find(|(n, _)| &**n == key).map(|(_, v)| v));
         Ok(Some(match (name, args) {
             // tensors
             ("size", [Sv::Tensor(id)]) => {
@@ -842,13 +845,17 @@ impl Interp<'_> {
                 self.list_mut(*r)?.reverse();
                 Sv::None
             }
-            ("copy" | "list", [v @ (Sv::List(_) | Sv::Tuple(_) | Sv::Dict(_))]) if !(name == "copy" && matches!(v, Sv::Dict(_))) => {
+            ("copy" | "list", [v @ (Sv::List(_) | Sv::Tuple(_) | Sv::Dict(_))])
+                if !(name == "copy" && matches!(v, Sv::Dict(_))) =>
+            {
                 let items = self.items(v)?;
                 self.heap.list(items)
             }
             ("remove", [Sv::List(r), v]) => {
                 let items = self.items(&args[0])?;
-                let Some(at) = items.iter().position(|i| same(i, v)) else { bail!(invalid, "a list lacks what it should lose") };
+                let Some(at) = items.iter().position(|i| same(i, v)) else {
+                    bail!(invalid, "a list lacks what it should lose")
+                };
                 self.list_mut(*r)?.remove(at);
                 Sv::None
             }
@@ -856,9 +863,7 @@ impl Interp<'_> {
                 let at = self.items(l)?.iter().position(|i| same(i, v));
                 Sv::int(at.ok_or_else(|| Error::invalid("a list lacks the element that is looked for"))? as i64)
             }
-            ("count", [l @ Sv::List(_), v]) => {
-                Sv::int(self.items(l)?.iter().filter(|i| same(i, v)).count() as i64)
-            }
+            ("count", [l @ Sv::List(_), v]) => Sv::int(self.items(l)?.iter().filter(|i| same(i, v)).count() as i64),
             ("sort" | "sorted", [l @ Sv::List(r), rest @ ..]) => {
                 let mut items = self.items(l)?;
                 let keys: Option<Vec<f64>> = items.iter().map(known).collect();
@@ -907,7 +912,10 @@ impl Interp<'_> {
                 }
                 Sv::Dict(self.heap.add(Cell::Dict(pairs)))
             }
-            ("keys" | "values" | "items" | "get" | "update" | "setdefault" | "pop" | "clear" | "Delete", [Sv::Dict(r), rest @ ..]) => {
+            (
+                "keys" | "values" | "items" | "get" | "update" | "setdefault" | "pop" | "clear" | "Delete",
+                [Sv::Dict(r), rest @ ..],
+            ) => {
                 return self.on_dict(name, *r, rest).map(Some);
             }
             ("__contains__", [Sv::Text(s), _]) => return self.on_text(name, &s.clone(), &args[1..]),
@@ -932,9 +940,7 @@ impl Interp<'_> {
                     s => Sv::Int((lo - hi).ceil_div(&Dim::Const(-s)).at_least(&Dim::Const(0))),
                 }
             }
-            ("__derive_index", [i, start, step]) => {
-                Sv::Int(self.int(start)? + self.int(i)? * self.int(step)?)
-            }
+            ("__derive_index", [i, start, step]) => Sv::Int(self.int(start)? + self.int(i)? * self.int(step)?),
             // identity, logic
             ("__is__" | "__isnot__", [a, b]) => {
                 let equal = match (a, b) {
@@ -948,18 +954,23 @@ impl Interp<'_> {
                 Truth::Known(t) => Sv::Bool(!t),
                 Truth::AtRunTime(c) => Sv::Scalar(cx.call("Not", &[c])?),
             },
-            ("__and__" | "__or__" | "__xor__", [a @ (Sv::Bool(_) | Sv::Scalar(_)), b @ (Sv::Bool(_) | Sv::Scalar(_))]) => {
-                match (name, a, b) {
-                    ("__and__", Sv::Bool(x), Sv::Bool(y)) => Sv::Bool(*x && *y),
-                    ("__or__", Sv::Bool(x), Sv::Bool(y)) => Sv::Bool(*x || *y),
-                    ("__xor__", Sv::Bool(x), Sv::Bool(y)) => Sv::Bool(x != y),
-                    ("__or__", x, y) => self.either(cx, x.clone(), y.clone())?,
-                    ("__and__", Sv::Bool(t), other) | ("__and__", other, Sv::Bool(t)) => {
-                        if *t { other.clone() } else { Sv::Bool(false) }
+            (
+                "__and__" | "__or__" | "__xor__",
+                [a @ (Sv::Bool(_) | Sv::Scalar(_)), b @ (Sv::Bool(_) | Sv::Scalar(_))],
+            ) => match (name, a, b) {
+                ("__and__", Sv::Bool(x), Sv::Bool(y)) => Sv::Bool(*x && *y),
+                ("__or__", Sv::Bool(x), Sv::Bool(y)) => Sv::Bool(*x || *y),
+                ("__xor__", Sv::Bool(x), Sv::Bool(y)) => Sv::Bool(x != y),
+                ("__or__", x, y) => self.either(cx, x.clone(), y.clone())?,
+                ("__and__", Sv::Bool(t), other) | ("__and__", other, Sv::Bool(t)) => {
+                    if *t {
+                        other.clone()
+                    } else {
+                        Sv::Bool(false)
                     }
-                    _ => self.arithmetic(cx, name, a, b)?,
                 }
-            }
+                _ => self.arithmetic(cx, name, a, b)?,
+            },
             ("eq" | "ne", [a, b]) if !matches!((a, b), (Sv::Tensor(_), _) | (_, Sv::Tensor(_))) => {
                 if is_number(a) && is_number(b) {
                     return self.compare(cx, name, a, b).map(Some);
@@ -1100,7 +1111,10 @@ impl Interp<'_> {
             },
             ("pop", [_, default @ ..]) => match at {
                 Some(i) => pairs.remove(i).1,
-                None => default.first().cloned().ok_or_else(|| Error::invalid("a dict lacks the key that it should lose"))?,
+                None => default
+                    .first()
+                    .cloned()
+                    .ok_or_else(|| Error::invalid("a dict lacks the key that it should lose"))?,
             },
             ("Delete", [_]) => {
                 let i = at.ok_or_else(|| Error::invalid("a dict lacks the key that it should lose"))?;

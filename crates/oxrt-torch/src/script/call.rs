@@ -165,8 +165,14 @@ impl Interp<'_> {
     fn pieces(&mut self, cx: &mut Cx<'static, '_>, a: &Args<'static>, name: &str) -> Result<Option<Vec<View>>> {
         let split = matches!(
             name,
-            "split" | "unsafe_split" | "split_with_sizes" | "unsafe_split_with_sizes" | "chunk" | "unsafe_chunk"
-                | "tensor_split" | "unbind"
+            "split"
+                | "unsafe_split"
+                | "split_with_sizes"
+                | "unsafe_split_with_sizes"
+                | "chunk"
+                | "unsafe_chunk"
+                | "tensor_split"
+                | "unbind"
         );
         if !split {
             return Ok(None);
@@ -192,7 +198,8 @@ impl Interp<'_> {
         let sizes = ["split_size", "split_sizes"].into_iter().find(|s| a.has(s));
         if let Some(sizes) = sizes {
             let list = a.dim_list(sizes)?;
-            let whole = matches!(a.get(sizes), Some(Arg::List(_))) || matches!(a.get(sizes), Some(Arg::Other(Val::List(_))));
+            let whole =
+                matches!(a.get(sizes), Some(Arg::List(_))) || matches!(a.get(sizes), Some(Arg::Other(Val::List(_))));
             if whole {
                 return Ok(cuts(list));
             }
@@ -338,9 +345,7 @@ impl Interp<'_> {
             Sv::Complex(re, im) => Arg::Other(Val::Complex(re, im)),
             Sv::Text(s) => Arg::Other(Val::Text(s.to_string())),
             Sv::Device(_) => Arg::Other(Val::None),
-            Sv::Tuple(items) => {
-                Arg::List(items.iter().map(|i| self.to_arg(cx, i.clone())).collect::<Result<_>>()?)
-            }
+            Sv::Tuple(items) => Arg::List(items.iter().map(|i| self.to_arg(cx, i.clone())).collect::<Result<_>>()?),
             Sv::List(r) => match self.heap.get(r).clone() {
                 Cell::List(items) => Arg::List(items.into_iter().map(|i| self.to_arg(cx, i)).collect::<Result<_>>()?),
                 _ => bail!(unsupported, "a list of unknown length"),

@@ -45,7 +45,13 @@ struct Join {
 impl Interp<'_> {
     // ---- branches ----
 
-    fn side(&mut self, cx: &mut Cx<'static, '_>, block: &[Stmt], names: &[Rc<str>], label: &str) -> Result<Option<Side>> {
+    fn side(
+        &mut self,
+        cx: &mut Cx<'static, '_>,
+        block: &[Stmt],
+        names: &[Rc<str>],
+        label: &str,
+    ) -> Result<Option<Side>> {
         let result = self.region(cx, label, &[], |me, cx, _, before| {
             match me.block(cx, block)? {
                 Flow::Next => {}
@@ -246,17 +252,15 @@ impl Interp<'_> {
                     .map(|(x, y)| Ok((x.0.clone(), self.join(cx, a, b, &x.1, &y.1, joins)?)))
                     .collect::<Result<_>>()?,
             )),
-            (Out::List(x), Out::List(y)) if x.len() == y.len() => Ok(Merged::List(
-                x.iter().zip(y).map(|(x, y)| self.join(cx, a, b, x, y, joins)).collect::<Result<_>>()?,
-            )),
+            (Out::List(x), Out::List(y)) if x.len() == y.len() => {
+                Ok(Merged::List(x.iter().zip(y).map(|(x, y)| self.join(cx, a, b, x, y, joins)).collect::<Result<_>>()?))
+            }
             (Out::List(_) | Out::Sequence(_), Out::List(_) | Out::Sequence(_)) => {
                 let dtype = element_type(&a.graph, x).or_else(|| element_type(&b.graph, y));
                 let (x, y) = (sequence_in(&mut a.graph, cx, x, dtype)?, sequence_in(&mut b.graph, cx, y, dtype)?);
                 leaf(Some(x), Some(y), LeafKind::Sequence)
             }
-            (Out::Dict(x), Out::Dict(y))
-                if x.len() == y.len() && x.iter().zip(y).all(|(x, y)| same(&x.0, &y.0)) =>
-            {
+            (Out::Dict(x), Out::Dict(y)) if x.len() == y.len() && x.iter().zip(y).all(|(x, y)| same(&x.0, &y.0)) => {
                 Ok(Merged::Dict(
                     x.iter()
                         .zip(y)
@@ -360,8 +364,7 @@ impl Interp<'_> {
             state.vars.push((name.clone(), Merged::Fixed(v)));
         }
         for _ in 0..MAX_TRIALS {
-            let mut types =
-                vec![ValueType::tensor(DType::I64, Vec::new()), ValueType::tensor(DType::Bool, Vec::new())];
+            let mut types = vec![ValueType::tensor(DType::I64, Vec::new()), ValueType::tensor(DType::Bool, Vec::new())];
             types.extend(state.leaves.iter().map(|l| l.ty.clone()));
             let now = state.clone();
             let (graph, (again, effects, before)) = self.region(cx, &label, &types, |me, cx, inputs, before| {
@@ -874,7 +877,9 @@ fn join_types(cx: &mut Cx<'static, '_>, a: &mut Side, b: &mut Side, j: &mut Join
 /// Some value of a type: what one side of a branch leaves unset.
 fn placeholder(graph: &mut Graph, cx: &mut Cx, ty: &ValueType) -> Result<ValueId> {
     let Some(t) = ty.as_tensor() else { bail!(unsupported, "a list that one side of a branch leaves unset") };
-    let Some(dims) = &t.dims else { bail!(unsupported, "a value of unknown rank that one side of a branch leaves unset") };
+    let Some(dims) = &t.dims else {
+        bail!(unsupported, "a value of unknown rank that one side of a branch leaves unset")
+    };
     let shape: Vec<usize> = dims.iter().map(|d| d.as_size().unwrap_or(0)).collect();
     let mut b = Builder::new(graph, &mut *cx.b.symbols);
     Ok(b.constant(oxrt_ir::Tensor::zeros(t.dtype, &shape)))

@@ -105,8 +105,7 @@ pub(crate) fn place(options: &[(String, Spec)], param: &str, ty: &Expr) -> Resul
         return Ok(Some(spec.clone()));
     }
     let prefix = format!("{param}.");
-    let parts: Vec<(&str, &Spec)> =
-        options.iter().filter_map(|(n, s)| Some((n.strip_prefix(&prefix)?, s))).collect();
+    let parts: Vec<(&str, &Spec)> = options.iter().filter_map(|(n, s)| Some((n.strip_prefix(&prefix)?, s))).collect();
     if parts.is_empty() {
         return Ok(None);
     }
@@ -126,19 +125,12 @@ pub(crate) fn place(options: &[(String, Spec)], param: &str, ty: &Expr) -> Resul
 
 impl Interp<'_> {
     /// Makes the inputs of the graph that an argument stands for.
-    pub fn bind_input(
-        &mut self,
-        cx: &mut Cx<'static, '_>,
-        name: &str,
-        spec: &Spec,
-        dims: &[DimOption],
-    ) -> Result<Sv> {
+    pub fn bind_input(&mut self, cx: &mut Cx<'static, '_>, name: &str, spec: &Spec, dims: &[DimOption]) -> Result<Sv> {
         Ok(match spec {
             Spec::Tensor(dtype, sizes) => {
                 if dtype.is_complex() {
-                    return Err(Error::unsupported(format!("the complex input `{name}`")).help(
-                        "pass real and imaginary part as a real tensor and use torch.view_as_complex inside",
-                    ));
+                    return Err(Error::unsupported(format!("the complex input `{name}`"))
+                        .help("pass real and imaginary part as a real tensor and use torch.view_as_complex inside"));
                 }
                 let mut sizes = sizes.clone();
                 for (axis, d) in sizes.iter_mut().enumerate() {
@@ -183,7 +175,13 @@ impl Interp<'_> {
         })
     }
 
-    fn bind_all(&mut self, cx: &mut Cx<'static, '_>, name: &str, items: &[Spec], dims: &[DimOption]) -> Result<Vec<Sv>> {
+    fn bind_all(
+        &mut self,
+        cx: &mut Cx<'static, '_>,
+        name: &str,
+        items: &[Spec],
+        dims: &[DimOption],
+    ) -> Result<Vec<Sv>> {
         items.iter().enumerate().map(|(i, s)| self.bind_input(cx, &format!("{name}.{i}"), s, dims)).collect()
     }
 
@@ -235,7 +233,9 @@ mod tests {
     fn options_are_read() {
         let (name, spec) = parse_option("x=f32[batch, 3,224]").unwrap();
         assert_eq!(name, "x");
-        assert!(matches!(spec, Spec::Tensor(DType::F32, d) if d == [Dim::symbol("batch"), Dim::Const(3), Dim::Const(224)]));
+        assert!(
+            matches!(spec, Spec::Tensor(DType::F32, d) if d == [Dim::symbol("batch"), Dim::Const(3), Dim::Const(224)])
+        );
         assert!(matches!(parse_option("n=5").unwrap().1, Spec::Int(5)));
         assert!(matches!(parse_option("m=none").unwrap().1, Spec::None));
         assert!(matches!(parse_option("s=i64").unwrap().1, Spec::Tensor(DType::I64, d) if d.is_empty()));

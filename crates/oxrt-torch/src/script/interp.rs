@@ -122,8 +122,7 @@ impl<'p> Interp<'p> {
             }
         }
         let python = self.code.python_line(&frame.file, line);
-        let source =
-            Arc::new(Source { module: cx.b.prefix.clone(), location: python.location, code: python.code });
+        let source = Arc::new(Source { module: cx.b.prefix.clone(), location: python.location, code: python.code });
         self.last_source = Some((file, line, source.clone()));
         cx.b.source = Some(source);
     }
@@ -511,13 +510,7 @@ impl<'p> Interp<'p> {
         })
     }
 
-    fn call(
-        &mut self,
-        cx: &mut Cx<'static, '_>,
-        f: &Expr,
-        args: &[Expr],
-        named: &[(Rc<str>, Expr)],
-    ) -> Result<Sv> {
+    fn call(&mut self, cx: &mut Cx<'static, '_>, f: &Expr, args: &[Expr], named: &[(Rc<str>, Expr)]) -> Result<Sv> {
         // Forms whose first argument is a type.
         if let Expr::Name(n) = f {
             let local = self.frames.last().is_some_and(|f| f.env.contains_key(n));
@@ -612,7 +605,8 @@ impl<'p> Interp<'p> {
                     ("Dict", Sv::Dict(_)) => true,
                     ("Tuple", Sv::Tuple(items)) => match &**inner {
                         Expr::Tuple(types) => {
-                            types.len() == items.len() && types.iter().zip(items.iter()).all(|(t, i)| self.is_instance(i, t))
+                            types.len() == items.len()
+                                && types.iter().zip(items.iter()).all(|(t, i)| self.is_instance(i, t))
                         }
                         one => items.len() == 1 && self.is_instance(&items[0], one),
                     },

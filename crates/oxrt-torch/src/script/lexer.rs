@@ -44,7 +44,8 @@ pub(crate) fn tokens(text: &str) -> Result<Vec<(Token, Line)>> {
         let Some(&b) = bytes.get(at) else { break };
         match b {
             b'\n' => {
-                if depth == 0 && !matches!(out.last(), None | Some((Token::Newline | Token::Indent | Token::Dedent, _))) {
+                if depth == 0 && !matches!(out.last(), None | Some((Token::Newline | Token::Indent | Token::Dedent, _)))
+                {
                     out.push((Token::Newline, here(at)));
                 }
                 line += 1;
@@ -193,8 +194,11 @@ mod tests {
 
     #[test]
     fn blocks_numbers_and_text() {
-        let all: Vec<Token> =
-            tokens("if x:\n  y = 1.5e-05\nelse:\n  pass\nz = \"a\\n\\\"\\303\\251\"\n").unwrap().into_iter().map(|t| t.0).collect();
+        let all: Vec<Token> = tokens("if x:\n  y = 1.5e-05\nelse:\n  pass\nz = \"a\\n\\\"\\303\\251\"\n")
+            .unwrap()
+            .into_iter()
+            .map(|t| t.0)
+            .collect();
         assert_eq!(all.iter().filter(|t| **t == Token::Indent).count(), 2);
         assert_eq!(all.iter().filter(|t| **t == Token::Dedent).count(), 2);
         assert!(all.contains(&Token::Float(1.5e-5)));

@@ -155,14 +155,29 @@ fn dims_of(cx: &mut Cx<'static, '_>, a: &Args<'static>, name: &str) -> Result<Op
             vec![n, m]
         }
         "hann_window" | "hamming_window" | "blackman_window" => vec![a.dim("window_length")?],
-        "upsample_nearest1d" | "upsample_nearest2d" | "upsample_nearest3d" | "_upsample_nearest_exact1d"
-        | "_upsample_nearest_exact2d" | "_upsample_nearest_exact3d" | "upsample_linear1d" | "upsample_bilinear2d"
-        | "upsample_trilinear3d" | "upsample_bicubic2d" | "_upsample_bilinear2d_aa" | "_upsample_bicubic2d_aa" => {
+        "upsample_nearest1d"
+        | "upsample_nearest2d"
+        | "upsample_nearest3d"
+        | "_upsample_nearest_exact1d"
+        | "_upsample_nearest_exact2d"
+        | "_upsample_nearest_exact3d"
+        | "upsample_linear1d"
+        | "upsample_bilinear2d"
+        | "upsample_trilinear3d"
+        | "upsample_bicubic2d"
+        | "_upsample_bilinear2d_aa"
+        | "_upsample_bicubic2d_aa" => {
             let x = a.t(if a.has("input") { "input" } else { "self" })?;
             resized(cx, a, cx.dims(x)?)?
         }
-        "adaptive_avg_pool1d" | "adaptive_avg_pool2d" | "adaptive_avg_pool3d" | "_adaptive_avg_pool2d"
-        | "_adaptive_avg_pool3d" | "adaptive_max_pool1d" | "adaptive_max_pool2d" | "adaptive_max_pool3d" => {
+        "adaptive_avg_pool1d"
+        | "adaptive_avg_pool2d"
+        | "adaptive_avg_pool3d"
+        | "_adaptive_avg_pool2d"
+        | "_adaptive_avg_pool3d"
+        | "adaptive_max_pool1d"
+        | "adaptive_max_pool2d"
+        | "adaptive_max_pool3d" => {
             let mut have = have?;
             let n = (name.as_bytes()[name.len() - 2] - b'0') as usize;
             let sizes = a.dim_list("output_size")?;
@@ -207,8 +222,12 @@ fn dims_of(cx: &mut Cx<'static, '_>, a: &Args<'static>, name: &str) -> Result<Op
         }
         "im2col" => {
             let have = have?;
-            let (k, d, p, s) =
-                (a.ints_n("kernel_size", 2)?, a.ints_n("dilation", 2)?, a.ints_n("padding", 2)?, a.ints_n("stride", 2)?);
+            let (k, d, p, s) = (
+                a.ints_n("kernel_size", 2)?,
+                a.ints_n("dilation", 2)?,
+                a.ints_n("padding", 2)?,
+                a.ints_n("stride", 2)?,
+            );
             let n = have.len();
             let count = |i: usize| {
                 (have[n - 2 + i].clone() + (2 * p[i] - d[i] * (k[i] - 1) - 1)).floor_div(&Dim::Const(s[i])) + 1

@@ -99,8 +99,10 @@ fn evaluate(archive: &Archive, root: &str, options: &ImportOptions) -> Result<Im
 
     // Arguments: as the user states them, else as traced, else by their defaults.
     let stated = options.inputs.iter().map(|t| inputs::parse_option(t)).collect::<Result<Vec<_>>>()?;
-    let params: Vec<(Rc<str>, String)> =
-        forward.params[1.min(forward.params.len())..].iter().map(|p| (p.name.clone(), inputs::show_type(&p.ty))).collect();
+    let params: Vec<(Rc<str>, String)> = forward.params[1.min(forward.params.len())..]
+        .iter()
+        .map(|p| (p.name.clone(), inputs::show_type(&p.ty)))
+        .collect();
     inputs::check_names(&stated, &params)?;
     let traced = match archive.names.iter().any(|n| *n == format!("{root}traced_inputs.pkl")) {
         true => inputs::traced(&Pickle::load_member(archive, &format!("{root}traced_inputs"))?),

@@ -70,7 +70,11 @@ pub(crate) fn symbol_number(name: &str) -> Option<u64> {
 pub(crate) fn empty_scope() -> Scope<'static> {
     static EMPTY: OnceLock<schema::Graph> = OnceLock::new();
     let names = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
-    Scope { graph: EMPTY.get_or_init(schema::Graph::default), env: FxHashMap::default(), used: names.into_iter().collect() }
+    Scope {
+        graph: EMPTY.get_or_init(schema::Graph::default),
+        env: FxHashMap::default(),
+        used: names.into_iter().collect(),
+    }
 }
 
 impl Interp<'_> {
@@ -204,9 +208,7 @@ impl Interp<'_> {
             Sv::Int(_) | Sv::Float(_) | Sv::SymFloat(_) | Sv::Bool(_) | Sv::Scalar(_) => {
                 Out::Number(v.clone(), self.scalar_value(cx, v)?)
             }
-            Sv::Tuple(items) => {
-                Out::Tuple(items.iter().map(|i| self.describe(cx, before, i)).collect::<Result<_>>()?)
-            }
+            Sv::Tuple(items) => Out::Tuple(items.iter().map(|i| self.describe(cx, before, i)).collect::<Result<_>>()?),
             Sv::NamedTuple(class, items) => Out::Named(class.clone(), self.describe_fields(cx, before, items)?),
             Sv::List(r) | Sv::Dict(r) | Sv::Object(r) if (r.0 as usize) >= before.cells => {
                 let cell = self.heap.get(*r).clone();
@@ -227,9 +229,7 @@ impl Interp<'_> {
 
     pub fn describe_cell(&mut self, cx: &mut Cx<'static, '_>, before: &Before, cell: &Cell) -> Result<Out> {
         Ok(match cell {
-            Cell::List(items) => {
-                Out::List(items.iter().map(|i| self.describe(cx, before, i)).collect::<Result<_>>()?)
-            }
+            Cell::List(items) => Out::List(items.iter().map(|i| self.describe(cx, before, i)).collect::<Result<_>>()?),
             Cell::Sequence(v) => Out::Sequence(*v),
             Cell::Dict(pairs) => Out::Dict(
                 pairs.iter().map(|(k, v)| Ok((k.clone(), self.describe(cx, before, v)?))).collect::<Result<_>>()?,

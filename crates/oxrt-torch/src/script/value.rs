@@ -72,7 +72,11 @@ pub(crate) enum Cell {
     Sequence(ValueId),
     /// In order of insertion.
     Dict(Vec<(Sv, Sv)>),
-    Object { class: Rc<str>, path: Rc<str>, fields: Vec<(Rc<str>, Sv)> },
+    Object {
+        class: Rc<str>,
+        path: Rc<str>,
+        fields: Vec<(Rc<str>, Sv)>,
+    },
 }
 
 /// Lists, dicts and objects: what Python passes by reference.
