@@ -44,6 +44,8 @@ class Case:
     large: bool = False
     rtol: float = 1e-3
     atol: float = 1e-4
+    # Rows of one detection each, by falling score: rows whose scores all but tie may stand in another order.
+    detections: bool = False
 
 
 CASES: list[Case] = []
@@ -95,8 +97,12 @@ def detection(name, large=False, **kw):
                 if p.dim() < 2:
                     continue
                 spread = (2.0 / max(1, p[0].numel())) ** 0.5
-                heads = any(part in n for part in ("bbox", "rpn.head.cls_logits", "regression", "centerness", "mask_fcn_logits"))
-                p.copy_(torch.randn(p.shape, generator=g) * spread * (0.2 if heads else 1.0))
+                # Boxes that are not empty, scores that are not all one.
+                if any(part in n for part in ("bbox", "regression", "centerness", "mask_fcn_logits")):
+                    spread *= 0.05
+                elif any(part in n for part in ("cls_logits", "classification_head")):
+                    spread *= 0.003 if "module_list" in n else 0.15
+                p.copy_(torch.randn(p.shape, generator=g) * spread)
         return m
 
     def draw(height, width):
@@ -105,7 +111,7 @@ def detection(name, large=False, **kw):
 
     CASES.append(Case(name, make, ["images.0=f32[3,height,width]"], draw,
                       [dict(height=120, width=160), dict(height=160, width=128)], ("script",), large,
-                      rtol=1e-2, atol=2e-2))
+                      rtol=1e-2, atol=2e-2, detections=True))
 
 
 detection("fasterrcnn_mobilenet_v3_large_320_fpn", num_classes=11)
@@ -339,6 +345,35 @@ def close(have, want, case):
     return None if (d <= bound).all() else f"off by {d.max():.3g}"
 
 
+def same_detections(have, want):
+    """Pairs every row of `want` with a row of `have` of the same label, score and box; rows at the cut-off, where the
+    last kept score all but ties with the first dropped one, may have no partner."""
+    names = list(want)
+    n = len(want["scores"])
+    if [h.shape[1:] for h in have.values()] != [w.shape[1:] for w in want.values()]:
+        return f"shapes {[h.shape for h in have.values()]} instead of {[w.shape for w in want.values()]}"
+    free = list(range(len(have["scores"])))
+    lost = 0
+    scale = max(1.0, float(np.abs(want["boxes"]).max())) if n else 1.0
+    for i in range(n):
+        def fits(k):
+            if have["labels"][k] != want["labels"][i] or abs(have["scores"][k] - want["scores"][i]) > 5e-3:
+                return False
+            if np.abs(have["boxes"][k] - want["boxes"][i]).max() > 5e-3 * scale:
+                return False
+            # Masks and key points of boxes of a pixel's width hang on the last digit of the box: their mean is judged.
+            rest = [m for m in names if m not in ("boxes", "labels", "scores")]
+            return all(np.abs(have[m][k] - want[m][i]).mean() <= 1e-2 * max(1.0, np.abs(want[m][i]).max()) for m in rest)
+
+        partner = next((k for k in free if fits(k)), None)
+        if partner is None:
+            lost += want["scores"][i] > want["scores"][-1] + 2e-3 or n < 2
+        else:
+            free.remove(partner)
+    allowed = n // 50
+    return f"{lost} of {n} detections have no partner" if lost > allowed else None
+
+
 def one(case, kind, args):
     folder = args.cases / f"{case.name}-{kind}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -351,7 +386,8 @@ def one(case, kind, args):
         saved = torch.jit.script(model) if kind == "script" else torch.jit.trace(model, drawn[0], strict=False)
         path = folder / "model.pt"
         torch.jit.save(saved, str(path))
-        expected = [flat(model(*x)) for x in drawn]
+        results = [model(*x) for x in drawn]
+        expected = [flat(r) for r in results]
     onnx_path = folder / "model.onnx"
     command = [args.oxrt, "export", path, "-o", onnx_path, "--json"]
     # The sizes of a traced module are those of the example; `--input` makes them dynamic all the same.
@@ -381,6 +417,14 @@ def one(case, kind, args):
         for who, outs in (("onnxruntime", got), ("engine", mine)):
             if len(outs) != len(want):
                 return f"{who}: {len(outs)} outputs instead of {len(want)}", took
+            if case.detections:
+                want_rows = {k: v.numpy() for k, v in results[i][0].items()}
+                have_rows = dict(zip([o.name for o in session.get_outputs()], map(np.asarray, outs)))
+                have_rows = {k: have_rows[k] for k in want_rows}
+                problem = same_detections(have_rows, want_rows)
+                if problem:
+                    return f"{who}: sizes {case.sizes[i]}: {problem}", took
+                continue
             for k, (h, w) in enumerate(zip(outs, want)):
                 problem = close(np.asarray(h), w.detach().numpy(), case)
                 if problem:

@@ -15,6 +15,7 @@ cargo xtask <chore>
   rust-test     the Rust tests alone
   python-test   the tests against PyTorch and onnxruntime alone (makes target/venv on first use)
   onnx-cases    the official ONNX cases (all ways of running them; --only SUBSTRING, --host-steps)
+  fuzz-onnx     random graphs against onnxruntime (--graphs N --seed S, --only FAMILY, --jobs N)
   bench         times oxrt beside onnxruntime on the benchmark models (needs ../shared/bench)
 ";
 
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         Some("test") => check().and_then(|()| rust_test()).and_then(|()| python_test()),
         Some("rust-test") => rust_test(),
         Some("python-test") => python_test(),
+        Some("fuzz-onnx") => python::fuzz_onnx(&args[1..]),
         Some("onnx-cases") => python::onnx_cases(&args[1..]),
         Some("bench") => python::bench(&args[1..]),
         _ => {
@@ -48,7 +50,8 @@ fn main() -> ExitCode {
 }
 
 fn python_test() -> Outcome {
-    python::onnx_cases(&[]).and_then(|()| python::test())
+    let small = ["--graphs", "2000", "--seed", "1"].map(String::from);
+    python::onnx_cases(&[]).and_then(|()| python::fuzz_onnx(&small)).and_then(|()| python::test())
 }
 
 /// Root of the repository.

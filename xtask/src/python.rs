@@ -62,6 +62,20 @@ pub fn onnx_cases(options: &[String]) -> Outcome {
         .args(folders))
 }
 
+/// Random graphs against onnxruntime; `--graphs N --seed S`.
+pub fn fuzz_onnx(options: &[String]) -> Outcome {
+    venv()?;
+    run(cargo().args(["build", "--profile", "fast", "-p", "oxrt-testkit", "--bin", "onnx_peer"]))?;
+    run(Command::new(python())
+        .env("OMP_NUM_THREADS", "1")
+        .arg(root().join("tests/python/onnx_random/main.py"))
+        .arg("--peer")
+        .arg(root().join("target/fast/onnx_peer"))
+        .arg("--keep")
+        .arg(root().join("target/onnx-random"))
+        .args(options))
+}
+
 /// Side by side with onnxruntime on the models of `../shared/bench`.
 pub fn bench(models: &[String]) -> Outcome {
     venv()?;

@@ -55,7 +55,7 @@ pub fn build(
         report.rules = log.counts();
     }
     plan_graph::detach_sizes(&mut model);
-    model.graph.remove_dead_nodes();
+    plan_graph::remove_unneeded(&mut model);
     model.graph.sort()?;
     model.graph.verify()?;
     report.nodes_after = model.graph.num_nodes();
@@ -97,11 +97,15 @@ fn choose(
             });
         }
         let sizes_known = new.is_subset(&known) && node.outputs().iter().flatten().all(|&v| g[v].ty.dims().is_some());
-        // The run learns a symbol from a result that it sizes, when the size can be solved for it.
-        for d in node.outputs().iter().flatten().flat_map(|&v| g[v].ty.dims().unwrap_or_default()) {
-            if let Some((symbol, _)) = d.solve(None, &|s| known.contains(s).then_some(1)) {
-                known.insert(symbol);
+        // The run learns a symbol from a result that it sizes, when the size can be solved for it, and from a result
+        // that holds it.
+        for &v in node.outputs().iter().flatten() {
+            for d in g[v].ty.dims().unwrap_or_default() {
+                if let Some((symbol, _)) = d.solve(None, &|s| known.contains(s).then_some(1)) {
+                    known.insert(symbol);
+                }
             }
+            known.extend(g[v].contents.iter().flat_map(|c| &c.elements).filter_map(|d| d.as_symbol().cloned()));
         }
         let kind = match sizes_known {
             true if plan_graph::is_alias(g, id) => StepKind::Alias,

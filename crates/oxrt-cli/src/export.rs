@@ -23,7 +23,7 @@ pub struct Args {
     /// A dynamic dimension: NAME=MIN..MAX, NAME=SIZE, or INPUT:AXIS=NEW_NAME
     #[arg(long = "dim", value_name = "DIM")]
     dims: Vec<String>,
-    /// Opset to write, 17 or higher; by default the lowest from 18 up that has all operators
+    /// Opset to write, 7 or higher; by default the lowest from 18 up that has all operators
     #[arg(long)]
     opset: Option<i64>,
     /// Puts tensors of at least this many bytes into FILE.data
@@ -41,8 +41,8 @@ pub fn run(a: Args) -> Result<ExitCode> {
     let model = Model::open_with(&a.model, &options)?;
     let output = output_path(&a.output, &a.model, "onnx");
     progress.stage(format!("writing {}", output.display()));
-    let report =
-        model.save_onnx(&output, &WriteOptions { opset: a.opset, external_data_threshold: a.external_data })?;
+    let report = model
+        .save_onnx(&output, &WriteOptions { opset: a.opset, external_data_threshold: a.external_data, ir: None })?;
     let took = progress.finish();
     model.warnings.iter().for_each(|w| ui::warn(w));
     let ir = model.ir();

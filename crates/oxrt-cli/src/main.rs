@@ -5,6 +5,7 @@ mod bench;
 mod build;
 mod check;
 mod convert;
+mod convert_opset;
 mod doctor;
 mod export;
 mod inspect;
@@ -44,6 +45,7 @@ enum Command {
     Run(run::Args),
     Bench(bench::Args),
     Convert(convert::Args),
+    ConvertOpset(convert_opset::Args),
     Inspect(inspect::Args),
     Doctor(doctor::Args),
     /// Prints the completion script of a shell
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
         Command::Run(a) => run::run(a),
         Command::Bench(a) => bench::run(a),
         Command::Convert(a) => convert::run(a),
+        Command::ConvertOpset(a) => convert_opset::run(a),
         Command::Inspect(a) => inspect::run(a),
         Command::Doctor(a) => doctor::run(a),
         Command::Completions { shell } => {

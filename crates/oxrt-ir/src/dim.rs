@@ -40,6 +40,9 @@ pub enum Atom {
     Mod(Dim, Dim),
     Min(Dim, Dim),
     Max(Dim, Dim),
+    /// The size that all of these broadcast to: each is it, or 1. In rising order, two at least, none of them
+    /// constant. Where one is 0 the others are 0 or 1, so this is not their maximum.
+    Broadcast(Vec<Dim>),
 }
 
 impl From<i64> for Dim {
@@ -257,6 +260,26 @@ impl Dim {
         Dim::atom(atom(a.clone(), b.clone()))
     }
 
+    /// The size that the two broadcast to, provided that they do.
+    pub fn broadcast(&self, other: &Dim) -> Dim {
+        let mut parts = Vec::new();
+        for d in [self, other] {
+            match (d, d.as_atom()) {
+                (Dim::Const(1), _) => {}
+                (Dim::Const(_), _) => return d.clone(),
+                (_, Some(Atom::Broadcast(list))) => parts.extend(list.iter().cloned()),
+                _ => parts.push(d.clone()),
+            }
+        }
+        parts.sort();
+        parts.dedup();
+        match &parts[..] {
+            [] => Dim::Const(1),
+            [one] => one.clone(),
+            _ => Dim::atom(Atom::Broadcast(parts)),
+        }
+    }
+
     /// Value under an assignment of the symbols; `None` when one is missing or a divisor is zero.
     pub fn eval(&self, lookup: &dyn Fn(&Symbol) -> Option<i64>) -> Option<i64> {
         let (terms, constant) = self.terms();
@@ -284,6 +307,9 @@ impl Dim {
                     Atom::Mod(a, b) => a.substitute(replace).modulo(&b.substitute(replace)),
                     Atom::Min(a, b) => a.substitute(replace).at_most(&b.substitute(replace)),
                     Atom::Max(a, b) => a.substitute(replace).at_least(&b.substitute(replace)),
+                    Atom::Broadcast(list) => {
+                        list.iter().fold(Dim::Const(1), |all, d| all.broadcast(&d.substitute(replace)))
+                    }
                 };
                 product = product * factor;
             }
@@ -335,6 +361,7 @@ impl Dim {
                         a.for_each_symbol(f);
                         b.for_each_symbol(f);
                     }
+                    Atom::Broadcast(list) => list.iter().for_each(|d| d.for_each_symbol(f)),
                 }
             }
         }
@@ -373,6 +400,10 @@ impl Atom {
             Atom::Mod(a, b) => two(a, b).filter(|v| v.1 != 0).map(|(a, b)| a - b * floor_div_i64(a, b)),
             Atom::Min(a, b) => two(a, b).map(|(a, b)| a.min(b)),
             Atom::Max(a, b) => two(a, b).map(|(a, b)| a.max(b)),
+            Atom::Broadcast(list) => {
+                let sizes = list.iter().map(|d| d.eval(lookup)).collect::<Option<Vec<i64>>>()?;
+                if sizes.contains(&0) { Some(0) } else { sizes.into_iter().max() }
+            }
         }
     }
 
@@ -400,6 +431,12 @@ impl Atom {
             Atom::Max(a, b) => {
                 let (a, b) = (a.bounds(range), b.bounds(range));
                 (a.0.max(b.0), a.1.max(b.1))
+            }
+            Atom::Broadcast(list) => {
+                let each: Vec<(i64, i64)> = list.iter().map(|d| d.bounds(range)).collect();
+                let least = each.iter().map(|b| b.0);
+                let least = if least.clone().any(|lo| lo <= 0) { Some(0) } else { least.max() };
+                (least.unwrap_or(0), each.iter().map(|b| b.1).max().unwrap_or(i64::MAX))
             }
         }
     }
@@ -534,6 +571,13 @@ impl fmt::Display for Atom {
             Atom::Mod(a, b) => write!(f, "mod({a}, {b})"),
             Atom::Min(a, b) => write!(f, "min({a}, {b})"),
             Atom::Max(a, b) => write!(f, "max({a}, {b})"),
+            Atom::Broadcast(list) => {
+                write!(f, "broadcast(")?;
+                for (i, d) in list.iter().enumerate() {
+                    write!(f, "{}{d}", if i > 0 { ", " } else { "" })?;
+                }
+                write!(f, ")")
+            }
         }
     }
 }

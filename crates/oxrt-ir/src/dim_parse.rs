@@ -102,17 +102,21 @@ impl Parser<'_> {
             };
         }
         let word = word.to_string();
-        if !matches!(&*word, "floor" | "mod" | "min" | "max") || !self.eat("(") {
+        if !matches!(&*word, "floor" | "mod" | "min" | "max" | "broadcast") || !self.eat("(") {
             return Ok(Dim::symbol(&word));
         }
         let a = self.sum()?;
         self.expect(if word == "floor" { "/" } else { "," })?;
-        let b = self.sum()?;
+        let mut b = self.sum()?;
+        while word == "broadcast" && self.eat(",") {
+            b = b.broadcast(&self.sum()?);
+        }
         self.expect(")")?;
         Ok(match &*word {
             "floor" => a.floor_div(&b),
             "mod" => a.modulo(&b),
             "min" => a.at_most(&b),
+            "broadcast" => a.broadcast(&b),
             _ => a.at_least(&b),
         })
     }
@@ -137,6 +141,9 @@ mod tests {
         assert_eq!(d("mod(8*h + 3, 4)"), d("3"));
         assert_eq!(d("min(h, h + 1)"), d("h"));
         assert_eq!(d("floor((a*b*c)/(a*c))"), d("b"));
+        assert_eq!(d("broadcast(broadcast(b, a), a, c)"), d("broadcast(a, b, c)"));
+        assert_eq!(d("broadcast(a, a)"), d("a"));
+        assert_eq!(d("broadcast(a, 0)"), d("0"));
         assert_eq!(d("0 - 7").floor_div(&d("2")), d("0 - 4"));
     }
 
@@ -150,12 +157,13 @@ mod tests {
     fn dims() -> impl Strategy<Value = Dim> {
         let leaf = prop_oneof![(-9i64..9).prop_map(Dim::Const), "[abc]".prop_map(|s| Dim::symbol(&s))];
         leaf.prop_recursive(4, 24, 2, |inner| {
-            (inner.clone(), inner, 0..7).prop_map(|(a, b, op)| match op {
+            (inner.clone(), inner, 0..8).prop_map(|(a, b, op)| match op {
                 0 => a + b,
                 1 => a - b,
                 2 => a * b,
                 3 => a.at_most(&b),
                 4 => a.at_least(&b),
+                7 => a.broadcast(&b),
                 5 => a.floor_div(&Dim::Const(b.as_const().unwrap_or(3).abs() + 1)),
                 _ => a.modulo(&Dim::Const(b.as_const().unwrap_or(5).abs() + 1)),
             })

@@ -1,7 +1,7 @@
 //! Types of values, with symbolic dimensions.
 
 use crate::{Dim, Symbol};
-use oxrt_tensor::{DType, Tensor};
+use oxrt_tensor::{DType, Error, Tensor};
 use std::fmt;
 
 /// Element type and symbolic shape. `dims: None` means that not even the rank is known.
@@ -86,6 +86,28 @@ impl ValueType {
     }
 }
 
+impl std::str::FromStr for TensorType {
+    type Err = Error;
+
+    /// `f32[batch, 3, 224]`, as it is shown; without brackets a tensor of rank 0, without a type `f32`.
+    fn from_str(text: &str) -> Result<TensorType, Error> {
+        let bad = || Error::invalid(format!("`{text}` is no tensor type")).help("write it as `f32[batch,3,224,224]`");
+        let (dtype, dims) = match text.split_once('[') {
+            None => (text.trim(), ""),
+            Some((dtype, rest)) => (dtype.trim(), rest.trim_end().strip_suffix(']').ok_or_else(bad)?),
+        };
+        let dtype = if dtype.is_empty() { DType::F32 } else { dtype.parse().map_err(|()| bad())? };
+        let dims: Vec<Dim> = match dims.trim() {
+            "" => Vec::new(),
+            dims => dims.split(',').map(|d| d.parse().map_err(|_| bad())).collect::<Result<_, Error>>()?,
+        };
+        if dims.iter().any(|d| d.as_const().is_some_and(|c| c < 0)) {
+            return Err(bad());
+        }
+        Ok(TensorType::new(dtype, dims))
+    }
+}
+
 impl From<TensorType> for ValueType {
     fn from(t: TensorType) -> ValueType {
         ValueType::Tensor(t)
@@ -154,7 +176,12 @@ impl Contents {
         if !small || !(tensor.dtype().is_int() || tensor.dtype() == DType::Bool) {
             return None;
         }
-        let elements = tensor.to_i64_vec().ok()?.into_iter().map(Dim::Const).collect();
+        let elements = tensor.to_i64_vec().ok()?;
+        // Dimensions are i64; what lies beyond would look negative.
+        if tensor.dtype() == DType::U64 && elements.iter().any(|&x| x < 0) {
+            return None;
+        }
+        let elements = elements.into_iter().map(Dim::Const).collect();
         Some(Contents { scalar: tensor.rank() == 0, elements })
     }
 

@@ -5,6 +5,7 @@
 //! memory mapping and written straight from wherever they lie; no step needs the whole file in memory,
 //! and nothing is limited to the 2 GiB of one protobuf message.
 
+mod contrib;
 mod functions;
 mod gradient;
 mod lower;
@@ -24,7 +25,7 @@ pub use tensor_io::{PbKind, datum_from_pb, datum_to_pb, load_datum};
 pub use write::{WriteOptions, WriteReport, write_file};
 
 /// Newest opset of the default domain that the writer knows.
-pub const NEWEST_OPSET: i64 = 26;
+pub const NEWEST_OPSET: i64 = 28;
 
 /// Metadata key prefix under which ranges of dimensions are kept: `oxrt.dim.batch` = `1..64`.
 pub const DIM_KEY: &str = "oxrt.dim.";

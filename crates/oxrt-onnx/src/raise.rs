@@ -28,7 +28,10 @@ const RULES: &[(&str, i64, Rule)] = &[
     ("Clip", 11, clip_11),
     ("Pad", 11, pad_11),
     ("TopK", 10, |g, _, n| int_to_input(g, n, "k", 1)),
+    ("Dropout", 10, dropout_10),
     ("Dropout", 12, dropout_12),
+    ("LpPool", 2, whole_p),
+    ("GlobalLpPool", 2, whole_p),
     ("Upsample", 10, upsample),
     ("Softmax", 13, softmax_13),
     ("LogSoftmax", 13, softmax_13),
@@ -57,12 +60,18 @@ const RULES: &[(&str, i64, Rule)] = &[
     ("DFT", 20, dft_20),
     ("Scan", 9, scan_9),
     ("Tile", 6, tile_6),
+    ("ai.onnx.ml.LabelEncoder", 2, label_encoder_2),
+    ("ai.onnx.ml.LabelEncoder", 4, label_encoder_4),
 ];
 
 /// Raises node `id`, written for opset `version` of its domain.
 pub(crate) fn raise(graph: &mut Graph, symbols: &mut Symbols, id: NodeId, version: i64) -> Result<()> {
     let op = graph[id].op.clone();
     for (_, _, rule) in RULES.iter().filter(|(name, since, _)| **name == *op && version < *since) {
+        // A rule that put other nodes in the place of this one has done all that there is to do.
+        if !graph.is_alive(id) {
+            break;
+        }
         rule(graph, symbols, id)?;
     }
     Ok(())
@@ -100,10 +109,13 @@ fn slice_10(graph: &mut Graph, _: &mut Symbols, id: NodeId) -> Result<()> {
 
 fn clip_11(graph: &mut Graph, _: &mut Symbols, id: NodeId) -> Result<()> {
     let dtype = graph[id].input(0).and_then(|v| graph[v].ty.dtype()).unwrap_or(oxrt_tensor::DType::F32);
-    for (attr, at) in [("min", 1), ("max", 2)] {
-        if let Some(Attr::Float(x)) = graph[id].attrs.remove(attr) {
-            add_input(graph, id, at, Tensor::from_f64(dtype, &[], &[x as f64])?);
-        }
+    // Without them, infinities became the greatest finite f32.
+    for (attr, at, default) in [("min", 1, f32::MIN), ("max", 2, f32::MAX)] {
+        let limit = match graph[id].attrs.remove(attr) {
+            Some(Attr::Float(x)) => x,
+            _ => default,
+        };
+        add_input(graph, id, at, Tensor::from_f64(dtype, &[], &[limit as f64])?);
     }
     Ok(())
 }
@@ -115,6 +127,36 @@ fn pad_11(graph: &mut Graph, _: &mut Symbols, id: NodeId) -> Result<()> {
     let dtype = graph[id].input(0).and_then(|v| graph[v].ty.dtype()).unwrap_or(oxrt_tensor::DType::F32);
     if let Some(Attr::Float(x)) = graph[id].attrs.remove("value") {
         add_input(graph, id, 2, Tensor::from_f64(dtype, &[], &[x as f64])?);
+    }
+    Ok(())
+}
+
+/// The mask had the element type of the data.
+fn dropout_10(graph: &mut Graph, _: &mut Symbols, id: NodeId) -> Result<()> {
+    let node = graph[id].clone();
+    let (Some(mask), Some(x)) = (node.output(1), node.input(0)) else { return Ok(()) };
+    let Some(dtype) = graph[x].ty.dtype() else { bail!(unsupported, "the mask of a Dropout of unknown type") };
+    graph.remove_node(id);
+    let name = format!("{}/mask", node.name);
+    let kept = graph.add_value(&name, ValueType::Unknown);
+    let mut outputs = node.outputs().to_vec();
+    outputs[1] = Some(kept);
+    // Later rules do not find the new node: they are applied here.
+    let new = graph.add_node_with_outputs(&node.op, &node.name, node.inputs(), node.attrs.clone(), &outputs);
+    graph[new].source = node.source;
+    dropout_12(graph, &mut Symbols::default(), new)?;
+    let attrs = Attrs::new().with("to", dtype.to_onnx() as i64);
+    graph.add_node_with_outputs("Cast", &name, &[Some(kept)], attrs, &[Some(mask)]);
+    Ok(())
+}
+
+/// The power was a float.
+fn whole_p(graph: &mut Graph, _: &mut Symbols, id: NodeId) -> Result<()> {
+    if let Some(&Attr::Float(p)) = graph[id].attrs.get("p") {
+        if p.fract() != 0.0 {
+            bail!(unsupported, "a pool of the power {p}");
+        }
+        graph[id].attrs.set("p", p as i64);
     }
     Ok(())
 }
@@ -157,14 +199,14 @@ fn upsample(graph: &mut Graph, _: &mut Symbols, id: NodeId) -> Result<()> {
 fn softmax_13(graph: &mut Graph, symbols: &mut Symbols, id: NodeId) -> Result<()> {
     let axis = graph[id].attrs.int_or("axis", 1)?;
     let Some(x) = graph[id].input(0) else { return Ok(()) };
-    let Some(dims) = graph.dims(x).map(<[_]>::to_vec) else {
-        graph[id].attrs.set("axis", axis);
-        return Ok(());
-    };
-    let axis = oxrt_ops::shape::axis(axis, dims.len().max(1))?;
-    if dims[(axis + 1).min(dims.len())..].iter().all(|d| d.is(1)) {
-        graph[id].attrs.set("axis", axis as i64);
-        return Ok(());
+    let mut axis = axis;
+    if let Some(dims) = graph.dims(x) {
+        let at = oxrt_ops::shape::axis(axis, dims.len().max(1))?;
+        axis = at as i64;
+        if dims[(at + 1).min(dims.len())..].iter().all(|d| d.is(1)) {
+            graph[id].attrs.set("axis", axis);
+            return Ok(());
+        }
     }
     let out = graph[id].output(0);
     let (op, name) = (graph[id].op.to_string(), graph[id].name.clone());
@@ -172,10 +214,16 @@ fn softmax_13(graph: &mut Graph, symbols: &mut Symbols, id: NodeId) -> Result<()
     graph.remove_node(id);
     let mut b = Builder::new(graph, symbols);
     (b.prefix, b.source) = (name.clone(), source);
-    let flat = b.op("Flatten", &[x], Attrs::new().with("axis", axis as i64))?;
+    let flat = b.op("Flatten", &[x], Attrs::new().with("axis", axis))?;
     let soft = b.op(&op, &[flat], Attrs::new().with("axis", -1))?;
     let shape = b.call("Shape", &[x])?;
-    graph.add_node_with_outputs("Reshape", &name, &[Some(soft), Some(shape)], Attrs::new(), &[out]);
+    graph.add_node_with_outputs(
+        "Reshape",
+        &name,
+        &[Some(soft), Some(shape)],
+        Attrs::new().with("allowzero", 1),
+        &[out],
+    );
     Ok(())
 }
 
@@ -250,7 +298,10 @@ fn resize_11(graph: &mut Graph, _: &mut Symbols, id: NodeId) -> Result<()> {
     let (x, scales) = (graph[id].input(0), graph[id].input(1));
     graph.set_inputs(id, &[x, None, scales]);
     graph[id].attrs.set("coordinate_transformation_mode", "asymmetric");
-    graph[id].attrs.set("nearest_mode", "floor");
+    // The nearest was the next one when shrinking. Computed scales are taken to enlarge.
+    let scales = scales.and_then(|v| graph.constant(v)).map(Tensor::to_f64_vec).transpose()?;
+    let shrinks = scales.is_some_and(|s| s.iter().any(|&s| s < 1.0));
+    graph[id].attrs.set("nearest_mode", if shrinks { "ceil" } else { "floor" });
     Ok(())
 }
 
@@ -368,6 +419,39 @@ fn cast_6(graph: &mut Graph, _: &mut Symbols, id: NodeId) -> Result<()> {
         };
         if let Ok(d) = short.parse::<oxrt_tensor::DType>() {
             graph[id].attrs.set("to", d.to_onnx() as i64);
+        }
+    }
+    Ok(())
+}
+
+/// Strings became their places in `classes_strings`, and places the strings.
+fn label_encoder_2(graph: &mut Graph, _: &mut Symbols, id: NodeId) -> Result<()> {
+    let text = graph[id].input(0).and_then(|v| graph[v].ty.dtype()) == Some(oxrt_tensor::DType::String);
+    if let Some(Attr::Strings(classes)) = graph[id].attrs.remove("classes_strings") {
+        let places: Vec<i64> = (0..classes.len() as i64).collect();
+        let attrs = &mut graph[id].attrs;
+        let (names, numbers) = if text { ("keys_strings", "values_int64s") } else { ("values_strings", "keys_int64s") };
+        attrs.set(names, classes);
+        attrs.set(numbers, places);
+    }
+    Ok(())
+}
+
+/// A key that is no number was never found.
+fn label_encoder_4(graph: &mut Graph, _: &mut Symbols, id: NodeId) -> Result<()> {
+    let Some(keys) = graph[id].attrs.get_floats("keys_floats")?.cloned().filter(|k| k.iter().any(|k| k.is_nan()))
+    else {
+        return Ok(());
+    };
+    let kept: Vec<usize> = (0..keys.len()).filter(|&i| !keys[i].is_nan()).collect();
+    let attrs = &mut graph[id].attrs;
+    attrs.set("keys_floats", kept.iter().map(|&i| keys[i]).collect::<Vec<_>>());
+    for name in ["values_strings", "values_int64s", "values_floats"] {
+        match attrs.0.get_mut(name) {
+            Some(Attr::Strings(v)) if v.len() == keys.len() => *v = kept.iter().map(|&i| v[i].clone()).collect(),
+            Some(Attr::Ints(v)) if v.len() == keys.len() => *v = kept.iter().map(|&i| v[i]).collect(),
+            Some(Attr::Floats(v)) if v.len() == keys.len() => *v = kept.iter().map(|&i| v[i]).collect(),
+            _ => {}
         }
     }
     Ok(())

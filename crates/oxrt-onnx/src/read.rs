@@ -6,9 +6,10 @@ use crate::proto::{
 };
 use crate::tensor_io::{ExternalData, location_of, tensor_from_proto};
 use crate::{DIM_KEY, NEWEST_OPSET};
-use crate::{gradient, raise};
+use crate::{contrib, gradient, raise};
 use bytes::Bytes;
 use oxrt_ir::{Attr, Attrs, Dim, Graph, Model, NodeId, Range, Source, Symbol, Symbols, ValueId, ValueType};
+use oxrt_ops::Builder;
 use oxrt_tensor::{Context, DType, Error, Result, Tensor, bail, map_file, num_elements};
 use prost::Message;
 use std::collections::{BTreeSet, HashMap};
@@ -70,7 +71,7 @@ fn read(bytes: Bytes, folder: Option<&Path>) -> Result<Model> {
 pub(crate) fn read_proto(proto: &ModelProto, folder: Option<&Path>) -> Result<Model> {
     let opsets = opsets_of(&proto.opset_import);
     let opset = opsets.get("").copied().unwrap_or(1);
-    if opset > NEWEST_OPSET + 2 {
+    if opset > NEWEST_OPSET {
         return Err(Error::unsupported(format!("opset {opset}; the newest that is known is {NEWEST_OPSET}"))
             .help("export with a lower opset_version"));
     }
@@ -247,6 +248,16 @@ impl<'a> Reader<'a> {
         if dom == "ai.onnx.preview.training" && n.op_type == "Gradient" {
             return self.gradient(n, &inputs, &attrs, scopes);
         }
+        let version = opsets.get(dom).copied().unwrap_or(if dom.is_empty() { NEWEST_OPSET } else { 1 });
+        if let Some(expand) = contrib::find(dom, &n.op_type, version) {
+            let scope = &mut scopes[top];
+            let mut b = builder(scope, &mut self.symbols, n);
+            let first_new = b.graph.num_nodes();
+            let wanted: Vec<bool> = n.output.iter().map(|o| !o.is_empty()).collect();
+            let made = expand(&mut contrib::Call { b: &mut b, attrs: &attrs, inputs: &inputs, wanted: &wanted })?;
+            let new = b.graph.node_ids().split_off(first_new);
+            return bind_outputs(scope, &mut self.symbols, n, &made, &new);
+        }
         let op = if dom.is_empty() { n.op_type.clone() } else { format!("{dom}.{}", n.op_type) };
         let mut outputs = Vec::with_capacity(n.output.len());
         for name in &n.output {
@@ -270,7 +281,6 @@ impl<'a> Reader<'a> {
         let id = graph.add_node_with_outputs(&op, &name, &inputs, attrs, &outputs);
         graph[id].source = source_of(n).map(Arc::new);
         // Types are needed while raising; a node of an unknown operator is reported when types are inferred.
-        let version = opsets.get(dom).copied().unwrap_or(if dom.is_empty() { NEWEST_OPSET } else { 1 });
         raise::raise(graph, &mut self.symbols, id, version)?;
         let added: Vec<NodeId> = graph.node_ids().split_off(first_new);
         for id in added {
@@ -297,20 +307,12 @@ impl<'a> Reader<'a> {
         let at = inputs.iter().copied().collect::<Option<Vec<_>>>();
         let at = at.ok_or_else(|| Error::invalid("an input is missing"))?;
         let scope = &mut scopes[depth - 1];
-        let mut b = oxrt_ops::Builder::new(&mut scope.graph, &mut self.symbols);
-        b.prefix = if n.name.is_empty() { n.output.first().cloned().unwrap_or_default() } else { n.name.clone() };
-        b.source = source_of(n).map(Arc::new);
+        let mut b = builder(scope, &mut self.symbols, n);
+        let first_new = b.graph.num_nodes();
         let found = gradient::expand(&mut b, &gradient::Wanted { xs, zs, y, at })?;
-        for (name, v) in n.output.iter().zip(found).filter(|(name, _)| !name.is_empty()) {
-            // A value of its own: one gradient may be asked for twice, or be an input.
-            let named = b.call("Identity", &[v])?;
-            b.graph[named].name = name.clone();
-            if scope.names.insert(name.clone(), named).is_some() {
-                bail!(invalid, "`{name}` is made twice");
-            }
-            scope.later.remove(name);
-        }
-        Ok(())
+        let new = b.graph.node_ids().split_off(first_new);
+        let found: Vec<Option<ValueId>> = found.into_iter().map(Some).collect();
+        bind_outputs(scope, &mut self.symbols, n, &found, &new)
     }
 
     fn inline(
@@ -510,6 +512,40 @@ fn rename_graph(
     g.input.iter_mut().chain(&mut g.output).chain(&mut g.value_info).for_each(|v| v.name = new_name(&v.name));
     g.initializer.iter_mut().for_each(|t| t.name = new_name(&t.name));
     g.node.iter_mut().for_each(|n| rename_node(n, prefix, rename, f, call, depth));
+}
+
+/// Makes the nodes that a node is written out as.
+fn builder<'a>(scope: &'a mut Scope, symbols: &'a mut Symbols, n: &NodeProto) -> Builder<'a> {
+    let mut b = Builder::new(&mut scope.graph, symbols);
+    b.prefix = if n.name.is_empty() { n.output.first().cloned().unwrap_or_default() } else { n.name.clone() };
+    b.source = source_of(n).map(Arc::new);
+    b
+}
+
+/// Gives values that the nodes `new` made the names of the outputs of `n`.
+fn bind_outputs(
+    scope: &mut Scope,
+    symbols: &mut Symbols,
+    n: &NodeProto,
+    made: &[Option<ValueId>],
+    new: &[NodeId],
+) -> Result<()> {
+    let mut bound = Vec::new();
+    for (i, name) in n.output.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
+        let Some(v) = made.get(i).copied().flatten() else {
+            bail!(unsupported, "output {i} of {}", n.op_type);
+        };
+        let ours = scope.graph[v].producer().is_some_and(|(id, _)| new.contains(&id)) && !bound.contains(&v);
+        // A value of its own, where the result is an input or constant, or is asked for twice.
+        let v = if ours { v } else { builder(scope, symbols, n).call("Identity", &[v])? };
+        bound.push(v);
+        scope.graph[v].name = name.clone();
+        if scope.names.insert(name.clone(), v).is_some() {
+            bail!(invalid, "`{name}` is made twice");
+        }
+        scope.later.remove(name);
+    }
+    Ok(())
 }
 
 fn define_constant(scope: &mut Scope, name: &str, tensor: Tensor) -> Result<()> {

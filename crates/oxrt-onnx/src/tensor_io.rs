@@ -1,6 +1,6 @@
 //! `TensorProto` and its siblings, to and from host values.
 
-use crate::proto::{OptionalProto, SequenceProto, StringStringEntryProto, TensorProto};
+use crate::proto::{MapProto, OptionalProto, SequenceProto, StringStringEntryProto, TensorProto};
 use bytes::Bytes;
 use oxrt_ops::Datum;
 use oxrt_tensor::{Context, DType, Error, Mapped, Result, Tensor, bail, map_file, num_elements};
@@ -188,6 +188,7 @@ pub enum PbKind {
     Tensor,
     Sequence,
     Optional,
+    Map,
 }
 
 impl PbKind {
@@ -196,6 +197,7 @@ impl PbKind {
         match ty {
             oxrt_ir::ValueType::Sequence(_) => PbKind::Sequence,
             oxrt_ir::ValueType::Optional(_) => PbKind::Optional,
+            oxrt_ir::ValueType::Map(..) => PbKind::Map,
             _ => PbKind::Tensor,
         }
     }
@@ -218,6 +220,7 @@ pub fn datum_from_pb(bytes: &[u8], kind: PbKind) -> Result<Datum> {
         }
         PbKind::Sequence => sequence(&SequenceProto::decode(bytes).map_err(decode_error)?, &mut external),
         PbKind::Optional => optional(&OptionalProto::decode(bytes).map_err(decode_error)?, &mut external),
+        PbKind::Map => map(&MapProto::decode(bytes).map_err(decode_error)?, &mut external),
     }
 }
 
@@ -227,10 +230,35 @@ fn sequence(s: &SequenceProto, external: &mut ExternalData) -> Result<Datum> {
     for x in &s.sequence_values {
         items.push(sequence(x, external)?);
     }
+    for x in &s.map_values {
+        items.push(map(x, external)?);
+    }
     for x in &s.optional_values {
         items.push(optional(x, external)?);
     }
     Ok(Datum::Sequence(items))
+}
+
+/// Values are tensors of one element each.
+fn map(m: &MapProto, external: &mut ExternalData) -> Result<Datum> {
+    let keys = if m.string_keys.is_empty() && m.key_type != DType::String.to_onnx() {
+        Tensor::from_slice(&[m.keys.len()], &m.keys)
+    } else {
+        let words = m.string_keys.iter().map(|b| String::from_utf8_lossy(b).into_owned()).collect();
+        Tensor::from_strings(&[m.string_keys.len()], words)?
+    };
+    let items = m.values.as_ref().map_or(&[][..], |v| &v.tensor_values);
+    let each = items.iter().map(|t| tensor_from_proto(t, external)?.reshaped(&[1]));
+    let each = each.collect::<Result<Vec<_>>>().map_err(|e| e.at("a value of a map"))?;
+    if each.len() != keys.len() {
+        bail!(invalid, "a map of {} keys and {} values", keys.len(), each.len());
+    }
+    let values = match &each.iter().collect::<Vec<_>>()[..] {
+        [] => Tensor::zeros(DType::F32, &[0]),
+        some if some.iter().all(|t| t.dtype() == some[0].dtype()) => oxrt_ops::copy::concat(some, 0)?,
+        _ => bail!(invalid, "a map with values of several types"),
+    };
+    Ok(Datum::Map { keys, values })
 }
 
 fn optional(o: &OptionalProto, external: &mut ExternalData) -> Result<Datum> {
@@ -252,6 +280,24 @@ pub fn datum_to_pb(name: &str, datum: &Datum) -> Vec<u8> {
         Datum::Tensor(t) => tensor_to_proto(name, t).encode_to_vec(),
         Datum::Sequence(_) => sequence_proto(name, datum).encode_to_vec(),
         Datum::Optional(_) => optional_proto(name, datum).encode_to_vec(),
+        Datum::Map { keys, values } => map_proto(name, keys, values).encode_to_vec(),
+    }
+}
+
+fn map_proto(name: &str, keys: &Tensor, values: &Tensor) -> MapProto {
+    let words = keys.strings().unwrap_or_default();
+    let each = (0..values.len()).filter_map(|i| oxrt_ops::copy::select(values, &[], std::iter::once(i)).ok());
+    let items = SequenceProto {
+        elem_type: 1,
+        tensor_values: each.map(|t| tensor_to_proto("", &t)).collect(),
+        ..SequenceProto::default()
+    };
+    MapProto {
+        name: name.to_string(),
+        key_type: keys.dtype().to_onnx(),
+        keys: keys.get_slice::<i64>().unwrap_or_default().to_vec(),
+        string_keys: words.iter().map(|s| Bytes::copy_from_slice(s.as_bytes())).collect(),
+        values: Some(items),
     }
 }
 
@@ -268,6 +314,10 @@ fn sequence_proto(name: &str, datum: &Datum) -> SequenceProto {
             Datum::Optional(_) => {
                 out.elem_type = 5;
                 out.optional_values.push(optional_proto("", item));
+            }
+            Datum::Map { keys, values } => {
+                out.elem_type = 4;
+                out.map_values.push(map_proto("", keys, values));
             }
         }
     }
@@ -290,6 +340,8 @@ fn optional_proto(name: &str, datum: &Datum) -> OptionalProto {
             out.elem_type = 5;
             out.optional_value = Some(Box::new(optional_proto("", inner)));
         }
+        // The format has no optional of a map.
+        Datum::Map { .. } => {}
     }
     out
 }

@@ -25,6 +25,8 @@ pub struct WriteOptions {
     /// Tensors of at least this many bytes go to `FILE.data`. `None` does so only when the file would
     /// pass the 2 GiB that one protobuf message may have.
     pub external_data_threshold: Option<usize>,
+    /// Version of the file format; `None` takes the one that came with the opset.
+    pub ir: Option<i64>,
 }
 
 /// What was written.
@@ -49,16 +51,22 @@ const EXTERNAL_ALIGN: u64 = 4096;
 pub fn write_file(model: &Model, path: &Path, options: &WriteOptions) -> Result<WriteReport> {
     let mut model = model.clone();
     let opset = match options.opset {
-        Some(v) if !(17..=NEWEST_OPSET).contains(&v) => {
-            bail!(unsupported, "opset {v}; files are written for opsets 17 to {NEWEST_OPSET}")
+        Some(v) if !(lower::OLDEST_OPSET..=NEWEST_OPSET).contains(&v) => {
+            bail!(unsupported, "opset {v}; files are written for opsets {} to {NEWEST_OPSET}", lower::OLDEST_OPSET)
         }
         Some(v) => v,
         None => lower::needed_opset(&model.graph).max(18),
     };
     lower::lower(&mut model, opset)?;
+    let ir = options.ir.unwrap_or(ir_version(opset));
+    check_ir(&model.graph, ir)?;
     let mut writer = Writer::default();
     let mut graph = writer.graph(&model.graph, None)?;
     let weights = std::mem::take(&mut writer.weights);
+    if ir < 4 {
+        // An initializer had to be an input too, of which it was the default.
+        graph.input.extend(weights.iter().map(|(name, t)| value_info(name, &TensorType::of(t).into())));
+    }
     let total: u64 = weights.iter().map(|(_, t)| t.bytes().len() as u64).sum();
     let threshold = match options.external_data_threshold {
         Some(t) => Some(t),
@@ -114,7 +122,7 @@ pub fn write_file(model: &Model, path: &Path, options: &WriteOptions) -> Result<
     let mut metadata: Vec<(String, String)> = model.metadata.clone().into_iter().collect();
     metadata.extend(model.symbols.iter().map(|(s, r)| (format!("{DIM_KEY}{s}"), r.to_string())));
     let head = ModelProto {
-        ir_version: ir_version(opset),
+        ir_version: ir,
         opset_import,
         producer_name: "oxrt".into(),
         producer_version: env!("CARGO_PKG_VERSION").into(),
@@ -133,8 +141,39 @@ fn ir_version(opset: i64) -> i64 {
         21..=22 => 10,
         23 => 11,
         24 => 12,
-        _ => 13,
+        25..=27 => 13,
+        _ => 14,
     }
+}
+
+/// Newest version of the file format.
+const NEWEST_IR: i64 = 14;
+
+/// Refuses a version of the format that lacks an element type of the graph.
+fn check_ir(graph: &Graph, ir: i64) -> Result<()> {
+    if !(3..=NEWEST_IR).contains(&ir) {
+        bail!(unsupported, "IR version {ir}; files are written for versions 3 to {NEWEST_IR}");
+    }
+    let of = |d: DType| match d {
+        DType::F8E4M3FN | DType::F8E4M3FNUZ | DType::F8E5M2 | DType::F8E5M2FNUZ => 9,
+        DType::I4 | DType::U4 => 10,
+        DType::F4E2M1 => 11,
+        DType::F8E8M0 => 12,
+        DType::I2 | DType::U2 => 13,
+        DType::BF16 => 4,
+        _ => 3,
+    };
+    for v in graph.value_ids() {
+        let value = &graph[v];
+        let dtype = value.ty.dtype().filter(|d| of(*d) > ir);
+        if let Some(d) = dtype.filter(|_| value.producer().is_some() || !value.users().is_empty()) {
+            bail!(unsupported, "`{}` has {d} elements, which came with IR version {}", value.name, of(d));
+        }
+    }
+    for (_, node) in graph.nodes() {
+        node.subgraphs().try_for_each(|(_, g)| check_ir(g, ir))?;
+    }
+    Ok(())
 }
 
 /// Writes the message piece by piece, so that weights go from their mapping to the file without a copy.

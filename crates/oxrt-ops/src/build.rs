@@ -226,6 +226,14 @@ impl<'g> Builder<'g> {
             Atom::Mod(a, b) => ("Mod", a, b),
             Atom::Min(a, b) => ("Min", a, b),
             Atom::Max(a, b) => ("Max", a, b),
+            Atom::Broadcast(list) => {
+                // The largest, unless one is 0: then 0.
+                let mut sizes = list.iter().map(|d| self.dim_value(d)).collect::<Result<Vec<_>>>()?;
+                let largest = self.call("Max", &sizes)?;
+                sizes.push(self.ints(&[1]));
+                let some = self.call("Min", &sizes)?;
+                return self.call("Mul", &[largest, some]);
+            }
         };
         let (x, y) = (self.dim_value(a)?, self.dim_value(b)?);
         let (lo, _) = a.bounds(&|s| self.symbols.bounds(s));

@@ -18,7 +18,12 @@ pub fn infer(ctx: &mut Infer, to: DType) -> Result<()> {
     } else {
         ctx.whole(0)
     };
+    let Some((least, most)) = crate::shape::exact_range(to) else { return Ok(()) };
+    let fits = |d: &Dim| to == DType::Bool || d.as_const().is_none_or(|c| (least..=most).contains(&c));
     if let Some(mut c) = whole {
+        if !c.elements.iter().all(fits) {
+            return Ok(());
+        }
         if to == DType::Bool {
             c.elements.iter_mut().for_each(|d| *d = Dim::Const((!d.is(0)) as i64));
         }

@@ -20,6 +20,14 @@ pub fn sequence<'a>(ctx: &Eval<'a>, i: usize) -> Result<&'a [Datum]> {
     }
 }
 
+/// Keys and values of the map in input `i`.
+pub fn map<'a>(ctx: &Eval<'a>, i: usize) -> Result<(&'a Tensor, &'a Tensor)> {
+    match ctx.datum(i) {
+        Some(Datum::Map { keys, values }) => Ok((keys, values)),
+        _ => bail!(invalid, "input {i} should be a map"),
+    }
+}
+
 /// Element type of the sequence in input `i`.
 pub fn sequence_type<'a>(ctx: &Infer<'a>, i: usize) -> Result<&'a ValueType> {
     match ctx.value_type(i) {

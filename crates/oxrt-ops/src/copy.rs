@@ -219,6 +219,8 @@ pub fn scatter(data: &Tensor, updates: &Tensor, targets: &[usize], reduction: &s
         let combine: fn(i64, i64) -> i64 = match reduction {
             "add" => i64::wrapping_add,
             "mul" => i64::wrapping_mul,
+            "max" if data.dtype() == DType::U64 => |a, b| (a as u64).max(b as u64) as i64,
+            "min" if data.dtype() == DType::U64 => |a, b| (a as u64).min(b as u64) as i64,
             "max" => std::cmp::max,
             "min" => std::cmp::min,
             other => bail!(invalid, "the reduction `{other}` is unknown"),

@@ -11,6 +11,11 @@ pub enum Datum {
     Tensor(Tensor),
     Sequence(Vec<Datum>),
     Optional(Option<Box<Datum>>),
+    /// Vectors of equal length; keys are i64 or strings (`ai.onnx.ml`).
+    Map {
+        keys: Tensor,
+        values: Tensor,
+    },
 }
 
 impl From<Tensor> for Datum {
@@ -33,6 +38,7 @@ impl Datum {
             Datum::Optional(Some(d)) => d.into_tensor(),
             Datum::Optional(None) => bail!(invalid, "an empty optional where a tensor is needed"),
             Datum::Sequence(_) => bail!(invalid, "a sequence where a tensor is needed"),
+            Datum::Map { .. } => bail!(invalid, "a map where a tensor is needed"),
         }
     }
 }

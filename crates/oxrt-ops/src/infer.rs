@@ -87,7 +87,9 @@ impl<'a> Infer<'a> {
             return None;
         }
         let values = t.to_f64_vec().ok()?;
-        let whole = |x: &f64| (x.fract() == 0.0 && x.abs() < 1e15).then_some(Dim::Const(*x as i64));
+        // -0 is no whole number that a dimension could be.
+        let is_whole = |x: f64| x.fract() == 0.0 && x.abs() < 1e15 && (x != 0.0 || x.is_sign_positive());
+        let whole = |x: &f64| is_whole(*x).then_some(Dim::Const(*x as i64));
         Some(Contents { scalar: t.rank() == 0, elements: values.iter().map(whole).collect::<Option<_>>()? })
     }
 
@@ -302,6 +304,9 @@ fn admits(ty: &ValueType, datum: &Datum, complete: bool) -> bool {
         }
         // The elements of a sequence may differ in size, so its type need not state them.
         (ValueType::Sequence(ty), Datum::Sequence(items)) => items.iter().all(|item| admits(ty, item, false)),
+        (ValueType::Map(key, value), Datum::Map { keys, values }) => {
+            *key == keys.dtype() && value.dtype().is_none_or(|v| v == values.dtype())
+        }
         (ValueType::Optional(_), Datum::Optional(None)) => true,
         (ValueType::Optional(ty), Datum::Optional(Some(inner))) => admits(ty, inner, complete),
         (ValueType::Optional(ty), inner) => admits(ty, inner, complete),
@@ -312,6 +317,9 @@ fn admits(ty: &ValueType, datum: &Datum, complete: bool) -> bool {
 
 fn type_of(datum: &Datum) -> ValueType {
     match datum {
+        Datum::Map { keys, values } => {
+            ValueType::Map(keys.dtype(), Box::new(ValueType::tensor(values.dtype(), Vec::new())))
+        }
         Datum::Tensor(t) => TensorType::of(t).into(),
         Datum::Sequence(items) => ValueType::Sequence(Box::new(items.first().map_or(ValueType::Unknown, type_of))),
         Datum::Optional(inner) => {

@@ -33,6 +33,7 @@ pub mod resample;
 pub mod scalar;
 pub mod shape;
 pub mod spectral;
+pub mod svm;
 pub mod text;
 pub mod trees;
 pub mod window;

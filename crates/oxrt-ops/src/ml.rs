@@ -101,6 +101,10 @@ impl Labels {
         self.0.len()
     }
 
+    pub fn dtype(&self) -> DType {
+        self.0.dtype()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -111,6 +115,17 @@ impl Labels {
             bail!(invalid, "there are no class labels");
         }
         crate::copy::select(&self.0, &[places.len()], places.iter().copied())
+    }
+}
+
+/// Scores of two classes from the one score of the second, as onnxruntime gives them: logistic ones are those of ±s,
+/// others add up to 1, or to 0 when `mixed` (weights of both signs).
+pub fn both_classes(s: f64, transform: &str, mixed: bool) -> [f64; 2] {
+    let logistic = |v: f64| 1.0 / (1.0 + (-v).exp());
+    match transform {
+        "LOGISTIC" => [logistic(-s), logistic(s)],
+        _ if mixed => [-s, s],
+        _ => [1.0 - s, s],
     }
 }
 

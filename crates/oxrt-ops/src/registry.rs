@@ -8,7 +8,7 @@ use std::sync::{OnceLock, PoisonError, RwLock};
 /// The operator called `name` (`Conv`, `oxrt.Conv`, `my_domain.MyOp`), if there is one.
 pub fn find(name: &str) -> Option<&'static OpDef> {
     static INDEX: OnceLock<HashMap<&'static str, &'static OpDef>> = OnceLock::new();
-    let index = INDEX.get_or_init(|| crate::ops::ALL.iter().map(|op| (op.name, *op)).collect());
+    let index = INDEX.get_or_init(|| all().iter().map(|op| (op.name, *op)).collect());
     index.get(name).copied().or_else(|| {
         if !is_custom(name) {
             return None;
@@ -19,7 +19,8 @@ pub fn find(name: &str) -> Option<&'static OpDef> {
 
 /// Every operator of oxrt's own, in name order within its family.
 pub fn all() -> &'static [&'static OpDef] {
-    crate::ops::ALL
+    static ALL: OnceLock<Vec<&'static OpDef>> = OnceLock::new();
+    ALL.get_or_init(|| crate::ops::FAMILIES.concat())
 }
 
 fn registered() -> &'static RwLock<HashMap<&'static str, &'static OpDef>> {

@@ -209,7 +209,8 @@ fn weights(attrs: &Attrs, plan: &Plan, input: usize) -> Result<Vec<Option<Vec<(i
         // The kernel is stretched where the result shrinks.
         let left = x.ceil() - 1.0;
         let first = (-reach / shrink).floor() + 1.0;
-        let taps = (2.0 - 2.0 * first).min(2.0 * input as f64 + 8.0) as i64;
+        // No further than from either end to the other.
+        let taps = (2.0 - 2.0 * first).min(4.0 * reach * input as f64 + 8.0) as i64;
         let mut list: Vec<(i64, f64)> =
             (0..taps).map(|i| (left + first) as i64 + i).map(|i| (i, kernel((i as f64 - x) * shrink, a))).collect();
         if outside {

@@ -243,7 +243,7 @@ impl Program {
             let v = match *instr {
                 Instr::Input(i) => inputs[i as usize],
                 Instr::Const(c) => c as i64,
-                Instr::Unary(op, a) => unary_i64(op, r(a))?,
+                Instr::Unary(op, a) => unary_i64(op, r(a), unsigned)?,
                 Instr::Binary(op, a, b) => binary_i64(op, r(a), r(b), unsigned)?,
                 Instr::Select(a, b, c) => {
                     if r(a) != 0 {
@@ -395,8 +395,10 @@ pub fn binary_f64(op: Binary, a: f64, b: f64) -> f64 {
     }
 }
 
-fn unary_i64(op: Unary, x: i64) -> Result<i64> {
+fn unary_i64(op: Unary, x: i64, unsigned: bool) -> Result<i64> {
     Ok(match op {
+        Unary::Abs if unsigned => x,
+        Unary::Sign if unsigned => (x != 0) as i64,
         Unary::Neg => x.wrapping_neg(),
         Unary::Abs => x.wrapping_abs(),
         Unary::Sign => x.signum(),

@@ -20,8 +20,7 @@ pub fn broadcast_shapes(shapes: &[&[usize]]) -> Result<Vec<usize>> {
     Ok(out)
 }
 
-/// The same for symbolic dimensions. Two different symbols give their maximum, which is right whenever
-/// the sizes broadcast at all and neither is zero.
+/// The same for symbolic dimensions. Two different ones give what they broadcast to, if they do.
 pub fn broadcast_dims(inputs: &[&[Dim]]) -> Result<Vec<Dim>> {
     let rank = inputs.iter().map(|s| s.len()).max().unwrap_or(0);
     let mut out = vec![Dim::Const(1); rank];
@@ -34,7 +33,7 @@ pub fn broadcast_dims(inputs: &[&[Dim]]) -> Result<Vec<Dim>> {
                 (Some(_), None) => continue,
                 (None, Some(_)) => d.clone(),
                 (Some(_), Some(_)) => bail!(invalid, "the shapes {inputs:?} do not broadcast"),
-                (None, None) => o.at_least(d),
+                (None, None) => o.broadcast(d),
             };
         }
     }
@@ -112,6 +111,8 @@ fn elementwise_contents(ctx: &Infer) -> Option<Contents> {
     let float = (0..ctx.num_inputs()).any(|i| ctx.value_type(i).and_then(|t| t.dtype()).is_some_and(|d| d.is_float()));
     let program = Program::of_node(ctx.node()).ok()??;
     let bounds = |d: &Dim| d.bounds(&|s| ctx.symbols().bounds(s));
+    let last = (0..ctx.num_inputs()).rfind(|&i| ctx.has(i))?;
+    let (least, most) = exact_range(ctx.dtype(last).ok()?)?;
     let mut elements = Vec::with_capacity(len);
     for e in 0..len {
         let mut regs: Vec<Dim> = Vec::new();
@@ -133,6 +134,15 @@ fn elementwise_contents(ctx: &Infer) -> Option<Contents> {
                     None => return None,
                 },
             };
+            // A dimension cannot be -0.
+            let negated = matches!(instr, Instr::Unary(crate::scalar::Unary::Neg, _));
+            if float && v.is(0) && (negated || regs.iter().any(|d| d.as_const().is_some_and(|c| c < 0))) {
+                return None;
+            }
+            // Beyond this the type wraps or rounds, which dimensions do not.
+            if v.as_const().is_some_and(|c| c < least || c > most) {
+                return None;
+            }
             regs.push(v);
         }
         elements.push(regs.pop()?);
@@ -140,12 +150,29 @@ fn elementwise_contents(ctx: &Infer) -> Option<Contents> {
     Some(Contents { scalar, elements })
 }
 
+/// Whole numbers that the type holds exactly, and arithmetic on dimensions too.
+pub(crate) fn exact_range(dtype: DType) -> Option<(i64, i64)> {
+    let bits = dtype.bits() as u32;
+    Some(match dtype {
+        DType::F64 => (-(1 << 53), 1 << 53),
+        DType::F32 => (-(1 << 24), 1 << 24),
+        DType::F16 => (-(1 << 11), 1 << 11),
+        DType::BF16 => (-(1 << 8), 1 << 8),
+        DType::Bool => (0, 1),
+        // Saturated arithmetic ends at the bounds of i64 themselves.
+        DType::I64 | DType::U64 => (if dtype == DType::I64 { -i64::MAX } else { 0 }, i64::MAX - 1),
+        d if d.is_signed_int() => (-(1 << (bits - 1)), (1 << (bits - 1)) - 1),
+        d if d.is_unsigned_int() => (0, (1 << bits) - 1),
+        _ => return None,
+    })
+}
+
 fn unary_dim(op: crate::scalar::Unary, a: &Dim) -> Option<Dim> {
     use crate::scalar::Unary::*;
     Some(match op {
         Neg => -a.clone(),
         Floor | Ceil | Round | Trunc => a.clone(),
-        Abs => Dim::Const(a.as_const()?.abs()),
+        Abs => Dim::Const(a.as_const()?.checked_abs()?),
         Not => Dim::Const((a.as_const()? == 0) as i64),
         Sign => Dim::Const(a.as_const()?.signum()),
         _ => return None,
@@ -211,8 +238,12 @@ pub fn infer_rounded(ctx: &mut Infer, round: fn(&Dim, &Dim) -> Dim) -> Result<()
     if let Some((scalar, list)) = fractions(ctx, 0)
         && list.iter().all(|(_, d)| ctx.bounds(d).0 > 0)
     {
-        let elements = list.iter().map(|(n, d)| round(n, d)).collect();
-        ctx.set_contents(0, Contents { scalar, elements });
+        let elements: Vec<Dim> = list.iter().map(|(n, d)| round(n, d)).collect();
+        // A negative fraction may round to -0, which no dimension is.
+        let negative = list.iter().any(|(n, _)| ctx.bounds(n).0 < 0);
+        if !negative || !elements.iter().any(|d| d.is(0)) {
+            ctx.set_contents(0, Contents { scalar, elements });
+        }
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! The memory of a context: one aligned block that only grows.
 
+use oxrt_tensor::{Result, bail};
+
 /// 64 bytes, aligned like [`oxrt_backend::ALIGN`].
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
@@ -12,13 +14,20 @@ pub(crate) struct Arena {
 
 impl Arena {
     /// Makes room for `bytes`; contents are lost when it grows.
-    pub fn reserve(&mut self, bytes: usize) {
+    ///
+    /// # Errors
+    /// When the machine has not so much memory.
+    pub fn reserve(&mut self, bytes: usize) -> Result<()> {
         let lines = bytes.div_ceil(64);
         if lines > self.lines.len() {
             // Freed first, so that the old and the new block never exist together.
             self.lines = Vec::new();
-            self.lines = vec![Line([0; 64]); lines];
+            if self.lines.try_reserve_exact(lines).is_err() {
+                bail!(invalid, "no memory for activations of {bytes} bytes");
+            }
+            self.lines.resize(lines, Line([0; 64]));
         }
+        Ok(())
     }
 
     pub fn base(&mut self) -> *mut u8 {

@@ -184,7 +184,7 @@ impl Context {
     }
 
     fn execute(&mut self, binding: &Binding, inputs: &[TensorView]) -> Result<()> {
-        self.arena.reserve(binding.arena_bytes);
+        self.arena.reserve(binding.arena_bytes)?;
         let base = self.arena.base();
         let resolve = |loc: Loc| -> *const u8 {
             match loc {

@@ -87,6 +87,10 @@ pub(crate) fn run(inner: &Inner, inputs: Vec<Datum>, mut profile: Option<&mut Ve
             if let Datum::Tensor(t) = &datum {
                 learn(&g[v].ty, t.shape(), &mut sizes);
                 learn_elements(g[v].contents.as_ref(), t, &mut sizes)?;
+                // Kernels trust sizes that were inferred, so a wrong one must not get through.
+                if let Some(told) = shape_of(&g[v].ty, &sizes).filter(|told| told != t.shape()) {
+                    return Err(Error::bug(format!("inferred {told:?}, found {t:?}")).at(node.describe()));
+                }
             }
             if remaining.contains_key(&v) {
                 env.insert(v, datum);
@@ -149,8 +153,8 @@ fn alias(node: &Node, ins: &[Option<Datum>], ty: ValueType, sizes: &Sizes) -> Re
 }
 
 /// A block for kernel scratch memory.
-fn scratch(bytes: usize) -> Tensor {
-    Tensor::zeros(DType::U8, &[bytes.max(ALIGN)])
+fn scratch(bytes: usize) -> Result<Tensor> {
+    Tensor::try_zeros(DType::U8, &[bytes.max(ALIGN)])
 }
 
 fn run_kernel(
@@ -190,8 +194,7 @@ fn run_kernel(
             Some(v) => {
                 let shape = shape_of(&g[*v].ty, sizes)
                     .ok_or_else(|| Error::bug(format!("the size of `{}` {} is unknown", g[*v].name, g[*v].ty)))?;
-                oxrt_tensor::num_elements(&shape)?;
-                Some(Tensor::zeros(g[*v].ty.dtype().unwrap_or(DType::F32), &shape))
+                Some(Tensor::try_zeros(g[*v].ty.dtype().unwrap_or(DType::F32), &shape)?)
             }
         });
     }
@@ -199,7 +202,7 @@ fn run_kernel(
     let out_shapes: Vec<Option<&[usize]>> = outs.iter().map(|t| t.as_ref().map(Tensor::shape)).collect();
     let bound = kernel.bind(&BindArgs { inputs: &inputs, outputs: &out_shapes })?;
     *flops = bound.flops();
-    let mut workspace = scratch(bound.workspace_bytes());
+    let mut workspace = scratch(bound.workspace_bytes())?;
     let in_ptrs: Vec<*const u8> = ins
         .iter()
         .map(|d| d.as_ref().and_then(Datum::as_tensor).map_or(std::ptr::null(), |t| t.bytes().as_ptr()))

@@ -68,6 +68,14 @@ impl Storage {
         Storage::Owned { lines: vec![Line([0; 64]); len.div_ceil(64)], len }
     }
 
+    /// The same, `None` when there is not so much memory.
+    pub fn try_zeroed(len: usize) -> Option<Self> {
+        let mut lines = Vec::new();
+        lines.try_reserve_exact(len.div_ceil(64)).ok()?;
+        lines.resize(len.div_ceil(64), Line([0; 64]));
+        Some(Storage::Owned { lines, len })
+    }
+
     pub fn copied(bytes: &[u8]) -> Self {
         let mut s = Self::zeroed(bytes.len());
         s.bytes_mut().expect("owned").copy_from_slice(bytes);

@@ -51,6 +51,20 @@ impl Tensor {
         Tensor { dtype, shape: shape.to_vec(), data: Arc::new(data) }
     }
 
+    /// [`Tensor::zeros`] for shapes that nobody has checked.
+    ///
+    /// # Errors
+    /// When the shape is too large to address, or for the memory of this machine.
+    pub fn try_zeros(dtype: DType, shape: &[usize]) -> Result<Tensor> {
+        let n = num_elements(shape)?;
+        if dtype == DType::String {
+            return Ok(Tensor::zeros(dtype, shape));
+        }
+        let data = Storage::try_zeroed(dtype.bytes_for(n))
+            .ok_or_else(|| Error::invalid(format!("no memory for {dtype} of shape {shape:?}")))?;
+        Ok(Tensor { dtype, shape: shape.to_vec(), data: Arc::new(data) })
+    }
+
     /// From a slice of elements in row-major order.
     ///
     /// # Panics

@@ -154,6 +154,19 @@ fn clamp(d: &Dim, n: &Dim, bounds: &dyn Fn(&Dim) -> (i64, i64)) -> Option<Dim> {
     Some(d.at_most(n))
 }
 
+/// The same for a bound of unknown sign: a new size, computed when the model runs.
+fn place_at_run_time(cx: &mut Cx, d: &Dim, n: &Dim) -> Result<Dim> {
+    let (v, n, zero) = (cx.dim_scalar(d)?, cx.dim_scalar(n)?, cx.dim_scalar(&Dim::Const(0))?);
+    let negative = cx.call("Less", &[v, zero])?;
+    let from_end = cx.call("Add", &[v, n])?;
+    let v = cx.call("Where", &[negative, from_end, v])?;
+    let v = cx.call("Max", &[v, zero])?;
+    let v = cx.call("Min", &[v, n])?;
+    let place = Dim::from(cx.b.symbols.fresh());
+    cx.b.note_dim_value(place.clone(), v);
+    Ok(place)
+}
+
 /// `base` with `value` in place of `base[start:end:step]` on `axis`.
 pub(crate) fn slice_scatter(
     cx: &mut Cx,
@@ -169,9 +182,8 @@ pub(crate) fn slice_scatter(
         let bounds = |d: &Dim| d.bounds(&|s| cx.symbols.bounds(s));
         (clamp(start, &n, &bounds), clamp(end, &n, &bounds))
     };
-    let (Some(from), Some(to)) = (from, to) else {
-        bail!(unsupported, "a write to a slice whose bounds may be of either sign ({start}..{end})")
-    };
+    let from = from.map_or_else(|| place_at_run_time(cx, start, &n), Ok)?;
+    let to = to.map_or_else(|| place_at_run_time(cx, end, &n), Ok)?;
     let dtype = cx.dtype(base)?;
     let value = cx.cast(value, dtype)?;
     if step == 1 {

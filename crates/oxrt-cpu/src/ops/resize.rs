@@ -71,10 +71,20 @@ fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
     })
 }
 
+/// How much longer an axis gets.
+#[derive(Clone, Copy)]
+struct Scale {
+    factor: f64,
+    /// The length that was asked for, before it was rounded to a whole one.
+    length: f64,
+}
+
 /// The factor of every axis: as given, or what the sizes say.
-fn scales(spec: &Spec, args: &BindArgs) -> Result<Vec<f64>> {
+fn scales(spec: &Spec, args: &BindArgs) -> Result<Vec<Scale>> {
     let (x, y) = (args.shape(0)?, args.output(0)?);
-    let mut scales: Vec<f64> = x.iter().zip(y).map(|(&i, &o)| if i == o { 1.0 } else { o as f64 / i as f64 }).collect();
+    let ratio = |i: usize, o: usize| if i == o { 1.0 } else { o as f64 / i as f64 };
+    let pairs = x.iter().zip(y);
+    let mut scales: Vec<Scale> = pairs.map(|(&i, &o)| Scale { factor: ratio(i, o), length: o as f64 }).collect();
     let Some(shape) = args.opt_shape(spec.scales) else { return Ok(scales) };
     if shape.iter().product::<usize>() == 0 {
         return Ok(scales);
@@ -92,14 +102,14 @@ fn scales(spec: &Spec, args: &BindArgs) -> Result<Vec<f64>> {
             (true, a) if a > 1 => a - 1,
             (_, a) => a,
         };
-        scales[place] = scale;
+        scales[place] = Scale { factor: scale, length: scale * x[place] as f64 };
     }
     Ok(scales)
 }
 
 /// The inputs of every output along one axis of `n` inputs.
-fn taps(spec: &Spec, n: usize, outputs: usize, scale: f64) -> AxisTaps {
-    if n == outputs && scale == 1.0 {
+fn taps(spec: &Spec, n: usize, outputs: usize, scale: Scale) -> AxisTaps {
+    if n == outputs && scale.factor == 1.0 {
         return AxisTaps::identity(n);
     }
     let count = match spec.mode.as_str() {
@@ -134,15 +144,16 @@ fn taps(spec: &Spec, n: usize, outputs: usize, scale: f64) -> AxisTaps {
 }
 
 /// Where output `o` lies among `n` inputs.
-fn position(place: &str, o: f64, n: f64, outputs: f64, scale: f64) -> f64 {
+fn position(place: &str, o: f64, n: f64, outputs: f64, scale: Scale) -> f64 {
+    let Scale { factor: scale, length } = scale;
     match place {
         "asymmetric" => o / scale,
-        "align_corners" if outputs == 1.0 => 0.0,
-        "align_corners" => o * (n - 1.0) / (outputs - 1.0),
-        "pytorch_half_pixel" if outputs <= 1.0 => 0.0,
+        "align_corners" if length == 1.0 => 0.0,
+        "align_corners" => o * (n - 1.0) / (length - 1.0),
+        "pytorch_half_pixel" if length <= 1.0 => 0.0,
         "half_pixel_symmetric" => {
             // The output's true length may be fractional; the rest is shared between both ends.
-            let adjustment = outputs / (scale * n);
+            let adjustment = outputs / length;
             let center = n / 2.0;
             center * (1.0 - adjustment) + (o + 0.5) / scale - 0.5
         }

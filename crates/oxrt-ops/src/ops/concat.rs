@@ -8,7 +8,7 @@ use crate::shape::axis;
 use oxrt_ir::{Contents, Dim};
 use oxrt_tensor::{Error, Result, Tensor, bail};
 
-pub const OP: OpDef = OpDef::new("Concat", &[4, 11, 13], 1..=usize::MAX, infer, eval).examples(&[(
+pub const OP: OpDef = OpDef::new("Concat", &[1, 4, 11, 13], 1..=usize::MAX, infer, eval).examples(&[(
     "(f32[1, 2] a, f32[1, 1] b) { y = Concat<axis=-1>(a, b) } => y",
     &["a = 1 2", "b = 3"],
     "1 2 3",

@@ -7,13 +7,18 @@ macro_rules! operators {
     };
 }
 
+mod contrib;
+
+/// The operators of all families.
+pub(crate) const FAMILIES: &[&[&crate::OpDef]] = &[ALL, contrib::ALL];
+
 operators! {
     abs, acos, acosh, adagrad, adam, add, affine_grid, and, arg_max, arg_min, array_feature_extractor, asin,
     asinh, atan, atanh, attention, average_pool, batch_normalization, bernoulli, binarizer, bit_cast,
-    bit_shift, bitwise_and, bitwise_not, bitwise_or, bitwise_xor, blackman_window, cast, cast_like,
+    bit_shift, bitwise_and, bitwise_not, bitwise_or, bitwise_xor, blackman_window, cast, cast_like, cast_map,
     category_mapper, causal_conv_with_state, ceil, celu, center_crop_pad, clip, col2_im, compress, concat,
     concat_from_sequence, constant, constant_of_shape, conv, conv_integer, conv_transpose, cos, cosh,
-    cum_prod, cum_sum, deform_conv, depth_to_space, dequantize_linear, det, dft, div, dropout,
+    cum_prod, cum_sum, deform_conv, depth_to_space, dequantize_linear, det, dict_vectorizer, dft, div, dropout,
     dynamic_quantize_linear, einsum, elu, equal, erf, exp, expand, eye_like, feature_vectorizer, flatten,
     flex_attention, floor, gather, gather_elements, gather_nd, gelu, gemm, global_average_pool,
     global_lp_pool, global_max_pool, greater, greater_or_equal, grid_sample, group_normalization, gru,
@@ -33,7 +38,7 @@ operators! {
     scatter_nd, selu, sequence_at, sequence_construct, sequence_empty, sequence_erase, sequence_insert,
     sequence_length, sequence_map, shape, shrink, sigmoid, sign, sin, sinh, size, slice, softmax,
     softmax_cross_entropy_loss, softplus, softsign, space_to_depth, split, split_to_sequence, sqrt, squeeze,
-    stft, string_concat, string_normalizer, string_split, sub, sum, swi_glu, swish, tan, tanh, tensor_scatter,
+    stft, svm_classifier, svm_regressor, string_concat, string_normalizer, string_split, sub, sum, swi_glu, swish, tan, tanh, tensor_scatter,
     tf_idf_vectorizer, thresholded_relu, tile, top_k, transpose, tree_ensemble, tree_ensemble_classifier,
-    tree_ensemble_regressor, trilu, unique, unsqueeze, r#where, xor,
+    tree_ensemble_regressor, trilu, unique, unsqueeze, r#where, xor, zip_map,
 }

@@ -12,7 +12,7 @@ pub const OP: OpDef = OpDef::new("ReduceLogSumExp", &[1, 11, 13, 18, 28], 1..=2,
 fn log_sum_exp(x: &[f64]) -> f64 {
     let top = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     if top.is_infinite() {
-        return top;
+        return if x.iter().any(|v| v.is_nan()) { f64::NAN } else { top };
     }
     top + x.iter().map(|v| (v - top).exp()).sum::<f64>().ln()
 }

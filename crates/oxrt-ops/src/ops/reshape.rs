@@ -6,7 +6,7 @@ use crate::infer::Infer;
 use oxrt_ir::{Contents, Dim};
 use oxrt_tensor::{Error, Result, bail};
 
-pub const OP: OpDef = OpDef::new("Reshape", &[5, 13, 14, 19, 21, 23, 24, 25], 2..=2, infer, eval).examples(&[(
+pub const OP: OpDef = OpDef::new("Reshape", &[1, 5, 13, 14, 19, 21, 23, 24, 25], 2..=2, infer, eval).examples(&[(
     "(f32[2, 3] x) { y = Reshape(x, i64[2]{-1, 2}) } => y",
     &["x = 1 2 3 4 5 6"],
     "1 2 3 4 5 6",

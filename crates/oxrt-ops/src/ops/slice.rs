@@ -44,6 +44,8 @@ fn part(ctx: &Infer, d: &Dim, start: &Dim, end: &Dim, step: i64) -> Option<Dim> 
         place(start, &zero, &last)? - place(end, &before, &last)?
     };
     let count = span.ceil_div(&Dim::Const(step.saturating_abs()));
+    // Backwards, the last element of an axis of size 0 counts as one.
+    let count = if step < 0 && ctx.bounds(d).0 < 1 { count.at_most(d) } else { count };
     Some(if ctx.bounds(&count).0 >= 0 { count } else { count.at_least(&zero) })
 }
 

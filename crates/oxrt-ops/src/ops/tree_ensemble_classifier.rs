@@ -2,7 +2,7 @@
 
 use crate::def::OpDef;
 use crate::eval::{Datum, Eval};
-use crate::ml::{Labels, Rows, greatest, infer_classes, post_transform};
+use crate::ml::{both_classes, Labels, Rows, greatest, infer_classes, post_transform};
 use crate::trees::{base_values, classic};
 use oxrt_tensor::{DType, Result, Tensor};
 
@@ -31,8 +31,8 @@ fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
         for row in scores.chunks_mut(2) {
             let s = row[0] + row[1];
             best.push((if probabilities { s > 0.5 } else { s > 0.0 }) as usize);
-            (row[0], row[1]) = if probabilities { (1.0 - s, s) } else { (-s, s) };
-            if name == "PROBIT" || name == "LOGISTIC" && !probabilities {
+            row.copy_from_slice(&both_classes(s, name, !probabilities));
+            if name == "PROBIT" {
                 transform(row);
             }
         }

@@ -74,17 +74,15 @@ fn apply(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
             new_inputs[1] = Some(b.ints(&order));
         }
         Plan::Elementwise | Plan::Axis(..) => {
-            for slot in &mut new_inputs {
+            // The sizes input of a Split is not data.
+            let data = if &*op == "Split" { 1 } else { new_inputs.len() };
+            for slot in &mut new_inputs[..data] {
                 if let Some(v) = *slot {
                     *slot = Some(turned_operand(&mut b, v, rank)?);
                 }
             }
             if let Plan::Axis(name, a) = plan {
                 attrs.set(name, place(front_axis(a, rank)?));
-            }
-            if &*op == "Split" {
-                // The sizes input is not data.
-                new_inputs[1..].copy_from_slice(&inputs[1..]);
             }
         }
     }

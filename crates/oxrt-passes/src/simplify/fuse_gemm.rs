@@ -14,9 +14,9 @@ fn apply(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
         let (x, w) = pair(g, made_by(g, product, "MatMul")?)?;
         only_user(g, product)?;
         let t = g.constant(bias)?;
-        let matrices = g.dims(x)?.len() == 2 && g.dims(w)?.len() == 2;
-        let row = t.rank() <= 1 && g.dims(w)?[1].as_size().is_some_and(|n| t.len() == n || t.len() == 1);
-        (matrices && row && t.dtype().is_float()).then_some((x, w, bias))
+        let ([_, _], [_, n]) = (g.dims(x)?, g.dims(w)?) else { return None };
+        let row = t.rank() <= 1 && n.as_size().is_some_and(|n| t.len() == n || t.len() == 1);
+        (row && t.dtype().is_float()).then_some((x, w, bias))
     });
     let Some((x, w, bias)) = found else { return Ok(false) };
     let new = rw.builder(id).op("Gemm", &[x, w, bias], Attrs::new())?;

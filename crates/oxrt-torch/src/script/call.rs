@@ -319,8 +319,9 @@ impl Interp<'_> {
             ("Device" | "Layout" | "MemoryFormat" | "Generator", _) => return Ok(Arg::Other(Val::None)),
             ("int", Sv::Int(d)) if p.name == "dtype" => return self.dtype_arg(d),
             // Numbers of traced code are tensors of rank 0.
-            ("Scalar", Sv::Tensor(_)) => {
-                let number = self.convert(cx, "item", &v)?;
+            ("Scalar", Sv::Tensor(_)) | ("int" | "SymInt", Sv::Tensor(_) | Sv::Scalar(_)) => {
+                let to = if ty == "Scalar" { "item" } else { "int" };
+                let number = self.convert(cx, to, &v)?;
                 return self.to_arg(cx, number);
             }
             _ => {}

@@ -6,7 +6,7 @@ use super::value::{Cell, Sv};
 use crate::cx::Cx;
 use crate::import::DimOption;
 use crate::pickle::{Id, Pickle, Value};
-use oxrt_ir::{Dim, Range, Symbol, ValueType};
+use oxrt_ir::{Dim, Range, Symbol, TensorType, ValueType};
 use oxrt_tensor::{DType, Error, Result, bail};
 use std::rc::Rc;
 
@@ -38,27 +38,12 @@ pub(crate) fn parse_option(text: &str) -> Result<(String, Spec)> {
         "true" => Spec::Bool(true),
         "false" => Spec::Bool(false),
         "none" => Spec::None,
-        _ => match (ty.parse::<i64>(), ty.parse::<f64>(), ty.find('[')) {
-            (Ok(x), ..) => Spec::Int(x),
-            (_, Ok(x), _) => Spec::Float(x),
-            (_, _, open) => {
-                let (dtype, dims) = match open {
-                    None => (ty, ""),
-                    Some(at) => (&ty[..at], ty[at + 1..].strip_suffix(']').ok_or_else(bad)?),
-                };
-                let dtype = if dtype.is_empty() { Some(DType::F32) } else { dtype.parse().ok() };
-                let dtype = dtype.ok_or_else(bad)?;
-                let dim = |d: &str| -> Result<Dim> {
-                    let name = d.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-                    let plain = d.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-                    match d.parse::<i64>() {
-                        Ok(n) if n >= 0 => Ok(Dim::Const(n)),
-                        _ if name && plain => Ok(Dim::symbol(d)),
-                        _ => Err(bad()),
-                    }
-                };
-                let dims = dims.split(',').map(str::trim).filter(|d| !d.is_empty()).map(dim).collect::<Result<_>>()?;
-                Spec::Tensor(dtype, dims)
+        _ => match (ty.parse::<i64>(), ty.parse::<f64>()) {
+            (Ok(x), _) => Spec::Int(x),
+            (_, Ok(x)) => Spec::Float(x),
+            _ => {
+                let ty: TensorType = ty.parse().map_err(|_| bad())?;
+                Spec::Tensor(ty.dtype, ty.dims.unwrap_or_default())
             }
         },
     };

@@ -125,7 +125,7 @@ fn fit(ty: &str, v: &Sv, heap: &Heap) -> Option<Fit> {
     }
     let converted = match ty {
         "float" => matches!(v, Sv::Int(_)),
-        "int" | "SymInt" => matches!(v, Sv::Bool(_) | Sv::Scalar(_)),
+        "int" | "SymInt" => matches!(v, Sv::Bool(_) | Sv::Scalar(_) | Sv::Tensor(_)),
         "bool" => matches!(v, Sv::Scalar(_) | Sv::Int(_)),
         // Numbers taken out of tensors are passed as tensors of rank 0.
         "Scalar" => matches!(v, Sv::Tensor(_)),

@@ -1,0 +1,139 @@
+"""Small models of real families, as onnxruntime writes them after optimising: its graph optimiser at each level, its
+transformer optimiser, and its quantiser in front of both."""
+import contextlib
+import io
+import os
+import tempfile
+import warnings
+from pathlib import Path
+
+warnings.filterwarnings("ignore")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+
+LEVELS = {
+    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
+
+# Operators of weights that onnxruntime packs for the machine that it runs on are declined.
+KNOWN = {f"{m}_all": "com.microsoft.nchwc does not say how its weights are packed" for m in ["vit", "resnet", "convnext"]}
+
+
+def models():
+    import timm
+    import torch
+    from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    ids, mask = torch.randint(0, 99, [2, 7]), torch.ones(2, 7, dtype=torch.int64)
+    mask[0, 5:] = 0
+    sizes = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, vocab_size=99, max_position_embeddings=40)
+    bert = BertModel(BertConfig(**sizes, attn_implementation="eager"))
+    bert_inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": torch.zeros_like(ids)}
+    yield "bert", bert, bert_inputs, "bert"
+    # The older exporter writes what the fusions of onnxruntime look for.
+    yield "bert_script", bert, bert_inputs, "bert"
+    gpt2 = GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=99, n_positions=40, use_cache=False, attn_implementation="eager"))
+    yield "gpt2", gpt2, {"input_ids": ids, "attention_mask": mask}, "gpt2"
+    llama = LlamaForCausalLM(LlamaConfig(**sizes, num_key_value_heads=2, use_cache=False, attn_implementation="eager"))
+    yield "gpt2_script", gpt2, {"input_ids": ids, "attention_mask": mask}, "gpt2"
+    yield "llama", llama, {"input_ids": ids, "attention_mask": mask}, None
+    image = torch.randn(1, 3, 160, 160)
+    yield "vit", timm.create_model("test_vit", pretrained=False), {"x": image}, "vit"
+    yield "resnet", timm.create_model("test_resnet", pretrained=False), {"x": image}, None
+    yield "convnext", timm.create_model("test_convnext", pretrained=False), {"x": image}, None
+
+
+def export(model, inputs, path, dynamo):
+    import torch
+
+    class Tuple(torch.nn.Module):
+        def __init__(self, inner, names):
+            super().__init__()
+            self.inner, self.names = inner, names
+
+        def forward(self, *args):
+            out = self.inner(**dict(zip(self.names, args)))
+            return out if isinstance(out, torch.Tensor) else out[0]
+
+    names = list(inputs)
+    with torch.no_grad(), contextlib.redirect_stdout(io.StringIO()):
+        torch.onnx.export(Tuple(model.eval(), names), tuple(inputs.values()), str(path), input_names=names, output_names=["y"], opset_version=18, dynamo=dynamo,
+                          **({"external_data": False} if dynamo else {}))
+
+
+def optimise(path, level, to):
+    options = ort.SessionOptions()
+    options.graph_optimization_level = LEVELS[level]
+    options.optimized_model_filepath = str(to)
+    options.intra_op_num_threads = 1
+    ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return onnx.load(to)
+
+
+def written(model):
+    """The operators of other domains, for the report."""
+    return sorted({f"{n.domain}.{n.op_type}" for n in model.graph.node if n.domain})
+
+
+def transformers_form(path, kind):
+    from onnxruntime.transformers.optimizer import optimize_model
+
+    sizes = (0, 0) if kind == "vit" else (4, 32)
+    try:
+        return optimize_model(str(path), model_type=kind, num_heads=sizes[0], hidden_size=sizes[1], opt_level=0).model
+    except IndexError:  # it looks for a bias that this model has not
+        return None
+
+
+def make(s):
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
+
+    class Calibration(CalibrationDataReader):
+        def __init__(self, fed):
+            self.rest = [fed]
+
+        def get_next(self):
+            return self.rest.pop() if self.rest else None
+
+    def add(name, model, fed, **how):
+        if s.verbose and s.wants(name):
+            print(name, written(model))
+        s.model(name, model, fed, **how)
+
+    if not any(s.only.search(f"optimised/{m}") for m in ["bert", "gpt2", "llama", "vit", "resnet", "convnext"]) and s.only.pattern:
+        return
+    for family, model, inputs, kind in models():
+        if s.only.pattern and not s.only.search(f"optimised/{family}"):
+            continue
+        fed = {k: v.numpy() for k, v in inputs.items()}
+        with tempfile.TemporaryDirectory() as folder:
+            folder = Path(folder)
+            plain = folder / "plain.onnx"
+            export(model, inputs, plain, not family.endswith("_script"))
+            graph = onnx.load(plain)
+            fed = {i.name: fed[i.name] for i in graph.graph.input}
+            add(family, graph, fed, rtol=1e-3, atol=1e-4)
+            for level in LEVELS:
+                add(f"{family}_{level}", optimise(plain, level, folder / f"{level}.onnx"), fed, rtol=1e-3, atol=1e-4)
+            if kind:
+                fused = transformers_form(plain, kind)
+                if fused:
+                    add(f"{family}_transformers", fused, fed, rtol=1e-3, atol=1e-4)
+            if family in ("convnext", "llama"):
+                continue
+            dynamic = folder / "dynamic.onnx"
+            quantize_dynamic(plain, dynamic, weight_type=QuantType.QInt8)
+            add(f"{family}_dynamic", onnx.load(dynamic), fed, rtol=0.02, atol=0.02)
+            add(f"{family}_dynamic_extended", optimise(dynamic, "extended", folder / "de.onnx"), fed, rtol=0.02, atol=0.02)
+            if family in ("resnet", "vit"):
+                for form in (QuantFormat.QDQ, QuantFormat.QOperator):
+                    static = folder / "static.onnx"
+                    quantize_static(plain, static, Calibration(fed), quant_format=form)
+                    add(f"{family}_{form.name.lower()}", onnx.load(static), fed, rtol=0.02, atol=0.05, off=0.02)
+                    add(f"{family}_{form.name.lower()}_extended", optimise(static, "extended", folder / "se.onnx"), fed, rtol=0.02, atol=0.05, off=0.02)

@@ -1,0 +1,162 @@
+"""Differences from onnxruntime that are explained: whose fault, and by which words of the specification.
+
+Each entry holds for a shrunk graph, and asks as closely as it can for the one thing that it explains.
+"""
+
+import numpy as np
+
+
+def only(graph, op):
+    """The last node, when it is of this kind and the rest of the graph is not to blame."""
+    node = graph.nodes[-1]
+    return node if node.op_type == op else None
+
+
+def any_of(graph, op):
+    return [n for n in graph.nodes if n.op_type == op]
+
+
+def attr(node, name, default=None):
+    for a in node.attribute:
+        if a.name == name:
+            return {1: a.f, 2: a.i, 3: a.s.decode(), 6: list(a.floats), 7: list(a.ints)}.get(a.type, default)
+    return default
+
+
+def array(graph, node, i):
+    return graph.arrays.get(node.input[i]) if len(node.input) > i and node.input[i] else None
+
+
+def all_ways(bad):
+    return len(bad) == 4 and len({v[1] for v in bad.values()}) == 1
+
+
+def slice_backwards_to_int_max(graph, bad):
+    for node in any_of(graph, "Slice"):
+        ends, steps = array(graph, node, 2), array(graph, node, 4)
+        if ends is not None and steps is not None and any(e >= 2**31 - 1 and s < 0 for e, s in zip(ends.tolist(), steps.tolist())):
+            return True
+    return False
+
+
+def transposed_same_without_overlap(graph, bad):
+    for node in any_of(graph, "ConvTranspose"):
+        if str(attr(node, "auto_pad", "")).startswith("SAME"):
+            weights = array(graph, node, 1)
+            kernel = attr(node, "kernel_shape") or (list(weights.shape[2:]) if weights is not None else [])
+            strides = attr(node, "strides", [1] * len(kernel))
+            dilations = attr(node, "dilations", [1] * len(kernel))
+            if any((k - 1) * d + 1 < s for k, d, s in zip(kernel, dilations, strides)):
+                return True
+    return False
+
+
+def nonzero_of_scalar(graph, bad):
+    node = only(graph, "NonZero")
+    return node is not None and all_ways(bad) and "i64 [0, " in bad["fixed"][1]
+
+
+def variance_of_nothing(graph, bad):
+    return bool(any_of(graph, "MeanVarianceNormalization")) and all("want NaN" in v[1] for v in bad.values())
+
+
+def quantise_nothing(graph, bad):
+    node = only(graph, "DynamicQuantizeLinear")
+    x = array(graph, node, 0) if node is not None else None
+    return x is not None and not np.any(x)
+
+
+def one_point_between_corners(graph, bad):
+    node = only(graph, "AffineGrid")
+    if node is None or attr(node, "align_corners", 0) != 1:
+        return False
+    size = array(graph, node, 1)
+    return size is not None and 1 in size.tolist()[2:]
+
+
+def fractional_length(graph, bad):
+    for node in any_of(graph, "Resize"):
+        scales = array(graph, node, 2)
+        if attr(node, "coordinate_transformation_mode") in ("align_corners", "pytorch_half_pixel", "half_pixel_symmetric") and scales is not None and scales.size:
+            return True
+    return False
+
+
+def clipped_recurrence(graph, bad):
+    return any(attr(n, "clip") for op in ("LSTM", "GRU", "RNN") for n in any_of(graph, op))
+
+
+def window_of_padding(graph, bad):
+    return bool(any_of(graph, "MaxPool")) and all("-inf, want -340282346638528" in v[1] for v in bad.values())
+
+
+def mean_of_nothing(graph, bad):
+    node = only(graph, "ReduceMean")
+    x = array(graph, node, 0) if node is not None else None
+    return x is not None and x.size == 0
+
+
+def not_a_number_in_max(graph, bad):
+    nodes = [n for op in ("MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin") for n in any_of(graph, op)]
+    return any(np.isnan(x).any() for n in nodes for x in [array(graph, n, 0)] if x is not None and x.dtype.kind == "f")
+
+
+def resize_not_finite(graph, bad):
+    return any(not np.isfinite(x).all() for n in any_of(graph, "Resize") for x in [array(graph, n, 0)] if x is not None and x.dtype.kind == "f")
+
+
+def resize_to_the_same_shape(graph, bad):
+    for node in any_of(graph, "Resize") + any_of(graph, "Upsample"):
+        scales, x = array(graph, node, min(2, max(1, len(node.input) - 1))), array(graph, node, 0)
+        scales = np.array(attr(node, "scales", []), np.float32) if scales is None else scales
+        if scales.dtype == np.float32 and any(1 < s < 2 for s in scales.reshape(-1).tolist()):
+            if x is None or all(int(n * s) == n for n, s in zip(x.shape, scales.tolist())):
+                return True
+    return False
+
+
+def cubic_grid(graph, bad):
+    nodes = any_of(graph, "GridSample")
+    return any(attr(n, "mode") in ("bicubic", "cubic") and attr(n, "padding_mode") in ("border", "reflection") for n in nodes)
+
+
+def pool_same_without_overlap(graph, bad):
+    for node in any_of(graph, "LpPool") + any_of(graph, "MaxPool"):
+        kernel = attr(node, "kernel_shape", [])
+        strides = attr(node, "strides", [1] * len(kernel))
+        if str(attr(node, "auto_pad", "")).startswith("SAME") and any(k < s for k, s in zip(kernel, strides)):
+            return True
+    return False
+
+
+KNOWN = [
+    ("Slice backwards to INT_MAX: oxrt is right. \"For negative stepping it clamps to [-1, dims[axis]-1]\": such a slice is empty; "
+     "onnxruntime takes INT_MAX for the far end in either direction.", slice_backwards_to_int_max),
+    ("ConvTranspose with SAME padding and gaps: oxrt is right. \"output_shape[i] = input_shape[i] * strides[i]\", also where the kernel is "
+     "smaller than the stride; onnxruntime never pads by less than 0.", transposed_same_without_overlap),
+    ("NonZero of a scalar: oxrt is right. \"for scalar input, NonZero produces output shape (0, N) instead of (1, N)\".", nonzero_of_scalar),
+    ("MeanVarianceNormalization of a constant: oxrt is right. The function body adds 1e-9 to the deviation, so the result is 0; onnxruntime "
+     "divides 0 by 0.", variance_of_nothing),
+    ("DynamicQuantizeLinear of nothing but zeros: unspecified, the scale would be 0 and the zero point 0/0.", quantise_nothing),
+    ("clip of LSTM, GRU and RNN: oxrt clips \"the input of activations\", every one of them; onnxruntime leaves that of the cell state out.", clipped_recurrence),
+    ("MaxPool of a window that holds padding alone: unspecified, the maximum of no element.", window_of_padding),
+    ("MaxPool, ReduceMax and ReduceMin of NaN: unspecified; oxrt hands it on, onnxruntime takes the other elements.", not_a_number_in_max),
+    ("Resize of infinities and NaN: unspecified whether a weight of 0 takes them away.", resize_not_finite),
+    ("Resize to the shape that it has: oxrt is right, as is the reference implementation of ONNX. x_original follows the scale (1.25 of 3 elements "
+     "is 3 elements, but not the same); onnxruntime copies.", resize_to_the_same_shape),
+    ("GridSample, cubic, with border or reflected coordinates: oxrt does as the reference implementation of ONNX, which moves the point itself "
+     "inside first; onnxruntime moves its sixteen neighbours only.", cubic_grid),
+    ("Pooling with SAME padding and a kernel smaller than the stride: unspecified, the padding would be negative.", pool_same_without_overlap),
+    ("ReduceMean of nothing: unspecified, \"Reduction over an empty set of values yields undefined\".", mean_of_nothing),
+    ("AffineGrid of size 1 with align_corners: unspecified, the step 2/(size - 1) divides by 0.", one_point_between_corners),
+    ("Resize by scales that give a fractional length: oxrt follows the official case test_resize_downsample_scales_linear_align_corners, where "
+     "length_resized is scale * length_original before rounding; onnxruntime, which fails that case, takes the rounded one.", fractional_length),
+]
+
+
+def explained(graph, bad):
+    """The reason, when the shrunk graph shows nothing but a known difference."""
+    for why, holds in KNOWN:
+        if holds(graph, bad):
+            return why
+    return None
