@@ -55,7 +55,11 @@ impl Kind {
             "region" => {
                 let (n, anchors) = (count("num", 1)?, pairs(&s.floats("anchors")?));
                 if anchors.len() as i64 != n || s.int_or("coords", 4)? != 4 {
-                    bail!(unsupported, "[region] with {} anchors for num={n}, or other than four coordinates", anchors.len());
+                    bail!(
+                        unsupported,
+                        "[region] with {} anchors for num={n}, or other than four coordinates",
+                        anchors.len()
+                    );
                 }
                 s.refuse("background", "0")?;
                 Ok(Kind::Region { anchors, classes: count("classes", 20)?, softmax: s.flag("softmax")? })
@@ -168,8 +172,7 @@ impl Planes {
         if c.as_const() != Some(wanted) {
             bail!(invalid, "{c} channels where {anchors} anchors and {classes} classes need {wanted}");
         }
-        let all =
-            b.reshape(raw, &[batch.clone(), anchors.into(), (5 + classes).into(), h.clone(), w.clone()])?;
+        let all = b.reshape(raw, &[batch.clone(), anchors.into(), (5 + classes).into(), h.clone(), w.clone()])?;
         let sizes = b.ints(&[1, 1, 1, 1, 1, classes]);
         let inputs = [Some(all), Some(sizes)];
         let cut = b.op_multi("Split", &inputs, Attrs::new().with("axis", 2), 6)?;
@@ -178,7 +181,14 @@ impl Planes {
             parts.push(b.squeeze(v, &[2])?);
         }
         let parts = <[ValueId; 5]>::try_from(parts).map_err(|_| Error::bug("five parts"))?;
-        Ok(Planes { parts, classes: cut[5], batch: batch.clone(), anchors, count: classes, plane: [h.clone(), w.clone()] })
+        Ok(Planes {
+            parts,
+            classes: cut[5],
+            batch: batch.clone(),
+            anchors,
+            count: classes,
+            plane: [h.clone(), w.clone()],
+        })
     }
 
     /// Centres within cells to pixels, along axis 2 (rows) or 3 (columns).
@@ -203,7 +213,13 @@ impl Planes {
         b.call("Mul", &[v, step])
     }
 
-    fn finish(&self, b: &mut Builder, boxes: [ValueId; 4], sure: ValueId, classes: ValueId) -> Result<(ValueId, ValueId)> {
+    fn finish(
+        &self,
+        b: &mut Builder,
+        boxes: [ValueId; 4],
+        sure: ValueId,
+        classes: ValueId,
+    ) -> Result<(ValueId, ValueId)> {
         let boxes = corners(b, boxes)?;
         let flat = self.plane[0].clone() * self.plane[1].clone() * self.anchors;
         let mut columns = Vec::new();
@@ -281,11 +297,7 @@ fn grid(
 }
 
 /// The outputs of a decoded network.
-pub(crate) fn results(
-    b: &mut Builder,
-    found: &[Found],
-    nms: Option<Suppression>,
-) -> Result<Vec<(String, ValueId)>> {
+pub(crate) fn results(b: &mut Builder, found: &[Found], nms: Option<Suppression>) -> Result<Vec<(String, ValueId)>> {
     let all = |get: fn(&Found) -> Option<ValueId>| -> Result<Vec<ValueId>> {
         found.iter().map(|f| get(f).ok_or_else(|| Error::bug("a layer that was not decoded"))).collect()
     };
@@ -298,7 +310,8 @@ pub(crate) fn results(
     let Some(nms) = nms else { return Ok(vec![("boxes".into(), boxes), ("scores".into(), scores)]) };
     let by_class = b.transpose(scores, &[0, 2, 1])?;
     let most = b.ints(&[nms.max_per_class]);
-    let (iou, least) = (b.constant(Tensor::from_slice(&[1], &[nms.iou])), b.constant(Tensor::from_slice(&[1], &[nms.score])));
+    let (iou, least) =
+        (b.constant(Tensor::from_slice(&[1], &[nms.iou])), b.constant(Tensor::from_slice(&[1], &[nms.score])));
     let inputs = [Some(boxes), Some(by_class), Some(most), Some(iou), Some(least)];
     let kept = b.op_multi("NonMaxSuppression", &inputs, Attrs::new(), 1)?[0];
     let column = |b: &mut Builder, i: i64| -> Result<ValueId> {

@@ -109,7 +109,16 @@ impl Net<'_, '_> {
     }
 
     fn convolutional(&mut self, s: &Section, x: ValueId) -> Result<ValueId> {
-        for (name, neutral) in [("flipped", "0"), ("binary", "0"), ("xnor", "0"), ("share_index", "-1000000000"), ("antialiasing", "0"), ("bin_output", "0"), ("deform", "0"), ("coordconv", "0")] {
+        for (name, neutral) in [
+            ("flipped", "0"),
+            ("binary", "0"),
+            ("xnor", "0"),
+            ("share_index", "-1000000000"),
+            ("antialiasing", "0"),
+            ("bin_output", "0"),
+            ("deform", "0"),
+            ("coordconv", "0"),
+        ] {
             s.refuse(name, neutral)?;
         }
         let n = Self::size(s, "filters", 1)?;
@@ -367,7 +376,10 @@ impl Net<'_, '_> {
         if after >= k {
             bail!(unsupported, "a pool of size {k} with the padding {padding}");
         }
-        Ok(Attrs::new().with("kernel_shape", [k, k]).with("strides", [sy, sx]).with("pads", [before, before, after, after]))
+        Ok(Attrs::new()
+            .with("kernel_shape", [k, k])
+            .with("strides", [sy, sx])
+            .with("pads", [before, before, after, after]))
     }
 
     fn maxpool(&mut self, s: &Section, x: ValueId) -> Result<ValueId> {

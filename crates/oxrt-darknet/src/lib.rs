@@ -105,7 +105,14 @@ fn build(sections: &[Section], weights: &mut Weights, options: &ImportOptions, f
         d.for_each_symbol(&mut |s| b.symbols.declare(s.clone(), Range::default()));
     }
     let images = b.add_input("images", ValueType::Tensor(ty));
-    let mut net = Net { b, weights, outputs: Vec::new(), images, found: Vec::new(), decode: options.decode || options.nms.is_some() };
+    let mut net = Net {
+        b,
+        weights,
+        outputs: Vec::new(),
+        images,
+        found: Vec::new(),
+        decode: options.decode || options.nms.is_some(),
+    };
     for (i, section) in rest.iter().enumerate() {
         net.b.prefix = format!("{i}.{}", section.name);
         net.b.source = Some(Arc::new(Source {
@@ -135,7 +142,11 @@ fn build(sections: &[Section], weights: &mut Weights, options: &ImportOptions, f
         }
     };
     for (name, v) in results {
-        let v = if b.graph[v].producer().is_some() && !b.graph.outputs.contains(&v) { v } else { b.call("Identity", &[v])? };
+        let v = if b.graph[v].producer().is_some() && !b.graph.outputs.contains(&v) {
+            v
+        } else {
+            b.call("Identity", &[v])?
+        };
         b.graph[v].name = name;
         b.graph.outputs.push(v);
     }

@@ -39,6 +39,7 @@ pub use verify::{
 
 pub use oxrt_build::{BuildReport, DimSpec};
 pub use oxrt_cpu as cpu;
+pub use oxrt_darknet as darknet;
 pub use oxrt_ir as ir;
 pub use oxrt_onnx as onnx;
 pub use oxrt_ops as ops;
@@ -47,5 +48,4 @@ pub use oxrt_plan as plan;
 pub use oxrt_tensor::{
     DType, Element, Error, Kind, Result, Tensor, TensorView, bf16, f16, image, npy, write_atomically,
 };
-pub use oxrt_darknet as darknet;
 pub use oxrt_torch as torch;
