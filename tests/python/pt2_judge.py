@@ -190,8 +190,8 @@ def each_set(sets, run, shapes_only):
     return f"ok {done}"
 
 
-def judge(oxrt, folder, shapes_only=False, seconds=300, engine=True, simplify=True):
-    """Every step for one case: export, checker, onnxruntime, the simplified file, the engine."""
+def judge(oxrt, folder, shapes_only=False, seconds=300, engine=True, simplify=True, functions=None):
+    """Every step for one case: export, checker, onnxruntime, the simplified file, the engine. `functions`: for custom operators."""
     row, sets = {}, load_sets(folder)
     tmp = tempfile.mkdtemp(prefix="pt2-judge-")
     try:
@@ -214,7 +214,7 @@ def judge(oxrt, folder, shapes_only=False, seconds=300, engine=True, simplify=Tr
             except Exception as e:
                 row[f"ort{name}"] = f"{type(e).__name__}: {e}".replace("\n", " ")[:500]
 
-        ok, text, took = command([oxrt, "export", f"{folder}/model.pt2", "-o", f"{tmp}/m.onnx", "--json"], seconds)
+        ok, text, took = command([oxrt, "export", f"{folder}/model.pt2", "-o", f"{tmp}/m.onnx", "--json", *(["--functions", functions] if functions else [])], seconds)
         row["seconds"] = round(took, 3)
         row["export"] = "ok" if ok else text[:1500]
         if not ok:
@@ -231,7 +231,7 @@ def judge(oxrt, folder, shapes_only=False, seconds=300, engine=True, simplify=Tr
             else:
                 row["ort_simple"] = text[:500]
         if engine:
-            ok, text, took = command([oxrt, "build", f"{folder}/model.pt2", "-o", f"{tmp}/m.engine", "--threads", "1"], seconds)
+            ok, text, took = command([oxrt, "build", f"{tmp}/m.onnx" if functions else f"{folder}/model.pt2", "-o", f"{tmp}/m.engine", "--threads", "1"], seconds)
             row["build_seconds"] = round(took, 3)
 
             def run(s):

@@ -92,6 +92,7 @@ def main():
     ap.add_argument("--peer", help="only what this table says torch.export accepts, cheapest first")
     ap.add_argument("--modes", default="static,dynamic")
     ap.add_argument("--forms", default="none")
+    ap.add_argument("--functions", help="ONNX file with functions for custom operators")
     ap.add_argument("--seconds", type=int, default=400)
     ap.add_argument("--make-only", action="store_true", help="only exports the programs")
     ap.add_argument("--made-only", action="store_true", help="only programs that are exported already")
@@ -147,7 +148,7 @@ def main():
                     verdict = "refused"
                 else:
                     row["program"] = "ok"
-                    result = forked(lambda: judge(a.oxrt, folder, made["shapes_only"]), a.seconds)
+                    result = forked(lambda: judge(a.oxrt, folder, made["shapes_only"], functions=a.functions), a.seconds)
                     row.update(result)
                     if "error" in result:
                         row["export"] = result["error"]

@@ -14,6 +14,7 @@ const PACKAGES: &[&str] = &[
     "onnxscript==0.7.2",
     "onnxruntime==1.32.0",
     "pillow",
+    "expecttest",
     "numpy",
 ];
 
@@ -35,19 +36,23 @@ fn venv() -> Outcome {
     std::fs::write(&stamp, wanted).map_err(|e| e.to_string())
 }
 
-/// Exports the families, converts them, and compares with eager PyTorch and with onnxruntime.
+/// Converts models of every front end, and compares with eager PyTorch and with onnxruntime.
 pub fn test() -> Outcome {
     venv()?;
     run(cargo().args(["build", "--profile", "fast", "-p", "oxrt-cli"]))?;
-    let cases = root().join("target/pt2-cases");
-    let threads = ("OMP_NUM_THREADS", "2");
-    run(Command::new(python())
-        .env(threads.0, threads.1)
-        .arg(root().join("tests/python/families.py"))
-        .arg("--oxrt")
-        .arg(root().join("target/fast/oxrt"))
-        .arg("--cases")
-        .arg(cases))
+    // Exported programs, TorchScript files, Darknet networks.
+    for (script, cases) in
+        [("families.py", "pt2-cases"), ("torchscript.py", "script-cases"), ("darknet.py", "darknet-cases")]
+    {
+        run(Command::new(python())
+            .env("OMP_NUM_THREADS", "2")
+            .arg(root().join("tests/python").join(script))
+            .arg("--oxrt")
+            .arg(root().join("target/fast/oxrt"))
+            .arg("--cases")
+            .arg(root().join("target").join(cases)))?;
+    }
+    Ok(())
 }
 
 /// The official ONNX cases, and those that others wrote beside them in the same layout.

@@ -454,7 +454,7 @@ fn walk_targets(graph: &Graph, depth: usize, problems: &mut Vec<Problem>) -> Res
             Some(p) => p.count += 1,
             None => {
                 let module = crate::lower::module_path(node.metadata.nn_module_stack.as_deref().unwrap_or_default());
-                let (line, _) = crate::lower::last_frame(node.metadata.stack_trace.as_deref().unwrap_or_default());
+                let (line, _) = crate::lower::user_frame(node.metadata.stack_trace.as_deref().unwrap_or_default());
                 let place = match (module.is_empty(), line.is_empty()) {
                     (false, false) => format!("in {module} ({line})"),
                     (false, true) => format!("in {module}"),

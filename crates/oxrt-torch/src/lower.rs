@@ -397,7 +397,7 @@ fn source_of<'a>(cx: &mut Cx<'a, '_>, meta: &'a Metadata) -> Arc<Source> {
             return source.clone();
         }
     }
-    let (location, code) = last_frame(meta.stack_trace.as_deref().unwrap_or_default());
+    let (location, code) = user_frame(meta.stack_trace.as_deref().unwrap_or_default());
     let module = module_path(meta.nn_module_stack.as_deref().unwrap_or_default());
     let source = Arc::new(Source { module, location, code });
     cx.last_source = Some((meta, source.clone()));
@@ -421,12 +421,18 @@ pub(crate) fn module_path(stack: &str) -> String {
     out
 }
 
-/// `dir/file.py:42` and the code of the last frame of a Python stack trace. Only the last parts of the
-/// path are kept: the rest belongs to the machine that exported.
-pub(crate) fn last_frame(trace: &str) -> (String, String) {
-    let Some(at) = trace.rfind("File \"") else { return Default::default() };
-    let frame = &trace[at + 6..];
-    let Some((path, rest)) = frame.split_once('"') else { return Default::default() };
+/// `dir/file.py:42` and the code of the innermost frame of a Python stack trace that is not torch's own: a line of
+/// `torch/nn/modules/linear.py` tells nobody which layer it is. Only the last parts of the path are kept: the rest
+/// belongs to the machine that exported.
+pub(crate) fn user_frame(trace: &str) -> (String, String) {
+    let mut found: Option<(&str, &str)> = None;
+    for frame in trace.split("File \"").skip(1) {
+        let Some((path, rest)) = frame.split_once('"') else { continue };
+        if found.is_none_or(|(old, _)| is_torch(old)) || !is_torch(path) {
+            found = Some((path, rest));
+        }
+    }
+    let Some((path, rest)) = found else { return Default::default() };
     let line: String = rest.trim_start_matches(", line ").chars().take_while(char::is_ascii_digit).collect();
     let code = rest.lines().nth(1).unwrap_or_default().trim().to_string();
     (format!("{}:{line}", short_path(path)), code)
@@ -436,6 +442,12 @@ pub(crate) fn last_frame(trace: &str) -> (String, String) {
 pub(crate) fn short_path(path: &str) -> String {
     let parts: Vec<&str> = path.split(['/', '\\']).filter(|p| !p.is_empty()).collect();
     parts[parts.len().saturating_sub(2)..].join("/")
+}
+
+/// Whether a path lies in the installed package `torch`.
+fn is_torch(path: &str) -> bool {
+    let mut parts = path.split(['/', '\\']).filter(|p| !p.is_empty());
+    parts.any(|p| p == "site-packages" || p == "dist-packages") && parts.next() == Some("torch")
 }
 
 #[cfg(test)]
@@ -448,8 +460,14 @@ mod tests {
         assert_eq!(module_path("L__self__,,M;x,L['self'].h.slice(None, 12, None).3.attn,a.B"), "h.3.attn");
         assert_eq!(module_path(""), "");
         let trace = "File \"/home/u/lib/models/resnet.py\", line 92, in forward\n    out = self.conv1(x)";
-        assert_eq!(last_frame(trace), ("models/resnet.py:92".into(), "out = self.conv1(x)".into()));
-        assert_eq!(last_frame("nothing"), Default::default());
+        assert_eq!(user_frame(trace), ("models/resnet.py:92".into(), "out = self.conv1(x)".into()));
+        assert_eq!(user_frame("nothing"), Default::default());
+        let inside =
+            "File \"/v/lib/python3.11/site-packages/torch/nn/modules/linear.py\", line 5, in forward\n    F.linear()";
+        assert_eq!(user_frame(&format!("{trace}\n  {inside}")).0, "models/resnet.py:92");
+        assert_eq!(user_frame(inside).0, "modules/linear.py:5");
+        let vision = "File \"/v/site-packages/torchvision/models/vgg.py\", line 7, in forward\n    x";
+        assert_eq!(user_frame(&format!("{trace}\n  {vision}\n  {inside}")).0, "models/vgg.py:7");
     }
 
     #[test]

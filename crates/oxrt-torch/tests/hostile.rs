@@ -159,3 +159,42 @@ fn no_altered_pickle_brings_a_panic() {
         }
     }
 }
+
+#[test]
+fn members_that_claim_to_unpack_into_gigabytes_are_refused() {
+    // Every directory entry says "deflated, two gigabytes unpacked".
+    let mut bytes = PROGRAM.bytes();
+    let entries: Vec<usize> = (0..bytes.len() - 4).filter(|&i| bytes[i..].starts_with(b"PK\x01\x02")).collect();
+    assert!(entries.len() > 2);
+    for at in entries {
+        bytes[at + 10..at + 12].copy_from_slice(&8u16.to_le_bytes());
+        bytes[at + 24..at + 28].copy_from_slice(&0x7fff_ffffu32.to_le_bytes());
+    }
+    let e = error(&bytes);
+    assert!(e.contains("compressed") || e.contains("unpack") || e.contains("2147483647"), "{e}");
+}
+
+#[test]
+fn a_pickle_that_holds_itself_is_refused() {
+    // {"w": <itself>}
+    let itself = [&[0x80, 2, b'}', b'q', 0, b'X', 1, 0, 0, 0, b'w', b'h', 0, b's', b'.'][..]].concat();
+    let saved = zip(&[("archive/data.pkl", &itself)]);
+    let json = PROGRAM.json().replace("\"major\": 8, \"minor\": 20", "\"major\": 7, \"minor\": 3");
+    let file = zip(&[
+        ("serialized_exported_program.json", json.as_bytes()),
+        ("serialized_state_dict.pt", &saved),
+        ("version", b"7.3"),
+    ]);
+    error(&file);
+}
+
+#[test]
+fn brackets_of_vmap_must_close_and_not_nest_without_end() {
+    const OPEN: &str = "torch._functorch.predispatch._vmap_increment_nesting(=i:2) -> q";
+    let open = Tiny { nodes: &[OPEN, "aten.add.Tensor(self=t:x; other=t:p_w) -> y"], ..PROGRAM };
+    assert!(error(&open.bytes()).contains("does not end"));
+    let mut nodes = vec![OPEN; 40];
+    nodes.extend(vec!["torch._functorch.predispatch._vmap_decrement_nesting() -> q"; 40]);
+    let nested = Tiny { nodes: Box::leak(nodes.into_boxed_slice()), ..PROGRAM };
+    assert!(error(&nested.bytes()).contains("nested deeper"));
+}

@@ -192,6 +192,7 @@ fn dimensions_inputs_and_outputs_are_renamed() {
         input_names: vec!["x=tokens".into()],
         output_names: vec!["result".into()],
         dims: vec!["x:0=n=1..64".parse().unwrap()],
+        ..ImportOptions::default()
     };
     // Places are named by the old input name: options are read before the renaming.
     let m = import_bytes(&dynamic(""), &options).unwrap().model;

@@ -290,17 +290,25 @@ pub(crate) fn scan_values(
     cx.b.op_multi("Scan", &inputs, attrs, outputs)
 }
 
+/// Deepest nesting of `torch.vmap` that is followed.
+const MAX_VMAPS: usize = 16;
+
 /// The nodes between the brackets that `torch.vmap` leaves in a program: `Scan` over the batch. Inside, the program
 /// states the types of one element.
 pub(crate) fn vmap<'a>(cx: &mut Cx<'a, '_>, nodes: &'a [Node]) -> Result<()> {
     // Brackets of inner calls enclose their own batch axes.
-    let mut depth = 0;
+    let mut depth = 0usize;
     let mut own = Vec::new();
     for node in nodes {
         let name = node.target.rsplit('.').next().unwrap_or_default();
         match name {
-            "_vmap_increment_nesting" => depth += 1,
-            "_vmap_decrement_nesting" => depth -= 1,
+            "_vmap_increment_nesting" => {
+                depth += 1;
+                if depth > MAX_VMAPS {
+                    bail!(invalid, "torch.vmap nested deeper than {MAX_VMAPS}");
+                }
+            }
+            "_vmap_decrement_nesting" => depth = depth.saturating_sub(1),
             "_add_batch_dim" | "_remove_batch_dim" if depth == 0 => own.push((name, node)),
             _ => {}
         }
