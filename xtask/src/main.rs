@@ -14,6 +14,7 @@ cargo xtask <chore>
   test          check, then every Rust test, then the tests against PyTorch and onnxruntime
   rust-test     the Rust tests alone
   python-test   the tests against PyTorch and onnxruntime alone (makes target/venv on first use)
+  opinfo        torch's own operator samples, against tests/python/opinfo_uncovered.tsv (all, or the operators named)
   onnx-cases    the official ONNX cases (all ways of running them; --only SUBSTRING, --host-steps)
   onnx-extra    operators without official cases, old opsets, conversions (--suite NAME, --only REGEX)
   fuzz-onnx     random graphs against onnxruntime (--graphs N --seed S, --only FAMILY, --jobs N)

@@ -9,7 +9,7 @@ use crate::read::{domain, read_proto};
 use oxrt_ir::{Attr, Attrs, Graph, Model, NodeId, ValueId, ValueType};
 use oxrt_tensor::{Context, Error, Result, bail};
 use prost::Message;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 /// Replaces every node that one of the functions of the ONNX file `path` defines; how many there were.
@@ -164,6 +164,7 @@ fn splice(graph: &mut Graph, id: NodeId, body: &Graph) -> Result<()> {
     let given: Vec<ValueId> = graph[id].inputs().iter().flatten().copied().collect();
     map.extend(body.inputs.iter().copied().zip(given));
     let source = graph[id].source.clone();
+    let mut names: HashSet<String> = HashSet::new();
     let mut mapped = |graph: &mut Graph, v: ValueId| {
         *map.entry(v).or_insert_with(|| {
             let value = &body[v];
@@ -187,7 +188,17 @@ fn splice(graph: &mut Graph, id: NodeId, body: &Graph) -> Result<()> {
                 }
             }
         }
-        let new = graph.add_node_with_outputs(&node.op, &node.name, &inputs, attrs, &outputs);
+        // Nodes of a function may have no names.
+        let base = if node.name.is_empty() || node.name.ends_with('/') {
+            format!("{}{}", node.name, node.op)
+        } else {
+            node.name.clone()
+        };
+        let mut name = base.clone();
+        while !names.insert(name.clone()) {
+            name = format!("{base}_{}", names.len());
+        }
+        let new = graph.add_node_with_outputs(&node.op, &name, &inputs, attrs, &outputs);
         graph[new].source = source.clone();
     }
     let old: Vec<ValueId> = graph[id].outputs().iter().flatten().copied().collect();
@@ -270,6 +281,8 @@ mod tests {
         assert_eq!(inline_functions(&mut m, file.path()).unwrap(), 1);
         let ops: Vec<&str> = m.graph.nodes().map(|(_, n)| &*n.op).collect();
         assert_eq!(ops, ["Mul", "Add"]);
+        let names: Vec<&str> = m.graph.nodes().map(|(_, n)| n.name.as_str()).collect();
+        assert_eq!(names, ["call/1/Mul", "call/1/Add"]);
         assert_eq!(m.graph[m.graph.outputs[0]].name, "result");
         assert_eq!(m.graph[m.graph.outputs[0]].ty.to_string(), "f32[n, 3]");
         let x = oxrt_tensor::Tensor::from_slice(&[1, 3], &[1f32, 1.0, 1.0]);

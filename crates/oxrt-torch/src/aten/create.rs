@@ -65,6 +65,11 @@ pub(crate) fn range(cx: &mut Cx, n: &Dim) -> Result<ValueId> {
 
 fn arange_values(cx: &mut Cx, start: &Scalar, end: &Scalar, step: &Scalar, dtype: DType, n: &Dim) -> Result<ValueId> {
     let known = (start.as_f64(), step.as_f64(), n.as_const());
+    // A range of integers counts by whole steps, cut from what is given.
+    let known = match known {
+        (Some(start), Some(step), n) if dtype.is_int() => (Some(start.trunc()), Some(step.trunc()), n),
+        other => other,
+    };
     if let (Some(start), Some(step), Some(n @ 0..=INLINE)) = known {
         let values: Vec<f64> = (0..n).map(|i| start + i as f64 * step).collect();
         let t = Tensor::from_f64(dtype, &[n as usize], &values)?;

@@ -315,7 +315,13 @@ pub fn gather(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     }
     let axis = cx.axis(x, a.int("dim")?)?;
     let index = as_index(cx, index)?;
-    if cx.rank(index)? == 0 {
+    let wanted = cx.dims(index)?;
+    if wanted.iter().any(|d| d.is(0)) {
+        // An index of nothing may have any shape.
+        let dtype = cx.dtype(x)?;
+        return super::create::filled(cx, dtype, &wanted, &crate::args::Scalar::Int(Dim::Const(0)));
+    }
+    if wanted.is_empty() {
         return cx.op("Gather", &[x, index], Attrs::new().with("axis", axis as i64));
     }
     cx.op("GatherElements", &[x, index], Attrs::new().with("axis", axis as i64))

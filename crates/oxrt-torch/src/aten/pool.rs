@@ -78,7 +78,11 @@ pub fn max_pool(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
 pub fn avg_pool(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let n = axes_of(a.target);
     let w = window(a, n)?;
-    let (x, added) = with_batch(cx, a.t("self")?, n)?;
+    let (mut x, added) = with_batch(cx, a.t("self")?, n)?;
+    let dtype = cx.dtype(x)?;
+    if dtype.is_int() {
+        x = cx.cast(x, DType::F32)?;
+    }
     let padded = w.pads.iter().any(|&p| p != 0);
     let include = a.get("count_include_pad").is_none() || a.bool("count_include_pad")?;
     let y = match a.opt_int("divisor_override")? {
@@ -91,8 +95,17 @@ pub fn avg_pool(cx: &mut Cx, a: &Args) -> Result<ValueId> {
             let x = zero_padded(cx, x, &pads)?;
             let attrs = Attrs::new().with("kernel_shape", w.kernel.clone()).with("strides", w.stride.clone());
             let y = cx.op("AveragePool", &[x], attrs)?;
-            let factor = cx.like(y, w.kernel.iter().product::<i64>() as f64 / divisor as f64)?;
-            cx.call("Mul", &[y, factor])?
+            let window = w.kernel.iter().product::<i64>() as f64;
+            if dtype.is_int() {
+                // Whole sums, divided as integers are.
+                let sum = super::formula::F::from(y) * window;
+                let sum = sum.round().emit(cx, DType::F32)?;
+                let by = cx.like(sum, divisor as f64)?;
+                cx.call("Div", &[sum, by])?
+            } else {
+                let factor = cx.like(y, window / divisor as f64)?;
+                cx.call("Mul", &[y, factor])?
+            }
         }
         // torch counts the padding, but not what hangs over it.
         None if padded && include && w.ceil => {
@@ -108,6 +121,7 @@ pub fn avg_pool(cx: &mut Cx, a: &Args) -> Result<ValueId> {
             cx.op("AveragePool", &[x], attrs)?
         }
     };
+    let y = cx.cast(y, dtype)?;
     // A window that begins beyond the input and its padding does not count.
     let (mut y, want) = (y, a.out_dims()?);
     if w.ceil && want.len() > n {

@@ -151,8 +151,23 @@ pub fn min_dim(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
     Ok(if a.used(cx, 1) { vec![values, arg_extremum(cx, a, "ArgMin")?] } else { vec![values] })
 }
 
+/// The mean of no elements is no number (runtimes say 0): that, with the axes kept, where an axis is known to be empty.
+fn of_nothing(cx: &mut Cx, x: ValueId, axes: &[usize]) -> Result<Option<ValueId>> {
+    let mut dims = cx.dims(x)?;
+    let reduced: Vec<usize> = if axes.is_empty() { (0..dims.len()).collect() } else { axes.to_vec() };
+    if !reduced.iter().any(|&i| dims[i].is(0)) {
+        return Ok(None);
+    }
+    reduced.iter().for_each(|&i| dims[i] = Dim::Const(1));
+    let dtype = cx.dtype(x)?;
+    super::create::filled(cx, dtype, &dims, &crate::args::Scalar::Float(f64::NAN)).map(Some)
+}
+
 /// Mean of squared distances to the mean over `n - correction`, with its axes kept, and the mean.
 pub(crate) fn moments(cx: &mut Cx, x: ValueId, axes: &[usize], correction: f64) -> Result<(ValueId, ValueId)> {
+    if let Some(none) = of_nothing(cx, x, axes)? {
+        return Ok((none, none));
+    }
     let mean = cx.reduce("ReduceMean", x, axes, true)?;
     let d = cx.call("Sub", &[x, mean])?;
     let sq = cx.call("Mul", &[d, d])?;
@@ -249,7 +264,8 @@ pub fn vector_norm(cx: &mut Cx, a: &Args) -> Result<ValueId> {
 
 pub(crate) fn norm_of(cx: &mut Cx, x: ValueId, ord: f64, axes: &[usize], keep: bool) -> Result<ValueId> {
     if cx.rank(x)? == 0 {
-        return cx.call("Abs", &[x]);
+        let size = cx.call("Abs", &[x])?;
+        return if ord == 0.0 { cx.call("Sign", &[size]) } else { Ok(size) };
     }
     if ord == 2.0 {
         return cx.reduce("ReduceL2", x, axes, keep);

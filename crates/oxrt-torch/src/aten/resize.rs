@@ -160,6 +160,16 @@ pub(crate) fn pad_values(cx: &mut Cx, x: ValueId, pad: &[Dim], mode: &str, value
     }
     let mut x = x;
     let mut ends: Vec<Dim> = vec![Dim::Const(0); 2 * rank];
+    let negative = pad.iter().any(|p| p.as_const().is_some_and(|p| p < 0));
+    if mode != "constant" && negative {
+        // What is repeated may be what is cut off, so cutting comes last.
+        let grown: Vec<Dim> =
+            pad.iter().map(|p| if p.as_const().is_some_and(|p| p < 0) { Dim::Const(0) } else { p.clone() }).collect();
+        let cut: Vec<Dim> =
+            pad.iter().map(|p| if p.as_const().is_some_and(|p| p < 0) { p.clone() } else { Dim::Const(0) }).collect();
+        let wide = pad_values(cx, x, &grown, mode, value)?;
+        return pad_values(cx, wide, &cut, "constant", None);
+    }
     for (i, pair) in pad.chunks_exact(2).enumerate() {
         let axis = rank - 1 - i;
         for (side, p) in pair.iter().enumerate() {
