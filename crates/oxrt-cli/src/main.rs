@@ -9,6 +9,7 @@ mod convert_opset;
 mod doctor;
 mod export;
 mod inspect;
+mod repair;
 mod run;
 mod simplify;
 mod ui;
@@ -39,6 +40,7 @@ Every command accepts the file of an earlier stage. OXRT_LOG=debug shows what ha
 enum Command {
     Export(export::Args),
     Check(check::Args),
+    Repair(repair::Args),
     Simplify(simplify::Args),
     Verify(verify::Args),
     Build(build::Args),
@@ -69,6 +71,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Export(a) => export::run(a),
         Command::Check(a) => check::run(a),
+        Command::Repair(a) => repair::run(a),
         Command::Simplify(a) => simplify::run(a),
         Command::Verify(a) => verify::run(a),
         Command::Build(a) => build::run(a),

@@ -1,15 +1,18 @@
 //! Graph rewrites: a driver that verifies after each step, and rules, one file each.
 //!
 //! * [`simplify`] rewrites to fewer standard ONNX operators; the result can be written to a file.
+//! * [`repair`] puts sizes back that an exporter wrote down as numbers.
 //! * [`prepare_engine`] goes on with the fused operators that only engines have.
 
 mod driver;
 mod fuse;
 mod layout;
 mod query;
+mod repair;
 mod simplify;
 
 pub use driver::{Applied, Log, Options, Rewrite, Rule};
+pub use repair::{Finding, example_sizes, repair};
 
 use oxrt_ir::{Dim, Model, Symbol};
 use oxrt_tensor::Result;

@@ -1,0 +1,809 @@
+//! Sizes that an exporter wrote down as numbers: found where a constant equals an example size on a path of a
+//! dynamic dimension, and rewritten from the sizes of the inputs.
+//!
+//! A tracer runs the model on an example. What Python computes from a size on the way (`int(x.size(0))`, a tensor of
+//! zeros, a mask) is a constant of the file, right for that example alone. The walk goes through the nodes in order with
+//! symbolic sizes: at each node whose constants contradict the symbols it puts the sizes back, so that the nodes after
+//! it are judged with the right sizes again. What cannot be told from the file (the branch that was not taken, a loop
+//! that was unrolled) is reported.
+
+use oxrt_ir::{DType, Dim, Graph, Model, NodeId, Symbol, Tensor, ValueId, ValueType};
+use oxrt_ops::Builder;
+use oxrt_ops::infer::infer_node;
+use oxrt_tensor::Result;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A size that was baked in.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// The node, as `Reshape "/view/Reshape"`.
+    pub node: String,
+    /// Python line, where the file keeps it.
+    pub location: String,
+    /// What stands there and what it should be.
+    pub what: String,
+    pub repaired: bool,
+}
+
+/// Most combinations of candidates that are tried for one shape.
+const MAX_COMBINATIONS: usize = 20_000;
+
+/// The example sizes that the constants of the file betray: for a size `batch` and a constant that must be equal to
+/// `batch * 48`, 96 says 2. `known` are sizes that are known already.
+pub fn example_sizes(model: &Model, known: &BTreeMap<Symbol, i64>) -> BTreeMap<Symbol, i64> {
+    // What one constant says may be what another one needs: `batch * time = 96`.
+    let first = vote_once(model, known);
+    if first.len() == known.len() { first } else { vote_once(model, &first) }
+}
+
+fn vote_once(model: &Model, known: &BTreeMap<Symbol, i64>) -> BTreeMap<Symbol, i64> {
+    let mut model = model.clone();
+    let mut votes: BTreeMap<Symbol, BTreeMap<i64, usize>> = BTreeMap::new();
+    forget_types(&mut model.graph);
+    for id in model.graph.node_ids() {
+        let _ = infer_node(&mut model.graph, &mut model.symbols, id);
+        let g = &model.graph;
+        let mut vote = |d: &Dim, size: i64| {
+            if let Some((s, v)) = d.solve(Some(size), &|s| known.get(s).copied()) {
+                if v > 0 && model.symbols.get(&s).is_some() && !known.contains_key(&s) {
+                    *votes.entry(s).or_default().entry(v).or_default() += 1;
+                }
+            }
+        };
+        let node = &g[id];
+        let dims = |i: usize| node.input(i).and_then(|v| g.dims(v)).unwrap_or_default();
+        let ints = |i: usize| node.input(i).and_then(|v| g.constant(v)).and_then(|t| t.to_i64_vec().ok());
+        match &*node.op {
+            "Reshape" => {
+                let Some(shape) = ints(1) else { continue };
+                if shape.iter().all(|&n| n > 0) {
+                    vote(&dims(0).iter().cloned().product(), shape.iter().product());
+                }
+                for (d, &n) in dims(0).iter().zip(&shape) {
+                    if n > 0 && d.as_const() != Some(n) {
+                        vote(d, n);
+                    }
+                }
+            }
+            "Expand" => {
+                let wanted = node.input(1).and_then(|v| g[v].contents.as_ref()).map(|c| c.elements.clone()).unwrap_or_default();
+                for (d, w) in dims(0).iter().rev().zip(wanted.iter().rev()) {
+                    if let Some(n) = d.as_const().filter(|&n| n > 1) {
+                        vote(w, n);
+                    }
+                }
+            }
+            "Concat" => {
+                let axis = node.attrs.int_or("axis", 0).unwrap_or(0);
+                for axis in (0..dims(0).len()).filter(|&a| a as i64 != axis) {
+                    let all: Vec<&Dim> = (0..node.inputs().len()).filter_map(|i| dims(i).get(axis)).collect();
+                    for d in &all {
+                        all.iter().filter_map(|e| e.as_const()).filter(|&e| e > 1).for_each(|e| vote(d, e));
+                    }
+                }
+            }
+            "Add" | "Sub" | "Mul" | "Div" | "Where" | "MatMul" | "And" | "Or" | "Max" | "Min" => {
+                let skip = if &*node.op == "MatMul" { 2 } else { 0 };
+                for i in 0..node.inputs().len() {
+                    for j in (0..node.inputs().len()).filter(|&j| j != i) {
+                        let (x, y) = (dims(i), dims(j));
+                        for (d, e) in x.iter().rev().skip(skip).zip(y.iter().rev().skip(skip)) {
+                            if let Some(e) = e.as_const().filter(|&e| e > 1) {
+                                vote(d, e);
+                            }
+                        }
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    let mut out = known.clone();
+    for (s, counts) in votes {
+        // What is said most often; of equals, the larger: small numbers are often something else.
+        if let Some((&size, _)) = counts.iter().max_by_key(|(size, n)| (**n, **size)) {
+            out.insert(s, size);
+        }
+    }
+    out
+}
+
+fn forget_types(g: &mut Graph) {
+    for v in g.value_ids() {
+        if g[v].producer().is_some() {
+            g[v].ty = ValueType::Unknown;
+            g[v].contents = None;
+        }
+    }
+}
+
+/// Puts sizes back in place of the numbers of an example with the given sizes.
+///
+/// # Errors
+/// When the rewritten graph does not infer: the node is named.
+pub fn repair(model: &mut Model, example: &BTreeMap<Symbol, i64>) -> Result<Vec<Finding>> {
+    forget_types(&mut model.graph);
+    let mut walk = Walk { model, example, findings: Vec::new(), selected: BTreeMap::new() };
+    for id in walk.model.graph.node_ids() {
+        if !walk.model.graph.is_alive(id) {
+            continue;
+        }
+        walk.mend(id)?;
+        infer_node(&mut walk.model.graph, &mut walk.model.symbols, id)?;
+        walk.judge_selection(id);
+    }
+    let findings = walk.findings;
+    let g = &mut model.graph;
+    g.remove_dead_nodes();
+    unique_names(g);
+    g.sort()?;
+    g.verify()?;
+    Ok(findings)
+}
+
+/// Every value and node its own name; those of inputs and outputs stay.
+fn unique_names(g: &mut Graph) {
+    let fixed: Vec<ValueId> = g.inputs.iter().chain(&g.outputs).copied().collect();
+    let mut taken: BTreeSet<String> = fixed.iter().map(|&v| g[v].name.clone()).collect();
+    let fresh = |name: &str, taken: &mut BTreeSet<String>| {
+        let mut unique = name.to_string();
+        let mut k = 0;
+        while !taken.insert(unique.clone()) {
+            k += 1;
+            unique = format!("{name}_{k}");
+        }
+        unique
+    };
+    for v in g.value_ids().filter(|v| !fixed.contains(v)).collect::<Vec<_>>() {
+        g[v].name = fresh(&g[v].name.clone(), &mut taken);
+    }
+    let mut nodes = BTreeSet::new();
+    for n in g.node_ids() {
+        g[n].name = fresh(&g[n].name.clone(), &mut nodes);
+    }
+}
+
+struct Walk<'m> {
+    model: &'m mut Model,
+    example: &'m BTreeMap<Symbol, i64>,
+    findings: Vec<Finding>,
+    /// Places that single elements are taken from along a dynamic axis: the marks of an unrolled loop.
+    selected: BTreeMap<(ValueId, i64), Vec<i64>>,
+}
+
+impl Walk<'_> {
+    fn note(&mut self, id: NodeId, what: String, repaired: bool) {
+        let node = &self.model.graph[id];
+        let location = node.source.as_ref().map(|s| s.location.clone()).unwrap_or_default();
+        self.findings.push(Finding { node: format!("{} \"{}\"", node.op, node.name), location, what, repaired });
+    }
+
+    fn at_example(&self, d: &Dim) -> Option<i64> {
+        d.eval(&|s| self.example.get(s).copied())
+    }
+
+    fn is_dynamic(&self, d: &Dim) -> bool {
+        d.as_const().is_none() && self.at_example(d).is_some()
+    }
+
+    fn dims(&self, id: NodeId, i: usize) -> Vec<Dim> {
+        let g = &self.model.graph;
+        g[id].input(i).and_then(|v| g.dims(v)).map(<[Dim]>::to_vec).unwrap_or_default()
+    }
+
+    /// The elements of an input that states sizes.
+    fn stated(&self, id: NodeId, i: usize) -> Option<Vec<Dim>> {
+        let g = &self.model.graph;
+        let v = g[id].input(i)?;
+        if let Some(t) = g.constant(v) {
+            return Some(t.to_i64_vec().ok()?.into_iter().map(Dim::Const).collect());
+        }
+        g[v].contents.as_ref().map(|c| c.elements.clone())
+    }
+
+    fn builder(&mut self, id: NodeId) -> Builder<'_> {
+        let (name, source) = (self.model.graph[id].name.clone(), self.model.graph[id].source.clone());
+        let mut b = Builder::new(&mut self.model.graph, &mut self.model.symbols);
+        (b.prefix, b.source) = (name, source);
+        b
+    }
+
+    /// Replaces input `i` by a vector of these sizes.
+    fn restate(&mut self, id: NodeId, i: usize, dims: &[Dim]) -> Result<()> {
+        let v = self.builder(id).shape_value(dims)?;
+        self.model.graph.set_input(id, i, Some(v));
+        Ok(())
+    }
+
+    fn mend(&mut self, id: NodeId) -> Result<()> {
+        match &*self.model.graph[id].op.clone() {
+            "Reshape" => self.reshape(id),
+            "Expand" => self.expand(id),
+            "Resize" => self.resize(id),
+            "Slice" => self.slice(id),
+            "Gather" => self.gather(id),
+            "Div" => {
+                self.divisor(id)?;
+                self.broadcast(id, 0)
+            }
+            "Add" | "Sub" | "Mul" | "Where" | "And" | "Or" | "Max" | "Min" | "Equal" | "Less" | "Greater" => {
+                self.broadcast(id, 0)
+            }
+            "MatMul" => self.broadcast(id, 2),
+            "Concat" => self.concat(id),
+            "ScatterND" | "ScatterElements" => {
+                let (x, updates) = (self.dims(id, 0), self.dims(id, 2));
+                let fits = x.len() == updates.len();
+                for axis in 0..x.len().min(updates.len()) {
+                    if fits && self.is_dynamic(&updates[axis]) {
+                        self.grow_input(id, 0, axis, &updates[axis].clone())?;
+                    }
+                }
+                Ok(())
+            }
+            "LSTM" | "GRU" | "RNN" => {
+                let batch = self.dims(id, 0).get(1).cloned();
+                for i in [5, 6] {
+                    if let (Some(d), true) = (&batch, self.dims(id, i).len() == 3) {
+                        self.grow_input(id, i, 1, d)?;
+                    }
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    // ---- shapes ----
+
+    /// Sizes that may stand behind the number `n`: first those of the same axis.
+    fn candidates(&self, n: i64, axis: usize, local: &[Dim]) -> Vec<Dim> {
+        let mut out: Vec<Dim> = Vec::new();
+        let mut add = |d: Dim| {
+            if !out.contains(&d) {
+                out.push(d);
+            }
+        };
+        let mut ordered: Vec<&Dim> = local.get(axis).into_iter().collect();
+        ordered.extend(local);
+        for d in ordered.iter().filter(|d| self.is_dynamic(d)) {
+            match self.at_example(d) {
+                Some(e) if e == n => add((*d).clone()),
+                Some(e) if e > 1 && n % e == 0 => add((*d).clone() * (n / e)),
+                Some(e) if n > 1 && e % n == 0 => add(d.floor_div(&Dim::Const(e / n))),
+                _ => {}
+            }
+        }
+        // Neighbouring axes that were flattened together.
+        for from in 0..local.len() {
+            for to in from + 2..=local.len() {
+                let d: Dim = local[from..to].iter().cloned().product();
+                if self.is_dynamic(&d) && self.at_example(&d) == Some(n) {
+                    add(d);
+                }
+            }
+        }
+        for (s, &e) in self.example {
+            if e == n {
+                add(s.clone().into());
+            }
+        }
+        out
+    }
+
+    fn reshape(&mut self, id: NodeId) -> Result<()> {
+        let x = self.dims(id, 0);
+        let Some(stated) = self.stated(id, 1) else { return Ok(()) };
+        let total: Dim = x.iter().cloned().product();
+        if !self.is_dynamic(&total) || self.model.graph[id].attrs.bool_or("allowzero", false)? {
+            return Ok(());
+        }
+        let hole = stated.iter().position(|d| d.is(-1));
+        let stated: Vec<Dim> =
+            stated.iter().enumerate().map(|(i, d)| if d.is(0) { x.get(i).cloned().unwrap_or(d.clone()) } else { d.clone() }).collect();
+        let product: Dim = stated.iter().filter(|d| !d.is(-1)).cloned().product();
+        let fits = match hole {
+            None => product == total,
+            // The rest goes into the hole; it should hold no dynamic size that a number took the place of.
+            Some(_) => total.divide_exactly(&product).is_some_and(|rest| !self.is_dynamic(&rest)),
+        };
+        if fits {
+            return Ok(());
+        }
+        let options: Vec<Vec<Dim>> = (stated.iter().enumerate())
+            .map(|(i, d)| match d.as_const() {
+                Some(n) if n > 0 => {
+                    let mut list = vec![d.clone()];
+                    list.extend(self.candidates(n, i, &x));
+                    list
+                }
+                _ => vec![d.clone()],
+            })
+            .collect();
+        let count = options.iter().map(Vec::len).try_fold(1usize, |a, b| a.checked_mul(b));
+        if count.is_none_or(|c| c > MAX_COMBINATIONS) {
+            return Ok(());
+        }
+        let mut best: Option<(i64, Vec<Dim>)> = None;
+        let mut pick = vec![0usize; options.len()];
+        loop {
+            let shape: Vec<Dim> = pick.iter().zip(&options).map(|(&k, o)| o[k].clone()).collect();
+            let product: Dim = shape.iter().filter(|d| !d.is(-1)).cloned().product();
+            let rest = match hole {
+                None => (product == total).then(|| Dim::Const(1)),
+                Some(_) => total.divide_exactly(&product),
+            };
+            if let Some(rest) = rest {
+                let same = shape.iter().zip(&x).filter(|(a, b)| a == b && self.is_dynamic(a)).count() as i64;
+                let changed = pick.iter().filter(|k| **k > 0).count() as i64;
+                // Sizes at their own place first, then a hole without dynamic sizes, then few changes, early ones.
+                let early: i64 = pick.iter().enumerate().map(|(i, &k)| if k > 0 { i as i64 } else { 0 }).sum();
+                let open = self.is_dynamic(&rest) as i64;
+                let score = same * 1000 - open * 2000 - changed * 100 - early;
+                if best.as_ref().is_none_or(|(s, _)| score > *s) {
+                    best = Some((score, shape));
+                }
+            }
+            let Some(at) = (0..pick.len()).rev().find(|&i| pick[i] + 1 < options[i].len()) else { break };
+            pick[at] += 1;
+            pick[at + 1..].fill(0);
+        }
+        match best {
+            Some((_, shape)) if shape != stated => {
+                self.note(id, format!("the shape {stated:?} of {x:?} should be {shape:?}"), true);
+                self.restate_shape(id, &shape, hole)
+            }
+            Some(_) => Ok(()),
+            None => {
+                self.note(id, format!("the shape {stated:?} does not fit {x:?}"), false);
+                Ok(())
+            }
+        }
+    }
+
+    /// A shape with at most one size left to the run is a constant with -1.
+    fn restate_shape(&mut self, id: NodeId, shape: &[Dim], hole: Option<usize>) -> Result<()> {
+        let dynamic: Vec<usize> = (0..shape.len()).filter(|&i| shape[i].as_const().is_none()).collect();
+        if let (None, [one]) = (hole, &dynamic[..]) {
+            let mut shape = shape.to_vec();
+            shape[*one] = Dim::Const(-1);
+            return self.restate(id, 1, &shape);
+        }
+        self.restate(id, 1, shape)
+    }
+
+    fn expand(&mut self, id: NodeId) -> Result<()> {
+        let (x, Some(stated)) = (self.dims(id, 0), self.stated(id, 1)) else { return Ok(()) };
+        let lead = stated.len().saturating_sub(x.len());
+        let mut shape = stated.clone();
+        for i in 0..x.len() {
+            // What is expanded has the example's size where the wanted one is dynamic.
+            if let Some(w) = stated.get(lead + i).filter(|w| self.is_dynamic(w)).cloned() {
+                self.grow_input(id, 0, i, &w)?;
+            }
+        }
+        for (i, d) in x.iter().enumerate() {
+            let at = shape.get(lead + i).cloned();
+            if at.as_ref().and_then(Dim::as_const).is_some_and(|n| n > 1 && self.at_example(d) == Some(n)) && self.is_dynamic(d) {
+                shape[lead + i] = d.clone();
+            }
+        }
+        if shape == stated {
+            return Ok(());
+        }
+        self.note(id, format!("the shape {stated:?} of {x:?} should be {shape:?}"), true);
+        self.restate(id, 1, &shape)
+    }
+
+    fn resize(&mut self, id: NodeId) -> Result<()> {
+        let (x, Some(stated)) = (self.dims(id, 0), self.stated(id, 3)) else { return Ok(()) };
+        if stated.len() != x.len() {
+            return Ok(());
+        }
+        let mut shape = stated.clone();
+        for (axis, d) in x.iter().enumerate() {
+            let (Some(n), true) = (stated[axis].as_const(), self.is_dynamic(d)) else { continue };
+            let same = self.candidates(n, axis, std::slice::from_ref(d)).into_iter().next();
+            if let Some(better) = same {
+                shape[axis] = better;
+            }
+        }
+        if shape == stated {
+            return Ok(());
+        }
+        self.note(id, format!("the sizes {stated:?} of {x:?} should be {shape:?}"), true);
+        self.restate(id, 3, &shape)
+    }
+
+    fn slice(&mut self, id: NodeId) -> Result<()> {
+        let x = self.dims(id, 0);
+        let axes = self.stated(id, 3);
+        for i in [1, 2] {
+            let Some(stated) = self.stated(id, i) else { continue };
+            let mut list = stated.clone();
+            for (k, d) in stated.iter().enumerate() {
+                let axis = match &axes {
+                    Some(a) => a.get(k).and_then(Dim::as_const).unwrap_or(0),
+                    None => k as i64,
+                };
+                let axis = if axis < 0 { axis + x.len() as i64 } else { axis } as usize;
+                let (Some(n), Some(size)) = (d.as_const(), x.get(axis)) else { continue };
+                let Some(e) = self.at_example(size).filter(|_| self.is_dynamic(size)) else { continue };
+                if n == e && i == 2 {
+                    list[k] = Dim::Const(i64::MAX);
+                } else if n > 1 && n < e && (n * 2 == e || n * 3 == e || n * 4 == e) {
+                    list[k] = size.floor_div(&Dim::Const(e / n));
+                }
+            }
+            if list != stated {
+                let which = if i == 1 { "starts" } else { "ends" };
+                self.note(id, format!("the {which} {stated:?} of {x:?} should be {list:?}"), true);
+                self.restate(id, i, &list)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn gather(&mut self, id: NodeId) -> Result<()> {
+        let g = &self.model.graph;
+        let axis = g[id].attrs.int_or("axis", 0)?;
+        let x = self.dims(id, 0);
+        let at = if axis < 0 { axis + x.len() as i64 } else { axis };
+        let Some(size) = usize::try_from(at).ok().and_then(|a| x.get(a)).filter(|d| self.is_dynamic(d)).cloned() else {
+            return Ok(());
+        };
+        let Some(index) = g[id].input(1).and_then(|v| g.constant(v)).filter(|t| t.len() == 1).cloned() else {
+            return Ok(());
+        };
+        let (n, e) = (index.to_i64_vec()?[0], self.at_example(&size).unwrap_or(0));
+        if let Some(v) = g[id].input(0) {
+            self.selected.entry((v, at)).or_default().push(n);
+        }
+        // A lone last element: where all are taken one by one, a loop was unrolled.
+        let alone = self.readers_of_axis(id, at) == 1;
+        if n == e - 1 && e > 1 && alone {
+            self.note(id, format!("element {n} of {size} should be the last"), true);
+            let mut b = self.builder(id);
+            let last = b.constant(Tensor::from_i64(index.dtype(), index.shape(), &[-1])?);
+            self.model.graph.set_input(id, 1, Some(last));
+        }
+        Ok(())
+    }
+
+    /// Nodes that take single elements of the same value along the same axis.
+    fn readers_of_axis(&self, id: NodeId, axis: i64) -> usize {
+        let g = &self.model.graph;
+        let Some(v) = g[id].input(0) else { return 0 };
+        g[v].users()
+            .iter()
+            .filter(|&&u| {
+                let n = &g[u];
+                let own = n.attrs.int_or("axis", 0).unwrap_or(0);
+                let own = if own < 0 { own + g.dims(v).map_or(0, |d| d.len() as i64) } else { own };
+                &*n.op == "Gather" && own == axis && n.input(1).is_some_and(|i| g[i].is_constant())
+            })
+            .count()
+    }
+
+    /// Reports a loop over a dynamic axis that was unrolled.
+    fn judge_selection(&mut self, id: NodeId) {
+        let g = &self.model.graph;
+        if &*g[id].op != "Gather" {
+            return;
+        }
+        let Some(v) = g[id].input(0) else { return };
+        let axis = g[id].attrs.int_or("axis", 0).unwrap_or(0);
+        let rank = g.dims(v).map_or(0, |d| d.len() as i64);
+        let axis = if axis < 0 { axis + rank } else { axis };
+        let Some(places) = self.selected.get(&(v, axis)) else { return };
+        let size = usize::try_from(axis).ok().and_then(|a| g.dims(v)?.get(a)).cloned();
+        let e = size.as_ref().and_then(|d| self.at_example(d)).unwrap_or(0);
+        if e > 1 && places.len() as i64 == e && places.iter().enumerate().all(|(i, &p)| p == i as i64) {
+            let size = size.unwrap_or(Dim::Const(e));
+            self.note(id, format!("a loop over `{size}` was unrolled for {e} turns; script the model or use torch.export"), false);
+        }
+    }
+
+    /// A sum over a dynamic axis divided by its example size.
+    fn divisor(&mut self, id: NodeId) -> Result<()> {
+        let g = &self.model.graph;
+        let (Some(x), Some(c)) = (g[id].input(0), g[id].input(1)) else { return Ok(()) };
+        let Some(t) = g.constant(c).filter(|t| t.len() == 1).cloned() else { return Ok(()) };
+        let Some(sum) = g.producer(x).filter(|n| &*n.op == "ReduceSum") else { return Ok(()) };
+        let axes = sum.input(1).and_then(|a| g.constant(a)).and_then(|a| a.to_i64_vec().ok()).unwrap_or_default();
+        let dims = sum.input(0).and_then(|v| g.dims(v)).unwrap_or_default().to_vec();
+        let reduced: Dim =
+            axes.iter().filter_map(|&a| dims.get(if a < 0 { a + dims.len() as i64 } else { a } as usize)).cloned().product();
+        let n = t.to_f64_vec()?[0];
+        if !self.is_dynamic(&reduced) || self.at_example(&reduced).map(|e| e as f64) != Some(n) || axes.is_empty() {
+            return Ok(());
+        }
+        self.note(id, format!("the divisor {n} should be {reduced}"), true);
+        let dtype = t.dtype();
+        let mut b = self.builder(id);
+        let v = b.dim_value(&reduced)?;
+        let v = b.cast(v, dtype)?;
+        let v = b.squeeze(v, &[0])?;
+        self.model.graph.set_input(id, 1, Some(v));
+        Ok(())
+    }
+
+    // ---- operands of a fixed size that meet a dynamic one ----
+
+    fn broadcast(&mut self, id: NodeId, skip: usize) -> Result<()> {
+        let n = self.model.graph[id].inputs().len();
+        let all: Vec<Vec<Dim>> = (0..n).map(|i| self.dims(id, i)).collect();
+        let rank = all.iter().map(Vec::len).max().unwrap_or(0);
+        for back in skip + 1..=rank {
+            let at = |dims: &Vec<Dim>| dims.len().checked_sub(back).map(|a| dims[a].clone());
+            let Some(wanted) = all.iter().filter_map(at).find(|d| self.is_dynamic(d)) else { continue };
+            for (i, dims) in all.iter().enumerate() {
+                if dims.len() >= back {
+                    self.grow_input(id, i, dims.len() - back, &wanted)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn concat(&mut self, id: NodeId) -> Result<()> {
+        let own = self.model.graph[id].attrs.int_or("axis", 0)?;
+        let n = self.model.graph[id].inputs().len();
+        let all: Vec<Vec<Dim>> = (0..n).map(|i| self.dims(id, i)).collect();
+        let rank = all.first().map_or(0, Vec::len);
+        let own = if own < 0 { own + rank as i64 } else { own } as usize;
+        for axis in (0..rank).filter(|&a| a != own) {
+            let Some(wanted) = all.iter().filter_map(|d| d.get(axis)).find(|d| self.is_dynamic(d)).cloned() else {
+                continue;
+            };
+            for i in 0..n {
+                self.grow_input(id, i, axis, &wanted)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes axis `axis` of input `i`, of the example's size, as long as `wanted`.
+    fn grow_input(&mut self, id: NodeId, i: usize, axis: usize, wanted: &Dim) -> Result<()> {
+        let dims = self.dims(id, i);
+        let Some(n) = dims.get(axis).and_then(Dim::as_const) else { return Ok(()) };
+        if n <= 1 || self.at_example(wanted) != Some(n) {
+            return Ok(());
+        }
+        let Some(v) = self.model.graph[id].input(i) else { return Ok(()) };
+        let what = format!("`{}` {dims:?} should have the size {wanted} on axis {axis}", self.model.graph[v].name);
+        match self.grown(id, v, axis, n, wanted, 0)? {
+            Some((new, limit)) => {
+                let what = if limit { format!("{what}; the file has its first {n} rows, so {wanted} must not exceed {n}") } else { what };
+                self.note(id, what, true);
+                if let (true, Some(s)) = (limit, wanted.as_symbol()) {
+                    let mut range = self.model.symbols.get(s).unwrap_or_default();
+                    range.max = Some(range.max.map_or(n, |m| m.min(n)));
+                    self.model.symbols.declare(s.clone(), range);
+                }
+                self.model.graph.set_input(id, i, Some(new));
+            }
+            None => self.note(id, what, false),
+        }
+        Ok(())
+    }
+
+    /// `v` with another size of an axis, and whether the file limits that size.
+    fn grown(&mut self, id: NodeId, v: ValueId, axis: usize, n: i64, wanted: &Dim, depth: usize) -> Result<Option<(ValueId, bool)>> {
+        if depth > 16 {
+            return Ok(None);
+        }
+        if let Some(t) = self.model.graph.constant(v).cloned() {
+            return self.grown_constant(id, &t, axis, n, wanted).map(Some);
+        }
+        let g = &self.model.graph;
+        let Some((maker, _)) = g[v].producer() else { return Ok(None) };
+        let node = g[maker].clone();
+        let dims = g.dims(v).map(<[Dim]>::to_vec).unwrap_or_default();
+        let mut inner_axis = axis;
+        match &*node.op {
+            "Expand" | "ConstantOfShape" => {
+                let at = if &*node.op == "Expand" { 1 } else { 0 };
+                let Some(mut stated) = self.stated(maker, at) else { return Ok(None) };
+                let Some(entry) = stated.get_mut(axis) else { return Ok(None) };
+                *entry = wanted.clone();
+                let mut inputs: Vec<Option<ValueId>> = node.inputs().to_vec();
+                let x = if at == 1 { node.input(0) } else { None };
+                // What is expanded may be of that size itself.
+                if let Some(x) = x {
+                    let lead = dims.len() - self.model.graph.dims(x).map_or(0, <[Dim]>::len);
+                    let own = axis.checked_sub(lead).and_then(|a| self.model.graph.dims(x)?.get(a)?.as_const());
+                    if own == Some(n) {
+                        let Some((x, limit)) = self.grown(id, x, axis - lead, n, wanted, depth + 1)? else { return Ok(None) };
+                        inputs[0] = Some(x);
+                        let shape = self.builder(id).shape_value(&stated)?;
+                        inputs[1] = Some(shape);
+                        return self.again(id, &node, inputs).map(|v| Some((v, limit)));
+                    }
+                }
+                let shape = self.builder(id).shape_value(&stated)?;
+                inputs[at] = Some(shape);
+                self.again(id, &node, inputs).map(|v| Some((v, false)))
+            }
+            "Tile" => {
+                let Some(mut repeats) = self.stated(maker, 1) else { return Ok(None) };
+                let own = self.dims(maker, 0).get(axis).and_then(Dim::as_const);
+                let (Some(entry), Some(1)) = (repeats.get_mut(axis), own) else { return Ok(None) };
+                *entry = wanted.clone();
+                let shape = self.builder(id).shape_value(&repeats)?;
+                self.again(id, &node, vec![node.input(0), Some(shape)]).map(|v| Some((v, false)))
+            }
+            "Transpose" => {
+                let perm = node.attrs.ints("perm")?.map(<[i64]>::to_vec);
+                inner_axis = perm.map_or(dims.len() - 1 - axis, |p| p[axis] as usize);
+                self.grown_through(id, &node, &[(0, inner_axis)], n, wanted, depth)
+            }
+            "Unsqueeze" => {
+                let Some(axes) = self.stated(maker, 1) else { return Ok(None) };
+                let rank = dims.len() as i64;
+                let axes: Vec<i64> = axes.iter().filter_map(Dim::as_const).map(|a| if a < 0 { a + rank } else { a }).collect();
+                inner_axis -= axes.iter().filter(|&&a| a < axis as i64).count();
+                self.grown_through(id, &node, &[(0, inner_axis)], n, wanted, depth)
+            }
+            "Cast" | "Not" | "Neg" | "Identity" | "Sigmoid" | "Tanh" | "Relu" | "Sqrt" | "Exp" => {
+                self.grown_through(id, &node, &[(0, inner_axis)], n, wanted, depth)
+            }
+            "Add" | "Sub" | "Mul" | "Div" | "Where" | "Equal" | "And" | "Or" => {
+                let mut through = Vec::new();
+                for i in 0..node.inputs().len() {
+                    let own = self.dims(maker, i);
+                    let lead = dims.len() - own.len();
+                    if axis >= lead && own[axis - lead].as_const() == Some(n) {
+                        through.push((i, axis - lead));
+                    }
+                }
+                self.grown_through(id, &node, &through, n, wanted, depth)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The node again, over inputs that have grown.
+    fn grown_through(
+        &mut self,
+        id: NodeId,
+        node: &oxrt_ir::Node,
+        inputs: &[(usize, usize)],
+        n: i64,
+        wanted: &Dim,
+        depth: usize,
+    ) -> Result<Option<(ValueId, bool)>> {
+        let mut all: Vec<Option<ValueId>> = node.inputs().to_vec();
+        let mut limited = false;
+        for &(i, axis) in inputs {
+            let Some(v) = node.input(i) else { return Ok(None) };
+            let Some((v, limit)) = self.grown(id, v, axis, n, wanted, depth + 1)? else { return Ok(None) };
+            all[i] = Some(v);
+            limited |= limit;
+        }
+        if inputs.is_empty() {
+            return Ok(None);
+        }
+        self.again(id, node, all).map(|v| Some((v, limited)))
+    }
+
+    fn again(&mut self, id: NodeId, node: &oxrt_ir::Node, inputs: Vec<Option<ValueId>>) -> Result<ValueId> {
+        let mut b = self.builder(id);
+        Ok(b.op_multi(&node.op, &inputs, node.attrs.clone(), 1)?[0])
+    }
+
+    /// A constant of the example's size: rows that are all alike are one row repeated, rows that rise evenly are
+    /// computed, a triangle is drawn anew, of any other table the first rows are taken.
+    fn grown_constant(&mut self, id: NodeId, t: &Tensor, axis: usize, n: i64, wanted: &Dim) -> Result<(ValueId, bool)> {
+        let shape = t.shape().to_vec();
+        let outer: usize = shape[..axis].iter().product();
+        let inner: usize = shape[axis + 1..].iter().product();
+        let n = n as usize;
+        let bytes = t.bytes();
+        let plain = t.strings().is_none() && t.dtype().size().is_some();
+        let dims: Vec<Dim> = shape.iter().map(|&d| d.into()).collect();
+        if plain {
+            let size = t.dtype().size().unwrap_or(1);
+            let row = |o: usize, i: usize| {
+                let at = (o * n + i) * inner * size;
+                &bytes[at..at + inner * size]
+            };
+            let alike = (0..outer).all(|o| (1..n).all(|i| row(o, i) == row(o, 0)));
+            let first: Vec<u8> = (0..outer).flat_map(|o| row(o, 0).to_vec()).collect();
+            let mut one = shape.clone();
+            one[axis] = 1;
+            let base = Tensor::from_bytes(t.dtype(), &one, &first)?;
+            if alike {
+                let mut grown = dims.clone();
+                grown[axis] = wanted.clone();
+                let mut b = self.builder(id);
+                let base = b.constant(base);
+                let shape = b.shape_value(&grown)?;
+                return Ok((b.call("Expand", &[base, shape])?, false));
+            }
+            let values = if t.dtype() == DType::Bool { None } else { t.to_f64_vec().ok() };
+            if let Some(values) = values {
+                let at = |o: usize, i: usize, k: usize| values[(o * n + i) * inner + k];
+                let step = at(0, 1, 0) - at(0, 0, 0);
+                let even = (0..outer).all(|o| {
+                    (0..n).all(|i| (0..inner).all(|k| at(o, i, k) == at(o, 0, k) + step * i as f64))
+                });
+                if even {
+                    let mut b = self.builder(id);
+                    let places = count(&mut b, wanted)?;
+                    let places = b.cast(places, t.dtype())?;
+                    let by = b.scalar(t.dtype(), step)?;
+                    let places = b.call("Mul", &[places, by])?;
+                    let mut column = vec![Dim::Const(1); shape.len() - axis];
+                    column[0] = wanted.clone();
+                    let places = b.reshape(places, &column)?;
+                    let base = b.constant(base);
+                    return Ok((b.call("Add", &[base, places])?, false));
+                }
+            }
+            // A square: the other axis of the same size, if the two values lie on either side of a diagonal.
+            if let Some(v) = self.triangle(id, t, wanted)? {
+                return Ok((v, false));
+            }
+        }
+        let mut b = self.builder(id);
+        let whole = b.constant(t.clone());
+        let (from, to, axes) = (b.ints(&[0]), b.dim_value(wanted)?, b.ints(&[axis as i64]));
+        let v = b.call("Slice", &[whole, from, to, axes])?;
+        let mut grown = dims;
+        grown[axis] = wanted.clone();
+        b.graph[v].ty = ValueType::tensor(t.dtype(), grown);
+        Ok((v, true))
+    }
+
+    /// `[…, n, n]` with one value where `column - row <= k` and another elsewhere.
+    fn triangle(&mut self, id: NodeId, t: &Tensor, wanted: &Dim) -> Result<Option<ValueId>> {
+        let shape = t.shape();
+        let r = shape.len();
+        if r < 2 || shape[r - 1] != shape[r - 2] || shape[..r - 2].iter().any(|&d| d != 1) {
+            return Ok(None);
+        }
+        let n = shape[r - 1];
+        let Ok(values) = t.to_f64_vec() else { return Ok(None) };
+        let (corner, other) = (values[(n - 1) * n], values[n - 1]);
+        let same = |a: f64, b: f64| a == b || a.is_nan() && b.is_nan();
+        if same(corner, other) {
+            return Ok(None);
+        }
+        let k = (0..n).filter(|&c| same(values[c], corner)).count() as i64 - 1;
+        let k = if k >= 0 { k } else { -((1..n).take_while(|&row| !same(values[row * n], corner)).count() as i64) - 1 };
+        let fits = (0..n).all(|row| {
+            (0..n).all(|c| same(values[row * n + c], if c as i64 - row as i64 <= k { corner } else { other }))
+        });
+        if !fits {
+            return Ok(None);
+        }
+        let mut b = self.builder(id);
+        let places = count(&mut b, wanted)?;
+        let rows = b.reshape(places, &[wanted.clone(), Dim::Const(1)])?;
+        let offset = b.scalar(DType::I64, k as f64)?;
+        let edge = b.call("Add", &[rows, offset])?;
+        let below = b.call("LessOrEqual", &[places, edge])?;
+        let (yes, no) = if t.dtype() == DType::Bool {
+            (b.constant(Tensor::scalar(corner != 0.0)), b.constant(Tensor::scalar(other != 0.0)))
+        } else {
+            (b.scalar(t.dtype(), corner)?, b.scalar(t.dtype(), other)?)
+        };
+        let mut v = b.call("Where", &[below, yes, no])?;
+        if r > 2 {
+            let axes: Vec<i64> = (0..r as i64 - 2).collect();
+            v = b.unsqueeze(v, &axes)?;
+        }
+        Ok(Some(v))
+    }
+}
+
+/// `0 … n-1` as i64.
+fn count(b: &mut Builder, n: &Dim) -> Result<ValueId> {
+    let (zero, one) = (b.scalar(DType::I64, 0.0)?, b.scalar(DType::I64, 1.0)?);
+    let size = b.dim_value(n)?;
+    let size = b.squeeze(size, &[0])?;
+    let v = b.call("Range", &[zero, size, one])?;
+    b.graph[v].ty = ValueType::tensor(DType::I64, vec![n.clone()]);
+    Ok(v)
+}
