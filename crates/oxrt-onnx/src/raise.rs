@@ -179,6 +179,12 @@ fn dropout_12(graph: &mut Graph, _: &mut Symbols, id: NodeId) -> Result<()> {
 fn upsample(graph: &mut Graph, _: &mut Symbols, id: NodeId) -> Result<()> {
     let scales = match graph[id].attrs.remove("scales") {
         Some(Attr::Floats(s)) => Some(Tensor::from_slice(&[s.len()], &s)),
+        // Version 1 named the two axes of a picture.
+        _ if graph[id].attrs.has("height_scale") || graph[id].attrs.has("width_scale") => {
+            let attrs = &graph[id].attrs;
+            let sides = [attrs.float_or("height_scale", 1.0)?, attrs.float_or("width_scale", 1.0)?];
+            Some(Tensor::from_slice(&[4], &[1.0, 1.0, sides[0], sides[1]]))
+        }
         _ => None,
     };
     let mode = match graph[id].attrs.string_or("mode", "nearest")? {

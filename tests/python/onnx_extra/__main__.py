@@ -9,6 +9,7 @@ judged; the exit status is 1 when one fails that the suite does not list in KNOW
 import argparse
 import importlib
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -30,6 +31,8 @@ def main():
     for name in args.suite or SUITES:
         suite = Suite(name, args.cases / name, re.compile(args.only), args.verbose)
         module = importlib.import_module(f"suite_{name}")
+        if not args.only:
+            shutil.rmtree(suite.path, ignore_errors=True)
         module.make(suite)
         suite.finish()
         passed, failed = 0, []
