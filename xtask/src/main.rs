@@ -15,6 +15,7 @@ cargo xtask <chore>
   rust-test     the Rust tests alone
   python-test   the tests against PyTorch and onnxruntime alone (makes target/venv on first use)
   onnx-cases    the official ONNX cases (all ways of running them; --only SUBSTRING, --host-steps)
+  operators     writes docs/operators.md from the official cases
   fuzz-onnx     random graphs against onnxruntime (--graphs N --seed S, --only FAMILY, --jobs N)
   bench         times oxrt beside onnxruntime on the benchmark models (needs ../shared/bench)
 ";
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         Some("rust-test") => rust_test(),
         Some("python-test") => python_test(),
         Some("fuzz-onnx") => python::fuzz_onnx(&args[1..]),
+        Some("operators") => python::onnx_cases(&["--write".to_string()]),
         Some("onnx-cases") => python::onnx_cases(&args[1..]),
         Some("bench") => python::bench(&args[1..]),
         _ => {
