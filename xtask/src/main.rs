@@ -17,6 +17,7 @@ cargo xtask <chore>
   opinfo        torch's own operator samples, against tests/python/opinfo_uncovered.tsv (all, or the operators named)
   onnx-cases    the official ONNX cases (all ways of running them; --only SUBSTRING, --host-steps)
   onnx-extra    operators without official cases, old opsets, conversions (--suite NAME, --only REGEX)
+  operators     writes docs/operators.md from the official cases
   fuzz-onnx     random graphs against onnxruntime (--graphs N --seed S, --only FAMILY, --jobs N)
   bench         times oxrt beside onnxruntime on the benchmark models (needs ../shared/bench)
 ";
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         Some("rust-test") => rust_test(),
         Some("python-test") => python_test(),
         Some("fuzz-onnx") => python::fuzz_onnx(&args[1..]),
+        Some("operators") => python::onnx_cases(&["--write".to_string()]),
         Some("onnx-cases") => python::onnx_cases(&args[1..]),
         Some("onnx-extra") => python::onnx_extra(&args[1..]),
         Some("bench") => python::bench(&args[1..]),

@@ -143,6 +143,8 @@ pub fn onnx_cases(options: &[String]) -> Outcome {
     run(cargo()
         .args(["run", "--profile", "fast", "-p", "oxrt-testkit", "--bin", "onnx_cases", "--", "--expect"])
         .arg(root().join("tests/expectations"))
+        .arg("--operators")
+        .arg(root().join("docs/operators.md"))
         .args(options)
         .arg(cases))
 }

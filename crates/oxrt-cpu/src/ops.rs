@@ -14,6 +14,7 @@ mod index;
 mod integers;
 mod norm;
 mod pool;
+mod quantize;
 mod recurrent;
 mod reduce;
 mod resize;
@@ -73,6 +74,8 @@ pub(crate) static OPS: &[&Entry] = &[
     &fill::TRILU,
     &fill::CUMSUM,
     &fill::CAST,
+    &quantize::QUANTIZE,
+    &quantize::DEQUANTIZE,
     &index::GATHER,
     &index::GATHER_ELEMENTS,
     &index::GATHER_ND,

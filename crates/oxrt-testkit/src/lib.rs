@@ -5,4 +5,5 @@ pub mod case;
 pub mod compare;
 pub mod expect;
 pub mod guard;
+pub mod operators;
 pub mod run;

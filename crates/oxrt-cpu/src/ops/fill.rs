@@ -162,6 +162,10 @@ fn shuffle(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> 
     let ctx = ctx.clone();
     kernel(move |args| {
         let &[n, c, h, w] = args.shape(0)? else { bail!(invalid, "four dimensions are needed") };
+        let whole = if to_depth { h % b == 0 && w % b == 0 } else { c % (b * b) == 0 };
+        if !whole {
+            bail!(invalid, "shape {:?} does not make blocks of {b}", args.shape(0)?);
+        }
         let copy = if to_depth && crd {
             StridedCopy::transpose(&[n, c, h / b, b, w / b, b], &[0, 1, 3, 5, 2, 4], size)
         } else if to_depth {

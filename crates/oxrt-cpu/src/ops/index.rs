@@ -234,6 +234,10 @@ fn scatter_nd(_: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>>
         let strides: Vec<usize> = contiguous(&shape).iter().map(|&s| s as usize).collect();
         let total = shape.iter().product::<usize>() * size;
         let piece = shape[depth..].iter().product::<usize>() * size;
+        let given = args.shape(2)?;
+        if given.iter().product::<usize>() * size != count * piece {
+            bail!(invalid, "{count} places for updates of shape {given:?}");
+        }
         bound(move |io| {
             let indices = Indices::of(io, wide);
             // SAFETY: buffers have the bound sizes, indices are checked.

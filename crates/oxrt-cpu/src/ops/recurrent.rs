@@ -47,8 +47,13 @@ fn supports(node: &NodeView) -> Option<()> {
 fn pack(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     let get = |i: usize| node.constant(i).ok_or_else(|| Error::bug("the weights are not constant"));
     let (w, r) = (get(1)?, get(2)?);
-    let (dirs, width, input) = (w.shape()[0], w.shape()[1], w.shape()[2]);
-    let hidden = r.shape()[2];
+    let (&[dirs, width, input], &[rows, columns, hidden]) = (w.shape(), r.shape()) else {
+        return Err(Error::invalid(format!("weights of shape {:?} and {:?}", w.shape(), r.shape())));
+    };
+    let biases = if node.has(3) { get(3)?.len() } else { dirs * 2 * width };
+    if (rows, columns) != (dirs, width) || biases != dirs * 2 * width {
+        return Err(Error::invalid(format!("weights {:?} and {:?}, {biases} biases", w.shape(), r.shape())));
+    }
     let (wv, rv) = (w.to_f32_cow()?, r.to_f32_cow()?);
     let bias = if node.has(3) { get(3)?.to_f32_cow()?.into_owned() } else { vec![0.0; dirs * 2 * width] };
     let mut packing = Packing { tensors: Vec::new(), consumed: if node.has(3) { vec![1, 2, 3] } else { vec![1, 2] } };

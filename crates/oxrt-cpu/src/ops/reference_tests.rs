@@ -118,3 +118,27 @@ fn more_of_slices() {
     check("Slice", attrs(), inputs);
     check("Slice", attrs(), vec![x(floats(&[5], 1)), ints(&[4]), ints(&[2])]);
 }
+
+#[test]
+fn quantises() {
+    let halves: Vec<f32> = (-40..40).map(|i| i as f32 / 4.0).chain([f32::NAN, f32::INFINITY, -1e30, 1e9]).collect();
+    let data = Tensor::from_slice(&[3, 4, 7], &halves);
+    let scales = |n: usize| Tensor::from_f64(DType::F32, &[n], &[0.5, 0.25, 0.1, 3.0][..n]).unwrap();
+    for dtype in [DType::U8, DType::I8, DType::U16, DType::I16] {
+        let zeros = |n: usize| Tensor::from_i64(dtype, &[n], &[3, 0, 9, 1][..n]).unwrap();
+        for (axis, n) in [(0, 3), (1, 4), (-2, 4), (1, 1)] {
+            let a = || attrs().with("axis", axis);
+            check("QuantizeLinear", a(), vec![x(data.clone()), x(scales(n)), x(zeros(n))]);
+            let plain = || a().with("output_dtype", dtype.to_onnx() as i64);
+            check("QuantizeLinear", plain(), vec![x(data.clone()), x(scales(n))]);
+            let small = Tensor::from_i64(dtype, &[3, 4, 2], &(0..24).collect::<Vec<_>>()).unwrap();
+            check("DequantizeLinear", a(), vec![x(small.clone()), x(scales(n)), x(zeros(n))]);
+            check("DequantizeLinear", a(), vec![x(small), x(scales(n))]);
+        }
+        // The last axis, an empty tensor, more than one task.
+        let wide = Tensor::from_slice(&[2, 3], &[1.0f32, 2.5, -3.5, 1e9, 0.0, 7.0]);
+        check("QuantizeLinear", attrs().with("axis", 1), vec![x(wide), x(scales(3)), x(zeros(3))]);
+        check("QuantizeLinear", attrs(), vec![x(Tensor::zeros(DType::F32, &[0, 2])), x(scales(1)), x(zeros(1))]);
+        check("QuantizeLinear", attrs(), vec![x(floats(&[70_001], 5)), x(scales(1)), x(zeros(1))]);
+    }
+}
