@@ -16,6 +16,7 @@ cargo xtask <chore>
   python-test   the tests against PyTorch and onnxruntime alone (makes target/venv on first use)
   opinfo        torch's own operator samples, against tests/python/opinfo_uncovered.tsv (all, or the operators named)
   onnx-cases    the official ONNX cases (all ways of running them; --only SUBSTRING, --host-steps)
+  onnx-extra    operators without official cases, old opsets, conversions (--suite NAME, --only REGEX)
   fuzz-onnx     random graphs against onnxruntime (--graphs N --seed S, --only FAMILY, --jobs N)
   bench         times oxrt beside onnxruntime on the benchmark models (needs ../shared/bench)
 ";
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         Some("python-test") => python_test(),
         Some("fuzz-onnx") => python::fuzz_onnx(&args[1..]),
         Some("onnx-cases") => python::onnx_cases(&args[1..]),
+        Some("onnx-extra") => python::onnx_extra(&args[1..]),
         Some("bench") => python::bench(&args[1..]),
         _ => {
             print!("{HELP}");
@@ -52,7 +54,11 @@ fn main() -> ExitCode {
 
 fn python_test() -> Outcome {
     let small = ["--graphs", "2000", "--seed", "1"].map(String::from);
-    python::onnx_cases(&[]).and_then(|()| python::fuzz_onnx(&small)).and_then(|()| python::test())
+    // The extra cases are made first: the same runner takes them all.
+    python::onnx_extra(&[])
+        .and_then(|()| python::onnx_cases(&[]))
+        .and_then(|()| python::fuzz_onnx(&small))
+        .and_then(|()| python::test())
 }
 
 /// Root of the repository.

@@ -9,8 +9,11 @@ const PACKAGES: &[&str] = &[
     "torch==2.15.0",
     "torchvision==0.29.2",
     "transformers==5.23.0",
+    "timm==1.0.31",
     "onnx==1.23.2",
+    "onnxscript==0.7.2",
     "onnxruntime==1.32.0",
+    "pillow",
     "expecttest",
     "numpy",
 ];
@@ -33,19 +36,22 @@ fn venv() -> Outcome {
     std::fs::write(&stamp, wanted).map_err(|e| e.to_string())
 }
 
-/// Exports the families, converts them, and compares with eager PyTorch and with onnxruntime.
+/// Converts models of every front end, and compares with eager PyTorch and with onnxruntime.
 pub fn test() -> Outcome {
     venv()?;
     run(cargo().args(["build", "--profile", "fast", "-p", "oxrt-cli"]))?;
-    let cases = root().join("target/pt2-cases");
-    let threads = ("OMP_NUM_THREADS", "2");
-    run(Command::new(python())
-        .env(threads.0, threads.1)
-        .arg(root().join("tests/python/families.py"))
-        .arg("--oxrt")
-        .arg(root().join("target/fast/oxrt"))
-        .arg("--cases")
-        .arg(cases))?;
+    // Exported programs, TorchScript files, Darknet networks.
+    for (script, cases) in
+        [("families.py", "pt2-cases"), ("torchscript.py", "script-cases"), ("darknet.py", "darknet-cases")]
+    {
+        run(Command::new(python())
+            .env("OMP_NUM_THREADS", "2")
+            .arg(root().join("tests/python").join(script))
+            .arg("--oxrt")
+            .arg(root().join("target/fast/oxrt"))
+            .arg("--cases")
+            .arg(root().join("target").join(cases)))?;
+    }
     opinfo(SAMPLED)
 }
 
@@ -141,6 +147,31 @@ pub fn onnx_cases(options: &[String]) -> Outcome {
         .arg(root().join("tests/expectations"))
         .args(options)
         .args(folders))
+}
+
+/// Operators without official cases, old opsets, element types and models that onnxruntime optimised, with onnxruntime's
+/// answers; then conversions between opsets. Arguments go to the generator (`--suite contrib`, `--only REGEX`).
+pub fn onnx_extra(args: &[String]) -> Outcome {
+    venv()?;
+    run(cargo().args(["build", "--profile", "fast", "-p", "oxrt-cli"]))?;
+    let folder = root().join("tests/python/onnx_extra");
+    let oxrt = root().join("target/fast/oxrt");
+    let python = || {
+        let mut c = Command::new(python());
+        c.env("OMP_NUM_THREADS", "1");
+        c
+    };
+    run(python()
+        .arg(&folder)
+        .arg("--cases")
+        .arg(root().join("target/onnx-cases-extra"))
+        .arg("--oxrt")
+        .arg(&oxrt)
+        .args(args))?;
+    if args.is_empty() {
+        return run(python().arg(folder.join("conversions.py")).arg("--oxrt").arg(oxrt));
+    }
+    Ok(())
 }
 
 /// Random graphs against onnxruntime; `--graphs N --seed S`.

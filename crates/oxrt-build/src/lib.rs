@@ -55,7 +55,7 @@ pub fn build(
         report.rules = log.counts();
     }
     plan_graph::detach_sizes(&mut model);
-    plan_graph::remove_unneeded(&mut model);
+    model.graph.remove_dead_nodes();
     model.graph.sort()?;
     model.graph.verify()?;
     report.nodes_after = model.graph.num_nodes();

@@ -1,7 +1,7 @@
 //! Shapes the graph for execution: what follows from sizes alone is taken out of it.
 
-use oxrt_ir::{Dim, Graph, Model, NodeId, Symbol, ValueId};
-use std::collections::{BTreeMap, BTreeSet};
+use oxrt_ir::{Graph, Model, NodeId, Symbol, ValueId};
+use std::collections::BTreeSet;
 
 /// Cuts values with known contents (shapes, indices computed from sizes) from the nodes that compute
 /// them: the runtime evaluates their expressions when sizes are bound. What follows from sizes that depend on
@@ -45,41 +45,6 @@ pub(crate) fn symbols_of(g: &Graph, values: &[ValueId]) -> BTreeSet<Symbol> {
         out.extend(elements.filter_map(|d| d.as_symbol().cloned()));
     }
     out
-}
-
-/// Removes nodes that nothing needs: neither their results, nor the sizes that only their results tell.
-pub(crate) fn remove_unneeded(model: &mut Model) {
-    let g = &mut model.graph;
-    let mut given = BTreeSet::new();
-    g.inputs.iter().for_each(|&v| {
-        g[v].ty.for_each_symbol(&mut |s| {
-            given.insert(s.clone());
-        })
-    });
-    // Where each size that depends on data is found out.
-    let mut told_by: BTreeMap<Symbol, NodeId> = BTreeMap::new();
-    for (id, node) in g.nodes() {
-        let dims = node.outputs().iter().flatten().flat_map(|&v| g.dims(v).unwrap_or_default());
-        for s in dims.filter_map(Dim::as_symbol).filter(|s| !given.contains(*s)) {
-            told_by.entry(s.clone()).or_insert(id);
-        }
-    }
-    let mut needed = BTreeSet::new();
-    let mut values = g.outputs.clone();
-    while let Some(v) = values.pop() {
-        let mut makers: Vec<NodeId> = g[v].producer().map(|p| p.0).into_iter().collect();
-        let sizes = g[v].contents.iter().filter(|_| makers.is_empty()).flat_map(|c| &c.elements);
-        let mut symbols = Vec::new();
-        sizes.for_each(|d| d.for_each_symbol(&mut |s| symbols.push(s.clone())));
-        makers.extend(symbols.iter().filter_map(|s| told_by.get(s)));
-        for id in makers {
-            if needed.insert(id) {
-                values.extend(g.reads(id));
-            }
-        }
-    }
-    let rest: Vec<NodeId> = g.node_ids().into_iter().filter(|id| !needed.contains(id)).collect();
-    g.remove_nodes(&rest);
 }
 
 /// Whether output 0 of the node is input 0 under another shape, so that nothing needs to run.

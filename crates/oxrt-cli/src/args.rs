@@ -13,9 +13,18 @@ pub struct ImportArgs {
     /// Name of an output: NEW in order of the outputs, or OLD=NEW
     #[arg(long = "output-name", value_name = "NAME")]
     pub output_names: Vec<String>,
-    /// Type and sizes of an input of a TorchScript file, which does not keep them: x=f32[batch,3,224,224]
+    /// Type and sizes of an input of a TorchScript or Darknet file: x=f32[batch,3,224,224]
     #[arg(long = "input", value_name = "NAME=TYPE[DIMS]")]
     pub inputs: Vec<String>,
+    /// The .weights file of a Darknet .cfg; by default that beside it with its name
+    #[arg(long, value_name = "FILE")]
+    pub weights: Option<PathBuf>,
+    /// Boxes and scores out of a Darknet network's detection layers
+    #[arg(long)]
+    pub decode: bool,
+    /// Suppression after decoding: IOU[:SCORE[:MAX_PER_CLASS]]
+    #[arg(long, value_name = "IOU:SCORE:MAX")]
+    pub nms: Option<oxrt::darknet::Suppression>,
     /// An ONNX file with functions that give custom operators their meaning
     #[arg(long = "functions", value_name = "ONNX")]
     pub functions: Vec<PathBuf>,
@@ -24,8 +33,8 @@ pub struct ImportArgs {
 impl ImportArgs {
     /// The same for the library, with `--dim` options.
     pub fn options(self, dims: Vec<String>) -> ExportOptions {
-        let ImportArgs { input_names, output_names, inputs, functions } = self;
-        ExportOptions { input_names, output_names, dims, inputs, functions }
+        let ImportArgs { input_names, output_names, inputs, weights, decode, nms, functions } = self;
+        ExportOptions { input_names, output_names, dims, inputs, weights, decode, nms, functions }
     }
 }
 

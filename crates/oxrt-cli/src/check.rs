@@ -28,7 +28,11 @@ pub fn run(a: Args) -> Result<ExitCode> {
             model.warnings.iter().for_each(|w| ui::warn(w));
             let g = &model.ir().graph;
             (
-                if kind == FileKind::Pt2 { "pt2" } else { "onnx" },
+                match kind {
+                    FileKind::Pt2 => "pt2",
+                    FileKind::Darknet => "darknet",
+                    _ => "onnx",
+                },
                 g.num_nodes(),
                 unknown_types(g),
                 model.warnings.clone(),

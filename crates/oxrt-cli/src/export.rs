@@ -7,10 +7,10 @@ use oxrt::{Model, Result};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Converts a PyTorch program (.pt2) or TorchScript module (.pt) to ONNX
+/// Converts a PyTorch program (.pt2) or TorchScript module (.pt) or Darknet network (.cfg) to ONNX
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  oxrt export model.pt2 -o model.onnx --dim batch=1..64\n  oxrt export model.pt2 --input-name pixels --output-name logits --opset 17\n  oxrt export scripted.pt --input x=f32[batch,3,224,224]"
+    after_help = "Examples:\n  oxrt export model.pt2 -o model.onnx --dim batch=1..64\n  oxrt export model.pt2 --input-name pixels --output-name logits --opset 17\n  oxrt export scripted.pt --input x=f32[batch,3,224,224]\n  oxrt export yolov3.cfg --weights yolov3.weights --nms 0.45:0.25"
 )]
 pub struct Args {
     /// A .pt2 or TorchScript .pt file (or .onnx, to write it for another opset)

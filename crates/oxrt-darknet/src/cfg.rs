@@ -17,15 +17,72 @@ pub(crate) struct Section {
 
 /// Options that concern training or drawing alone.
 const TRAINING: &[&str] = &[
-    "learning_rate", "stopbackward", "dontload", "dontloadscales", "dont_update", "train_only_bn", "burnin_update",
-    "ignore_thresh", "truth_thresh", "iou_thresh", "iou_normalizer", "cls_normalizer", "obj_normalizer",
-    "delta_normalizer", "iou_loss", "iou_thresh_kind", "nms_kind", "beta_nms", "max_delta", "jitter", "resize", "random",
-    "rescore", "map", "label_smooth_eps", "focal_loss", "counters_per_class", "uc_normalizer", "object_scale",
-    "noobject_scale", "class_scale", "coord_scale", "thresh", "absolute", "bias_match", "max", "objectness_smooth",
-    "show_details", "track_history_size", "sim_thresh", "dets_for_track", "dets_for_show", "track_ciou_norm",
-    "embedding_layer", "cls_loss", "forced", "probability", "hurst", "flip", "angle", "saturation", "exposure", "hue",
-    "shift", "mosaic_bound", "assisted_excitation", "sway", "rotate", "stretch", "antialiasing", "scale_y_x", "joint",
-    "sqrt_train", "softmax_tree", "tree", "multiscale",
+    "learning_rate",
+    "stopbackward",
+    "dontload",
+    "dontloadscales",
+    "dont_update",
+    "train_only_bn",
+    "burnin_update",
+    "ignore_thresh",
+    "truth_thresh",
+    "iou_thresh",
+    "iou_normalizer",
+    "cls_normalizer",
+    "obj_normalizer",
+    "delta_normalizer",
+    "iou_loss",
+    "iou_thresh_kind",
+    "nms_kind",
+    "beta_nms",
+    "max_delta",
+    "jitter",
+    "resize",
+    "random",
+    "rescore",
+    "map",
+    "label_smooth_eps",
+    "focal_loss",
+    "counters_per_class",
+    "uc_normalizer",
+    "object_scale",
+    "noobject_scale",
+    "class_scale",
+    "coord_scale",
+    "thresh",
+    "absolute",
+    "bias_match",
+    "max",
+    "objectness_smooth",
+    "show_details",
+    "track_history_size",
+    "sim_thresh",
+    "dets_for_track",
+    "dets_for_show",
+    "track_ciou_norm",
+    "embedding_layer",
+    "cls_loss",
+    "forced",
+    "probability",
+    "hurst",
+    "flip",
+    "angle",
+    "saturation",
+    "exposure",
+    "hue",
+    "shift",
+    "mosaic_bound",
+    "assisted_excitation",
+    "sway",
+    "rotate",
+    "stretch",
+    "antialiasing",
+    "scale_y_x",
+    "joint",
+    "sqrt_train",
+    "softmax_tree",
+    "tree",
+    "multiscale",
 ];
 
 pub(crate) fn parse(text: &str) -> Result<Vec<Section>> {
@@ -119,8 +176,10 @@ impl Section {
         let read = self.read.borrow();
         let unknown = self.options.iter().find(|(k, ..)| !read.contains(k) && !TRAINING.contains(&k.as_str()));
         match unknown.filter(|_| !self.all_read.get()) {
-            Some((k, v, line)) => Err(Error::unsupported(format!("line {line}: the option `{k}={v}` of [{}]", self.name))
-                .help("remove it from the cfg if it concerns training alone")),
+            Some((k, v, line)) => {
+                Err(Error::unsupported(format!("line {line}: the option `{k}={v}` of [{}]", self.name))
+                    .help("remove it from the cfg if it concerns training alone"))
+            }
             None => Ok(()),
         }
     }
@@ -132,14 +191,18 @@ mod tests {
 
     #[test]
     fn sections_and_options() {
-        let s = parse("# a comment\n[net]\nwidth = 416 # wide\n\n[convolutional]\nanchors = 10,13,  16,30\nfilters=x\n").unwrap();
+        let s =
+            parse("# a comment\n[net]\nwidth = 416 # wide\n\n[convolutional]\nanchors = 10,13,  16,30\nfilters=x\n")
+                .unwrap();
         assert_eq!((s.len(), s[1].line), (2, 5));
         assert_eq!(s[0].int("width").unwrap(), Some(416));
         assert_eq!(s[1].floats("anchors").unwrap(), [10.0, 13.0, 16.0, 30.0]);
         assert!(s[1].int("filters").is_err());
         assert!(s[1].check_read().is_ok());
         assert!(s[0].check_read().is_ok());
-        assert!(parse("width=3").is_err() && parse("").is_err() && parse("[net\n").is_err() && parse("[net]\nx\n").is_err());
+        assert!(
+            parse("width=3").is_err() && parse("").is_err() && parse("[net\n").is_err() && parse("[net]\nx\n").is_err()
+        );
     }
 
     #[test]

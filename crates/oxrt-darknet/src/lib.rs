@@ -105,7 +105,14 @@ fn build(sections: &[Section], weights: &mut Weights, options: &ImportOptions, f
         d.for_each_symbol(&mut |s| b.symbols.declare(s.clone(), Range::default()));
     }
     let images = b.add_input("images", ValueType::Tensor(ty));
-    let mut net = Net { b, weights, outputs: Vec::new(), images, found: Vec::new(), decode: options.decode || options.nms.is_some() };
+    let mut net = Net {
+        b,
+        weights,
+        outputs: Vec::new(),
+        images,
+        found: Vec::new(),
+        decode: options.decode || options.nms.is_some(),
+    };
     for (i, section) in rest.iter().enumerate() {
         net.b.prefix = format!("{i}.{}", section.name);
         net.b.source = Some(Arc::new(Source {
@@ -128,14 +135,18 @@ fn build(sections: &[Section], weights: &mut Weights, options: &ImportOptions, f
             let last = outputs.last().ok_or_else(|| Error::invalid("the network has no layers"))?;
             vec![("output".to_string(), *last)]
         }
-        (found, nms) if options.decode || nms.is_some() => decode::results(&mut b, found, images, nms)?,
+        (found, nms) if options.decode || nms.is_some() => decode::results(&mut b, found, nms)?,
         (found, _) => {
             let name = |i: usize| if found.len() == 1 { "output".to_string() } else { format!("output_{i}") };
             found.iter().enumerate().map(|(i, f): (usize, &Found)| (name(i), f.raw)).collect()
         }
     };
     for (name, v) in results {
-        let v = if b.graph[v].producer().is_some() && !b.graph.outputs.contains(&v) { v } else { b.call("Identity", &[v])? };
+        let v = if b.graph[v].producer().is_some() && !b.graph.outputs.contains(&v) {
+            v
+        } else {
+            b.call("Identity", &[v])?
+        };
         b.graph[v].name = name;
         b.graph.outputs.push(v);
     }

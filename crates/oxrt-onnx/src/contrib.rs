@@ -20,10 +20,20 @@ use oxrt_tensor::{DType, Error, Result, bail};
 /// Makes the values of a node's outputs; `None` for one that is absent and need not be made.
 pub(crate) type Expand = fn(&mut Call) -> Result<Vec<Option<ValueId>>>;
 
+const MICROSOFT: &[&[(&str, Expand)]] =
+    &[attention::TABLE, fused::TABLE, norm::TABLE, quant::TABLE, tensor::TABLE, weights::TABLE];
+
+/// All that is written out: (domain, operator).
+#[cfg(test)]
+pub(crate) fn names() -> Vec<(&'static str, &'static str)> {
+    let ours = MICROSOFT.iter().flat_map(|t| t.iter()).map(|(name, _)| ("com.microsoft", *name));
+    ours.chain(experimental::TABLE.iter().map(|(name, _)| ("", *name))).collect()
+}
+
 /// How a node of this operator is written out, if it is.
 pub(crate) fn find(domain: &str, op: &str, version: i64) -> Option<Expand> {
     let tables: &[&[(&str, Expand)]] = match domain {
-        "com.microsoft" => &[attention::TABLE, fused::TABLE, norm::TABLE, quant::TABLE, tensor::TABLE, weights::TABLE],
+        "com.microsoft" => MICROSOFT,
         "" => &[experimental::TABLE],
         "com.microsoft.nchwc" => return Some(nchwc::declined),
         _ => return None,

@@ -8,7 +8,11 @@
 mod contrib;
 mod functions;
 mod gradient;
+#[cfg(test)]
+mod hostile_tests;
 mod lower;
+#[cfg(test)]
+mod lower_tests;
 mod name_sizes;
 mod proto;
 mod raise;

@@ -2,6 +2,7 @@
 
 mod expand;
 mod forms;
+mod types;
 
 use expand::EXPANSIONS;
 use oxrt_ir::{Attr, DType, Graph, Model, NodeId, Symbols, ValueId};
@@ -76,7 +77,8 @@ fn lower_graph(graph: &mut Graph, symbols: &mut Symbols, opset: i64) -> Result<(
             continue;
         }
         let exists = registry::find(&op).and_then(|o| o.versions.first().copied()).unwrap_or(1);
-        if !op.contains('.') && exists > opset {
+        let renamed = &*op == "ScatterElements" && opset >= 9;
+        if !op.contains('.') && exists > opset && !renamed {
             return Err(in_the_way(graph, id, exists, format!("{op} does not exist in opset {opset}")));
         }
         if let Some((d, since)) = node_dtypes(graph, id).map(|d| (d, dtype_opset(d))).find(|(_, since)| *since > opset)
@@ -86,6 +88,13 @@ fn lower_graph(graph: &mut Graph, symbols: &mut Symbols, opset: i64) -> Result<(
         forms::adjust(graph, id, opset).map_err(|e| e.at(graph_place(graph, id)))?;
         if !graph.is_alive(id) {
             continue;
+        }
+        let late = graph[id].inputs().iter().enumerate().find_map(|(i, v)| {
+            let d = graph[(*v)?].ty.dtype()?;
+            types::since(&op, i, d).filter(|since| *since > opset).map(|since| (d, since))
+        });
+        if let Some((d, since)) = late {
+            return Err(in_the_way(graph, id, since, format!("{op} takes no {d} elements in opset {opset}")));
         }
         let mut attrs = graph[id].attrs.clone();
         let mut changed = false;

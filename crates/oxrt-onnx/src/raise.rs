@@ -60,6 +60,11 @@ const RULES: &[(&str, i64, Rule)] = &[
     ("DFT", 20, dft_20),
     ("Scan", 9, scan_9),
     ("Tile", 6, tile_6),
+    ("Scatter", 11, |g, _, n| {
+        g[n].op = "ScatterElements".into();
+        Ok(())
+    }),
+    ("Split", 18, split_18),
     ("ai.onnx.ml.LabelEncoder", 2, label_encoder_2),
     ("ai.onnx.ml.LabelEncoder", 4, label_encoder_4),
 ];
@@ -190,6 +195,15 @@ fn upsample(graph: &mut Graph, _: &mut Symbols, id: NodeId) -> Result<()> {
     graph.set_inputs(id, &[x, None, scale_input]);
     if let Some(t) = scales {
         add_input(graph, id, 2, t);
+    }
+    Ok(())
+}
+
+/// Equal parts are asked for by their number.
+fn split_18(graph: &mut Graph, _: &mut Symbols, id: NodeId) -> Result<()> {
+    if graph[id].input(1).is_none() && !graph[id].attrs.has("num_outputs") {
+        let parts = graph[id].outputs().len() as i64;
+        graph[id].attrs.set("num_outputs", parts);
     }
     Ok(())
 }

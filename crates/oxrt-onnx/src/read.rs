@@ -18,6 +18,8 @@ use std::sync::Arc;
 
 /// Depth of nested subgraphs and functions that is still believed.
 const MAX_DEPTH: usize = 32;
+/// Most elements of a sparse tensor that is written out: its file says nothing of the zeros.
+const MAX_DENSE: usize = 1 << 28;
 
 /// Reads a model file. Weights stay in the mapped file where their alignment allows.
 ///
@@ -365,26 +367,36 @@ impl<'a> Reader<'a> {
         let (Some(values), Some(indices)) = (&s.values, &s.indices) else {
             bail!(invalid, "values or indices are missing")
         };
-        let shape: Vec<usize> = s.dims.iter().map(|&d| usize::try_from(d).unwrap_or(usize::MAX)).collect();
+        let sizes = s.dims.iter().map(|&d| usize::try_from(d)).collect::<Result<Vec<_>, _>>();
+        let shape = sizes.map_err(|_| Error::invalid(format!("negative size in the shape {:?}", s.dims)))?;
         let n = num_elements(&shape)?;
+        if n > MAX_DENSE {
+            bail!(unsupported, "a sparse tensor of shape {shape:?}, which is too large to write out");
+        }
         let values = tensor_from_proto(values, &mut self.external)?;
         let indices = tensor_from_proto(indices, &mut self.external)?;
         let at = indices.to_i64_vec()?;
-        let nnz = values.len();
         let strides = oxrt_tensor::strides_of(&shape);
-        let mut dense = vec![0.0; n];
-        let flat = |k: usize| -> Option<usize> {
-            if indices.rank() == 1 {
-                return at.get(k).and_then(|&i| usize::try_from(i).ok());
-            }
-            let row = at.get(k * shape.len()..(k + 1) * shape.len())?;
-            row.iter().zip(&strides).map(|(&i, &s)| usize::try_from(i).ok().map(|i| i * s)).sum()
-        };
-        for (k, v) in values.to_f64_vec()?.into_iter().enumerate().take(nnz) {
-            let slot = flat(k).and_then(|i| dense.get_mut(i));
-            *slot.ok_or_else(|| Error::invalid(format!("index {k} lies outside {shape:?}")))? = v;
+        // Linear places, or rows of one index per axis.
+        let width = if indices.rank() <= 1 { 1 } else { shape.len() };
+        if at.len() != values.len() * width {
+            bail!(invalid, "{} indices for {} values", at.len(), values.len());
         }
-        Tensor::from_f64(values.dtype(), &shape, &dense)
+        let flat = |k: usize| -> Option<usize> {
+            if width == 1 && indices.rank() <= 1 {
+                return usize::try_from(at[k]).ok().filter(|&i| i < n);
+            }
+            let row = at[k * width..(k + 1) * width].iter().zip(&shape).zip(&strides);
+            row.map(|((&i, &d), &s)| usize::try_from(i).ok().filter(|&i| i < d).map(|i| i * s)).sum()
+        };
+        let mut places = vec![(0u8, 0u32); n];
+        for k in 0..values.len() {
+            let place = flat(k).ok_or_else(|| Error::invalid(format!("index {k} lies outside {shape:?}")))?;
+            places[place] = (1, k as u32);
+        }
+        let zero = Tensor::zeros(values.dtype(), &[1]);
+        let each = places.into_iter().map(|(source, k)| (source as usize, k as usize));
+        oxrt_ops::copy::assemble(&[&zero, &values], &shape, each)
     }
 
     fn attr(&mut self, a: &AttributeProto, opsets: &HashMap<String, i64>, scopes: &mut Vec<Scope>) -> Result<Attr> {

@@ -15,6 +15,7 @@ pub mod conv;
 pub mod copy;
 pub mod def;
 pub mod eval;
+mod fft32;
 pub mod infer;
 pub mod loss;
 pub mod matmul;

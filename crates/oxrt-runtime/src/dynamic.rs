@@ -86,11 +86,11 @@ pub(crate) fn run(inner: &Inner, inputs: Vec<Datum>, mut profile: Option<&mut Ve
             let Some(v) = *v else { continue };
             if let Datum::Tensor(t) = &datum {
                 learn(&g[v].ty, t.shape(), &mut sizes);
-                learn_elements(g[v].contents.as_ref(), t, &mut sizes)?;
                 // Kernels trust sizes that were inferred, so a wrong one must not get through.
                 if let Some(told) = shape_of(&g[v].ty, &sizes).filter(|told| told != t.shape()) {
                     return Err(Error::bug(format!("inferred {told:?}, found {t:?}")).at(node.describe()));
                 }
+                learn_elements(g[v].contents.as_ref(), t, &mut sizes)?;
             }
             if remaining.contains_key(&v) {
                 env.insert(v, datum);

@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 pub enum Kind {
     /// A `.pt2` that `torch.export.save` wrote, or a `.pt` of `torch.jit.save`.
     Pt2,
+    /// The `.cfg` of a Darknet network, whose numbers lie in a `.weights` file.
+    Darknet,
     Onnx,
     Engine,
 }
@@ -25,7 +27,7 @@ pub enum Kind {
 /// # Errors
 /// When it cannot be read, is empty, or is a kind of file that is known not to work.
 pub fn file_kind(path: &Path) -> Result<Kind> {
-    let mut start = [0u8; 16];
+    let mut start = [0u8; 4096];
     let mut file = std::fs::File::open(path).at(|| path.display())?;
     let n = file.read(&mut start).at(|| path.display())?;
     let start = &start[..n];
@@ -44,6 +46,9 @@ pub fn file_kind(path: &Path) -> Result<Kind> {
             .help(
                 "export the model in Python: `torch.export.save(torch.export.export(model, inputs), \"model.pt2\")`",
             ));
+    }
+    if oxrt_darknet::is_cfg(start) {
+        return Ok(Kind::Darknet);
     }
     Ok(Kind::Onnx)
 }
@@ -68,6 +73,12 @@ pub struct ExportOptions {
     pub dims: Vec<String>,
     /// Types and sizes of the inputs of a TorchScript file, which does not keep them: `x=f32[batch,3,224,224]`.
     pub inputs: Vec<String>,
+    /// The `.weights` file of a Darknet network; by default that beside the `.cfg` with its name.
+    pub weights: Option<PathBuf>,
+    /// Boxes and scores out of a Darknet network's detection layers, in place of their raw results.
+    pub decode: bool,
+    /// Suppression after decoding: `detections` in place of boxes and scores.
+    pub nms: Option<oxrt_darknet::Suppression>,
     /// ONNX files whose functions give operators of the user's own domains their meaning.
     pub functions: Vec<PathBuf>,
 }
@@ -99,6 +110,28 @@ pub struct BuildOptions {
     pub threads: usize,
     /// Leaves out the engine's fusions (for finding faults).
     pub no_fusion: bool,
+}
+
+fn read_darknet(cfg: &Path, options: &ExportOptions) -> Result<oxrt_ir::Model> {
+    let input = match &options.inputs[..] {
+        [] => None,
+        [one] => {
+            let ty = one.strip_prefix("images=").ok_or_else(|| {
+                Error::invalid(format!("`{one}` is not for the input `images`, the only one of a Darknet network"))
+                    .help("write `--input images=f32[batch,3,height,width]`")
+            })?;
+            Some(ty.parse()?)
+        }
+        _ => bail!(invalid, "a Darknet network has one input, `images`"),
+    };
+    let weights = options.weights.clone().unwrap_or_else(|| cfg.with_extension("weights"));
+    if !weights.exists() {
+        return Err(Error::invalid(format!("there is no `{}`", weights.display()))
+            .at(cfg.display().to_string())
+            .help("name the file with the network's numbers: `--weights FILE.weights`"));
+    }
+    let options = oxrt_darknet::ImportOptions { input, decode: options.decode, nms: options.nms };
+    oxrt_darknet::import(cfg, &weights, &options)
 }
 
 impl Model {
@@ -142,6 +175,13 @@ impl Model {
                     samples: imported.samples,
                     warnings: imported.warnings,
                 })
+            }
+            Kind::Darknet => {
+                let ir = read_darknet(path, options)?;
+                let mut model = Model { ir, path: path.to_path_buf(), samples: Vec::new(), warnings: Vec::new() };
+                model.rename(options)?;
+                model.set_dims(&dims)?;
+                Ok(model)
             }
             Kind::Onnx => {
                 let ir = oxrt_onnx::read_file(path)?;

@@ -20,7 +20,7 @@ KNOWN = {"Resize_10_resize_downsample_scales_nearest": "the nearest one is the n
 # Where the judge is none: what is drawn; a slope per channel that the older words do not have; onnxruntime's own reading of
 # the indices; and an average over padding, which the evaluator counts and onnx's version converter does not.
 NO_JUDGE = ["training_dropout", "PRelu_1_prelu_broadcast", "PRelu_6_prelu_broadcast", "export_with_output_shape", "AveragePool_1_averagepool_2d_precomputed_pads",
-            "AveragePool_1_averagepool_2d_precomputed_same_upper", "AveragePool_1_averagepool_2d_same"]
+            "AveragePool_1_averagepool_2d_precomputed_same_upper", "AveragePool_1_averagepool_2d_same", "AveragePool_1_averagepool_2d_pads"]
 
 
 def history():

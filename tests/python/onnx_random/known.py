@@ -87,7 +87,7 @@ def clipped_recurrence(graph, bad):
 
 
 def window_of_padding(graph, bad):
-    return bool(any_of(graph, "MaxPool")) and all("-inf, want -340282346638528" in v[1] for v in bad.values())
+    return bool(any_of(graph, "MaxPool")) and all("-inf, want -340282346638528" in v[1] or "-inf, want -17976931348623157" in v[1] for v in bad.values())
 
 
 def mean_of_nothing(graph, bad):
@@ -102,7 +102,21 @@ def not_a_number_in_max(graph, bad):
 
 
 def resize_not_finite(graph, bad):
-    return any(not np.isfinite(x).all() for n in any_of(graph, "Resize") for x in [array(graph, n, 0)] if x is not None and x.dtype.kind == "f")
+    nodes = any_of(graph, "Resize") + any_of(graph, "Upsample")
+    return bool(nodes) and all("NaN" in v[1] or "inf" in v[1] for v in bad.values())
+
+
+def resize_symmetric(graph, bad):
+    return any(attr(n, "coordinate_transformation_mode") == "half_pixel_symmetric" for n in any_of(graph, "Resize"))
+
+
+def resize_antialiased_by_scales(graph, bad):
+    return any(attr(n, "antialias") == 1 and array(graph, n, 2) is not None and array(graph, n, 2).size for n in any_of(graph, "Resize"))
+
+
+def scatter_not_a_number(graph, bad):
+    nodes = any_of(graph, "ScatterND") + any_of(graph, "ScatterElements")
+    return any(attr(n, "reduction") in ("min", "max") for n in nodes) and all("is NaN" in v[1] for v in bad.values())
 
 
 def resize_to_the_same_shape(graph, bad):
@@ -141,6 +155,10 @@ KNOWN = [
     ("clip of LSTM, GRU and RNN: oxrt clips \"the input of activations\", every one of them; onnxruntime leaves that of the cell state out.", clipped_recurrence),
     ("MaxPool of a window that holds padding alone: unspecified, the maximum of no element.", window_of_padding),
     ("MaxPool, ReduceMax and ReduceMin of NaN: unspecified; oxrt hands it on, onnxruntime takes the other elements.", not_a_number_in_max),
+    ("ScatterND and ScatterElements, min and max of NaN: unspecified; oxrt hands it on.", scatter_not_a_number),
+    ("Resize with half_pixel_symmetric: oxrt does as the reference implementation of ONNX, onnxruntime does not for 8-bit types.", resize_symmetric),
+    ("Resize with antialias by scales: oxrt does as the reference implementation of ONNX and uses the scale given; onnxruntime uses the quotient of "
+     "the lengths.", resize_antialiased_by_scales),
     ("Resize of infinities and NaN: unspecified whether a weight of 0 takes them away.", resize_not_finite),
     ("Resize to the shape that it has: oxrt is right, as is the reference implementation of ONNX. x_original follows the scale (1.25 of 3 elements "
      "is 3 elements, but not the same); onnxruntime copies.", resize_to_the_same_shape),

@@ -76,7 +76,7 @@ def damaged(graph, seed):
         name = rng.choice(list(graph.arrays))
         shape = tuple(rng.choice((0, 1, 2, 5)) for _ in range(rng.randrange(5)))
         graph.arrays[name] = np.resize(graph.arrays[name], shape) if graph.arrays[name].size else np.zeros(shape, graph.arrays[name].dtype)
-    elif graph.arrays and not any(n.op_type == "Range" for n in graph.nodes):     # a long one is as good as any other
+    elif graph.arrays and not any(n.op_type in ("Range", "Loop") for n in graph.nodes):     # a long one is as good as any other
         name = rng.choice(list(graph.arrays))
         array = graph.arrays[name]
         if array.dtype.kind in "iu" and array.size:

@@ -114,6 +114,9 @@ fn split(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
             list.push(Move { copy, input: 0, from: at * strides[axis], output: i, to: 0 });
             at += out[axis] as isize;
         }
+        if at != shape[axis] as isize {
+            bail!(invalid, "parts of {at} elements in all for an axis of {}", shape[axis]);
+        }
         moves(&ctx, size, list)
     })
 }
@@ -155,6 +158,10 @@ fn slice(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
             let n = shape[axis] as i64;
             let start = if start < 0 { start + n } else { start };
             let start = if step < 0 { start.clamp(0, (n - 1).max(0)) } else { start.clamp(0, n) };
+            let last = start as i128 + (out[axis] as i128 - 1) * step as i128;
+            if out[axis] > 0 && !(0..n as i128).contains(&last) {
+                bail!(bug, "{} elements from {start} by {step} of an axis of {n}", out[axis]);
+            }
             from += start as isize * strides[axis];
             strides[axis] *= step as isize;
         }

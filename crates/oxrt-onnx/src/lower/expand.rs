@@ -188,6 +188,7 @@ fn attention(b: &mut Builder, attrs: &Attrs, inputs: &[Option<ValueId>]) -> Resu
         let bent = b.call("Tanh", &[share])?;
         scores = b.call("Mul", &[bent, cap])?;
     }
+    let mut hidden_rows = None;
     if let Some(mask) = inputs.get(3).copied().flatten() {
         let mask = if b.dtype(mask)? == DType::Bool {
             let (zero, hidden) = (b.scalar_like(scores, 0.0)?, b.scalar_like(scores, f64::NEG_INFINITY)?);
@@ -196,8 +197,17 @@ fn attention(b: &mut Builder, attrs: &Attrs, inputs: &[Option<ValueId>]) -> Resu
             mask
         };
         scores = b.call("Add", &[scores, mask])?;
+        // A query that sees no key gives zeros.
+        let axes = b.ints(&[-1]);
+        let top = b.op("ReduceMax", &[mask, axes], Attrs::new().with("keepdims", 1))?;
+        let lowest = b.scalar_like(mask, f64::NEG_INFINITY)?;
+        hidden_rows = Some(b.call("Equal", &[top, lowest])?);
     }
-    let soft = b.op("Softmax", &[scores], Attrs::new().with("axis", 3))?;
+    let mut soft = b.op("Softmax", &[scores], Attrs::new().with("axis", 3))?;
+    if let Some(rows) = hidden_rows {
+        let zero = b.scalar_like(soft, 0.0)?;
+        soft = b.call("Where", &[rows, zero, soft])?;
+    }
     let y = b.call("MatMul", &[soft, v])?;
     if !flat {
         return Ok(y);

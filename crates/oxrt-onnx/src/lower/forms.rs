@@ -60,6 +60,10 @@ const PLAIN: &[(&str, i64, &str, i64)] = &[
     ("QuantizeLinear", 23, "precision", 0),
     ("DequantizeLinear", 21, "block_size", 0),
     ("DequantizeLinear", 23, "output_dtype", 0),
+    ("Attention", 25, "left_window_size", -1),
+    ("Attention", 25, "right_window_size", -1),
+    ("MaxPool", 8, "storage_order", 0),
+    ("Range", 27, "stash_type", 1),
     ("Cast", 19, "saturate", 1),
     ("CastLike", 19, "saturate", 1),
     ("QuantizeLinear", 19, "saturate", 1),
@@ -112,6 +116,13 @@ pub(super) fn needs_expansion(graph: &Graph, id: NodeId) -> bool {
 
 pub(super) fn adjust(graph: &mut Graph, id: NodeId, opset: i64) -> Result<()> {
     let op = graph[id].op.clone();
+    if &*op == "Reshape" && opset < 14 {
+        // Without a zero in the shape the attribute says nothing.
+        let target = graph[id].input(1).and_then(|v| graph[v].contents.clone());
+        if target.is_some_and(|c| c.elements.iter().all(|d| d.as_const().is_none_or(|d| d != 0))) {
+            graph[id].attrs.remove("allowzero");
+        }
+    }
     for &(name, since, attr, plain) in PLAIN.iter().filter(|p| *p.0 == *op && opset < p.1) {
         if graph[id].attrs.int_or(attr, plain)? != plain {
             bail!(unsupported, "{name} with `{attr}`, which needs opset {since}");
@@ -126,6 +137,9 @@ pub(super) fn adjust(graph: &mut Graph, id: NodeId, opset: i64) -> Result<()> {
         }
         "Split" if opset < 18 => {
             graph[id].attrs.remove("num_outputs");
+            if graph[id].input(1).is_none() {
+                uneven_parts(graph, id)?;
+            }
         }
         "Pad" if opset < 18 && graph[id].input(3).is_some() => {
             bail!(unsupported, "a Pad of chosen axes, which needs opset 18")
@@ -154,12 +168,43 @@ pub(super) fn adjust(graph: &mut Graph, id: NodeId, opset: i64) -> Result<()> {
                 bail!(unsupported, "the mask of a Dropout, which needs opset 10");
             }
         }
+        "DepthToSpace" | "SpaceToDepth" if opset < if &*op == "DepthToSpace" { 11 } else { 28 } => {
+            if graph[id].attrs.string_or("mode", "DCR")? != "DCR" {
+                bail!(unsupported, "{op} of columns first, which is newer");
+            }
+            graph[id].attrs.remove("mode");
+        }
+        // It had another name.
+        "ScatterElements" if opset < 11 => {
+            if graph[id].attrs.string_or("reduction", "none")? != "none" {
+                bail!(unsupported, "a ScatterElements with a reduction, which needs opset 16");
+            }
+            graph[id].attrs.remove("reduction");
+            graph[id].op = "Scatter".into();
+        }
         "Gemm" if opset < 11 && graph[id].input(2).is_none() => {
             let dtype = graph[id].input(0).and_then(|v| graph[v].ty.dtype()).unwrap_or(DType::F32);
             let zero = graph.add_constant(&format!("{}_c", graph[id].name), Tensor::from_f64(dtype, &[1], &[0.0])?);
             graph.set_input(id, 2, Some(zero));
         }
-        "MaxPool" | "AveragePool" => pool(graph, id, if &*op == "MaxPool" { 10 } else { 19 }, opset)?,
+        "MaxPool" if opset < 8 && graph[id].output(1).is_some() => {
+            bail!(unsupported, "the indices of a MaxPool, which need opset 8")
+        }
+        "MaxPool" => pool(graph, id, 10, opset)?,
+        "AveragePool" => pool(graph, id, 19, opset)?,
+        "LpPool" => pool(graph, id, 18, opset)?,
+        "Attention" if opset < 24 && graph[id].input(6).is_some() => {
+            bail!(unsupported, "an Attention with the number of valid keys, which needs opset 24")
+        }
+        "OptionalHasElement" if opset < 18 && graph[id].input(0).is_none() => {
+            bail!(unsupported, "an OptionalHasElement of nothing, which needs opset 18")
+        }
+        "QLinearMatMul" if opset < 21 => {
+            let scale = graph[id].input(1).and_then(|v| graph[v].ty.dtype());
+            if scale.is_some_and(|d| d != DType::F32) {
+                bail!(unsupported, "a QLinearMatMul with scales other than f32, which needs opset 21");
+            }
+        }
         "Resize" => return resize(graph, id, opset),
         "GridSample" if opset < 20 => {
             let mode = match graph[id].attrs.string_or("mode", "linear")? {
@@ -212,6 +257,23 @@ pub(super) fn adjust(graph: &mut Graph, id: NodeId, opset: i64) -> Result<()> {
     Ok(())
 }
 
+/// States the sizes of parts that are not equal.
+fn uneven_parts(graph: &mut Graph, id: NodeId) -> Result<()> {
+    let node = &graph[id];
+    let axis = node.attrs.int_or("axis", 0)?;
+    let size = |v: &Option<ValueId>| -> Option<i64> {
+        let dims = graph.dims((*v)?)?;
+        dims.get(oxrt_ops::shape::axis(axis, dims.len()).ok()?)?.as_const()
+    };
+    let sizes: Option<Vec<i64>> = node.outputs().iter().map(size).collect();
+    if let Some(sizes) = sizes.filter(|s| s.iter().any(|n| *n != s[0])) {
+        let name = format!("{}_split", node.name);
+        let split = graph.add_constant(&name, Tensor::from_slice(&[sizes.len()], &sizes));
+        graph.set_input(id, 1, Some(split));
+    }
+    Ok(())
+}
+
 fn constant_ints(graph: &Graph, v: ValueId) -> Option<Vec<i64>> {
     graph.constant(v)?.to_i64_vec().ok()
 }
@@ -243,6 +305,9 @@ fn to_attributes(graph: &mut Graph, id: NodeId, op: &str, opset: i64) -> Result<
 fn count_from_the_start(graph: &mut Graph, id: NodeId) -> Result<()> {
     let node = &graph[id];
     let mut rank = node.input(0).and_then(|v| graph.dims(v)).map(|d| d.len() as i64);
+    if &*node.op == "OneHot" {
+        rank = rank.map(|r| r + 1);
+    }
     if let (true, Some(Attr::Ints(axes))) = (&*node.op == "Unsqueeze", node.attrs.get("axes")) {
         rank = rank.map(|r| r + axes.len() as i64);
     }
@@ -265,6 +330,9 @@ fn count_from_the_start(graph: &mut Graph, id: NodeId) -> Result<()> {
 
 /// Dilations of pools came later than pools.
 fn pool(graph: &mut Graph, id: NodeId, dilated_since: i64, opset: i64) -> Result<()> {
+    if opset < 22 && graph[id].attrs.bool_or("ceil_mode", false)? && drops_a_window(graph, id)? {
+        bail!(unsupported, "{} that leaves out a window beyond the end, which needs opset 22", graph[id].op);
+    }
     if opset < dilated_since
         && let Some(list) = graph[id].attrs.ints("dilations")?
     {
@@ -274,6 +342,30 @@ fn pool(graph: &mut Graph, id: NodeId, dilated_since: i64, opset: i64) -> Result
         graph[id].attrs.remove("dilations");
     }
     Ok(())
+}
+
+/// Whether rounding up would give a window that starts behind the data, which is left out since opset 22.
+fn drops_a_window(graph: &Graph, id: NodeId) -> Result<bool> {
+    let node = &graph[id];
+    let sizes = |v: Option<ValueId>| -> Vec<Option<i64>> {
+        v.and_then(|v| graph.dims(v)).unwrap_or_default().iter().skip(2).map(oxrt_ir::Dim::as_const).collect()
+    };
+    let (from, to) = (sizes(node.input(0)), sizes(node.output(0)));
+    let n = from.len();
+    let kernel = node.attrs.ints_or("kernel_shape", &vec![1; n])?;
+    let strides = node.attrs.ints_or("strides", &vec![1; n])?;
+    let dilations = node.attrs.ints_or("dilations", &vec![1; n])?;
+    let pads = node.attrs.ints_or("pads", &vec![0; 2 * n])?;
+    if kernel.len() != n || strides.len() != n || dilations.len() != n || pads.len() != 2 * n || to.len() != n {
+        return Ok(false);
+    }
+    Ok((0..n).any(|i| match (from[i], to[i]) {
+        (Some(size), Some(out)) if strides[i] > 0 => {
+            let room = size + pads[i] + pads[n + i] - (kernel[i] - 1) * dilations[i] - 1;
+            (room + strides[i] - 1).div_euclid(strides[i]) + 1 != out
+        }
+        _ => false,
+    }))
 }
 
 fn resize(graph: &mut Graph, id: NodeId, opset: i64) -> Result<()> {

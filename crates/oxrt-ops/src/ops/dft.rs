@@ -3,12 +3,13 @@
 use crate::copy::checked_len;
 use crate::def::OpDef;
 use crate::eval::{Datum, Eval};
+use crate::fft32;
 use crate::infer::Infer;
 use crate::reduce::Groups;
 use crate::shape::axis;
 use crate::spectral::transform;
 use oxrt_ir::Dim;
-use oxrt_tensor::{Result, Tensor, bail};
+use oxrt_tensor::{DType, Result, Tensor, bail};
 
 /// Fourier transform along an axis (input 2) of real […, 1] or complex […, 2] numbers; input 1 is the length.
 /// `onesided` keeps the first half of a real signal's spectrum, and with `inverse` starts from it.
@@ -91,7 +92,12 @@ fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
                 line[i] = (re, if i <= n / 2 { im } else { -im });
             }
         }
-        let result = transform(&line, inverse);
+        let narrow = || line.iter().map(|v| (v.0 as f32, v.1 as f32)).collect::<Vec<_>>();
+        let single = if x.dtype() == DType::F32 && parts == 2 && !half { fft32::transform(&narrow(), inverse) } else { None };
+        let result = match single {
+            Some(list) => list.into_iter().map(|(re, im)| (re as f64, im as f64)).collect(),
+            None => transform(&line, inverse),
+        };
         for (&step, (re, im)) in to.steps.iter().zip(result) {
             let o = (end + step) * width;
             out[o] = re;

@@ -35,6 +35,12 @@ fn infer(ctx: &mut Infer) -> Result<()> {
             list
         }
     };
+    let total: Dim = list.iter().fold(Dim::Const(0), |sum, d| sum + d.clone());
+    if let (Some(total), Some(n)) = (total.as_const(), x[at].as_const())
+        && total != n
+    {
+        bail!(invalid, "the sizes {list:?} do not split an axis of size {n}");
+    }
     let mut start = Some(0usize);
     for (i, size) in list.into_iter().enumerate() {
         let mut dims = x.to_vec();
