@@ -352,6 +352,7 @@ const TABLE: &[(&str, Rule)] = &[
     ("_operator/and_ _operator/or_ torch/sym_not", Vals(sym::logic)), ("torch/sym_ite", Vals(sym::ite)),
     // wrappers
     ("higher_order/wrap_with_set_grad_enabled", Vals(hop::set_grad)), ("higher_order/wrap_with_autocast", Vals(hop::autocast)),
+    ("higher_order/with_effects", Vals(hop::with_effects)),
     ("higher_order/cond", Vals(hop::cond)), ("higher_order/while_loop", Vals(hop::while_loop)),
     ("higher_order/scan", Vals(hop::scan)), ("higher_order/map_impl", Vals(hop::map)),
     // assertions
