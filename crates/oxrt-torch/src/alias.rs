@@ -55,6 +55,12 @@ pub(crate) enum View {
         step: i64,
         windows: Dim,
     },
+    /// Any elements of a contiguous base, by their places in memory.
+    Strided {
+        sizes: Vec<Dim>,
+        strides: Vec<Dim>,
+        offset: Dim,
+    },
     /// Real tensor with a last axis of two seen as complex, and back: both are kept the same way.
     Complex,
     /// Real (0) or imaginary (1) part.
@@ -102,6 +108,12 @@ impl View {
             View::Unfold { axis, size, step, windows } => {
                 crate::aten::window::unfold(cx, base, *axis, *size, *step, windows)
             }
+            View::Strided { sizes, strides, offset } => {
+                let places = crate::aten::shape::strided_places(cx, sizes, strides, offset)?;
+                let total = cx.dims(base)?.into_iter().product();
+                let flat = cx.reshape(base, &[total])?;
+                cx.op("Gather", &[flat, places], Attrs::new().with("axis", 0))
+            }
             View::Part(k) => {
                 let (last, k) = (cx.rank(base)? - 1, cx.dim_scalar(&Dim::from(*k))?);
                 cx.op("Gather", &[base, k], Attrs::new().with("axis", last as i64))
@@ -134,6 +146,17 @@ impl View {
             }
             View::Expand(_) => bail!(unsupported, "a write to an expanded tensor"),
             View::Diagonal { offset, axes } => crate::aten::matrix::diagonal_scatter(cx, base, value, *offset, *axes),
+            View::Strided { sizes, strides, offset } => {
+                let places = crate::aten::shape::strided_places(cx, sizes, strides, offset)?;
+                let total: Dim = dims.iter().cloned().product();
+                let count: Dim = sizes.iter().cloned().product();
+                let flat = cx.reshape(base, &[total])?;
+                let (places, dtype) = (cx.reshape(places, std::slice::from_ref(&count))?, cx.dtype(base)?);
+                let value = cx.cast(value, dtype)?;
+                let value = cx.reshape(value, &[count])?;
+                let y = scatter_axis(cx, flat, value, 0, places)?;
+                cx.reshape(y, &dims)
+            }
             View::Unfold { .. } => bail!(unsupported, "a write to overlapping windows"),
             View::Part(_) => bail!(unsupported, "a write to a part of a complex tensor"),
         }

@@ -208,7 +208,11 @@ fn bind_inputs<'a>(cx: &mut Cx<'a, '_>, program: &'a Program) -> Result<()> {
                 cx.define(&c.name, val)?;
                 continue;
             }
-            InputSpec::CustomObj(_) | InputSpec::Token(_) => continue,
+            InputSpec::Token(t) => {
+                cx.define(&t.arg.name, Val::None)?;
+                continue;
+            }
+            InputSpec::CustomObj(_) => continue,
         };
         if !cx.scope()?.used.contains(name.as_str()) {
             continue;

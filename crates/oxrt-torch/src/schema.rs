@@ -136,12 +136,18 @@ pub(crate) enum InputSpec {
     UserInput(ArgHolder),
     ConstantInput(ConstantInputSpec),
     CustomObj(serde::de::IgnoredAny),
-    Token(serde::de::IgnoredAny),
+    Token(TokenSpec),
 }
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct NameRef {
     pub name: String,
+}
+
+/// The token that orders operators with effects.
+#[derive(Debug, Deserialize)]
+pub(crate) struct TokenSpec {
+    pub arg: NameRef,
 }
 
 #[derive(Debug, Deserialize)]

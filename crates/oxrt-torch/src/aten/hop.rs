@@ -46,6 +46,15 @@ pub fn set_grad<'a>(cx: &mut Cx<'a, '_>, a: &Args<'a>) -> Result<Vec<Val<'a>>> {
     inline(cx, graph, operands)
 }
 
+/// `with_effects(token, operator, *args) -> (token, results…)`: orders checks such as `_linalg_check_errors`, which have no
+/// results and are dropped
+pub fn with_effects<'a>(_: &mut Cx<'a, '_>, a: &Args<'a>) -> Result<Vec<Val<'a>>> {
+    if a.outputs.iter().filter(|n| !n.is_empty()).count() > 1 {
+        bail!(unsupported, "an operator with effects and results");
+    }
+    Ok(vec![Val::None; a.outputs.len()])
+}
+
 /// `wrap_with_autocast(device, dtype, enabled, cache_enabled, body, *operands)`
 pub fn autocast<'a>(cx: &mut Cx<'a, '_>, a: &Args<'a>) -> Result<Vec<Val<'a>>> {
     let (graph, operands) = body(a)?;

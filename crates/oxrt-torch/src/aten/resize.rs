@@ -161,8 +161,8 @@ pub(crate) fn pad_values(cx: &mut Cx, x: ValueId, pad: &[Dim], mode: &str, value
     let mut x = x;
     let mut ends: Vec<Dim> = vec![Dim::Const(0); 2 * rank];
     let negative = pad.iter().any(|p| p.as_const().is_some_and(|p| p < 0));
-    if mode != "constant" && negative {
-        // What is repeated may be what is cut off, so cutting comes last.
+    if matches!(mode, "edge" | "reflect") && negative {
+        // What is repeated may be what is cut off, so cutting comes last. (Only a circle is closed after cutting.)
         let grown: Vec<Dim> =
             pad.iter().map(|p| if p.as_const().is_some_and(|p| p < 0) { Dim::Const(0) } else { p.clone() }).collect();
         let cut: Vec<Dim> =

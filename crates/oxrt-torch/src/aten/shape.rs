@@ -643,9 +643,23 @@ pub fn as_strided(cx: &mut Cx, a: &Args) -> Result<Shown> {
     if plain && offset.is(0) && expected == total {
         return Ok(View::Reshape(sizes).into());
     }
-    // Index of every element: the sum of place times stride over the axes.
-    let mut index = cx.dim_scalar(&offset)?;
-    for (i, (n, s)) in sizes.iter().zip(&strides).enumerate() {
+    Ok(View::Strided { sizes, strides, offset }.into())
+}
+
+/// `as_strided_scatter(Tensor self, Tensor src, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None)`
+pub fn as_strided_scatter(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (x, src) = (a.t("self")?, a.t("src")?);
+    if !cx.is_contiguous(a.first_name.unwrap_or_default())? {
+        bail!(unsupported, "as_strided of a tensor that is not contiguous");
+    }
+    let offset = a.opt_dim("storage_offset")?.unwrap_or(Dim::Const(0));
+    View::Strided { sizes: a.dim_list("size")?, strides: a.dim_list("stride")?, offset }.scatter(cx, x, src)
+}
+
+/// Place in the flat tensor of every element of a strided view: the sum of place times stride over the axes.
+pub(crate) fn strided_places(cx: &mut Cx, sizes: &[Dim], strides: &[Dim], offset: &Dim) -> Result<ValueId> {
+    let mut index = cx.dim_scalar(offset)?;
+    for (i, (n, s)) in sizes.iter().zip(strides).enumerate() {
         let places = super::create::range(cx, n)?;
         let stride = cx.dim_scalar(s)?;
         let places = cx.call("Mul", &[places, stride])?;
@@ -654,8 +668,7 @@ pub fn as_strided(cx: &mut Cx, a: &Args) -> Result<Shown> {
         let places = cx.reshape(places, &dims)?;
         index = cx.call("Add", &[index, places])?;
     }
-    let flat = cx.reshape(x, &[total])?;
-    cx.op("Gather", &[flat, index], Attrs::new().with("axis", 0)).map(Shown::Copy)
+    Ok(index)
 }
 
 /// `view_as_complex(Tensor self)`, `view_as_real`: complex tensors are kept as real ones with a last axis of two

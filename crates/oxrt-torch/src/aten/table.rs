@@ -184,7 +184,7 @@ const TABLE: &[(&str, Rule)] = &[
     ("hsplit.int hsplit.array vsplit.int vsplit.array dsplit.int dsplit.array", Views(shape::split_along)),
     ("atleast_1d.Sequence atleast_2d.Sequence atleast_3d.Sequence", Many(shape::atleast_each)),
     ("linalg_diagonal", V(matrix::linalg_diagonal)), ("diagflat", One(matrix::diagflat)),
-    ("diagonal", V(matrix::diagonal_view)), ("unfold", V(window::unfold_view)), ("as_strided", V(shape::as_strided)),
+    ("diagonal", V(matrix::diagonal_view)), ("unfold", V(window::unfold_view)), ("as_strided", V(shape::as_strided)), ("as_strided_scatter", One(shape::as_strided_scatter)),
     ("view_as_complex view_as_real", V(shape::complex_view)), ("real", V(shape::real)), ("imag", V(shape::imag)),
     ("view.dtype", One(shape::view_dtype)),
     // joins and orders
@@ -352,6 +352,7 @@ const TABLE: &[(&str, Rule)] = &[
     ("_operator/and_ _operator/or_ torch/sym_not", Vals(sym::logic)), ("torch/sym_ite", Vals(sym::ite)),
     // wrappers
     ("higher_order/wrap_with_set_grad_enabled", Vals(hop::set_grad)), ("higher_order/wrap_with_autocast", Vals(hop::autocast)),
+    ("higher_order/with_effects", Vals(hop::with_effects)),
     ("higher_order/cond", Vals(hop::cond)), ("higher_order/while_loop", Vals(hop::while_loop)),
     ("higher_order/scan", Vals(hop::scan)), ("higher_order/map_impl", Vals(hop::map)),
     // assertions
