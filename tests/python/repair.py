@@ -51,7 +51,7 @@ class ReshapeByList(nn.Module):
         return x.reshape(b, t, 2, c // 2).transpose(1, 2).reshape(b, 2, t * (c // 2))
 
 
-@case((3, 8, 8), BT)
+@case((3, 8, 8), BT, example="batch=3,time=8")
 class ViewOfProduct(nn.Module):
     def forward(self, x):
         n = [int(v) for v in x.shape]

@@ -41,9 +41,12 @@ pub fn test() -> Outcome {
     venv()?;
     run(cargo().args(["build", "--profile", "fast", "-p", "oxrt-cli"]))?;
     // Exported programs, TorchScript files, Darknet networks.
-    for (script, cases) in
-        [("families.py", "pt2-cases"), ("torchscript.py", "script-cases"), ("darknet.py", "darknet-cases")]
-    {
+    for (script, cases) in [
+        ("families.py", "pt2-cases"),
+        ("torchscript.py", "script-cases"),
+        ("darknet.py", "darknet-cases"),
+        ("repair.py", "repair-cases"),
+    ] {
         run(Command::new(python())
             .env("OMP_NUM_THREADS", "2")
             .arg(root().join("tests/python").join(script))

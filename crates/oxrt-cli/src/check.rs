@@ -17,6 +17,7 @@ pub struct Args {
 }
 
 pub fn run(a: Args) -> Result<ExitCode> {
+    let mut baked = Vec::new();
     let (kind, nodes, unknown, host) = match oxrt::file_kind(&a.model)? {
         FileKind::Engine => {
             let engine = Engine::open(&a.model)?;
@@ -27,6 +28,10 @@ pub fn run(a: Args) -> Result<ExitCode> {
             let model = Model::open(&a.model)?;
             model.warnings.iter().for_each(|w| ui::warn(w));
             let g = &model.ir().graph;
+            // An exporter's mistakes; a file that oxrt reads from PyTorch has its sizes.
+            if kind == FileKind::Onnx {
+                baked = model.baked_sizes(&oxrt::RepairOptions::default()).unwrap_or_default();
+            }
             (
                 match kind {
                     FileKind::Pt2 => "pt2",
@@ -41,12 +46,20 @@ pub fn run(a: Args) -> Result<ExitCode> {
     };
     if a.json {
         ui::print_json(
-            &serde_json::json!({ "file": a.model, "kind": kind, "nodes": nodes, "valid": true, "unknown_types": unknown, "warnings": host }),
+            &serde_json::json!({ "file": a.model, "kind": kind, "nodes": nodes, "valid": true, "unknown_types": unknown, "warnings": host,
+                "baked_sizes": baked.iter().map(|f| serde_json::json!({ "node": f.node, "location": f.location, "what": f.what, "repairable": f.repaired })).collect::<Vec<_>>() }),
         )?;
     } else {
         println!("{}: valid {kind}, {nodes} nodes", a.model.display());
         for u in unknown.iter().take(10) {
             println!("  type not known before the run: {u}");
+        }
+        for f in &baked {
+            let place = if f.location.is_empty() { String::new() } else { format!(" ({})", f.location) };
+            println!("  a size of the example is baked in: {}{place}: {}", f.node, f.what);
+        }
+        if !baked.is_empty() {
+            println!("  `oxrt repair` puts sizes back and proves it");
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -55,7 +55,10 @@ pub fn run(a: Args) -> Result<ExitCode> {
         return Ok(code);
     }
     let example: Vec<String> = report.example.iter().map(|(s, n)| format!("{s}={n}")).collect();
-    println!("exported at {}", if example.is_empty() { "sizes that left no trace".to_string() } else { example.join(", ") });
+    println!(
+        "exported at {}",
+        if example.is_empty() { "sizes that left no trace".to_string() } else { example.join(", ") }
+    );
     for (node, location, what, repaired) in &report.findings {
         let place = if location.is_empty() { String::new() } else { format!(" ({location})") };
         println!("  {} {node}{place}: {what}", if *repaired { "repaired" } else { "found   " });

@@ -369,7 +369,7 @@ impl Net<'_, '_> {
         let (sx, sy) = (Self::size(s, "stride_x", stride)?, Self::size(s, "stride_y", stride)?);
         let k = Self::size(s, "size", stride)?;
         let padding = s.int_or("padding", k - 1)?;
-        if padding < 0 || padding > MAX_SIZE {
+        if !(0..=MAX_SIZE).contains(&padding) {
             bail!(invalid, "`padding={padding}`");
         }
         let (before, after) = (padding / 2, padding - padding / 2);

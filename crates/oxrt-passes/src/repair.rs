@@ -56,17 +56,34 @@ fn vote_once(model: &Model, known: &BTreeMap<Symbol, i64>) -> BTreeMap<Symbol, i
         match &*node.op {
             "Reshape" => {
                 let Some(shape) = ints(1) else { continue };
-                if shape.iter().all(|&n| n > 0) {
-                    vote(&dims(0).iter().cloned().product(), shape.iter().product());
+                let total: Dim = dims(0).iter().cloned().product();
+                let whole = shape.iter().all(|&n| n > 0);
+                if whole {
+                    vote(&total, shape.iter().product());
                 }
-                for (d, &n) in dims(0).iter().zip(&shape) {
-                    if n > 0 && d.as_const() != Some(n) {
+                // Sizes at their own places, if they account for all elements together.
+                let placed: BTreeMap<Symbol, i64> = (dims(0).iter().zip(&shape))
+                    .filter(|(_, n)| **n > 0)
+                    .filter_map(|(d, &n)| Some((d.as_symbol()?.clone(), n)))
+                    .collect();
+                let sum = total.eval(&|s| placed.get(s).or(known.get(s)).copied());
+                let first = dims(0).first().zip(shape.first()).filter(|(_, n)| **n > 0);
+                if whole && sum == Some(shape.iter().product()) {
+                    placed.iter().for_each(|(s, &n)| vote(&s.clone().into(), n));
+                } else if let (false, Some((d, &n))) = (whole, first) {
+                    vote(d, n);
+                }
+            }
+            "LSTM" | "GRU" | "RNN" => {
+                for state in [5, 6] {
+                    if let (Some(d), Some(n)) = (dims(0).get(1), dims(state).get(1).and_then(Dim::as_const)) {
                         vote(d, n);
                     }
                 }
             }
             "Expand" => {
-                let wanted = node.input(1).and_then(|v| g[v].contents.as_ref()).map(|c| c.elements.clone()).unwrap_or_default();
+                let wanted =
+                    node.input(1).and_then(|v| g[v].contents.as_ref()).map(|c| c.elements.clone()).unwrap_or_default();
                 for (d, w) in dims(0).iter().rev().zip(wanted.iter().rev()) {
                     if let Some(n) = d.as_const().filter(|&n| n > 1) {
                         vote(w, n);
@@ -299,8 +316,11 @@ impl Walk<'_> {
             return Ok(());
         }
         let hole = stated.iter().position(|d| d.is(-1));
-        let stated: Vec<Dim> =
-            stated.iter().enumerate().map(|(i, d)| if d.is(0) { x.get(i).cloned().unwrap_or(d.clone()) } else { d.clone() }).collect();
+        let stated: Vec<Dim> = stated
+            .iter()
+            .enumerate()
+            .map(|(i, d)| if d.is(0) { x.get(i).cloned().unwrap_or(d.clone()) } else { d.clone() })
+            .collect();
         let product: Dim = stated.iter().filter(|d| !d.is(-1)).cloned().product();
         let fits = match hole {
             None => product == total,
@@ -330,7 +350,7 @@ impl Walk<'_> {
             let shape: Vec<Dim> = pick.iter().zip(&options).map(|(&k, o)| o[k].clone()).collect();
             let product: Dim = shape.iter().filter(|d| !d.is(-1)).cloned().product();
             let rest = match hole {
-                None => (product == total).then(|| Dim::Const(1)),
+                None => (product == total).then_some(Dim::Const(1)),
                 Some(_) => total.divide_exactly(&product),
             };
             if let Some(rest) = rest {
@@ -384,7 +404,9 @@ impl Walk<'_> {
         }
         for (i, d) in x.iter().enumerate() {
             let at = shape.get(lead + i).cloned();
-            if at.as_ref().and_then(Dim::as_const).is_some_and(|n| n > 1 && self.at_example(d) == Some(n)) && self.is_dynamic(d) {
+            if at.as_ref().and_then(Dim::as_const).is_some_and(|n| n > 1 && self.at_example(d) == Some(n))
+                && self.is_dynamic(d)
+            {
                 shape[lead + i] = d.clone();
             }
         }
@@ -500,7 +522,11 @@ impl Walk<'_> {
         let e = size.as_ref().and_then(|d| self.at_example(d)).unwrap_or(0);
         if e > 1 && places.len() as i64 == e && places.iter().enumerate().all(|(i, &p)| p == i as i64) {
             let size = size.unwrap_or(Dim::Const(e));
-            self.note(id, format!("a loop over `{size}` was unrolled for {e} turns; script the model or use torch.export"), false);
+            self.note(
+                id,
+                format!("a loop over `{size}` was unrolled for {e} turns; script the model or use torch.export"),
+                false,
+            );
         }
     }
 
@@ -512,8 +538,11 @@ impl Walk<'_> {
         let Some(sum) = g.producer(x).filter(|n| &*n.op == "ReduceSum") else { return Ok(()) };
         let axes = sum.input(1).and_then(|a| g.constant(a)).and_then(|a| a.to_i64_vec().ok()).unwrap_or_default();
         let dims = sum.input(0).and_then(|v| g.dims(v)).unwrap_or_default().to_vec();
-        let reduced: Dim =
-            axes.iter().filter_map(|&a| dims.get(if a < 0 { a + dims.len() as i64 } else { a } as usize)).cloned().product();
+        let reduced: Dim = axes
+            .iter()
+            .filter_map(|&a| dims.get(if a < 0 { a + dims.len() as i64 } else { a } as usize))
+            .cloned()
+            .product();
         let n = t.to_f64_vec()?[0];
         if !self.is_dynamic(&reduced) || self.at_example(&reduced).map(|e| e as f64) != Some(n) || axes.is_empty() {
             return Ok(());
@@ -574,7 +603,11 @@ impl Walk<'_> {
         let what = format!("`{}` {dims:?} should have the size {wanted} on axis {axis}", self.model.graph[v].name);
         match self.grown(id, v, axis, n, wanted, 0)? {
             Some((new, limit)) => {
-                let what = if limit { format!("{what}; the file has its first {n} rows, so {wanted} must not exceed {n}") } else { what };
+                let what = if limit {
+                    format!("{what}; the file has its first {n} rows, so {wanted} must not exceed {n}")
+                } else {
+                    what
+                };
                 self.note(id, what, true);
                 if let (true, Some(s)) = (limit, wanted.as_symbol()) {
                     let mut range = self.model.symbols.get(s).unwrap_or_default();
@@ -589,7 +622,15 @@ impl Walk<'_> {
     }
 
     /// `v` with another size of an axis, and whether the file limits that size.
-    fn grown(&mut self, id: NodeId, v: ValueId, axis: usize, n: i64, wanted: &Dim, depth: usize) -> Result<Option<(ValueId, bool)>> {
+    fn grown(
+        &mut self,
+        id: NodeId,
+        v: ValueId,
+        axis: usize,
+        n: i64,
+        wanted: &Dim,
+        depth: usize,
+    ) -> Result<Option<(ValueId, bool)>> {
         if depth > 16 {
             return Ok(None);
         }
@@ -614,7 +655,9 @@ impl Walk<'_> {
                     let lead = dims.len() - self.model.graph.dims(x).map_or(0, <[Dim]>::len);
                     let own = axis.checked_sub(lead).and_then(|a| self.model.graph.dims(x)?.get(a)?.as_const());
                     if own == Some(n) {
-                        let Some((x, limit)) = self.grown(id, x, axis - lead, n, wanted, depth + 1)? else { return Ok(None) };
+                        let Some((x, limit)) = self.grown(id, x, axis - lead, n, wanted, depth + 1)? else {
+                            return Ok(None);
+                        };
                         inputs[0] = Some(x);
                         let shape = self.builder(id).shape_value(&stated)?;
                         inputs[1] = Some(shape);
@@ -641,7 +684,8 @@ impl Walk<'_> {
             "Unsqueeze" => {
                 let Some(axes) = self.stated(maker, 1) else { return Ok(None) };
                 let rank = dims.len() as i64;
-                let axes: Vec<i64> = axes.iter().filter_map(Dim::as_const).map(|a| if a < 0 { a + rank } else { a }).collect();
+                let axes: Vec<i64> =
+                    axes.iter().filter_map(Dim::as_const).map(|a| if a < 0 { a + rank } else { a }).collect();
                 inner_axis -= axes.iter().filter(|&&a| a < axis as i64).count();
                 self.grown_through(id, &node, &[(0, inner_axis)], n, wanted, depth)
             }
@@ -725,9 +769,8 @@ impl Walk<'_> {
             if let Some(values) = values {
                 let at = |o: usize, i: usize, k: usize| values[(o * n + i) * inner + k];
                 let step = at(0, 1, 0) - at(0, 0, 0);
-                let even = (0..outer).all(|o| {
-                    (0..n).all(|i| (0..inner).all(|k| at(o, i, k) == at(o, 0, k) + step * i as f64))
-                });
+                let even = (0..outer)
+                    .all(|o| (0..n).all(|i| (0..inner).all(|k| at(o, i, k) == at(o, 0, k) + step * i as f64)));
                 if even {
                     let mut b = self.builder(id);
                     let places = count(&mut b, wanted)?;
@@ -784,12 +827,14 @@ impl Walk<'_> {
         let offset = b.scalar(DType::I64, k as f64)?;
         let edge = b.call("Add", &[rows, offset])?;
         let below = b.call("LessOrEqual", &[places, edge])?;
-        let (yes, no) = if t.dtype() == DType::Bool {
-            (b.constant(Tensor::scalar(corner != 0.0)), b.constant(Tensor::scalar(other != 0.0)))
-        } else {
-            (b.scalar(t.dtype(), corner)?, b.scalar(t.dtype(), other)?)
+        let mut v = match t.dtype() {
+            DType::Bool if corner != 0.0 => below,
+            DType::Bool => b.call("Not", &[below])?,
+            dtype => {
+                let (yes, no) = (b.scalar(dtype, corner)?, b.scalar(dtype, other)?);
+                b.call("Where", &[below, yes, no])?
+            }
         };
-        let mut v = b.call("Where", &[below, yes, no])?;
         if r > 2 {
             let axes: Vec<i64> = (0..r as i64 - 2).collect();
             v = b.unsqueeze(v, &axes)?;

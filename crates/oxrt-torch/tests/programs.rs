@@ -188,7 +188,6 @@ fn symbols_get_names_and_the_soft_minimum_goes() {
 #[test]
 fn dimensions_inputs_and_outputs_are_renamed() {
     let options = ImportOptions {
-        inputs: Vec::new(),
         input_names: vec!["x=tokens".into()],
         output_names: vec!["result".into()],
         dims: vec!["x:0=n=1..64".parse().unwrap()],

@@ -2,12 +2,12 @@
 
 use crate::model::Model;
 use crate::verify::{self, VerifyCase, VerifyOptions, random_inputs, sizes_to_try};
-use oxrt_ir::{Dim, Range, Symbol, ValueType};
+use oxrt_ir::{Dim, Symbol, ValueType};
 use oxrt_ops::{Datum, Interpreter};
 use oxrt_passes::Finding;
-use oxrt_verify::Comparison;
 use oxrt_tensor::{Error, Result, Tensor, bail};
 use oxrt_torch::DimOption;
+use oxrt_verify::Comparison;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -115,7 +115,7 @@ fn prepare(model: &Model, options: &RepairOptions) -> Result<(oxrt_ir::Model, BT
         *d = symbol.clone().into();
         let dtype = ir.graph[v].ty.dtype().unwrap_or(oxrt_tensor::DType::F32);
         ir.graph[v].ty = ValueType::tensor(dtype, dims);
-        ir.symbols.declare(symbol, option.range.unwrap_or(Range::default()));
+        ir.symbols.declare(symbol, option.range.unwrap_or_default());
     }
     for text in &options.example {
         let bad = || Error::invalid(format!("cannot read `{text}`")).help("write `--example batch=2`");
@@ -153,7 +153,13 @@ fn compare_at(fixed: &Model, original: &Model, example: &BTreeMap<Symbol, i64>) 
     }
     let inputs = random_inputs(fixed, &sizes, 1)?;
     let want = run(original.ir(), &inputs).map_err(|e| {
-        let guessed: Vec<&str> = fixed.ir().symbols.iter().map(|(s, _)| s.as_str()).filter(|s| !example.contains_key(&Symbol::new(s))).collect();
+        let guessed: Vec<&str> = fixed
+            .ir()
+            .symbols
+            .iter()
+            .map(|(s, _)| s.as_str())
+            .filter(|s| !example.contains_key(&Symbol::new(s)))
+            .collect();
         let names: Vec<String> = guessed.iter().map(|s| format!("{s}=SIZE")).collect();
         e.at("the original at the example's sizes").help(format!(
             "the file does not tell the size of {}: state what it was exported with, `--example {}`",
@@ -170,9 +176,11 @@ fn compare_at(fixed: &Model, original: &Model, example: &BTreeMap<Symbol, i64>) 
 /// Three rows together and one by one.
 fn rows_together(model: &Model, symbol: &Symbol, example: &BTreeMap<Symbol, i64>) -> Result<Option<VerifyCase>> {
     let g = &model.ir().graph;
-    let first = |v: &oxrt_ir::ValueId| g.dims(*v).and_then(|d| d.first()).is_some_and(|d| d.as_symbol() == Some(symbol));
+    let first =
+        |v: &oxrt_ir::ValueId| g.dims(*v).and_then(|d| d.first()).is_some_and(|d| d.as_symbol() == Some(symbol));
     // A dimension that also stands elsewhere (a sequence) does not only count rows.
-    let elsewhere = g.inputs.iter().any(|&v| g.dims(v).unwrap_or_default().iter().skip(1).any(|d| d.as_symbol() == Some(symbol)));
+    let elsewhere =
+        g.inputs.iter().any(|&v| g.dims(v).unwrap_or_default().iter().skip(1).any(|d| d.as_symbol() == Some(symbol)));
     if elsewhere || !g.inputs.iter().any(first) || !g.outputs.iter().any(first) {
         return Ok(None);
     }
@@ -209,8 +217,9 @@ fn rows_together(model: &Model, symbol: &Symbol, example: &BTreeMap<Symbol, i64>
         }
     }
     let options = VerifyOptions::default();
-    let outputs: Vec<_> =
-        (have.iter().zip(&want)).map(|(h, w)| oxrt_verify::compare("row", h, w, options.rtol, options.atol)).collect::<Result<_>>()?;
+    let outputs: Vec<_> = (have.iter().zip(&want))
+        .map(|(h, w)| oxrt_verify::compare("row", h, w, options.rtol, options.atol))
+        .collect::<Result<_>>()?;
     let passed = outputs.iter().all(|c| c.passed);
     let sizes = sizes.iter().map(|(s, n)| (s.as_str().to_string(), *n)).collect();
     Ok(Some(VerifyCase { sizes, outputs, passed }))

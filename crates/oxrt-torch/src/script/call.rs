@@ -121,7 +121,7 @@ impl Interp<'_> {
             }
             Rule::Vals(f) => {
                 let vals = f(cx, &a)?;
-                let vals = vals.into_iter().map(|v| self.from_val(v)).collect::<Result<Vec<_>>>()?;
+                let vals = vals.into_iter().map(|v| self.script_value(v)).collect::<Result<Vec<_>>>()?;
                 return self.returned(schema, vals);
             }
         };
@@ -322,11 +322,11 @@ impl Interp<'_> {
             ("Scalar", Sv::Tensor(_)) | ("int" | "SymInt", Sv::Tensor(_) | Sv::Scalar(_)) => {
                 let to = if ty == "Scalar" { "item" } else { "int" };
                 let number = self.convert(cx, to, &v)?;
-                return self.to_arg(cx, number);
+                return self.argument(cx, number);
             }
             _ => {}
         }
-        self.to_arg(cx, v)
+        self.argument(cx, v)
     }
 
     fn dtype_arg(&self, d: &Dim) -> Result<Arg<'static>> {
@@ -334,7 +334,7 @@ impl Interp<'_> {
         dtype.map(|d| Arg::Other(Val::DType(d))).ok_or_else(|| Error::unsupported(format!("element type number {d}")))
     }
 
-    pub fn to_arg(&mut self, cx: &mut Cx<'static, '_>, v: Sv) -> Result<Arg<'static>> {
+    pub fn argument(&mut self, cx: &mut Cx<'static, '_>, v: Sv) -> Result<Arg<'static>> {
         Ok(match v {
             Sv::Tensor(id) => Arg::Tensor(id, cx.read(id)?),
             Sv::None => Arg::Other(Val::None),
@@ -346,16 +346,16 @@ impl Interp<'_> {
             Sv::Complex(re, im) => Arg::Other(Val::Complex(re, im)),
             Sv::Text(s) => Arg::Other(Val::Text(s.to_string())),
             Sv::Device(_) => Arg::Other(Val::None),
-            Sv::Tuple(items) => Arg::List(items.iter().map(|i| self.to_arg(cx, i.clone())).collect::<Result<_>>()?),
+            Sv::Tuple(items) => Arg::List(items.iter().map(|i| self.argument(cx, i.clone())).collect::<Result<_>>()?),
             Sv::List(r) => match self.heap.get(r).clone() {
-                Cell::List(items) => Arg::List(items.into_iter().map(|i| self.to_arg(cx, i)).collect::<Result<_>>()?),
+                Cell::List(items) => Arg::List(items.into_iter().map(|i| self.argument(cx, i)).collect::<Result<_>>()?),
                 _ => bail!(unsupported, "a list of unknown length"),
             },
             other => bail!(unsupported, "an argument of the kind {}", other.kind()),
         })
     }
 
-    fn from_val(&mut self, v: Val<'static>) -> Result<Sv> {
+    fn script_value(&mut self, v: Val<'static>) -> Result<Sv> {
         Ok(match v {
             Val::Tensor(id) => Sv::Tensor(id),
             Val::Int(d) => Sv::Int(d),

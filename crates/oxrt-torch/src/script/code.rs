@@ -50,7 +50,7 @@ impl<'a> Code<'a> {
             return Ok(known.clone());
         }
         let path = format!("{}code/{}.py", self.root, module.replace('.', "/"));
-        let loaded = match self.archive.names.iter().any(|n| *n == path) {
+        let loaded = match self.archive.names.contains(&path) {
             false => None,
             true => {
                 let bytes = self.archive.contents(&path)?;

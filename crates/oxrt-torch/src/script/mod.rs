@@ -7,13 +7,14 @@
 //!
 //! * `lexer`, `parser`, `ast`, `code`: the text.
 //! * `value`, `load`, `inputs`: values, the object tree, what `forward` takes.
-//! * `interp`, `builtins`, `call`, `overload`, `meta`: evaluation.
+//! * `interp`, `builtins`, `containers`, `numbers`, `text`: evaluation; `call`, `overload`, `meta`: ATen operators.
 //! * `fold`: numbers that constants decide; `control`, `region`: subgraphs.
 
 mod ast;
 mod builtins;
 mod call;
 mod code;
+mod containers;
 mod control;
 mod fold;
 mod inputs;
@@ -21,9 +22,11 @@ mod interp;
 mod lexer;
 mod load;
 mod meta;
+mod numbers;
 mod overload;
 mod parser;
 mod region;
+mod text;
 mod value;
 
 use crate::archive::Archive;

@@ -138,10 +138,9 @@ pub(crate) fn same(a: &Sv, b: &Sv) -> bool {
 pub(crate) fn map_values(v: &mut Sv, f: &mut dyn FnMut(&mut ValueId)) {
     match v {
         Sv::Scalar(id) => f(id),
-        Sv::Tuple(items) => {
-            if items.iter().any(|i| !matches!(i, Sv::Int(_) | Sv::Tensor(_) | Sv::None)) {
-                Rc::make_mut(items).iter_mut().for_each(|i| map_values(i, f));
-            }
+        // Plain tuples stay shared.
+        Sv::Tuple(items) if items.iter().any(|i| !matches!(i, Sv::Int(_) | Sv::Tensor(_) | Sv::None)) => {
+            Rc::make_mut(items).iter_mut().for_each(|i| map_values(i, f));
         }
         Sv::NamedTuple(_, items) => Rc::make_mut(items).iter_mut().for_each(|i| map_values(&mut i.1, f)),
         _ => {}
