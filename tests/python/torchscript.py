@@ -100,7 +100,7 @@ def detection(name, large=False, **kw):
                 # Boxes that are not empty, scores that are not all one.
                 if any(part in n for part in ("bbox", "regression", "centerness", "mask_fcn_logits")):
                     spread *= 0.05
-                elif any(part in n for part in ("cls_logits", "classification_head")):
+                elif any(part in n for part in ("cls_logits", "cls_score", "classification_head")):
                     spread *= 0.003 if "module_list" in n else 0.15
                 p.copy_(torch.randn(p.shape, generator=g) * spread)
         return m
