@@ -8,7 +8,7 @@
 //! * `lexer`, `parser`, `ast`, `code`: the text.
 //! * `value`, `load`, `inputs`: values, the object tree, what `forward` takes.
 //! * `interp`, `builtins`, `containers`, `numbers`, `text`: evaluation; `call`, `overload`, `meta`: ATen operators.
-//! * `fold`: numbers that constants decide; `control`, `region`: subgraphs.
+//! * `fold`: numbers that constants decide; `control`, `loops`, `region`: subgraphs.
 
 mod ast;
 mod builtins;
@@ -21,6 +21,7 @@ mod inputs;
 mod interp;
 mod lexer;
 mod load;
+mod loops;
 mod meta;
 mod numbers;
 mod overload;
