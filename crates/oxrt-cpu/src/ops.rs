@@ -11,13 +11,14 @@ mod elementwise;
 mod fill;
 mod gemm;
 mod index;
-mod integers;
+
 mod norm;
 mod pool;
 mod quantize;
 mod recurrent;
 mod reduce;
 mod resize;
+mod wide;
 
 use crate::backend::Ctx;
 use crate::kernels::activation::Act;
@@ -57,7 +58,8 @@ pub(crate) static OPS: &[&Entry] = &[
     &gemm::PACKED,
     &gemm::DYNAMIC,
     &elementwise::FLOATS,
-    &integers::INTEGERS,
+    &wide::INTEGERS,
+    &wide::DOUBLES,
     &norm::SOFTMAX,
     &norm::ROWS,
     &norm::GROUPS,
@@ -183,3 +185,5 @@ mod nn_tests;
 mod reference_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod type_tests;
