@@ -11,6 +11,7 @@ pub mod gemm;
 
 pub mod norm;
 pub mod pooling;
+pub mod product;
 pub mod recurrent;
 pub mod reduce;
 pub mod resample;

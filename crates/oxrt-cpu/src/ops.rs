@@ -14,6 +14,7 @@ mod index;
 
 mod norm;
 mod pool;
+mod product;
 mod quantize;
 mod recurrent;
 mod reduce;
@@ -57,6 +58,7 @@ pub(crate) static OPS: &[&Entry] = &[
     &resize::RESIZE,
     &gemm::PACKED,
     &gemm::DYNAMIC,
+    &product::PRODUCT,
     &elementwise::FLOATS,
     &wide::INTEGERS,
     &wide::DOUBLES,

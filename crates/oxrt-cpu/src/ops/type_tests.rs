@@ -96,3 +96,39 @@ fn elementwise_over_every_type() {
         }
     }
 }
+
+#[test]
+fn products_over_every_type() {
+    let shapes: [(&[usize], &[usize]); 8] = [
+        (&[1, 1], &[1, 1]),
+        (&[5, 7], &[7, 3]),
+        (&[13, 31], &[31, 17]),
+        (&[67, 101], &[101, 43]),
+        (&[2, 1, 5, 7], &[3, 7, 11]),
+        (&[0, 3], &[3, 5]),
+        (&[3, 0], &[0, 5]),
+        (&[7, 3], &[3, 0]),
+    ];
+    for (a, b) in shapes {
+        for dtype in [DType::F64, DType::I32, DType::U32, DType::I64, DType::U64] {
+            let (a, b) = (extremes(dtype, a, 1), extremes(dtype, b, 2));
+            exact("MatMul", Attrs::new(), vec![x(&a), x(&b)], 0.0);
+        }
+        let (m, n) = (a[a.len() - 2], b[b.len() - 1]);
+        for (left, right) in
+            [(DType::U8, DType::U8), (DType::U8, DType::I8), (DType::I8, DType::U8), (DType::I8, DType::I8)]
+        {
+            let (a, b) = (extremes(left, a, 1), extremes(right, b, 2));
+            exact("MatMulInteger", Attrs::new(), vec![x(&a), x(&b)], 0.0);
+            let scalars = vec![x(&a), x(&b), x(&extremes(left, &[], 3)), (extremes(right, &[], 4), true)];
+            exact("MatMulInteger", Attrs::new(), scalars, 0.0);
+            let vectors = vec![x(&a), (b, true), x(&extremes(left, &[m], 3)), (extremes(right, &[n], 4), true)];
+            exact("MatMulInteger", Attrs::new(), vectors, 0.0);
+        }
+    }
+    for dtype in [DType::F64, DType::I64] {
+        let (a, b) = (extremes(dtype, &[11], 1), extremes(dtype, &[11, 5], 2));
+        exact("MatMul", Attrs::new(), vec![x(&a), x(&b)], 0.0);
+        exact("MatMul", Attrs::new(), vec![x(&extremes(dtype, &[3, 11], 1)), x(&a)], 0.0);
+    }
+}
