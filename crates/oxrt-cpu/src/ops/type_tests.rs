@@ -132,3 +132,16 @@ fn products_over_every_type() {
         exact("MatMul", Attrs::new(), vec![x(&extremes(dtype, &[3, 11], 1)), x(&a)], 0.0);
     }
 }
+
+#[test]
+fn running_sums_over_every_type() {
+    let axis = (Tensor::from_slice(&[], &[1i64]), true);
+    for dtype in INTEGERS.into_iter().chain([DType::F64]) {
+        for shape in [[3, 0, 2], [1, 1, 1], [2, 31, 3]] {
+            for (exclusive, reverse) in [(0, 0), (1, 0), (0, 1), (1, 1)] {
+                let attrs = Attrs::new().with("exclusive", exclusive).with("reverse", reverse);
+                exact("CumSum", attrs, vec![x(&extremes(dtype, &shape, 1)), axis.clone()], 0.0);
+            }
+        }
+    }
+}
