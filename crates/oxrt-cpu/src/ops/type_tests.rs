@@ -145,3 +145,20 @@ fn running_sums_over_every_type() {
         }
     }
 }
+
+#[test]
+fn positions_of_extremes_over_every_type() {
+    for dtype in INTEGERS.into_iter().filter(|d| d.size() != Some(8)).chain([DType::F64]) {
+        for shape in [[0, 3, 2], [1, 1, 1], [3, 31, 7]] {
+            for (op, axis) in [("ArgMax", 1), ("ArgMin", 1), ("ArgMax", 2), ("ArgMin", -1)] {
+                for last in [0, 1] {
+                    if last == 1 && dtype.is_float() {
+                        continue; // Of several NaN the kernels name the last, the reference the first.
+                    }
+                    let attrs = Attrs::new().with("axis", axis).with("select_last_index", last);
+                    exact(op, attrs, vec![x(&extremes(dtype, &shape, 1))], 0.0);
+                }
+            }
+        }
+    }
+}
