@@ -8,13 +8,15 @@ pub mod conv;
 pub mod copy;
 pub mod elementwise;
 pub mod gemm;
-pub mod integers;
+
 pub mod norm;
 pub mod pooling;
+pub mod product;
 pub mod recurrent;
 pub mod reduce;
 pub mod resample;
 pub mod transposed;
+pub mod wide;
 pub mod window;
 pub mod winograd;
 

@@ -10,6 +10,7 @@ pub mod ceiling;
 pub mod elementwise;
 pub mod gemm;
 pub mod math;
+pub mod product;
 pub mod recurrent;
 pub mod reduce;
 pub mod rows;
@@ -22,6 +23,7 @@ use attention::ScoreRow;
 use elementwise::{Format, Operand};
 use gemm::GemmTile;
 use oxrt_ops::scalar::{Binary, Unary};
+use product::ProductTile;
 use reduce::Reduction;
 use rows::Norm;
 use taps::TapRun;
@@ -117,6 +119,12 @@ kernels! {
     widen(format: Format, p: *const u8, out: *mut f32, n: usize) = elementwise::widen;
     /// Floats as elements of any format.
     narrow(format: Format, p: *const f32, out: *mut u8, n: usize) = elementwise::narrow;
+    /// A tile of a product of doubles.
+    product_f64(t: &ProductTile<f64>) = product::product_tile;
+    /// A tile of a product of integers.
+    product_i32(t: &ProductTile<i32>) = product::product_tile;
+    /// The same in 64 bits.
+    product_i64(t: &ProductTile<i64>) = product::product_tile;
     /// Softmax of rows.
     softmax(x: *const f32, y: *mut f32, rows: usize, n: usize) = rows::softmax;
     /// Logarithm of the softmax of rows.

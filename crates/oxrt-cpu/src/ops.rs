@@ -11,13 +11,15 @@ mod elementwise;
 mod fill;
 mod gemm;
 mod index;
-mod integers;
+
 mod norm;
 mod pool;
+mod product;
 mod quantize;
 mod recurrent;
 mod reduce;
 mod resize;
+mod wide;
 
 use crate::backend::Ctx;
 use crate::kernels::activation::Act;
@@ -56,8 +58,10 @@ pub(crate) static OPS: &[&Entry] = &[
     &resize::RESIZE,
     &gemm::PACKED,
     &gemm::DYNAMIC,
+    &product::PRODUCT,
     &elementwise::FLOATS,
-    &integers::INTEGERS,
+    &wide::INTEGERS,
+    &wide::DOUBLES,
     &norm::SOFTMAX,
     &norm::ROWS,
     &norm::GROUPS,
@@ -183,3 +187,5 @@ mod nn_tests;
 mod reference_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod type_tests;

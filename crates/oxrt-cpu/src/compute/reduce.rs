@@ -75,11 +75,11 @@ pub unsafe fn log_sum_exp(kernels: &Kernels, pool: &ThreadPool, x: *const f32, y
 ///
 /// # Safety
 /// The pointers cover these sizes.
-pub unsafe fn arg_extreme(
+pub unsafe fn arg_extreme<T: Copy + PartialOrd>(
     pool: &ThreadPool,
     largest: bool,
     last: bool,
-    x: *const f32,
+    x: *const T,
     y: *mut i64,
     outer: usize,
     n: usize,
@@ -96,9 +96,10 @@ pub unsafe fn arg_extreme(
                 let (mut best, mut at) = (*base, 0);
                 for j in 1..n {
                     let v = *base.add(j * inner);
+                    // What differs from itself is NaN.
+                    let nan = |v: T| v.partial_cmp(&v).is_none();
                     let more = if largest { v > best } else { v < best };
-                    let takes =
-                        more || (v.is_nan() && !best.is_nan()) || (last && (v == best || v.is_nan() && best.is_nan()));
+                    let takes = more || (nan(v) && !nan(best)) || (last && (v == best || nan(v) && nan(best)));
                     if takes {
                         (best, at) = (v, j);
                     }

@@ -218,7 +218,8 @@ fn trilu(_: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
 
 fn cumsum_supports(node: &NodeView) -> Option<()> {
     known(node, 1)?;
-    require(matches!(node.dtype(0)?, DType::F32 | DType::I64 | DType::I32))
+    use DType::*;
+    require(matches!(node.dtype(0)?, F32 | F64 | I64 | U64 | I32 | U32 | I16 | U16 | I8 | U8))
 }
 
 fn cumsum(_: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
@@ -244,7 +245,15 @@ fn cumsum(_: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
                 DType::F32 => {
                     line.sum(io.input::<f32>(0), io.output::<f32>(0), 0.0f64, |a, v| a + f64::from(v), |a| a as f32)
                 }
-                DType::I64 => line.sum(io.input::<i64>(0), io.output::<i64>(0), 0i64, i64::wrapping_add, |a| a),
+                DType::F64 => line.sum(io.input::<f64>(0), io.output::<f64>(0), 0.0f64, |a, v| a + v, |a| a),
+                // Sums that wrap do not depend on the sign.
+                DType::I64 | DType::U64 => {
+                    line.sum(io.input::<i64>(0), io.output::<i64>(0), 0i64, i64::wrapping_add, |a| a)
+                }
+                DType::I16 | DType::U16 => {
+                    line.sum(io.input::<i16>(0), io.output::<i16>(0), 0i16, i16::wrapping_add, |a| a)
+                }
+                DType::I8 | DType::U8 => line.sum(io.input::<i8>(0), io.output::<i8>(0), 0i8, i8::wrapping_add, |a| a),
                 _ => line.sum(io.input::<i32>(0), io.output::<i32>(0), 0i32, i32::wrapping_add, |a| a),
             }
         })

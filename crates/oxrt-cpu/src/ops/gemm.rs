@@ -156,9 +156,9 @@ fn dynamic_supports(node: &NodeView) -> Option<()> {
 }
 
 /// One product of a batch: offsets of its operands in elements, and which packed right operand it reads.
-struct Pair {
-    a: usize,
-    b: usize,
+pub(super) struct Pair {
+    pub a: usize,
+    pub b: usize,
 }
 
 fn dynamic_load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
@@ -273,7 +273,7 @@ enum Addend {
 }
 
 /// The products of two broadcast batches of matrices, and the number of right operands.
-fn pair_up(a: &[usize], b: &[usize], a_len: usize) -> Result<(Vec<Pair>, usize)> {
+pub(super) fn pair_up(a: &[usize], b: &[usize], a_len: usize) -> Result<(Vec<Pair>, usize)> {
     let rank = a.len().max(b.len());
     let dim = |shape: &[usize], d: usize| (d + shape.len()).checked_sub(rank).map_or(1, |i| shape[i]);
     let mut out = Vec::new();

@@ -6,7 +6,7 @@ use crate::compute::copy::StridedCopy;
 use crate::compute::reduce;
 use crate::kernels::reduce::Reduction;
 use oxrt_backend::{BindArgs, Kernel, NodeView};
-use oxrt_ir::Tensor;
+use oxrt_ir::{DType, Tensor};
 use oxrt_tensor::{Error, Result};
 
 pub(super) const REDUCE: Entry = Entry {
@@ -27,13 +27,8 @@ pub(super) const REDUCE: Entry = Entry {
     pack: pack_nothing,
     load,
 };
-pub(super) const ARG: Entry = Entry {
-    name: "arg_extreme",
-    ops: &["ArgMax", "ArgMin"],
-    supports: |node| float(node, 0).and(require(node.rank(0)? > 0)),
-    pack: pack_nothing,
-    load: arg,
-};
+pub(super) const ARG: Entry =
+    Entry { name: "arg_extreme", ops: &["ArgMax", "ArgMin"], supports: arg_supports, pack: pack_nothing, load: arg };
 
 fn supports(node: &NodeView) -> Option<()> {
     float(node, 0)?;
@@ -132,10 +127,17 @@ fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
     })
 }
 
+fn arg_supports(node: &NodeView) -> Option<()> {
+    use DType::*;
+    // The reference compares integers of 64 bits as f64, where neighbours are equal; they are left to it.
+    require(matches!(node.dtype(0)?, F32 | F64 | I32 | U32 | I16 | U16 | I8 | U8) && node.rank(0)? > 0)
+}
+
 fn arg(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
     let axis = node.attrs().int_or("axis", 0)?;
     let last = node.attrs().bool_or("select_last_index", false)?;
     let largest = node.op() == "ArgMax";
+    let dtype = node.dtype(0).ok_or_else(|| Error::bug("elements without a type"))?;
     let ctx = ctx.clone();
     kernel(move |args| {
         let shape = args.shape(0)?;
@@ -148,7 +150,21 @@ fn arg(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
         let ctx = ctx.clone();
         // SAFETY: buffers have the bound sizes.
         bound(move |io| unsafe {
-            reduce::arg_extreme(&ctx.pool, largest, last, io.input(0), io.output(0), outer, n, inner)
+            macro_rules! run {
+                ($t:ty) => {
+                    reduce::arg_extreme(&ctx.pool, largest, last, io.input::<$t>(0), io.output(0), outer, n, inner)
+                };
+            }
+            match dtype {
+                DType::F64 => run!(f64),
+                DType::I32 => run!(i32),
+                DType::U32 => run!(u32),
+                DType::I16 => run!(i16),
+                DType::U16 => run!(u16),
+                DType::I8 => run!(i8),
+                DType::U8 => run!(u8),
+                _ => run!(f32),
+            }
         })
         .flops(outer * n * inner)
         .boxed()

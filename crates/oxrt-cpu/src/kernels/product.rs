@@ -1,0 +1,114 @@
+//! Tiles of products of `f64` and integers: plain code, vectorised by the compiler for each tier. Nothing is fused, so that
+//! results are those of the definition.
+
+use super::Kernels;
+use crate::simd::Simd;
+
+/// Columns of a panel of the right operand.
+pub const PANEL: usize = 8;
+/// Rows that share what is read of a panel.
+pub const ROWS: usize = 4;
+
+/// What products are summed in; integers wrap.
+pub trait Scalar: Copy + Default + Send + Sync + 'static {
+    /// `self + a · b`.
+    fn mul_add(self, a: Self, b: Self) -> Self;
+    /// `self - other`.
+    fn less(self, other: Self) -> Self;
+    /// The tier's kernel.
+    fn kernel(kernels: &Kernels) -> unsafe fn(&ProductTile<Self>);
+}
+
+impl Scalar for f64 {
+    #[inline(always)]
+    fn mul_add(self, a: f64, b: f64) -> f64 {
+        self + a * b
+    }
+
+    #[inline(always)]
+    fn less(self, other: f64) -> f64 {
+        self - other
+    }
+
+    fn kernel(kernels: &Kernels) -> unsafe fn(&ProductTile<f64>) {
+        kernels.product_f64
+    }
+}
+
+macro_rules! wrapping {
+    ($($t:ident $kernel:ident)*) => {$(
+        impl Scalar for $t {
+            #[inline(always)]
+            fn mul_add(self, a: $t, b: $t) -> $t {
+                self.wrapping_add(a.wrapping_mul(b))
+            }
+
+            #[inline(always)]
+            fn less(self, other: $t) -> $t {
+                self.wrapping_sub(other)
+            }
+
+            fn kernel(kernels: &Kernels) -> unsafe fn(&ProductTile<$t>) {
+                kernels.$kernel
+            }
+        }
+    )*};
+}
+wrapping!(i32 product_i32 i64 product_i64);
+
+/// Some rows of the left operand by one panel of the right.
+pub struct ProductTile<T> {
+    /// The inner dimension: the length of a row of `a`.
+    pub k: usize,
+    /// Row-major.
+    pub a: *const T,
+    /// `k` rows of [`PANEL`].
+    pub b: *const T,
+    /// Result.
+    pub c: *mut T,
+    /// Elements from a row of the result to the next.
+    pub stride: usize,
+    /// Rows, at most [`ROWS`].
+    pub rows: usize,
+    /// Columns of the result, at most [`PANEL`].
+    pub columns: usize,
+}
+
+/// The product of a tile.
+///
+/// # Safety
+/// The pointers cover what the tile says.
+#[inline(always)]
+pub unsafe fn product_tile<S: Simd, T: Scalar>(_: S, t: &ProductTile<T>) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        if t.rows == ROWS {
+            rows::<T, ROWS>(t, 0);
+        } else {
+            (0..t.rows).for_each(|r| rows::<T, 1>(t, r));
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn rows<T: Scalar, const R: usize>(t: &ProductTile<T>, first: usize) {
+    let mut sums = [[T::default(); PANEL]; R];
+    // SAFETY: inside the tile.
+    unsafe {
+        let (a, c) = (t.a.add(first * t.k), t.c.add(first * t.stride));
+        for p in 0..t.k {
+            let b = *t.b.add(p * PANEL).cast::<[T; PANEL]>();
+            for r in 0..R {
+                let a = *a.add(r * t.k + p);
+                for j in 0..PANEL {
+                    sums[r][j] = sums[r][j].mul_add(a, b[j]);
+                }
+            }
+        }
+        for (r, sums) in sums.iter().enumerate() {
+            // A copy, so that the sums themselves may live in registers.
+            let row = *sums;
+            core::ptr::copy_nonoverlapping(row.as_ptr(), c.add(r * t.stride), t.columns);
+        }
+    }
+}
