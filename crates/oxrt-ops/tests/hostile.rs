@@ -167,6 +167,17 @@ fn no_operator_panics() {
     assert!(failures.is_empty(), "{} operators panic\n{}", failures.len(), failures.join("\n"));
 }
 
+/// Kernels read as many elements of a bias as there are maps.
+#[test]
+fn a_bias_of_another_shape() {
+    for bias in ["f32[0, 2, 2]", "f32[2, 1]", "f32[1]", "f32[0]"] {
+        let mut graph =
+            parse_graph(&format!("(f32[1, 1, 3] x, {bias} b) {{ y = Conv(x, f32[2, 1, 1]{{1}}, b) }} => y")).unwrap();
+        let error = infer_graph(&mut graph, &mut Symbols::default()).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("one element per map"), "{error}");
+    }
+}
+
 /// A loop that provably has no end is an error, as is a trip count of no element, which would be one without bound.
 #[test]
 fn loops_without_end() {
