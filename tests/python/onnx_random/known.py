@@ -135,7 +135,7 @@ def cubic_grid(graph, bad):
 
 
 def pool_same_without_overlap(graph, bad):
-    for node in any_of(graph, "LpPool") + any_of(graph, "MaxPool"):
+    for node in any_of(graph, "LpPool") + any_of(graph, "MaxPool") + any_of(graph, "AveragePool"):
         kernel = attr(node, "kernel_shape", [])
         strides = attr(node, "strides", [1] * len(kernel))
         if str(attr(node, "auto_pad", "")).startswith("SAME") and any(k < s for k, s in zip(kernel, strides)):
@@ -167,7 +167,7 @@ def window_longer_than_data(graph, bad):
 
 
 def softmax_of_nothing(graph, bad):
-    node = only(graph, "Softmax") or only(graph, "LogSoftmax")
+    node = only(graph, "Softmax") or only(graph, "LogSoftmax") or only(graph, "Hardmax")
     x = array(graph, node, 0) if node is not None else None
     return x is not None and x.size == 0 and graph.opset < 13 and x.ndim == attr(node, "axis", 1) and all("is outside a tensor" in v[1] for v in bad.values())
 
@@ -197,7 +197,7 @@ KNOWN = [
     ("Clip of infinite float16 without min or max: oxrt is right, no bound is given; onnxruntime clips at the largest finite number.",
      infinite_half_without_bounds),
     ("LpPool of less data than the kernel: oxrt is right. floor((2 - 3)/3) + 1 is 0; onnxruntime truncates to 1.", window_longer_than_data),
-    ("Softmax of nothing over an axis that is not there: oxrt refuses the axis always, onnxruntime only where there are elements.",
+    ("Softmax and Hardmax of nothing over an axis that is not there: oxrt refuses the axis always, onnxruntime only where there are elements.",
      softmax_of_nothing),
     ("Pooling with SAME padding and a kernel smaller than the stride: unspecified, the padding would be negative.", pool_same_without_overlap),
     ("ReduceMean of nothing: unspecified, \"Reduction over an empty set of values yields undefined\".", mean_of_nothing),
