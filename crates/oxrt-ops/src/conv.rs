@@ -48,6 +48,17 @@ pub fn dims(x: &[Dim], w: &[Dim], attrs: &Attrs, transposed: bool) -> Result<Opt
 /// Shape rule for input 0 and weights in input 1; `order` takes [N, C, spatial…] from and to the layout.
 pub fn infer(ctx: &mut Infer, transposed: bool, channels_last: bool) -> Result<()> {
     let dtype = ctx.dtype(0)?;
+    // Kernels read one element per map, so a bias of another length must not reach them.
+    if let Some(bias) = ctx.dims(2) {
+        let groups = ctx.attrs().int_or("group", 1)?;
+        let maps = ctx.dims(1).and_then(|w| {
+            if transposed { Some(w.get(1)?.as_const()?.saturating_mul(groups)) } else { w.first()?.as_const() }
+        });
+        let wrong = |m: i64| bias[0].as_const().is_some_and(|b| b != m);
+        if bias.len() != 1 || maps.is_some_and(wrong) {
+            bail!(invalid, "the bias should have one element per map, found {bias:?}");
+        }
+    }
     infer_as(ctx, dtype, 0, 1, transposed, channels_last)
 }
 

@@ -114,7 +114,8 @@ pub fn average(x: &Tensor, attrs: &Attrs) -> Result<Tensor> {
     let with_padding = attrs.bool_or("count_include_pad", false)?;
     let (shape, means) = over_windows(x, attrs, |_, taps| {
         let count = taps.inside.len() + if with_padding { taps.padding } else { 0 };
-        taps.inside.iter().map(|t| t.1).sum::<f64>() / count as f64
+        // A window of nothing but uncounted padding gives 0, as from the kernels.
+        (taps.inside.iter().map(|t| t.1).sum::<f64>() + 0.0) / count.max(1) as f64
     })?;
     Tensor::from_f64(x.dtype(), &shape, &means)
 }

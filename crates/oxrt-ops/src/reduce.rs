@@ -102,7 +102,9 @@ pub fn groups(ctx: &Eval) -> Result<Groups> {
 pub fn eval_f64(ctx: &Eval, f: fn(&[f64]) -> f64) -> Result<Vec<Datum>> {
     let x = ctx.tensor(0)?;
     let g = groups(ctx)?;
-    Ok(vec![Tensor::from_f64(x.dtype(), &g.shape, &g.map(&x.to_f64_vec()?, f))?.into()])
+    // The sum of nothing is -0 to Rust, +0 to everyone else: its reciprocal tells them apart.
+    let of_some_or_none = |group: &[f64]| if group.is_empty() { f(group) + 0.0 } else { f(group) };
+    Ok(vec![Tensor::from_f64(x.dtype(), &g.shape, &g.map(&x.to_f64_vec()?, of_some_or_none))?.into()])
 }
 
 /// Evaluates integers by `int` and floats by `float`.

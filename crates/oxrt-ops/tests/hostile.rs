@@ -166,3 +166,34 @@ fn no_operator_panics() {
     let _ = std::panic::take_hook();
     assert!(failures.is_empty(), "{} operators panic\n{}", failures.len(), failures.join("\n"));
 }
+
+/// Kernels read as many elements of a bias as there are maps.
+#[test]
+fn a_bias_of_another_shape() {
+    for bias in ["f32[0, 2, 2]", "f32[2, 1]", "f32[1]", "f32[0]"] {
+        let mut graph =
+            parse_graph(&format!("(f32[1, 1, 3] x, {bias} b) {{ y = Conv(x, f32[2, 1, 1]{{1}}, b) }} => y")).unwrap();
+        let error = infer_graph(&mut graph, &mut Symbols::default()).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("one element per map"), "{error}");
+    }
+}
+
+/// A loop that provably has no end is an error, as is a trip count of no element, which would be one without bound.
+#[test]
+fn loops_without_end() {
+    let body = "body={(i64 i, bool c, f32[] a) { b = Neg(a) } => c, b}";
+    let run = |head: &str, trips: Tensor| {
+        let mut graph = parse_graph(&format!(
+            "({head} k, f32[] s) {{ y = Loop<{body}>({}, bool{{1}}, s) }} => y",
+            if head == "f32[]" { "_" } else { "k" }
+        ))
+        .unwrap();
+        infer_graph(&mut graph, &mut Symbols::default())
+            .and_then(|_| Interpreter::new(&graph).run(vec![trips.into(), Tensor::scalar(1f32).into()]))
+    };
+    assert!(run("i64", Tensor::scalar(3i64)).is_ok());
+    let none = run("i64[0]", Tensor::from_i64(DType::I64, &[0], &[]).unwrap()).unwrap_err().to_string();
+    assert!(none.contains("the trip count is one element, found 0"), "{none}");
+    let endless = run("f32[]", Tensor::scalar(0f32)).unwrap_err().to_string();
+    assert!(endless.contains("never ends"), "{endless}");
+}

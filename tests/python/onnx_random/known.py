@@ -135,12 +135,41 @@ def cubic_grid(graph, bad):
 
 
 def pool_same_without_overlap(graph, bad):
-    for node in any_of(graph, "LpPool") + any_of(graph, "MaxPool"):
+    for node in any_of(graph, "LpPool") + any_of(graph, "MaxPool") + any_of(graph, "AveragePool"):
         kernel = attr(node, "kernel_shape", [])
         strides = attr(node, "strides", [1] * len(kernel))
         if str(attr(node, "auto_pad", "")).startswith("SAME") and any(k < s for k, s in zip(kernel, strides)):
             return True
     return False
+
+
+def weight_of_nothing(graph, bad):
+    """One input holds a NaN or an infinity, and one side alone says NaN."""
+    for node in any_of(graph, "RoiAlign") + any_of(graph, "GridSample"):
+        x = array(graph, node, 0)
+        if x is not None and x.dtype.kind == "f" and not np.isfinite(x).all():
+            return all_ways(bad) and "NaN" in bad["fixed"][1]
+    return False
+
+
+def infinite_half_without_bounds(graph, bad):
+    node = only(graph, "Clip")
+    x = array(graph, node, 0) if node is not None else None
+    return x is not None and x.dtype == np.float16 and np.isinf(x).any() and "inf, want" in bad["fixed"][1] and "65504" in bad["fixed"][1]
+
+
+def window_longer_than_data(graph, bad):
+    for node in any_of(graph, "LpPool"):
+        x, kernel, pads = array(graph, node, 0), attr(node, "kernel_shape"), attr(node, "pads")
+        if x is not None and not pads and not attr(node, "dilations") and any(k > n for k, n in zip(kernel, x.shape[2:])):
+            return all_ways(bad) and ", want f" in bad["fixed"][1]
+    return False
+
+
+def softmax_of_nothing(graph, bad):
+    node = only(graph, "Softmax") or only(graph, "LogSoftmax") or only(graph, "Hardmax")
+    x = array(graph, node, 0) if node is not None else None
+    return x is not None and x.size == 0 and graph.opset < 13 and x.ndim == attr(node, "axis", 1) and all("is outside a tensor" in v[1] for v in bad.values())
 
 
 KNOWN = [
@@ -164,6 +193,12 @@ KNOWN = [
      "is 3 elements, but not the same); onnxruntime copies.", resize_to_the_same_shape),
     ("GridSample, cubic, with border or reflected coordinates: oxrt does as the reference implementation of ONNX, which moves the point itself "
      "inside first; onnxruntime moves its sixteen neighbours only.", cubic_grid),
+    ("RoiAlign and GridSample of infinities and NaN: unspecified whether a weight of 0 takes them away.", weight_of_nothing),
+    ("Clip of infinite float16 without min or max: oxrt is right, no bound is given; onnxruntime clips at the largest finite number.",
+     infinite_half_without_bounds),
+    ("LpPool of less data than the kernel: oxrt is right. floor((2 - 3)/3) + 1 is 0; onnxruntime truncates to 1.", window_longer_than_data),
+    ("Softmax and Hardmax of nothing over an axis that is not there: oxrt refuses the axis always, onnxruntime only where there are elements.",
+     softmax_of_nothing),
     ("Pooling with SAME padding and a kernel smaller than the stride: unspecified, the padding would be negative.", pool_same_without_overlap),
     ("ReduceMean of nothing: unspecified, \"Reduction over an empty set of values yields undefined\".", mean_of_nothing),
     ("AffineGrid of size 1 with align_corners: unspecified, the step 2/(size - 1) divides by 0.", one_point_between_corners),

@@ -8,7 +8,10 @@ use crate::window::Window;
 use oxrt_tensor::{Result, Tensor, bail};
 
 /// Convolution whose taps are moved by offsets (input 2) and weighted by a mask (input 4), in the plane.
-pub const OP: OpDef = OpDef::new("DeformConv", &[19, 22], 3..=5, |ctx| conv::infer(ctx, false, false), eval).examples(&[(
+pub const OP: OpDef = OpDef::new("DeformConv", &[19, 22], 3..=5, |ctx| {
+        let dtype = ctx.dtype(0)?;
+        conv::infer_as(ctx, dtype, 0, 1, false, false)
+    }, eval).examples(&[(
     "(f32[1, 1, 2, 2] x, f32[1, 2, 2, 2] o) { y = DeformConv(x, f32[1, 1, 1, 1]{2}, o) } => y",
     &["x = 1 2 3 4", "o = 0 0 0 -1 0.5 0 0 0"],
     "3 4 6 4",

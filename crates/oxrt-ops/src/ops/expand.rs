@@ -7,7 +7,7 @@ use crate::infer::Infer;
 use crate::scalar::broadcast_each;
 use crate::shape::{broadcast_dims, broadcast_shapes, sizes};
 use oxrt_ir::Contents;
-use oxrt_tensor::{Error, Result};
+use oxrt_tensor::{Error, Result, bail};
 
 /// Broadcasts to the shape in input 1 and the input's own.
 pub const OP: OpDef = OpDef::new("Expand", &[8, 13], 2..=2, infer, eval).examples(&[(
@@ -41,6 +41,10 @@ fn infer(ctx: &mut Infer) -> Result<()> {
 fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
     let x = ctx.tensor(0)?;
     let target = ctx.ints(1)?.ok_or_else(|| Error::invalid("the shape is missing"))?;
+    let rank = ctx.tensor(1)?.rank();
+    if rank > 1 {
+        bail!(invalid, "the shape is a vector, found one of {rank} axes");
+    }
     let shape = broadcast_shapes(&[x.shape(), &sizes(&target)?])?;
     crate::copy::checked_len(&shape)?;
     let mut offsets = Vec::new();

@@ -47,13 +47,25 @@ fn more_general(a: &ValueType, b: &ValueType) -> bool {
 fn trips(ctx: &Infer, body: &Graph) -> Option<Dim> {
     let count = ctx.contents(0)?.elements.first()?.clone();
     let started = !ctx.has(1) || ctx.const_ints(1)? == [1];
-    let again = *body.outputs.first()?;
+    (started && stays(body)).then_some(count)
+}
+
+/// Trip count and condition (inputs 0 and 1): one element each, if there.
+fn bound(ctx: &Eval, i: usize, what: &str) -> Result<Option<i64>> {
+    match ctx.ints(i)? {
+        None => Ok(None),
+        Some(one) if one.len() == 1 => Ok(Some(one[0])),
+        Some(more) => bail!(invalid, "the {what} is one element, found {}", more.len()),
+    }
+}
+
+/// Whether the condition that a turn ends with is the one that it began with, or true.
+fn stays(body: &Graph) -> bool {
+    let Some(&again) = body.outputs.first() else { return false };
     let passed = |v| Some(&v) == body.inputs.get(1);
-    let producer = body.producer(again);
-    let stays = passed(again)
+    passed(again)
         || body.constant(again).and_then(|t| t.to_i64_vec().ok()).is_some_and(|c| c == [1])
-        || producer.is_some_and(|n| &*n.op == "Identity" && n.input(0).is_some_and(passed));
-    (started && stays).then_some(count)
+        || body.producer(again).is_some_and(|n| &*n.op == "Identity" && n.input(0).is_some_and(passed))
 }
 
 fn infer(ctx: &mut Infer) -> Result<()> {
@@ -82,8 +94,12 @@ fn infer(ctx: &mut Infer) -> Result<()> {
 
 fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
     let body = body(ctx.attrs())?;
-    let limit = ctx.ints(0)?.and_then(|m| m.first().copied()).unwrap_or(i64::MAX);
-    let mut going = ctx.ints(1)?.and_then(|c| c.first().copied()).unwrap_or(1) != 0;
+    let trips = bound(ctx, 0, "trip count")?;
+    let mut going = bound(ctx, 1, "condition")?.unwrap_or(1) != 0;
+    if trips.is_none() && going && stays(body) {
+        bail!(invalid, "the loop never ends: it has no trip count, and its body hands the condition on as it is");
+    }
+    let limit = trips.unwrap_or(i64::MAX);
     let mut carried: Vec<Datum> = (2..ctx.inputs.len()).map(|i| element(ctx, i)).collect::<Result<_>>()?;
     let scans = body.outputs.len().saturating_sub(1 + carried.len());
     let mut scanned: Vec<Vec<Tensor>> = vec![Vec::new(); scans];
