@@ -176,8 +176,12 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor], method: Method, channels_
     let kernel_shape = shape[2..].to_vec();
     let act = activation(attrs)?;
     let (ctx, has_residual) = (ctx.clone(), node.has(3));
+    let maps = shape.first().copied().unwrap_or(0);
     kernel(move |args| {
         let (x, y) = (args.shape(0)?, args.output(0)?);
+        if let Some(bias) = args.inputs.get(2).and_then(|i| i.as_ref()).filter(|b| b.shape != [maps]) {
+            bail!(invalid, "a bias of shape {:?} for {maps} maps", bias.shape);
+        }
         let last = x.len() - 1;
         let (channel_axis, spatial) = if channels_last { (last, 1..last) } else { (1, 2..last + 1) };
         if x[channel_axis] != filter.cin {

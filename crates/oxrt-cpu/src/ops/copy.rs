@@ -90,9 +90,16 @@ fn concat(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
         let mut list = Vec::new();
         for i in 0..inputs {
             let shape = args.shape(i)?;
+            let fits = shape.len() == out.len() && (0..out.len()).all(|d| d == axis || shape[d] == out[d]);
+            if !fits {
+                bail!(invalid, "a part of shape {shape:?} for a result of shape {out:?}");
+            }
             let copy = StridedCopy::new(shape, &contiguous(shape), &strides, size);
             list.push(Move { copy, input: i, from: 0, output: 0, to: at * strides[axis] as usize });
             at += shape[axis];
+        }
+        if at != out[axis] {
+            bail!(invalid, "parts of {at} elements in all for an axis of {}", out[axis]);
         }
         moves(&ctx, size, list)
     })

@@ -139,6 +139,12 @@ fn elements(_: &Ctx, node: &NodeView, scatter: bool) -> Result<Box<dyn Kernel>> 
         if picked.len() != shape.len() || (0..shape.len()).any(|d| d != axis && picked[d] > shape[d]) {
             bail!(invalid, "indices of shape {picked:?} for data of shape {shape:?}");
         }
+        if scatter && args.shape(2)? != picked {
+            bail!(invalid, "updates of shape {:?} for indices of shape {picked:?}", args.shape(2)?);
+        }
+        if args.output(0)? != if scatter { &shape } else { &picked } {
+            bail!(invalid, "a result of shape {:?} for indices of shape {picked:?}", args.output(0)?);
+        }
         let strides: Vec<usize> = contiguous(&shape).iter().map(|&s| s as usize).collect();
         let (total, count) = (shape.iter().product::<usize>(), picked.iter().product::<usize>());
         let made = bound(move |io| {

@@ -68,6 +68,9 @@ fn infer(ctx: &mut Infer) -> Result<()> {
     let mut unknown = Vec::new();
     for (k, &a) in axes.iter().enumerate() {
         let at = axis(a, dims.len())?;
+        if axes[..k].iter().any(|&b| axis(b, dims.len()).is_ok_and(|b| b == at)) {
+            bail!(invalid, "axis {a} is sliced twice");
+        }
         let step = steps.as_ref().and_then(|s| s.get(k).copied());
         if step == Some(0) {
             bail!(invalid, "the step is 0");
@@ -129,6 +132,9 @@ fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
     let mut origin = 0;
     for (k, &a) in axes.iter().enumerate() {
         let at = axis(a, x.rank())?;
+        if axes[..k].iter().any(|&b| axis(b, x.rank()).is_ok_and(|b| b == at)) {
+            bail!(invalid, "axis {a} is sliced twice");
+        }
         let (first, n) = range(starts[k], ends[k], steps[k], x.shape()[at])?;
         shape[at] = n;
         origin += first * own[at] as usize;
