@@ -28,11 +28,11 @@ pub fn assemble(
     }
     let bytes: Vec<&[u8]> = sources.iter().map(|t| t.bytes()).collect();
     let out = match dtype.size() {
-        Some(1) => gather::<1>(&bytes, n, places),
-        Some(2) => gather::<2>(&bytes, n, places),
-        Some(4) => gather::<4>(&bytes, n, places),
-        Some(8) => gather::<8>(&bytes, n, places),
-        Some(16) => gather::<16>(&bytes, n, places),
+        Some(1) => gather::<1>(&bytes, n, places)?,
+        Some(2) => gather::<2>(&bytes, n, places)?,
+        Some(4) => gather::<4>(&bytes, n, places)?,
+        Some(8) => gather::<8>(&bytes, n, places)?,
+        Some(16) => gather::<16>(&bytes, n, places)?,
         _ => {
             let codes: Vec<Vec<u8>> = sources.iter().map(|t| unpack(t)).collect();
             pack(dtype, places.into_iter().map(|(s, i)| codes[s][i]))
@@ -41,12 +41,21 @@ pub fn assemble(
     Tensor::from_bytes(dtype, shape, &out)
 }
 
-fn gather<const N: usize>(sources: &[&[u8]], n: usize, places: impl IntoIterator<Item = (usize, usize)>) -> Vec<u8> {
-    let mut out = Vec::with_capacity(n * N);
+fn gather<const N: usize>(
+    sources: &[&[u8]],
+    n: usize,
+    places: impl IntoIterator<Item = (usize, usize)>,
+) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    // The shape may come from a file that asks for more than there is.
+    let room = n.checked_mul(N).is_some_and(|bytes| out.try_reserve_exact(bytes).is_ok());
+    if !room {
+        bail!(invalid, "no memory for {n} elements of {N} bytes");
+    }
     for (s, i) in places {
         out.extend_from_slice(&sources[s][i * N..(i + 1) * N]);
     }
-    out
+    Ok(out)
 }
 
 /// Codes of packed elements, one per byte.

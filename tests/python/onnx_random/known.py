@@ -152,10 +152,24 @@ def weight_of_nothing(graph, bad):
     return False
 
 
-def infinite_half_without_bounds(graph, bad):
+def infinite_without_bounds(graph, bad):
     node = only(graph, "Clip")
     x = array(graph, node, 0) if node is not None else None
-    return x is not None and x.dtype == np.float16 and np.isinf(x).any() and "inf, want" in bad["fixed"][1] and "65504" in bad["fixed"][1]
+    if x is None or x.dtype.kind != "f" or not np.isinf(x).any() or len([i for i in node.input if i]) > 2:
+        return False
+    largest = {2: "65504", 4: "3402823466", 8: "1797693134"}[x.dtype.itemsize]
+    return all_ways(bad) and "inf, want" in bad["fixed"][1] and largest in bad["fixed"][1]
+
+
+def gemm_of_a_vector(graph, bad):
+    """Squeeze took an axis too many for the matrix that Gemm asks for."""
+    node = graph.nodes[-1]
+    return node.op_type == "Gemm" and all("should be a matrix" in v[1] for v in bad.values())
+
+
+def logarithm_near_one_in_half(graph, bad):
+    node = only(graph, "ReduceLogSum") or only(graph, "ReduceLogSumExp")
+    return node is not None and all_ways(bad) and " of f16 " in bad["fixed"][1]
 
 
 def window_longer_than_data(graph, bad):
@@ -194,8 +208,11 @@ KNOWN = [
     ("GridSample, cubic, with border or reflected coordinates: oxrt does as the reference implementation of ONNX, which moves the point itself "
      "inside first; onnxruntime moves its sixteen neighbours only.", cubic_grid),
     ("RoiAlign and GridSample of infinities and NaN: unspecified whether a weight of 0 takes them away.", weight_of_nothing),
-    ("Clip of infinite float16 without min or max: oxrt is right, no bound is given; onnxruntime clips at the largest finite number.",
-     infinite_half_without_bounds),
+    ("Clip of infinities without min or max: the text lets the bounds default to the least and greatest finite number, as onnxruntime does; oxrt "
+     "leaves infinities alone where no bound is given, as PyTorch's clamp does.", infinite_without_bounds),
+    ("Gemm of a vector: oxrt is right. \"Input tensor A. The shape of A should be (M, K)\"; onnxruntime takes a vector too.", gemm_of_a_vector),
+    ("ReduceLogSum of float16: both round the sum to half precision somewhere, and the logarithm near 1 makes the last place of the sum large.",
+     logarithm_near_one_in_half),
     ("LpPool of less data than the kernel: oxrt is right. floor((2 - 3)/3) + 1 is 0; onnxruntime truncates to 1.", window_longer_than_data),
     ("Softmax and Hardmax of nothing over an axis that is not there: oxrt refuses the axis always, onnxruntime only where there are elements.",
      softmax_of_nothing),

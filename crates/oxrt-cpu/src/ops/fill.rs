@@ -41,26 +41,32 @@ fn pad_supports(node: &NodeView) -> Option<()> {
 }
 
 /// Input positions of every output position along one axis; `None` where the fill value goes.
-fn pad_map(mode: &str, n: i64, before: i64, out: usize) -> Vec<Option<usize>> {
-    (0..out as i64)
-        .map(|o| {
-            let at = o - before;
-            let at = match mode {
-                _ if (0..n).contains(&at) => at,
-                "constant" => return None,
-                _ if n == 0 => return None,
-                "edge" => at.clamp(0, n - 1),
-                "wrap" => at.rem_euclid(n),
-                _ if n == 1 => 0,
-                _ => {
-                    let period = 2 * (n - 1);
-                    let folded = at.rem_euclid(period);
-                    if folded < n { folded } else { period - folded }
-                }
-            };
-            Some(at as usize)
-        })
-        .collect()
+///
+/// # Errors
+/// When an axis asks for more room than there is.
+fn pad_map(mode: &str, n: i64, before: i64, out: usize) -> Result<Vec<Option<usize>>> {
+    let mut map = Vec::new();
+    if map.try_reserve_exact(out).is_err() {
+        bail!(invalid, "no memory for an axis of {out} elements");
+    }
+    map.extend((0..out as i64).map(|o| {
+        let at = o - before;
+        let at = match mode {
+            _ if (0..n).contains(&at) => at,
+            "constant" => return None,
+            _ if n == 0 => return None,
+            "edge" => at.clamp(0, n - 1),
+            "wrap" => at.rem_euclid(n),
+            _ if n == 1 => 0,
+            _ => {
+                let period = 2 * (n - 1);
+                let folded = at.rem_euclid(period);
+                if folded < n { folded } else { period - folded }
+            }
+        };
+        Some(at as usize)
+    }));
+    Ok(map)
 }
 
 fn pad(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
@@ -79,7 +85,8 @@ fn pad(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
         for (i, &axis) in axes.iter().enumerate() {
             before[axis_of(axis, rank)?] = pads[i];
         }
-        let maps: Vec<_> = (0..rank).map(|d| pad_map(&mode, shape[d] as i64, before[d], out[d])).collect();
+        let maps: Vec<_> =
+            (0..rank).map(|d| pad_map(&mode, shape[d] as i64, before[d], out[d])).collect::<Result<_>>()?;
         let ctx = ctx.clone();
         let Some(last) = rank.checked_sub(1) else {
             let copy = StridedCopy::new(&[], &[], &[], size);
