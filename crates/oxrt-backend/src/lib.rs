@@ -63,6 +63,17 @@ pub trait Backend: Send + Sync {
     /// is none: the node then runs by the reference evaluator.
     fn candidates(&self, node: NodeView) -> Vec<&'static str>;
 
+    /// Kernels for the node of which only a measurement tells the quickest, the most exact first; fewer than two where the
+    /// first of [`Backend::candidates`] is clear.
+    fn rivals(&self, _node: NodeView) -> Vec<&'static str> {
+        Vec::new()
+    }
+
+    /// What measured times depend on, in words: processor, tier, threads.
+    fn timing_context(&self) -> String {
+        self.target()
+    }
+
     /// Whether a candidate takes and gives each of its tensors in single precision or bfloat16, as they come.
     fn mixes_floats(&self, _candidate: &str) -> bool {
         false

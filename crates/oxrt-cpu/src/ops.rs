@@ -94,6 +94,19 @@ pub(crate) use elementwise::FLOATS;
 /// Entries that multiply in bfloat16: taken where the caller allows that precision or the operands have it already.
 pub(crate) static BF16_OPS: &[&Entry] = &[&bf16::CONV, &bf16::GEMM];
 
+/// An entry, and whether it can run a node.
+pub(crate) type Rival = (&'static Entry, fn(&NodeView) -> Option<()>);
+
+/// Ways to do the same work whose speeds depend on sizes and machine more than an estimate can say; the most exact first.
+pub(crate) static RIVALS: &[Rival] = &[
+    (&conv::CONV, conv::supports),
+    (&conv::WINOGRAD_2, conv::winograd_fits),
+    (&conv::WINOGRAD_4, conv::winograd_fits),
+    (&bf16::CONV, bf16::conv_supports),
+    (&gemm::PACKED, gemm::packed_supports),
+    (&bf16::GEMM, bf16::gemm_supports),
+];
+
 /// Nothing to pack.
 fn pack_nothing(_: &Ctx, _: &NodeView) -> Result<Packing> {
     Ok(Packing::default())
