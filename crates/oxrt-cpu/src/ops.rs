@@ -5,20 +5,27 @@
 
 mod attention;
 mod conv;
+mod conv_any;
 mod conv_transpose;
 mod copy;
 mod elementwise;
 mod fill;
+mod fold;
 mod gemm;
+mod gemm_any;
+mod grid_sample;
 mod index;
-
+mod make;
 mod norm;
+mod norm_any;
 mod pool;
+mod pool_any;
 mod product;
 mod quantize;
 mod recurrent;
 mod reduce;
 mod resize;
+mod select;
 mod wide;
 
 use crate::backend::Ctx;
@@ -49,16 +56,22 @@ pub(crate) static OPS: &[&Entry] = &[
     &conv::CONV,
     &conv::CONV_NCHW,
     &conv_transpose::CONV_TRANSPOSE,
+    &conv_any::CONV_ANY,
+    &conv_any::TRANSPOSED_ANY,
     &attention::ATTENTION,
     &recurrent::RECURRENT,
     &pool::WINDOW,
     &pool::GLOBAL,
+    &pool_any::POOL_ANY,
     &reduce::REDUCE,
+    &fold::FOLD,
     &reduce::ARG,
     &resize::RESIZE,
+    &grid_sample::GRID_SAMPLE,
     &gemm::PACKED,
     &gemm::DYNAMIC,
     &product::PRODUCT,
+    &gemm_any::GEMM_ANY,
     &elementwise::FLOATS,
     &wide::INTEGERS,
     &wide::DOUBLES,
@@ -66,6 +79,10 @@ pub(crate) static OPS: &[&Entry] = &[
     &norm::ROWS,
     &norm::GROUPS,
     &norm::BATCH,
+    &norm_any::LINES,
+    &norm_any::ROWS,
+    &norm_any::CHANNELS,
+    &norm_any::LRN,
     &copy::TRANSPOSE,
     &copy::CONCAT,
     &copy::SPLIT,
@@ -85,6 +102,12 @@ pub(crate) static OPS: &[&Entry] = &[
     &index::GATHER_ND,
     &index::SCATTER_ELEMENTS,
     &index::SCATTER_ND,
+    &select::TOP_K,
+    &select::ONE_HOT,
+    &select::HARDMAX,
+    &make::RANGE,
+    &make::CONSTANT,
+    &make::EYE,
 ];
 
 /// Nothing to pack.
