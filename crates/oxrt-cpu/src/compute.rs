@@ -25,12 +25,13 @@ pub(crate) use with_number;
 pub mod attention;
 pub mod broadcast;
 pub mod conv;
+pub mod conv_bf16;
 pub mod copy;
 pub mod element;
 pub mod elementwise;
 pub mod fold;
 pub mod gemm;
-
+pub mod gemm_bf16;
 pub mod norm;
 pub mod pooling;
 pub mod product;

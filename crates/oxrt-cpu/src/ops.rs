@@ -4,6 +4,7 @@
 //! constants that `pack` consumed (they are not in the engine).
 
 mod attention;
+mod bf16;
 mod conv;
 mod conv_any;
 mod conv_transpose;
@@ -109,6 +110,12 @@ pub(crate) static OPS: &[&Entry] = &[
     &make::CONSTANT,
     &make::EYE,
 ];
+
+/// Elementwise work on floats of any width.
+pub(crate) use elementwise::FLOATS;
+
+/// Entries that multiply in bfloat16: taken where the caller allows that precision or the operands have it already.
+pub(crate) static BF16_OPS: &[&Entry] = &[&bf16::CONV, &bf16::GEMM];
 
 /// Nothing to pack.
 fn pack_nothing(_: &Ctx, _: &NodeView) -> Result<Packing> {
