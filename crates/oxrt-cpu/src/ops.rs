@@ -32,7 +32,7 @@ mod wide;
 use crate::backend::Ctx;
 use crate::kernels::activation::Act;
 use crate::kernels::elementwise::Format;
-use oxrt_backend::{Kernel, NodeView, Packing};
+use oxrt_backend::{BindArgs, Kernel, NodeView, Packing};
 use oxrt_ir::{Attrs, DType, Tensor};
 use oxrt_tensor::{Error, Result};
 
@@ -182,6 +182,26 @@ fn format(dtype: DType) -> Option<Format> {
     })
 }
 
+/// Refuses a result that does not have `len` elements. Sizes that depend on data are learned during a run, and a kernel
+/// writes as many elements as its operands say.
+fn makes(args: &BindArgs, len: usize) -> Result<()> {
+    let shape = args.output(0)?;
+    if shape.iter().product::<usize>() == len {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("a result of shape {shape:?} for {len} elements")))
+}
+
+/// Refuses input `i`, where there is one, unless it has `len` elements.
+fn holds(args: &BindArgs, i: usize, len: usize) -> Result<()> {
+    match args.opt_shape(i) {
+        Some(shape) if shape.iter().product::<usize>() != len => {
+            Err(Error::invalid(format!("input {i} of shape {shape:?}, where {len} elements are needed")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Non-negative attribute integers as sizes.
 fn sizes(values: &[i64]) -> Option<Vec<usize>> {
     values.iter().map(|&v| usize::try_from(v).ok()).collect()
@@ -211,6 +231,8 @@ fn packed_floats(packed: &[Tensor], i: usize, len: usize) -> Result<Tensor> {
     }
 }
 
+#[cfg(test)]
+mod any_tests;
 #[cfg(test)]
 mod nn_tests;
 #[cfg(test)]

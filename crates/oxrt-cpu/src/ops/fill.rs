@@ -1,7 +1,7 @@
 //! Operators that lay out, repeat, fill or accumulate: Pad, Tile, DepthToSpace, SpaceToDepth, Trilu, CumSum, CumProd, Cast.
 
 use super::copy::{Move, element_size, ints, moves, sized};
-use super::{Entry, axis_of, format, pack_nothing, require};
+use super::{Entry, axis_of, format, holds, makes, pack_nothing, require};
 use crate::backend::{Ctx, bound, kernel};
 use crate::compute::copy::{StridedCopy, contiguous};
 use crate::compute::element::Element;
@@ -81,7 +81,8 @@ fn pad(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
         let rank = shape.len();
         let pads = ints(args, 1)?.ok_or_else(|| Error::invalid("a pad without pads"))?;
         let axes = ints(args, 3)?.unwrap_or_else(|| (0..rank as i64).collect());
-        if pads.len() != 2 * axes.len() {
+        holds(args, 2, 1)?;
+        if pads.len() != 2 * axes.len() || out.len() != rank {
             bail!(invalid, "{} pads for {} axes", pads.len(), axes.len());
         }
         let mut before = vec![0i64; rank];
@@ -150,6 +151,11 @@ fn tile(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
     let ctx = ctx.clone();
     kernel(move |args| {
         let (shape, out) = (args.shape(0)?, args.output(0)?);
+        if out.len() != shape.len()
+            || (0..out.len()).any(|d| shape[d] == 0 && out[d] != 0 || shape[d] > 0 && out[d] % shape[d] != 0)
+        {
+            bail!(invalid, "repeating shape {shape:?} does not make {out:?}");
+        }
         let (own, to) = (contiguous(shape), contiguous(out));
         let (mut dims, mut src, mut dst) = (Vec::new(), Vec::new(), Vec::new());
         for d in 0..shape.len() {
@@ -172,6 +178,7 @@ fn shuffle(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> 
     let ctx = ctx.clone();
     kernel(move |args| {
         let &[n, c, h, w] = args.shape(0)? else { bail!(invalid, "four dimensions are needed") };
+        makes(args, n * c * h * w)?;
         let whole = if to_depth { h % b == 0 && w % b == 0 } else { c % (b * b) == 0 };
         if !whole {
             bail!(invalid, "shape {:?} does not make blocks of {b}", args.shape(0)?);
@@ -202,6 +209,7 @@ fn trilu(_: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
         let [.., rows, cols] = *shape else { bail!(invalid, "a matrix is needed, found shape {shape:?}") };
         let k = ints(args, 1)?.and_then(|v| v.first().copied()).unwrap_or(0);
         let total: usize = shape.iter().product();
+        makes(args, total)?;
         bound(move |io| {
             for row in 0..total.checked_div(cols).unwrap_or(0) {
                 // Upper keeps columns from row + k on, lower those up to row + k.
@@ -334,6 +342,7 @@ fn cast(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
     let ctx = ctx.clone();
     kernel(move |args: &BindArgs| {
         let n: usize = args.shape(0)?.iter().product();
+        makes(args, n)?;
         let ctx = ctx.clone();
         let sizes = (from.size().unwrap_or(1), to.size().unwrap_or(1));
         bound(move |io| {

@@ -1,7 +1,7 @@
 //! Softmax and normalisations in `f64`, and the forms of them that single precision has no kernel for: sums run in `f64`.
 
 use super::select::lines;
-use super::{Entry, axis_of, pack_nothing, require};
+use super::{Entry, axis_of, makes, pack_nothing, require};
 use crate::backend::{Ctx, bound, kernel};
 use crate::compute::element::Element;
 use crate::compute::fold::Middle;
@@ -85,6 +85,7 @@ fn bind_lines<T: Element>(ctx: &Ctx, how: Line, axis: i64, args: &BindArgs) -> R
     let shape = if args.shape(0)?.is_empty() { &[1][..] } else { args.shape(0)? };
     let m = lines(shape, axis_of(axis, shape.len())?);
     let Middle { outer, n, inner } = m;
+    makes(args, outer * n * inner)?;
     let ctx = ctx.clone();
     bound(move |io| {
         let (x, y) = (Shared(io.input::<T>(0).cast_mut()), Shared(io.output::<T>(0)));
@@ -156,6 +157,7 @@ fn bind_rows<T: Element>(ctx: &Ctx, attrs: &Attrs, center: bool, args: &BindArgs
     let rows: usize = shape[..axis].iter().product();
     let vectors: Vec<Option<Vec<usize>>> =
         [1, 2].map(|i| args.opt_shape(i).map(|s| steps(s, &shape)).transpose()).into_iter().collect::<Result<_>>()?;
+    makes(args, rows * n)?;
     for i in 1..args.outputs.len() {
         if args.output(i).is_ok_and(|s| s.iter().product::<usize>() != rows) {
             bail!(invalid, "statistics of shape {:?} for {rows} rows", args.output(i)?);
@@ -233,6 +235,7 @@ fn bind_channels<T: Element>(ctx: &Ctx, attrs: &Attrs, op: &str, args: &BindArgs
             bail!(invalid, "a vector of shape {:?} for {channels} channels", args.shape(i)?);
         }
     }
+    makes(args, batch * channels * plane)?;
     let each = channels.checked_div(groups).unwrap_or(0);
     let ctx = ctx.clone();
     bound(move |io| {
@@ -282,6 +285,7 @@ fn bind_lrn<T: Element>(ctx: &Ctx, attrs: &Attrs, args: &BindArgs) -> Result<Box
     let bias: f64 = attrs.float_or("bias", 1.0)?.into();
     let &[batch, channels, ..] = shape else { bail!(invalid, "{shape:?} has no channels") };
     let plane: usize = shape[2..].iter().product();
+    makes(args, batch * channels * plane)?;
     let strips = plane.div_ceil(STRIP);
     let (before, after) = ((size - 1) / 2, size / 2);
     let ctx = ctx.clone();

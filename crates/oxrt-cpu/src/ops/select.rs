@@ -1,7 +1,7 @@
 //! Operators that pick or place by value: TopK, OneHot, Hardmax.
 
 use super::make::fill;
-use super::{Entry, axis_of, pack_nothing, require};
+use super::{Entry, axis_of, makes, pack_nothing, require};
 use crate::backend::{Ctx, bound, kernel};
 use crate::compute::element::Element;
 use crate::compute::fold::Middle;
@@ -132,6 +132,7 @@ fn hardmax(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> 
         // A scalar is a line of its own.
         let shape = if args.shape(0)?.is_empty() { &[1][..] } else { args.shape(0)? };
         let m = lines(shape, axis_of(axis, shape.len())?);
+        makes(args, m.outer * m.n * m.inner)?;
         let ctx = ctx.clone();
         bound(move |io| {
             macro_rules! run {
