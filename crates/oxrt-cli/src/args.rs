@@ -118,7 +118,14 @@ impl BuildArgs {
             None if self.tune => Tuning::Measure,
             None => Tuning::Estimate,
         };
-        Ok(BuildOptions { tuning, profiles, device, threads: self.threads, no_fusion: self.no_fusion, precision: self.precision.parse()? })
+        Ok(BuildOptions {
+            tuning,
+            profiles,
+            device,
+            threads: self.threads,
+            no_fusion: self.no_fusion,
+            precision: self.precision.parse()?,
+        })
     }
 
     /// Ranges of symbols from shapes per tensor, as trtexec takes them.

@@ -122,6 +122,8 @@ kernels! {
     narrow(format: Format, p: *const f32, out: *mut u8, n: usize) = elementwise::narrow;
     /// A tile of a product of doubles.
     product_f64(t: &ProductTile<f64>) = product::product_tile;
+    /// A tile of a product of floats, for operands that no packed form is made of.
+    product_f32(t: &ProductTile<f32>) = product::product_tile;
     /// A tile of a product of integers.
     product_i32(t: &ProductTile<i32>) = product::product_tile;
     /// The same in 64 bits.

@@ -1,7 +1,8 @@
 //! Convolutions: channels last as the layout pass makes them, and in ONNX's own order by turning in and out.
 
 use super::{
-    Entry, activation, float, float_or_absent, known_shape, packed_floats, packed_tensor, require, sizes, static_shape,
+    Entry, activation, float, float_or_absent, known_shape, makes, packed_floats, packed_tensor, require, sizes,
+    static_shape,
 };
 use crate::backend::{Ctx, bound, kernel};
 use crate::compute::conv::{Conv, Filter, Operands};
@@ -231,6 +232,7 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor], method: Method, channels_
     kernel(move |args| {
         let (x, y) = (args.shape(0)?, args.output(0)?);
         let window = geometry.window(args)?;
+        makes(args, x[0] * filter.cout * window.output_pixels())?;
         let conv = match method {
             Method::Direct => Step::Direct(Conv::new(ctx.kernels, filter, window, ctx.threads())),
             Method::Winograd(m) => Step::Winograd(Winograd::new(ctx.kernels, filter, window, m, ctx.threads())),
