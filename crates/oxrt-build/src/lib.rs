@@ -1,11 +1,12 @@
 //! From a graph to a plan: profiles, engine passes, the choice of kernels, packing of weights.
 
+mod narrow;
 mod plan_graph;
 mod profiles;
 
 pub use profiles::{DimSpec, profiles_for};
 
-use oxrt_backend::{Backend, NodeView};
+use oxrt_backend::{Backend, NodeView, Precision};
 use oxrt_ir::{Model, NodeId, Symbol, ValueType};
 use oxrt_plan::{Plan, Step, StepKind};
 use oxrt_tensor::{Context, Error, Result};
@@ -20,6 +21,8 @@ pub struct BuildOptions {
     pub usual_sizes: BTreeMap<Symbol, i64>,
     /// Leaves out the engine's fusions (for finding faults).
     pub no_fusion: bool,
+    /// The least exact arithmetic allowed.
+    pub precision: Precision,
 }
 
 /// Counts of what a build made, for the closing table.
@@ -58,6 +61,9 @@ pub fn build(
     model.graph.remove_dead_nodes();
     model.graph.sort()?;
     model.graph.verify()?;
+    if options.precision == Precision::Bf16 {
+        narrow::narrow(&mut model.graph, backend);
+    }
     report.nodes_after = model.graph.num_nodes();
     let steps = choose(&mut model, backend, &mut report, progress)?;
     let plan = Plan {

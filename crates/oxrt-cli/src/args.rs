@@ -50,7 +50,7 @@ pub struct BuildArgs {
     /// Where the engine runs
     #[arg(long, default_value = "cpu", value_name = "DEVICE")]
     pub device: String,
-    /// Precision of the arithmetic
+    /// Least exact arithmetic allowed: fp32, or bf16 (operands of products and tensors between steps in bfloat16)
     #[arg(long, default_value = "fp32", value_name = "PRECISION")]
     pub precision: String,
     /// Threads; 0 takes all that the process may use
@@ -85,10 +85,6 @@ pub fn parse_dims(list: &[String]) -> Result<Vec<DimSpec>> {
 
 impl BuildArgs {
     pub fn options(&self, model: &Model) -> Result<BuildOptions> {
-        if self.precision != "fp32" {
-            return Err(Error::unsupported(format!("precision `{}` on `{}`", self.precision, self.device))
-                .help("this version computes in fp32: leave out `--precision`"));
-        }
         let device: Device = self.device.parse()?;
         let mut profiles = Vec::new();
         let mut first = parse_dims(&self.dims)?;
@@ -106,7 +102,7 @@ impl BuildArgs {
                     .help("write `--memPoolSize=workspace:512`"));
             }
         }
-        Ok(BuildOptions { profiles, device, threads: self.threads, no_fusion: self.no_fusion })
+        Ok(BuildOptions { profiles, device, threads: self.threads, no_fusion: self.no_fusion, precision: self.precision.parse()? })
     }
 
     /// Ranges of symbols from shapes per tensor, as trtexec takes them.

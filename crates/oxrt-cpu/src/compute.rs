@@ -5,10 +5,11 @@
 pub mod attention;
 pub mod broadcast;
 pub mod conv;
+pub mod conv_bf16;
 pub mod copy;
 pub mod elementwise;
 pub mod gemm;
-
+pub mod gemm_bf16;
 pub mod norm;
 pub mod pooling;
 pub mod product;

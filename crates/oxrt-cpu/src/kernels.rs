@@ -6,6 +6,7 @@
 
 pub mod activation;
 pub mod attention;
+pub mod bf16;
 pub mod ceiling;
 pub mod elementwise;
 pub mod gemm;

@@ -4,6 +4,7 @@
 //! constants that `pack` consumed (they are not in the engine).
 
 mod attention;
+mod bf16;
 mod conv;
 mod conv_transpose;
 mod copy;
@@ -86,6 +87,12 @@ pub(crate) static OPS: &[&Entry] = &[
     &index::SCATTER_ELEMENTS,
     &index::SCATTER_ND,
 ];
+
+/// Elementwise work on floats of any width.
+pub(crate) use elementwise::FLOATS;
+
+/// Entries that multiply in bfloat16: taken where the caller allows that precision or the operands have it already.
+pub(crate) static BF16_OPS: &[&Entry] = &[&bf16::CONV, &bf16::GEMM];
 
 /// Nothing to pack.
 fn pack_nothing(_: &Ctx, _: &NodeView) -> Result<Packing> {

@@ -39,6 +39,7 @@ pub use verify::{
     verify_engine, verify_model,
 };
 
+pub use oxrt_backend::Precision;
 pub use oxrt_build::{BuildReport, DimSpec};
 pub use oxrt_cpu as cpu;
 pub use oxrt_darknet as darknet;

@@ -2,7 +2,9 @@
 
 use crate::engine::{Device, Engine};
 use crate::verify;
+use oxrt_backend::Precision;
 use oxrt_build::{BuildReport, DimSpec};
+use oxrt_cpu::CpuBackend;
 use oxrt_ir::{Dim, Symbol};
 use oxrt_onnx::{WriteOptions, WriteReport};
 use oxrt_tensor::{Context, Error, Result, Tensor, bail};
@@ -112,6 +114,8 @@ pub struct BuildOptions {
     pub threads: usize,
     /// Leaves out the engine's fusions (for finding faults).
     pub no_fusion: bool,
+    /// The least exact arithmetic allowed. A CPU without a unit for it computes more exactly; [`BuildReport::notes`] says so.
+    pub precision: Precision,
 }
 
 fn read_darknet(cfg: &Path, options: &ExportOptions) -> Result<oxrt_ir::Model> {
@@ -365,13 +369,17 @@ impl Model {
         options: &BuildOptions,
         progress: &mut dyn FnMut(&str, usize, usize),
     ) -> Result<(Engine, BuildReport)> {
-        let backend = options.device.backend(None, options.threads)?;
+        let backend = options.device.backend(None, options.threads, options.precision)?;
         let build = oxrt_build::BuildOptions {
             profiles: options.profiles.clone(),
             usual_sizes: self.sample_sizes(),
             no_fusion: options.no_fusion,
+            precision: options.precision,
         };
-        let (plan, report) = oxrt_build::build(&self.ir, &*backend, &build, progress)?;
+        let (plan, mut report) = oxrt_build::build(&self.ir, &*backend, &build, progress)?;
+        if options.precision == Precision::Bf16 && (options.device, CpuBackend::bf16_unit()) == (Device::Cpu, None) {
+            report.notes.push("this CPU has no unit for bfloat16 (AVX512-BF16 or AMX): products stay in fp32".to_string());
+        }
         Ok((Engine::new(plan, backend)?, report))
     }
 }

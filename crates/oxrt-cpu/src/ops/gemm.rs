@@ -31,15 +31,15 @@ pub(super) const DYNAMIC: Entry = Entry {
 };
 
 /// What a node's attributes ask for.
-struct Spec {
-    trans_a: bool,
-    trans_b: bool,
-    alpha: f32,
-    beta: f32,
-    act: Act,
+pub(super) struct Spec {
+    pub trans_a: bool,
+    pub trans_b: bool,
+    pub alpha: f32,
+    pub beta: f32,
+    pub act: Act,
 }
 
-fn spec(node: &NodeView) -> Result<Spec> {
+pub(super) fn spec(node: &NodeView) -> Result<Spec> {
     let attrs = node.attrs();
     let plain = node.op() == "MatMul";
     // The fused form writes its attributes with an underscore, ONNX without.
@@ -55,7 +55,7 @@ fn spec(node: &NodeView) -> Result<Spec> {
 }
 
 /// Input 2 as one float per column: its shape has nothing but the columns.
-fn is_row(shape: &[usize], n: usize) -> bool {
+pub(super) fn is_row(shape: &[usize], n: usize) -> bool {
     shape.last() == Some(&n) && shape.iter().product::<usize>() == n
 }
 
@@ -96,7 +96,7 @@ fn packed_pack(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
 }
 
 /// `(k, n, row stride, column stride)` of a right operand.
-fn operand(shape: &[usize], trans: bool) -> (usize, usize, usize, usize) {
+pub(super) fn operand(shape: &[usize], trans: bool) -> (usize, usize, usize, usize) {
     if trans { (shape[1], shape[0], 1, shape[1]) } else { (shape[0], shape[1], shape[1], 1) }
 }
 
