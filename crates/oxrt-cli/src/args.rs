@@ -32,9 +32,9 @@ pub struct ImportArgs {
 
 impl ImportArgs {
     /// The same for the library, with `--dim` options.
-    pub fn options(self, dims: Vec<String>) -> ExportOptions {
+    pub fn options(self, dims: Vec<String>, no_checks: bool) -> ExportOptions {
         let ImportArgs { input_names, output_names, inputs, weights, decode, nms, functions } = self;
-        ExportOptions { input_names, output_names, dims, inputs, weights, decode, nms, functions }
+        ExportOptions { input_names, output_names, dims, inputs, weights, decode, nms, functions, no_checks }
     }
 }
 
@@ -71,6 +71,9 @@ pub struct BuildArgs {
     /// Leaves out the engine's fusions (to find faults)
     #[arg(long)]
     pub no_fusion: bool,
+    /// Leaves out the model's own assertions and the conditions on sizes under which it was exported
+    #[arg(long)]
+    pub no_checks: bool,
     /// trtexec spelling: least input shapes, as `x:1x3x32x32,y:1x8`
     #[arg(long = "minShapes", value_name = "SHAPES", hide_short_help = true)]
     pub min_shapes: Option<String>,
@@ -197,7 +200,8 @@ impl BuildArgs {
             return Engine::open_with(path, self.threads);
         }
         progress.stage(format!("reading {}", path.display()));
-        let mut model = Model::open_with(path, &ExportOptions { dims, ..ExportOptions::default() })?;
+        let mut model =
+            Model::open_with(path, &ExportOptions { dims, no_checks: self.no_checks, ..ExportOptions::default() })?;
         for w in &model.warnings {
             crate::ui::warn(w);
         }

@@ -42,7 +42,7 @@ pub fn run(a: Args) -> Result<ExitCode> {
         clock = Instant::now();
     };
     progress.stage(format!("importing {}", a.model.display()));
-    let options = a.import.options(Vec::new());
+    let options = a.import.options(Vec::new(), a.build.no_checks);
     let source = Model::open_with(&a.model, &options)?;
     source.warnings.iter().for_each(|w| ui::warn(w));
     let weights: usize = constants(source.ir());

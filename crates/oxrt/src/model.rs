@@ -83,6 +83,8 @@ pub struct ExportOptions {
     pub nms: Option<oxrt_darknet::Suppression>,
     /// ONNX files whose functions give operators of the user's own domains their meaning.
     pub functions: Vec<PathBuf>,
+    /// Leaves out the model's own assertions, and the conditions on sizes under which it was exported.
+    pub no_checks: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -165,6 +167,10 @@ impl Model {
     /// The same with names and ranges that the user chooses.
     pub fn open_with(path: impl AsRef<Path>, options: &ExportOptions) -> Result<Model> {
         let mut model = Model::read(path.as_ref(), options)?;
+        if options.no_checks {
+            oxrt_passes::drop_assertions(&mut model.ir.graph);
+            model.ir.metadata.remove(oxrt_ir::CONDITIONS);
+        }
         for file in &options.functions {
             if oxrt_onnx::inline_functions(&mut model.ir, file)? == 0 {
                 model.warnings.push(format!("the model calls none of the functions of {}", file.display()));
