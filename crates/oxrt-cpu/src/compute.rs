@@ -5,9 +5,11 @@
 pub mod attention;
 pub mod broadcast;
 pub mod conv;
+pub mod conv_i8;
 pub mod copy;
 pub mod elementwise;
 pub mod gemm;
+pub mod gemm_i8;
 
 pub mod norm;
 pub mod pooling;

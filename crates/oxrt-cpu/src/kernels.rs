@@ -7,6 +7,8 @@
 pub mod activation;
 pub mod attention;
 pub mod ceiling;
+pub mod dot_i8;
+pub mod dot_tables;
 pub mod elementwise;
 pub mod gemm;
 pub mod math;

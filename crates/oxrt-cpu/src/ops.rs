@@ -15,6 +15,10 @@ mod index;
 mod norm;
 mod pool;
 mod product;
+mod q_conv;
+mod q_gemm;
+mod q_misc;
+mod quantised;
 mod quantize;
 mod recurrent;
 mod reduce;
@@ -51,6 +55,13 @@ pub(crate) static OPS: &[&Entry] = &[
     &conv_transpose::CONV_TRANSPOSE,
     &attention::ATTENTION,
     &recurrent::RECURRENT,
+    &q_conv::CONV,
+    &q_gemm::GEMM,
+    &q_gemm::MATMUL,
+    &q_misc::BINARY,
+    &q_misc::LOOKUP,
+    &q_misc::GLOBAL,
+    &q_misc::MAX_POOL,
     &pool::WINDOW,
     &pool::GLOBAL,
     &reduce::REDUCE,
