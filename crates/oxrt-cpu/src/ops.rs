@@ -67,6 +67,7 @@ pub(crate) static OPS: &[&Entry] = &[
     &reduce::REDUCE,
     &reduce::ARG,
     &resize::RESIZE,
+    &resize::BYTES,
     &gemm::PACKED,
     &gemm::DYNAMIC,
     &product::PRODUCT,

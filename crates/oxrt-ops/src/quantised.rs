@@ -80,8 +80,8 @@ pub fn dtype_of(attrs: &Attrs, name: &str) -> Result<DType> {
 }
 
 /// Reals of `shape` to the result of a fused product: `activation`, and, where the result is quantised to `y`:
-/// when input `residual` is there, rounding to `mid` and adding that operand (of `shape`, or one row of it) with the
-/// parameters `r`; rounding to `y`; and the table of input `table`.
+/// when input `residual` is there, rounding to `mid`, the table of input `table + 1` (whose bytes have the parameters `t`),
+/// and adding that operand (of `shape`, or one row of it) with the parameters `r`; rounding to `y`; and the table of input `table`.
 pub fn finish(ctx: &Eval, mut data: Vec<f64>, shape: &[usize], residual: usize, table: usize) -> Result<Tensor> {
     let attrs = ctx.attrs();
     activation::epilogue(&mut data, None, shape, attrs)?;
@@ -93,8 +93,14 @@ pub fn finish(ctx: &Eval, mut data: Vec<f64>, shape: &[usize], residual: usize, 
         }
         let other = r.to_f64_vec()?;
         let n = other.len().max(1);
-        for (i, v) in data.iter_mut().enumerate() {
-            *v = mid.real(mid.quantise(*v) as f64) + from.real(other[i % n]);
+        let rounded: Vec<i64> = data.iter().map(|&v| mid.quantise(v)).collect();
+        let mut rounded = Tensor::from_i64(mid.dtype, shape, &rounded)?;
+        let mut own = mid;
+        if let Some(t) = ctx.opt(table + 1)? {
+            (rounded, own) = (look_up(&rounded, t)?, Linear::from_attrs(attrs, "t")?);
+        }
+        for ((i, v), q) in data.iter_mut().enumerate().zip(rounded.to_f64_vec()?) {
+            *v = own.real(q) + from.real(other[i % n]);
         }
     }
     let dtype = dtype_of(attrs, "y")?;

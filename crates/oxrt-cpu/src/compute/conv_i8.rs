@@ -343,6 +343,9 @@ impl ConvI8 {
             bias: if io.bias.is_null() { io.bias } else { io.bias.wrapping_add(c) },
             act: end.act,
             mid: end.mid,
+            mid_table: io.mid_table,
+            mid_flip: end.mid_flip,
+            mid_zero: end.mid_zero,
             mid_scale: end.mid_scale,
             residual: if io.residual.is_null() {
                 io.residual

@@ -14,9 +14,9 @@ const POINTERS: usize = 4096;
 /// Bytes of the left operand that a task keeps in the second cache.
 const A_BYTES: usize = 256 * 1024;
 /// Sums of one tile.
-const TILE: usize = 14 * 32;
+const TILE: usize = 12 * 32;
 /// Most rows of one tile.
-pub const MAX_MR: usize = 14;
+pub const MAX_MR: usize = 12;
 
 /// Where the rows of the left operand are; as [`super::gemm::Rows`], in bytes.
 pub trait ByteRows: Sync {
@@ -130,6 +130,10 @@ pub struct End {
     pub mid: Rounding,
     /// As [`Finish::mid_scale`].
     pub mid_scale: f32,
+    /// As [`Finish::mid_flip`].
+    pub mid_flip: i32,
+    /// As [`Finish::mid_zero`].
+    pub mid_zero: i32,
     /// As [`Finish::residual_flip`].
     pub residual_flip: i32,
     /// As [`Finish::residual_zero`].
@@ -157,6 +161,8 @@ pub struct Io {
     pub residual: *const u8,
     /// Bytes from one of its rows to the next.
     pub residual_stride: usize,
+    /// 256 bytes for what is rounded before the residual is added, or null.
+    pub mid_table: *const u8,
     /// 256 bytes, or null.
     pub table: *const u8,
     /// The result.
@@ -260,7 +266,7 @@ pub unsafe fn block(
         for p in panel0..panel0 + panels {
             let width = width(kernels, size.n, p);
             let col = p * kernels.nr;
-            let vectors = usize::from(width == kernels.nr);
+            let vectors = usize::from(width == kernels.nr) + if io.flip == 0 { 0 } else { 2 };
             for t in 0..group {
                 let (row, count) = cut(size.m, how.tiles, tile0 + group0 + t);
                 // SAFETY: the tile lies inside the result; panel and pointers were prepared above.
@@ -284,6 +290,9 @@ pub unsafe fn block(
                         bias: if io.bias.is_null() { io.bias } else { io.bias.add(col) },
                         act: end.act,
                         mid: end.mid,
+                        mid_table: io.mid_table,
+                        mid_flip: end.mid_flip,
+                        mid_zero: end.mid_zero,
                         mid_scale: end.mid_scale,
                         residual: if io.residual.is_null() {
                             io.residual

@@ -35,6 +35,9 @@ pub struct DotTile {
     pub out: *mut i32,
 }
 
+/// The signs of four bytes.
+const SIGNS: i32 = 0x8080_8080u32 as i32;
+
 /// Up to four bytes as the low ones of an integer.
 #[inline(always)]
 unsafe fn few(p: *const u8, n: usize) -> i32 {
@@ -51,7 +54,7 @@ unsafe fn few(p: *const u8, n: usize) -> i32 {
 /// # Safety
 /// Every pointer of `t` covers what its description says.
 #[inline(always)]
-pub unsafe fn dot_tile<S: Bytes, D: Dot<S>, const MR: usize, const NV: usize>(s: S, t: &DotTile) {
+pub unsafe fn dot_tile<S: Bytes, D: Dot<S>, const MR: usize, const NV: usize, const FLIP: bool>(s: S, t: &DotTile) {
     // SAFETY: the caller's promise covers every access.
     unsafe {
         let mut acc = [[s.int_splat(0); NV]; MR];
@@ -61,7 +64,6 @@ pub unsafe fn dot_tile<S: Bytes, D: Dot<S>, const MR: usize, const NV: usize>(s:
                 acc[i][j] = v;
             }
         }
-        let flip = s.int_splat(t.flip);
         let mut b = t.b.cast::<i32>();
         macro_rules! step {
             ($u:literal, $a:expr) => {{
@@ -70,7 +72,8 @@ pub unsafe fn dot_tile<S: Bytes, D: Dot<S>, const MR: usize, const NV: usize>(s:
                     bv[j] = s.int_load(b.add(($u * NV + j) * S::LANES));
                 }
                 for i in 0..MR {
-                    let av = s.int_xor(s.int_splat($a(i)), flip);
+                    let moved: i32 = if FLIP { $a(i) ^ SIGNS } else { $a(i) };
+                    let av = s.int_splat(moved);
                     for j in 0..NV {
                         acc[i][j] = D::dot(s, acc[i][j], av, bv[j]);
                     }
@@ -98,8 +101,12 @@ pub unsafe fn dot_tile<S: Bytes, D: Dot<S>, const MR: usize, const NV: usize>(s:
                 k += 4;
             }
             if k < t.kc {
-                let n = t.kc - k;
-                step!(0, |i: usize| few(p[i].add(k), n));
+                // Gathered first: a loop among the sums would keep them out of registers.
+                let mut rest = [0i32; MR];
+                for i in 0..MR {
+                    rest[i] = few(p[i].add(k), t.kc - k);
+                }
+                step!(0, |i: usize| rest[i]);
                 b = b.add(NV * S::LANES);
             }
         }
@@ -191,7 +198,13 @@ pub struct Finish {
     pub act: Act,
     /// The first rounding, when a residual follows.
     pub mid: Rounding,
-    /// Factor of the integers of the first rounding.
+    /// A table of 256 bytes for the result of the first rounding, or null.
+    pub mid_table: *const u8,
+    /// `0x80` where the bytes of that table are signed.
+    pub mid_flip: i32,
+    /// Their (moved) zero point.
+    pub mid_zero: i32,
+    /// Factor of the integers of the first rounding, or of the table's.
     pub mid_scale: f32,
     /// The residual, or null.
     pub residual: *const u8,
@@ -221,6 +234,9 @@ pub struct Finish {
 pub unsafe fn finish<S: Bytes, D: Dot<S>>(s: S, f: &Finish) {
     // SAFETY: as the caller promises.
     unsafe {
+        if !f.mid_table.is_null() && !f.residual.is_null() {
+            return through_table::<S, D>(s, f);
+        }
         match (f.store, f.residual.is_null(), f.act == Act::None) {
             (Store::Byte, true, true) => columns::<S, false, false>(s, f),
             (Store::Byte, true, false) => columns::<S, false, true>(s, f),
@@ -229,14 +245,54 @@ pub unsafe fn finish<S: Bytes, D: Dot<S>>(s: S, f: &Finish) {
             _ => plain(s, f),
         }
         if !f.table.is_null() {
-            for i in 0..f.rows {
-                let row = f.out.add(i * f.out_stride);
-                let mut c = 0;
-                while c < f.cols {
-                    D::look_up(s, f.table, row.add(c), row.add(c), (f.cols - c).min(S::BYTES));
-                    c += S::BYTES;
-                }
-            }
+            tabulate::<S, D>(s, f, f.table);
+        }
+    }
+}
+
+/// A table over the bytes that are there.
+#[inline(always)]
+unsafe fn tabulate<S: Bytes, D: Dot<S>>(s: S, f: &Finish, table: *const u8) {
+    for i in 0..f.rows {
+        // SAFETY: as `finish`.
+        unsafe {
+            let row = f.out.add(i * f.out_stride);
+            look_up::<S, D>(s, table, row, row, f.cols);
+        }
+    }
+}
+
+/// The first rounding, its table, and then the residual added row by row.
+#[inline(always)]
+unsafe fn through_table<S: Bytes, D: Dot<S>>(s: S, f: &Finish) {
+    // SAFETY: as `finish`.
+    unsafe {
+        let first = Finish { residual: core::ptr::null(), table: core::ptr::null(), y: f.mid, ..*f };
+        if f.act == Act::None {
+            columns::<S, false, false>(s, &first);
+        } else {
+            columns::<S, false, true>(s, &first);
+        }
+        tabulate::<S, D>(s, f, f.mid_table);
+        for i in 0..f.rows {
+            let out = f.out.add(i * f.out_stride);
+            binary::<S, D>(
+                s,
+                &BinaryRow {
+                    op: BinaryOp::Add,
+                    x: [out, f.residual.add(i * f.residual_stride)],
+                    step: [1; 2],
+                    flip: [f.mid_flip, f.residual_flip],
+                    zero: [f.mid_zero, f.residual_zero],
+                    scale: [f.mid_scale * f.y.inverse, f.residual_scale * f.y.inverse],
+                    y: f.y,
+                    out,
+                    n: f.cols,
+                },
+            );
+        }
+        if !f.table.is_null() {
+            tabulate::<S, D>(s, f, f.table);
         }
     }
 }

@@ -21,8 +21,8 @@ macro_rules! kernels {
             pub mr: usize,
             /// Columns of a panel; the same for all ways of a tier, so that packed weights serve them all.
             pub nr: usize,
-            /// The microkernel: `tile[rows - 1][vectors - 1]`.
-            pub tile: &'static [[DotFn; 2]],
+            /// The microkernel: `tile[rows - 1][vectors - 1]`, for unsigned rows; two further for signed ones.
+            pub tile: &'static [[DotFn; 4]],
             $($(#[$doc])* pub $name: unsafe fn($($ty),*),)+
         }
         kernels!(@tier portable, Portable, Plain, "plain", [4, 3, 2, 1], cfg(all()), $($name($($arg: $ty),*);)+);
@@ -36,7 +36,7 @@ macro_rules! kernels {
         kernels!(@tier avx512, Avx512, Plain, "plain", [8, 7, 6, 5, 4, 3, 2, 1],
             target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c"), $($name($($arg: $ty),*);)+);
         #[cfg(target_arch = "x86_64")]
-        kernels!(@tier avx512_vnni, Avx512, Vnni, "vnni", [14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1],
+        kernels!(@tier avx512_vnni, Avx512, Vnni, "vnni", [12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1],
             target_feature(enable = "avx512vnni,avx512vbmi,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c"),
             $($name($($arg: $ty),*);)+);
     };
@@ -47,15 +47,19 @@ macro_rules! kernels {
             use crate::simd::$simd as Tier;
 
             #[$features]
-            unsafe fn tile<const MR: usize, const NV: usize>(t: &DotTile) {
+            unsafe fn tile<const MR: usize, const NV: usize, const FLIP: bool>(t: &DotTile) {
                 // SAFETY: the table is handed out only where the CPU has its features; the rest is the kernel's contract.
-                unsafe { dot_i8::dot_tile::<Tier, $dot, MR, NV>(Tier::assume(), t) }
+                unsafe { dot_i8::dot_tile::<Tier, $dot, MR, NV, FLIP>(Tier::assume(), t) }
             }
 
-            const TILE: [[DotFn; 2]; $most] = {
-                let mut table: [[DotFn; 2]; $most] = [[tile::<1, 1>, tile::<1, 1>]; $most];
-                table[$most - 1] = [tile::<$most, 1>, tile::<$most, 2>];
-                $(table[$rows - 1] = [tile::<$rows, 1>, tile::<$rows, 2>];)*
+            const fn row<const MR: usize>() -> [DotFn; 4] {
+                [tile::<MR, 1, false>, tile::<MR, 2, false>, tile::<MR, 1, true>, tile::<MR, 2, true>]
+            }
+
+            const TILE: [[DotFn; 4]; $most] = {
+                let mut table: [[DotFn; 4]; $most] = [row::<1>(); $most];
+                table[$most - 1] = row::<$most>();
+                $(table[$rows - 1] = row::<$rows>();)*
                 table
             };
 

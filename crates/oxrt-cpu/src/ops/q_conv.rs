@@ -127,6 +127,7 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
                     bias: bias.as_slice::<f32>().as_ptr(),
                     residual: io.input(4),
                     residual_stride,
+                    mid_table: io.input(6),
                     table: io.input(5),
                     y: io.output(0),
                     y_stride: filter.cout * size_of,

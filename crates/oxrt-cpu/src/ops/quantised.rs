@@ -56,6 +56,8 @@ pub(super) fn ending(attrs: &Attrs, residual: Option<DType>) -> Result<Ending> {
         store: Store::F32,
         act,
         mid: Rounding::default(),
+        mid_flip: 0,
+        mid_zero: 0,
         mid_scale: 0.0,
         residual_flip: 0,
         residual_zero: 0,
@@ -74,6 +76,11 @@ pub(super) fn ending(attrs: &Attrs, residual: Option<DType>) -> Result<Ending> {
         let (mid, r) = (Linear::from_attrs(attrs, "mid")?, Linear::from_attrs(attrs, "r")?);
         end.mid = rounding(&mid);
         end.mid_scale = mid.scale;
+        if attrs.has("t_scale") {
+            // The bytes of the table between have parameters of their own.
+            let t = Linear::from_attrs(attrs, "t")?;
+            (end.mid_flip, end.mid_zero, end.mid_scale) = (flip(t.dtype) & 0xff, moved(t.zero, t.dtype), t.scale);
+        }
         end.residual_flip = flip(dtype) & 0xff;
         end.residual_zero = moved(r.zero, dtype);
         end.residual_scale = r.scale;
@@ -88,6 +95,8 @@ pub(super) fn ending_supported(node: &NodeView, residual: usize, table: usize) -
     let residual = if node.has(residual) { Some(node.dtype(residual)?) } else { None };
     super::require(residual.is_none() || is_byte(residual))?;
     let ending = ending(attrs, residual).ok()?;
+    let mid_fits = !node.has(6) || (residual.is_some() && is_byte(node.dtype(6)) && attrs.has("t_scale"));
+    super::require(mid_fits || table == 2)?;
     let table_fits = !node.has(table) || (is_byte(node.dtype(table)) && ending.end.store == Store::Byte);
     super::require(ending.end.act.is_simple() && table_fits)
 }

@@ -2,12 +2,13 @@
 //! passes create it.
 //!
 //! x `u8` or `i8` [N, spatial…, C], weights `i8` [M, C/group, k…], scale `f32` [M] (those of x and weights multiplied),
-//! bias `f32` [M], residual `u8` or `i8` (of the result's shape, or [M]), table [256]. Attributes of `Conv`; `x_zero`,
-//! `w_zero`; `activation`, `act_alpha`, `act_beta` (see [`crate::activation`]); the parameters `mid`, `r` and `y` of
+//! bias `f32` [M], residual `u8` or `i8` (of the result's shape, or [M]), table [256], table [256] before
+//! the residual. Attributes of `Conv`; `x_zero`,
+//! `w_zero`; `activation`, `act_alpha`, `act_beta` (see [`crate::activation`]); the parameters `mid`, `t`, `r` and `y` of
 //! [`crate::quantised::Linear`].
 //!
 //! y = table\[quantise(activation(conv(x - x_zero, w - w_zero) · scale + bias))\]; with a residual that sum is rounded as
-//! `mid` says and the residual added before the last rounding. `y_dtype` may be `f32`: no rounding then.
+//! `mid` says, taken through the other table, and the residual added before the last rounding. `y_dtype` may be `f32`: no rounding then.
 
 use crate::conv::{self, Operand};
 use crate::copy::{permute, to_channels_first, to_channels_last};
@@ -19,7 +20,7 @@ use oxrt_tensor::{DType, Result, Tensor};
 pub const OP: OpDef = OpDef::new(
     "oxrt.QConv",
     &[1],
-    3..=6,
+    3..=7,
     |ctx| {
         let table = if ctx.has(5) { Some(ctx.dtype(5)?) } else { None };
         let dtype = finished_dtype(ctx.attrs(), table)?;

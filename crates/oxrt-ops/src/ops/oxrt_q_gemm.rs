@@ -10,7 +10,7 @@ use crate::matmul::{matmul_dims, matmul_f64};
 use crate::quantised::{finish, finished_dtype, scale_columns};
 use oxrt_tensor::Result;
 
-pub const OP: OpDef = OpDef::new("oxrt.QGemm", &[1], 3..=6, infer, eval).examples(&[
+pub const OP: OpDef = OpDef::new("oxrt.QGemm", &[1], 3..=7, infer, eval).examples(&[
     (
         "(u8[1, 2] x) { y = oxrt.QGemm<x_zero=1, y_dtype=3, y_scale=2>(x, i8[2, 2]{1, 2, 3, -4}, f32[2]{1, 0.5}) } => y",
         &["x = 2 3"],

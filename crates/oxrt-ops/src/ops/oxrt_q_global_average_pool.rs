@@ -30,5 +30,5 @@ fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
     let real = Tensor::from_f64(DType::F64, x.shape(), &real)?;
     let y = pool::channels_last(&real, |x| pool::global(x, pool::mean))?;
     let (shape, data) = (y.shape().to_vec(), y.to_f64_vec()?);
-    Ok(vec![finish(ctx, data, &shape, usize::MAX, usize::MAX)?.into()])
+    Ok(vec![finish(ctx, data, &shape, 8, 8)?.into()])
 }

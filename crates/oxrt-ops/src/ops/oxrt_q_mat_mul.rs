@@ -50,5 +50,5 @@ fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
     let (shape, mut data) = matmul_f64(&less(a, "a_zero")?, a.shape(), &less(&b, "b_zero")?, b.shape())?;
     let scale = f64::from(attrs.float_or("scale", 1.0)?);
     data.iter_mut().for_each(|v| *v *= scale);
-    Ok(vec![finish(ctx, data, &shape, usize::MAX, 2)?.into()])
+    Ok(vec![finish(ctx, data, &shape, 8, 2)?.into()])
 }

@@ -150,19 +150,20 @@ fn residual(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
         .filter_map(|(x, r, px, pr)| {
             let (product, turned) = maker(g, x, id, &["oxrt.QConv", "oxrt.QGemm"])?;
             let attrs = &g[product].attrs;
-            let free = !is_real(g, product) && g[product].input(4).is_none() && g[product].input(5).is_none();
-            // What the product rounds to is what the sum reads.
+            let free = !is_real(g, product) && g[product].input(4).is_none();
+            // What the product rounds to is what the sum reads, unless a table stands between.
             let own = Linear::from_attrs(attrs, "y").ok()?;
-            let same = (own.scale, own.zero, own.dtype) == (px.scale, px.zero, px.dtype);
+            let tabled = g[product].input(5).is_some();
+            let same = tabled || (own.scale, own.zero, own.dtype) == (px.scale, px.zero, px.dtype);
             let whole = same_dims(g, x, y) && same_dims(g, r, y);
             // A constant row of the last axis.
             let n = g.dims(x)?.last()?.as_size()?;
             let row = turned.is_none() && g.constant(r).is_some_and(|t| t.len() == n && t.shape().last() == Some(&n));
-            (free && same && (whole || row && same_dims(g, x, y))).then_some((product, turned, x, r, own, pr, row && !whole))
+            (free && same && (whole || row && same_dims(g, x, y))).then_some((product, turned, x, r, (own, px), pr, row && !whole))
         })
         .collect();
     found.sort_by_key(|f| place(f.0));
-    let Some((product, turned, x, r, own, pr, row)) = found.pop() else { return Ok(false) };
+    let Some((product, turned, x, r, (own, px), pr, row)) = found.pop() else { return Ok(false) };
     let mut operand = r;
     if let Some(t) = turned {
         let Some(perm) = perm_of(g, t) else { return Ok(false) };
@@ -175,18 +176,23 @@ fn residual(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
         operand = rw.builder(id).constant(flat);
     }
     let g = &mut rw.model.graph;
+    let table = g[product].input(5);
     g.edit_attrs(product, |attrs| {
         own.to_attrs(attrs, "mid");
+        if table.is_some() {
+            px.to_attrs(attrs, "t");
+        }
         pr.to_attrs(attrs, "r");
         for name in ["y_low", "y_high"] {
             attrs.remove(name);
         }
         to.to_attrs(attrs, "y");
     });
-    if g[product].inputs().len() < 4 {
-        g.set_input(product, 3, None);
+    set_slot(g, product, 4, operand);
+    if let Some(t) = table {
+        set_slot(g, product, 6, t);
+        g.set_input(product, 5, None);
     }
-    g.set_input(product, 4, Some(operand));
     retype(g, product, turned, to.dtype);
     g.remove_node(id);
     g.replace_value(y, x);
@@ -211,15 +217,20 @@ fn table(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
     if is_real(g, product) || g[product].input(slot).is_some() {
         return Ok(false);
     }
-    while g[product].inputs().len() < slot {
-        let end = g[product].inputs().len();
-        g.set_input(product, end, None);
-    }
-    g.set_input(product, slot, Some(t));
+    set_slot(g, product, slot, t);
     retype(g, product, turned, dtype);
     g.remove_node(id);
     g.replace_value(y, x);
     Ok(true)
+}
+
+/// Sets an input behind others that may be absent.
+fn set_slot(g: &mut Graph, id: NodeId, slot: usize, v: ValueId) {
+    while g[id].inputs().len() < slot {
+        let end = g[id].inputs().len();
+        g.set_input(id, end, None);
+    }
+    g.set_input(id, slot, Some(v));
 }
 
 /// Whether the producer of `v` is a table (for the rule that makes them).

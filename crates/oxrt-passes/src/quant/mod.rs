@@ -15,6 +15,7 @@ use crate::driver::Rule;
 pub(crate) const RULES: &[Rule] = &[
     movement::RAISE,
     movement::SAME,
+    movement::RAISE_TABLE,
     product::CONV,
     product::GEMM,
     product::MATMUL,

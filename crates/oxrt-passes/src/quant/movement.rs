@@ -36,6 +36,29 @@ fn data_inputs(g: &Graph, id: NodeId) -> Option<usize> {
     fits.then_some(1)
 }
 
+/// `Lookup(move(x))` → `move(Lookup(x))`, so that the table meets the product that makes x.
+pub(crate) const RAISE_TABLE: Rule = Rule { name: "raise-lookup", ops: &["oxrt.Lookup"], apply: raise_table };
+
+fn raise_table(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
+    let g = &rw.model.graph;
+    let (Some(x), Some(t), Some(y)) = (g[id].input(0), g[id].input(1), g[id].output(0)) else { return Ok(false) };
+    let bytes = g[t].ty.dtype().is_some_and(|d| d.size() == Some(1));
+    let Some((mover, 0)) = g[x].producer() else { return Ok(false) };
+    let moves = matches!(&*g[mover].op, "Reshape" | "Transpose" | "Squeeze" | "Unsqueeze" | "Flatten");
+    if !bytes || !moves || only_user(g, x) != Some(id) {
+        return Ok(false);
+    }
+    let (op, attrs, mut inputs) = (g[mover].op.to_string(), g[mover].attrs.clone(), g[mover].inputs().to_vec());
+    let Some(inner) = inputs[0] else { return Ok(false) };
+    let mut b = rw.builder(id);
+    inputs[0] = Some(b.op("oxrt.Lookup", &[inner, t], oxrt_ir::Attrs::new())?);
+    let out = b.op_multi(&op, &inputs, attrs, 1)?[0];
+    let g = &mut rw.model.graph;
+    g.remove_node(id);
+    g.replace_value(y, out);
+    Ok(true)
+}
+
 fn raise(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
     let g = &rw.model.graph;
     let (Some(x), Some(y)) = (g[id].input(0), g[id].output(0)) else { return Ok(false) };
