@@ -187,22 +187,13 @@ impl Buffer {
 }
 
 /// The shortest of some runs with weights out of the caches and activations in them.
-fn time(
-    view: NodeView,
-    backend: &dyn Backend,
-    candidate: &str,
-    shapes: &Shapes,
-    flush: &mut [u8],
-) -> Result<Duration> {
+fn time(view: NodeView, backend: &dyn Backend, candidate: &str, shapes: &Shapes, flush: &mut [u8]) -> Result<Duration> {
     let g = view.graph;
     let packing = backend.pack(view, candidate)?;
     let packed: Vec<Tensor> = packing.tensors;
     let kernel = backend.load(view, candidate, &packed)?;
-    let inputs: Vec<Option<BindInput>> = shapes
-        .inputs
-        .iter()
-        .map(|x| x.as_ref().map(|(v, shape)| BindInput { shape, value: g.constant(*v) }))
-        .collect();
+    let inputs: Vec<Option<BindInput>> =
+        shapes.inputs.iter().map(|x| x.as_ref().map(|(v, shape)| BindInput { shape, value: g.constant(*v) })).collect();
     let outputs: Vec<Option<&[usize]>> =
         shapes.outputs.iter().map(|x| x.as_ref().map(|(_, shape)| shape.as_slice())).collect();
     let bound = kernel.bind(&BindArgs { inputs: &inputs, outputs: &outputs })?;
@@ -225,7 +216,8 @@ fn time(
             _ => std::ptr::null(),
         })
         .collect();
-    let out_ptrs: Vec<*mut u8> = outs.iter_mut().map(|b| b.as_mut().map_or(std::ptr::null_mut(), Buffer::ptr)).collect();
+    let out_ptrs: Vec<*mut u8> =
+        outs.iter_mut().map(|b| b.as_mut().map_or(std::ptr::null_mut(), Buffer::ptr)).collect();
     let mut workspace = Buffer::bytes(bound.workspace_bytes());
     let io = Io { inputs: &in_ptrs, outputs: &out_ptrs, workspace: workspace.ptr() };
 

@@ -1,7 +1,9 @@
 //! Options that several commands share.
 
 use clap::Args;
-use oxrt::{BuildOptions, Device, DimSpec, Engine, Error, ExportOptions, FileKind, Model, Result, SimplifyOptions, Tuning};
+use oxrt::{
+    BuildOptions, Device, DimSpec, Engine, Error, ExportOptions, FileKind, Model, Result, SimplifyOptions, Tuning,
+};
 use std::path::{Path, PathBuf};
 
 /// Names and sizes chosen at import.

@@ -50,9 +50,14 @@ fn main() {
             for rows in [unit.mr, unit.mr - 1, unit.mr - 2, unit.mr - 3, unit.mr / 2] {
                 println!("{}, {rows} rows in the first cache: {:.0} GFLOP/s", unit.name, tile_gflops(unit, rows));
             }
-            for (m, k, n) in
-                [(2048, 2048, 2048), (128, 768, 768), (128, 768, 3072), (128, 3072, 768), (3136, 64, 64), (784, 1152, 128)]
-            {
+            for (m, k, n) in [
+                (2048, 2048, 2048),
+                (128, 768, 768),
+                (128, 768, 3072),
+                (128, 3072, 768),
+                (3136, 64, 64),
+                (784, 1152, 128),
+            ] {
                 bench_bf16(unit, &pool, m, k, n, false);
                 bench_bf16(unit, &pool, m, k, n, true);
             }
@@ -88,15 +93,8 @@ fn tile_gflops(unit: &Bf16Unit, rows: usize) -> f64 {
     let k = 256;
     let (a, b) = (vec![0x3f80u16; unit.mr * (k + 32)], vec![0x3f80u16; k * bf16::NR]);
     let mut c = vec![0f32; unit.mr * bf16::NR];
-    let tile = Bf16Tile {
-        a: a.as_ptr(),
-        a_stride: k + 32,
-        rows,
-        k,
-        b: b.as_ptr(),
-        c: c.as_mut_ptr(),
-        accumulate: true,
-    };
+    let tile =
+        Bf16Tile { a: a.as_ptr(), a_stride: k + 32, rows, k, b: b.as_ptr(), c: c.as_mut_ptr(), accumulate: true };
     // SAFETY: the operands have the sizes that the tile says.
     let seconds = best(|| (0..1000).for_each(|_| unsafe { (unit.tile)(&tile) })) / 1000.0;
     (unit.release)();
@@ -136,7 +134,11 @@ fn bench_bf16(unit: &'static Bf16Unit, pool: &ThreadPool, m: usize, k: usize, n:
         }
     });
     let operand = if narrowed { "bf16" } else { "f32" };
-    println!("bf16 {m}x{k}x{n} from {operand}: {:8.1} us  {:6.1} GFLOP/s", seconds * 1e6, (2 * m * k * n) as f64 / seconds / 1e9);
+    println!(
+        "bf16 {m}x{k}x{n} from {operand}: {:8.1} us  {:6.1} GFLOP/s",
+        seconds * 1e6,
+        (2 * m * k * n) as f64 / seconds / 1e9
+    );
 }
 
 /// A product whose weights come from memory every time, as those of a large network do.

@@ -22,6 +22,10 @@ mod norm_any;
 mod pool;
 mod pool_any;
 mod product;
+mod q_conv;
+mod q_gemm;
+mod q_misc;
+mod quantised;
 mod quantize;
 mod recurrent;
 mod reduce;
@@ -61,6 +65,13 @@ pub(crate) static OPS: &[&Entry] = &[
     &conv_any::TRANSPOSED_ANY,
     &attention::ATTENTION,
     &recurrent::RECURRENT,
+    &q_conv::CONV,
+    &q_gemm::GEMM,
+    &q_gemm::MATMUL,
+    &q_misc::BINARY,
+    &q_misc::LOOKUP,
+    &q_misc::GLOBAL,
+    &q_misc::MAX_POOL,
     &pool::WINDOW,
     &pool::GLOBAL,
     &pool_any::POOL_ANY,
@@ -69,6 +80,7 @@ pub(crate) static OPS: &[&Entry] = &[
     &reduce::ARG,
     &resize::RESIZE,
     &grid_sample::GRID_SAMPLE,
+    &resize::BYTES,
     &gemm::PACKED,
     &gemm::DYNAMIC,
     &product::PRODUCT,

@@ -32,7 +32,9 @@ mod verify;
 pub use bench::{BenchOptions, BenchReport, StepTotal, bench, resident_peak_bytes};
 pub use engine::{Device, Engine, Outputs, Port, Session, StepProfile};
 pub use machine::{Ceilings, best_target, cache_key, measure_ceilings};
-pub use model::{BuildOptions, ExportOptions, Kind as FileKind, Model, SimplifyOptions, SimplifyReport, Tuning, file_kind};
+pub use model::{
+    BuildOptions, ExportOptions, Kind as FileKind, Model, SimplifyOptions, SimplifyReport, Tuning, file_kind,
+};
 pub use repair::{RepairOptions, RepairReport};
 pub use verify::{
     Comparison, VerifyCase, VerifyOptions, compare_tensors, inputs_for_engine, random_inputs, sizes_to_try,
