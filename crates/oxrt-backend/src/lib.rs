@@ -20,7 +20,7 @@ use std::fmt;
 pub const ALIGN: usize = 64;
 
 /// The least exact arithmetic that a build allows. Kernels of more exact ones stay candidates.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Precision {
     /// Single precision.
     #[default]
@@ -72,6 +72,11 @@ pub trait Backend: Send + Sync {
     /// What measured times depend on, in words: processor, tier, threads.
     fn timing_context(&self) -> String {
         self.target()
+    }
+
+    /// The precision of a candidate's arithmetic.
+    fn precision_of(&self, _candidate: &str) -> Precision {
+        Precision::F32
     }
 
     /// Whether a candidate takes and gives each of its tensors in single precision or bfloat16, as they come.

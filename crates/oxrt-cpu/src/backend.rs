@@ -123,6 +123,10 @@ impl Backend for CpuBackend {
         format!("{}, {}, {bf16}, {} threads", cpu_name(), self.target(), self.threads())
     }
 
+    fn precision_of(&self, candidate: &str) -> Precision {
+        if BF16_OPS.iter().any(|e| e.name == candidate) { Precision::Bf16 } else { Precision::F32 }
+    }
+
     fn mixes_floats(&self, candidate: &str) -> bool {
         candidate == crate::ops::FLOATS.name || BF16_OPS.iter().any(|e| e.name == candidate)
     }
