@@ -37,8 +37,8 @@ pub use model::{
 };
 pub use repair::{RepairOptions, RepairReport};
 pub use verify::{
-    Comparison, VerifyCase, VerifyOptions, compare_outputs, compare_tensors, inputs_for_engine, random_inputs, sizes_to_try,
-    verify_engine, verify_model,
+    Comparison, VerifyCase, VerifyOptions, compare_outputs, compare_tensors, inputs_for_engine, random_inputs,
+    sizes_to_try, verify_engine, verify_model,
 };
 
 pub use oxrt_backend::Precision;
