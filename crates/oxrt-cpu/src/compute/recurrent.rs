@@ -71,6 +71,9 @@ pub struct Operands {
     pub y_c: *mut f32,
 }
 
+// SAFETY: a direction writes its own parts of the results and only reads the rest.
+unsafe impl Sync for Operands {}
+
 impl Layer {
     fn width(&self) -> usize {
         self.cell.gates() * self.hidden

@@ -2,6 +2,7 @@
 
 use super::{Entry, float, float_or_absent, holds, known_shape, packed_floats, packed_tensor, require};
 use crate::backend::{Ctx, bound, kernel};
+use crate::compute::Shared;
 use crate::compute::gemm;
 use crate::compute::recurrent::{Cell, Layer, Operands};
 use oxrt_backend::{BindArgs, Kernel, NodeView, Packing};
@@ -109,9 +110,13 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
         makes_states(args, steps, dirs, batch, hidden)?;
         let layer = Layer { cell, steps, batch, input, hidden, reverse: false };
         let (ctx, weights) = (ctx.clone(), weights.clone());
+        let own = layer.workspace_len().next_multiple_of(16);
+        // Two directions do not wait for each other; with few threads that saves them waiting for each other at every step.
+        let apart = dirs == 2 && (2..=4).contains(&ctx.threads());
         bound(move |io| {
             let state = batch * hidden;
-            for (d, (w, r, bias)) in weights.iter().enumerate() {
+            let direction = |d: usize| {
+                let (w, r, bias) = &weights[d];
                 let floats = |t: &Tensor| t.as_slice::<f32>().as_ptr();
                 let at = |p: *const f32, n: usize| if p.is_null() { p } else { p.wrapping_add(n) };
                 let out = |i: usize| at(io.output::<f32>(i), d * state).cast_mut();
@@ -128,12 +133,22 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
                     y_h: out(1),
                     y_c: if cell == Cell::Lstm { out(2) } else { core::ptr::null_mut() },
                 };
-                let layer = Layer { reverse: backwards || d == 1, ..layer };
-                // SAFETY: buffers have the bound sizes, the weights were packed for these kernels.
-                unsafe { layer.run(ctx.kernels, &ctx.pool, &op, io.workspace.cast()) }
+                (Layer { reverse: backwards || d == 1, ..layer }, op)
+            };
+            let workspace = Shared(io.workspace.cast::<f32>());
+            if apart {
+                let both = [direction(0), direction(1)];
+                // SAFETY: buffers have the bound sizes, the weights were packed for these kernels; directions write parts of the
+                // results of their own and have workspaces of their own.
+                ctx.pool.run(2, |d| unsafe { both[d].0.run(ctx.kernels, &ctx.pool, &both[d].1, workspace.at(d * own)) });
+            } else {
+                for (layer, op) in (0..dirs).map(direction) {
+                    // SAFETY: as above.
+                    unsafe { layer.run(ctx.kernels, &ctx.pool, &op, workspace.get()) }
+                }
             }
         })
-        .workspace(layer.workspace_len() * 4)
+        .workspace(if apart { 2 } else { 1 } * own * 4)
         .flops(dirs * layer.flops())
         .boxed()
     })
