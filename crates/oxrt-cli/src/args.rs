@@ -102,7 +102,13 @@ impl BuildArgs {
                     .help("write `--memPoolSize=workspace:512`"));
             }
         }
-        Ok(BuildOptions { profiles, device, threads: self.threads, no_fusion: self.no_fusion, precision: self.precision.parse()? })
+        Ok(BuildOptions {
+            profiles,
+            device,
+            threads: self.threads,
+            no_fusion: self.no_fusion,
+            precision: self.precision.parse()?,
+        })
     }
 
     /// Ranges of symbols from shapes per tensor, as trtexec takes them.

@@ -102,6 +102,15 @@ fn identities_go_but_outputs_keep_their_names() {
     check("(f32[2] x) { y = Identity(x) } => y", simple, &[], &["remove-identities"]);
     // Adding zero may still broadcast.
     check("(f32[1] x) { y = Add(x, f32[3]{0.0}) } => y", simple, &[], &["remove-identities"]);
+    // A bias of zeros and a scale of ones do nothing, unless one element differs.
+    let m = check(
+        "(f32[2, 3] x) { a = Add(x, f32[3]{0.0}); b = Mul(a, f32[3]{1}); y = Relu(b) } => y",
+        simple,
+        &["remove-identities"],
+        &[],
+    );
+    assert_eq!(m.graph.num_nodes(), 1, "{}", m.graph);
+    check("(f32[2, 3] x) { y = Add(x, f32[3]{0, 0, 0.0000001}) } => y", simple, &[], &["remove-identities"]);
 }
 
 #[test]
@@ -306,4 +315,17 @@ fn rules_can_be_left_out_and_the_driver_stops_where_told() {
     let one = Options { stop_at: Some(1), ..Options::default() };
     assert_eq!(simplify(&mut m, &one).unwrap().steps.len(), 1);
     assert_eq!(m.graph.num_nodes(), 2);
+}
+
+#[test]
+fn a_pool_does_not_take_padding_as_wide_as_its_window() {
+    let text = |pad: i64| {
+        format!(
+            "(f32[1, 2, 6, 6] x) {{ p = Pad(x, i64[8]{{0, 0, {pad}, {pad}, 0, 0, {pad}, {pad}}})
+             y = AveragePool<kernel_shape=[2, 2], count_include_pad=1>(p) }} => y"
+        )
+    };
+    check(&text(1), simple, &["fuse-pad"], &[]);
+    // onnxruntime refuses such a pool.
+    check(&text(2), simple, &[], &["fuse-pad"]);
 }

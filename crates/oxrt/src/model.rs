@@ -378,7 +378,9 @@ impl Model {
         };
         let (plan, mut report) = oxrt_build::build(&self.ir, &*backend, &build, progress)?;
         if options.precision == Precision::Bf16 && (options.device, CpuBackend::bf16_unit()) == (Device::Cpu, None) {
-            report.notes.push("this CPU has no unit for bfloat16 (AVX512-BF16 or AMX): products stay in fp32".to_string());
+            report
+                .notes
+                .push("this CPU has no unit for bfloat16 (AVX512-BF16 or AMX): products stay in fp32".to_string());
         }
         Ok((Engine::new(plan, backend)?, report))
     }

@@ -60,14 +60,7 @@ impl ConvBf16 {
     /// # Safety
     /// `x` and `out` cover the bound sizes, `E` is the type given to [`ConvBf16::new`], `workspace` has
     /// [`ConvBf16::workspace_bytes`] that nobody else uses.
-    pub unsafe fn run<E: Element>(
-        &self,
-        pool: &ThreadPool,
-        x: *const E,
-        w: *const u16,
-        out: &Out,
-        workspace: *mut u8,
-    ) {
+    pub unsafe fn run<E: Element>(&self, pool: &ThreadPool, x: *const E, w: *const u16, out: &Out, workspace: *mut u8) {
         debug_assert_eq!(size_of::<E>(), self.element);
         let filter = self.lowered.filter;
         let n = filter.cout / filter.groups;
@@ -76,7 +69,8 @@ impl ConvBf16 {
             let x = self.lowered.padded(pool, x, workspace.cast());
             let workspace = workspace.add(self.padded_bytes());
             for g in 0..filter.groups {
-                let at = |p: *const u8, half: bool| if p.is_null() { p } else { p.add(g * n * if half { 2 } else { 4 }) };
+                let at =
+                    |p: *const u8, half: bool| if p.is_null() { p } else { p.add(g * n * if half { 2 } else { 4 }) };
                 let out = Out {
                     c: at(out.c, out.c_half).cast_mut(),
                     bias: at(out.bias.cast(), false).cast(),

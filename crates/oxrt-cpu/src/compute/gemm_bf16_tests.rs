@@ -9,7 +9,9 @@ fn products_of_all_shapes() {
     for unit in Bf16Unit::all() {
         for threads in [1, 3] {
             let pool = ThreadPool::new(threads);
-            for (m, n, k) in [(1, 1, 1), (1, 40, 33), (7, 100, 64), (50, 33, 600), (300, 70, 96), (64, 200, 1500), (0, 3, 4)] {
+            for (m, n, k) in
+                [(1, 1, 1), (1, 40, 33), (7, 100, 64), (50, 33, 600), (300, 70, 96), (64, 200, 1500), (0, 3, 4)]
+            {
                 let (a, b) = (noise(m * k, 1), noise(k * n, 2));
                 let (bias, residual) = (noise(n, 3), noise(m * n, 4));
                 let mut packed = vec![0; packed_len(k, n)];
@@ -50,7 +52,10 @@ fn products_of_all_shapes() {
                     }
                     for (at, (got, want)) in c.iter().zip(&want).enumerate() {
                         let limit = 2e-6 * (k as f64).sqrt() * 4.0 + 1e-6;
-                        assert!((f64::from(*got) - want).abs() < limit, "{unit:?} {m}x{n}x{k} at {at}: {got} for {want}");
+                        assert!(
+                            (f64::from(*got) - want).abs() < limit,
+                            "{unit:?} {m}x{n}x{k} at {at}: {got} for {want}"
+                        );
                     }
                 };
                 let size = Size::plain(m, n, k);

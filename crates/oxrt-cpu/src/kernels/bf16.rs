@@ -133,8 +133,14 @@ mod avx512 {
     const MR: usize = 14;
 
     pub(super) fn unit() -> Option<Bf16Unit> {
-        (Isa::detect() == Isa::Avx512 && is_x86_feature_detected!("avx512bf16"))
-            .then_some(Bf16Unit { name: "avx512_bf16", mr: MR, tile, narrow, finish, release: || () })
+        (Isa::detect() == Isa::Avx512 && is_x86_feature_detected!("avx512bf16")).then_some(Bf16Unit {
+            name: "avx512_bf16",
+            mr: MR,
+            tile,
+            narrow,
+            finish,
+            release: || (),
+        })
     }
 
     macro_rules! features {

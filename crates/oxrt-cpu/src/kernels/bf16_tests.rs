@@ -86,7 +86,9 @@ fn narrowing_rounds_to_even_and_stays_inside() {
 fn finishing_adds_activates_and_stores() {
     let (rows, cols, stride) = (5, 27, 40);
     for unit in Bf16Unit::all() {
-        for act in [Act::None, Act::Relu, Act::Clip(-0.5, 0.5), Act::Leaky(0.1), Act::HardSwish, Act::Silu, Act::GeluErf] {
+        for act in
+            [Act::None, Act::Relu, Act::Clip(-0.5, 0.5), Act::Leaky(0.1), Act::HardSwish, Act::Silu, Act::GeluErf]
+        {
             for (residual_half, out_half) in [(false, false), (true, false), (false, true), (true, true)] {
                 let (sums, bias, residual) = (noise(rows * NR, 1), noise(cols, 2), noise(rows * stride, 3));
                 let residual16 = halves(&residual);
