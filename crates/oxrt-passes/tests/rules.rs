@@ -329,3 +329,31 @@ fn a_pool_does_not_take_padding_as_wide_as_its_window() {
     // onnxruntime refuses such a pool.
     check(&text(2), simple, &[], &["fuse-pad"]);
 }
+
+#[test]
+fn products_over_a_flattened_batch() {
+    let text = |lead: &str| {
+        format!(
+            "(f32[2, 3, 4, 5] a, f32[{lead}, 5, 6] b) {{
+            p = Reshape(a, i64[3]{{6, 4, 5}}); q = Reshape(b, i64[3]{{6, 5, 6}}); m = MatMul(p, q)
+            y = Reshape(m, i64[4]{{2, 3, 4, 6}}) }} => y"
+        )
+    };
+    let m = check(&text("2, 3"), simple, &["merge-batches"], &[]);
+    assert_eq!(m.graph.num_nodes(), 1, "{}", m.graph);
+    // Another order of the batch, and a product that someone else reads flattened.
+    check(&text("3, 2"), simple, &[], &["merge-batches"]);
+    let shared = text("2, 3").replace("} => y", "; z = Relu(m) } => y, z");
+    check(&shared, simple, &[], &["merge-batches"]);
+}
+
+#[test]
+fn gelu_in_whatever_order_it_is_multiplied_out() {
+    let bloom = "(f32[7] x) {
+        h = Mul(x, 0.5); k = Mul(x, 0.79788456); c = Mul(x, 0.044715); s = Mul(c, x); o = Add(s, 1.0); a = Mul(k, o)
+        t = Tanh(a); p = Add(t, 1.0); y = Mul(h, p) } => y";
+    let m = check(bloom, simple, &["fuse-gelu-tanh"], &[]);
+    assert_eq!(m.graph.num_nodes(), 1, "{}", m.graph);
+    // Another constant is another function.
+    check(&bloom.replace("0.044715", "0.0448"), simple, &[], &["fuse-gelu-tanh"]);
+}
