@@ -1,7 +1,9 @@
 //! Options that several commands share.
 
 use clap::Args;
-use oxrt::{BuildOptions, Device, DimSpec, Engine, Error, ExportOptions, FileKind, Model, Result, SimplifyOptions};
+use oxrt::{
+    BuildOptions, Device, DimSpec, Engine, Error, ExportOptions, FileKind, Model, Result, SimplifyOptions, Tuning,
+};
 use std::path::{Path, PathBuf};
 
 /// Names and sizes chosen at import.
@@ -56,6 +58,15 @@ pub struct BuildArgs {
     /// Threads; 0 takes all that the process may use
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
+    /// Times the kernels that only a measurement tells apart (`oxrt build` and `oxrt bench` do it anyway)
+    #[arg(long, conflicts_with = "no_tune")]
+    pub tune: bool,
+    /// Chooses kernels by an estimate and not by timing them
+    #[arg(long)]
+    pub no_tune: bool,
+    /// File that keeps the times: a build with it measures only what it lacks, and repeats an engine byte for byte
+    #[arg(long, value_name = "FILE", conflicts_with = "no_tune", visible_alias = "timingCacheFile")]
+    pub tuning: Option<PathBuf>,
     /// Leaves the graph as it is: no simplification
     #[arg(long)]
     pub no_simplify: bool,
@@ -84,6 +95,11 @@ pub fn parse_dims(list: &[String]) -> Result<Vec<DimSpec>> {
 }
 
 impl BuildArgs {
+    /// The same, for commands whose users wait for the engine once and run it often: timed unless told otherwise.
+    pub fn tuned(&self) -> BuildArgs {
+        BuildArgs { tune: !self.no_tune, ..self.clone() }
+    }
+
     pub fn options(&self, model: &Model) -> Result<BuildOptions> {
         let device: Device = self.device.parse()?;
         let mut profiles = Vec::new();
@@ -102,7 +118,13 @@ impl BuildArgs {
                     .help("write `--memPoolSize=workspace:512`"));
             }
         }
+        let tuning = match &self.tuning {
+            Some(path) => Tuning::Record(path.clone()),
+            None if self.tune => Tuning::Measure,
+            None => Tuning::Estimate,
+        };
         Ok(BuildOptions {
+            tuning,
             profiles,
             device,
             threads: self.threads,

@@ -38,7 +38,7 @@ pub fn run(a: Args) -> Result<ExitCode> {
         progress.stage("simplifying");
         model = model.simplify(&SimplifyOptions { no_check: true, ..SimplifyOptions::default() })?.0;
     }
-    let options = a.build.options(&model)?;
+    let options = a.build.tuned().options(&model)?;
     let (engine, report) = model.build_with(&options, &mut progress.callback())?;
     let output = output_path(&a.output, &a.model, "engine");
     let bytes = engine.save(&output)?;

@@ -57,7 +57,7 @@ pub fn run(a: Args) -> Result<ExitCode> {
         lap("write ONNX", format!("{}, opset {}", path.display(), w.opset));
     }
 
-    let build = a.build.options(&simple)?;
+    let build = a.build.tuned().options(&simple)?;
     let (engine, built) = simple.build_with(&build, &mut progress.callback())?;
     let fused: usize = built.rules.iter().map(|r| r.1).sum();
     let output = output_path(&a.output, &a.model, "engine");

@@ -7,6 +7,7 @@
 mod driver;
 mod fuse;
 mod layout;
+mod quant;
 mod query;
 mod repair;
 mod simplify;
@@ -62,8 +63,13 @@ pub fn drop_assertions(graph: &mut Graph) -> usize {
 /// Fuses and lays out for the engine.
 pub fn prepare_engine(model: &mut Model) -> Result<Log> {
     let options = Options::default();
-    let rules: Vec<Rule> = [simplify::RULES, layout::RULES, fuse::RULES].concat();
-    let mut log = driver::run(model, &rules, &options)?;
+    let mut log = Log::default();
+    if model.graph.nodes().any(|(_, n)| n.op.ends_with("QuantizeLinear") || n.op.starts_with("QLinear")) {
+        log.extend(driver::run(model, &[simplify::RULES, quant::RULES].concat(), &options)?);
+        log.extend(driver::run(model, quant::LEFT_OVER, &options)?);
+    }
+    let rules: Vec<Rule> = [simplify::RULES, layout::RULES, quant::RULES, fuse::RULES].concat();
+    log.extend(driver::run(model, &rules, &options)?);
     log.extend(driver::run(model, fuse::ELEMENTWISE, &options)?);
     Ok(log)
 }

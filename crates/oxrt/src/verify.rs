@@ -2,6 +2,7 @@
 
 use crate::engine::{Device, Engine};
 use crate::model::{BuildOptions, Model};
+use oxrt_backend::Precision;
 use oxrt_ir::{Dim, Symbol, ValueType};
 use oxrt_tensor::{Context, DType, Result, Tensor, TensorView, bail, num_elements};
 use serde::Serialize;
@@ -13,6 +14,9 @@ pub use oxrt_verify::{Comparison, compare as compare_tensors};
 pub struct VerifyOptions {
     pub rtol: f64,
     pub atol: f64,
+    /// Largest relative L2 error of float outputs of an engine of lower precision ([`Engine::precision`]), which is not held
+    /// to `rtol` and `atol`.
+    pub rel_l2: f64,
     /// Inputs for the first comparison, in order; random ones when empty.
     pub samples: Vec<Tensor>,
     pub seed: u64,
@@ -28,6 +32,7 @@ impl Default for VerifyOptions {
         VerifyOptions {
             rtol: 1e-3,
             atol: 1e-4,
+            rel_l2: 2e-2,
             samples: Vec::new(),
             seed: 0,
             device: Device::Cpu,
@@ -191,6 +196,24 @@ pub fn verify_model(model: &Model, source: &Model, options: &VerifyOptions) -> R
     verify_engine(&model.build(&build)?, source, options)
 }
 
+/// One output of an engine, judged as its precision asks for.
+///
+/// # Errors
+/// Tensors without numbers.
+pub fn compare_outputs(
+    tested: &Engine,
+    name: &str,
+    got: &Tensor,
+    want: &Tensor,
+    options: &VerifyOptions,
+) -> Result<Comparison> {
+    let mut c = compare_tensors(name, got, want, options.rtol, options.atol)?;
+    if tested.precision() != Precision::F32 && want.dtype().is_float() {
+        c.judge_by_l2(options.rel_l2);
+    }
+    Ok(c)
+}
+
 /// Compares an engine with `source`, run by the reference evaluator, at all sizes to try that the engine takes.
 pub fn verify_engine(tested: &Engine, source: &Model, options: &VerifyOptions) -> Result<Vec<VerifyCase>> {
     let judge =
@@ -294,7 +317,7 @@ fn compare_at(
     let outputs = want
         .iter()
         .zip(&got)
-        .map(|((name, w), (_, g))| compare_tensors(name, g, w, options.rtol, options.atol))
+        .map(|((name, w), (_, g))| compare_outputs(tested, name, g, w, options))
         .collect::<Result<Vec<_>>>()?;
     let passed = outputs.iter().all(|c| c.passed);
     Ok(VerifyCase { sizes, outputs, passed })

@@ -1,7 +1,8 @@
 //! Matrix products: with weights packed at build time, and with both operands known only at run time.
 
 use super::{
-    Entry, activation, float, float_or_absent, known_shape, packed_floats, packed_tensor, require, static_shape,
+    Entry, activation, float, float_or_absent, holds, known_shape, makes, packed_floats, packed_tensor, require,
+    static_shape,
 };
 use crate::backend::{Ctx, bound, kernel};
 use crate::compute::copy::StridedCopy;
@@ -59,7 +60,7 @@ pub(super) fn is_row(shape: &[usize], n: usize) -> bool {
     shape.last() == Some(&n) && shape.iter().product::<usize>() == n
 }
 
-fn packed_supports(node: &NodeView) -> Option<()> {
+pub(super) fn packed_supports(node: &NodeView) -> Option<()> {
     float(node, 0)?;
     float(node, 1)?;
     float_or_absent(node, 2)?;
@@ -115,6 +116,7 @@ fn packed_load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn 
             bail!(unsupported, "a residual of shape {:?} for a result of shape {:?}", args.shape(3)?, args.output(0)?);
         }
         let m: usize = x[..x.len() - 1].iter().product();
+        makes(args, m * n)?;
         let size = Size::plain(m, n, k);
         let cut = Cut::choose(ctx.kernels, size, ctx.threads());
         let (ctx, w, bias, act) = (ctx.clone(), w.clone(), bias.clone(), spec.act);
@@ -198,6 +200,10 @@ fn dynamic_bind(ctx: &Ctx, spec: &Spec, args: &BindArgs) -> Result<Box<dyn Bound
         let count = a_batch.iter().product::<usize>();
         StridedCopy::transpose(&[count, k, m], &[0, 2, 1], 4)
     });
+    makes(args, pairs.len() * m * n)?;
+    if args.opt_shape(3).is_some() {
+        holds(args, 3, pairs.len() * m * n)?;
+    }
     let addend = match args.opt_shape(2) {
         None => Addend::None,
         Some(shape) if is_row(shape, n) => Addend::Row,
