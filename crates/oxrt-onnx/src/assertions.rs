@@ -3,7 +3,6 @@
 //! ONNX has no operator that fails on a condition. Readers that know `oxrt.Assert` check; others see the function's
 //! body, an `Identity`, and drop the condition.
 
-use crate::NEWEST_OPSET;
 use crate::proto::{FunctionProto, NodeProto, OperatorSetIdProto};
 use oxrt_ir::{Attr, Graph, NodeId};
 
@@ -55,8 +54,8 @@ pub(crate) fn tie(graph: &mut Graph, ir: i64) -> bool {
     any
 }
 
-/// The function that stands for the check where nobody knows it.
-pub(crate) fn function() -> FunctionProto {
+/// The function that stands for the check where nobody knows it, in the opset of the file.
+pub(crate) fn function(opset: i64) -> FunctionProto {
     let text = |list: &[&str]| list.iter().map(|s| s.to_string()).collect();
     FunctionProto {
         name: "Assert".into(),
@@ -73,7 +72,7 @@ pub(crate) fn function() -> FunctionProto {
             output: text(&["y"]),
             ..NodeProto::default()
         }],
-        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: NEWEST_OPSET.min(18) }],
+        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: opset }],
         ..FunctionProto::default()
     }
 }

@@ -61,7 +61,7 @@ pub fn write_file(model: &Model, path: &Path, options: &WriteOptions) -> Result<
     lower::lower(&mut model, opset)?;
     let ir = options.ir.unwrap_or(ir_version(opset));
     check_ir(&model.graph, ir)?;
-    let functions = if assertions::tie(&mut model.graph, ir) { vec![assertions::function()] } else { Vec::new() };
+    let functions = if assertions::tie(&mut model.graph, ir) { vec![assertions::function(opset)] } else { Vec::new() };
     let mut writer = Writer::default();
     let mut graph = writer.graph(&model.graph, None)?;
     let weights = std::mem::take(&mut writer.weights);

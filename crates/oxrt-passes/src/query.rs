@@ -13,6 +13,17 @@ pub(crate) fn is_scalar(g: &Graph, v: ValueId, x: f64) -> bool {
     scalar(g, v).is_some_and(|c| (c - x).abs() <= 1e-6 * x.abs().max(1e-30))
 }
 
+/// Largest constant, in elements, that is looked through: larger ones (position tables) are hardly ever all alike.
+const LOOKED_THROUGH: usize = 1 << 16;
+
+/// Whether every element of a constant is exactly `x`: biases of zeros, scales of ones.
+pub(crate) fn is_filled(g: &Graph, v: ValueId, x: f64) -> bool {
+    let Some(t) = g.constant(v).filter(|t| (1..=LOOKED_THROUGH).contains(&t.len()) && t.strings().is_none()) else {
+        return false;
+    };
+    t.to_f64_vec().is_ok_and(|values| values.iter().all(|&value| value == x))
+}
+
 /// The node that makes `v`, when it is an `op`.
 pub(crate) fn made_by(g: &Graph, v: ValueId, op: &str) -> Option<NodeId> {
     let (id, index) = g[v].producer()?;

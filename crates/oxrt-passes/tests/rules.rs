@@ -102,6 +102,15 @@ fn identities_go_but_outputs_keep_their_names() {
     check("(f32[2] x) { y = Identity(x) } => y", simple, &[], &["remove-identities"]);
     // Adding zero may still broadcast.
     check("(f32[1] x) { y = Add(x, f32[3]{0.0}) } => y", simple, &[], &["remove-identities"]);
+    // A bias of zeros and a scale of ones do nothing, unless one element differs.
+    let m = check(
+        "(f32[2, 3] x) { a = Add(x, f32[3]{0.0}); b = Mul(a, f32[3]{1}); y = Relu(b) } => y",
+        simple,
+        &["remove-identities"],
+        &[],
+    );
+    assert_eq!(m.graph.num_nodes(), 1, "{}", m.graph);
+    check("(f32[2, 3] x) { y = Add(x, f32[3]{0, 0, 0.0000001}) } => y", simple, &[], &["remove-identities"]);
 }
 
 #[test]
@@ -306,4 +315,45 @@ fn rules_can_be_left_out_and_the_driver_stops_where_told() {
     let one = Options { stop_at: Some(1), ..Options::default() };
     assert_eq!(simplify(&mut m, &one).unwrap().steps.len(), 1);
     assert_eq!(m.graph.num_nodes(), 2);
+}
+
+#[test]
+fn a_pool_does_not_take_padding_as_wide_as_its_window() {
+    let text = |pad: i64| {
+        format!(
+            "(f32[1, 2, 6, 6] x) {{ p = Pad(x, i64[8]{{0, 0, {pad}, {pad}, 0, 0, {pad}, {pad}}})
+             y = AveragePool<kernel_shape=[2, 2], count_include_pad=1>(p) }} => y"
+        )
+    };
+    check(&text(1), simple, &["fuse-pad"], &[]);
+    // onnxruntime refuses such a pool.
+    check(&text(2), simple, &[], &["fuse-pad"]);
+}
+
+#[test]
+fn products_over_a_flattened_batch() {
+    let text = |lead: &str| {
+        format!(
+            "(f32[2, 3, 4, 5] a, f32[{lead}, 5, 6] b) {{
+            p = Reshape(a, i64[3]{{6, 4, 5}}); q = Reshape(b, i64[3]{{6, 5, 6}}); m = MatMul(p, q)
+            y = Reshape(m, i64[4]{{2, 3, 4, 6}}) }} => y"
+        )
+    };
+    let m = check(&text("2, 3"), simple, &["merge-batches"], &[]);
+    assert_eq!(m.graph.num_nodes(), 1, "{}", m.graph);
+    // Another order of the batch, and a product that someone else reads flattened.
+    check(&text("3, 2"), simple, &[], &["merge-batches"]);
+    let shared = text("2, 3").replace("} => y", "; z = Relu(m) } => y, z");
+    check(&shared, simple, &[], &["merge-batches"]);
+}
+
+#[test]
+fn gelu_in_whatever_order_it_is_multiplied_out() {
+    let bloom = "(f32[7] x) {
+        h = Mul(x, 0.5); k = Mul(x, 0.79788456); c = Mul(x, 0.044715); s = Mul(c, x); o = Add(s, 1.0); a = Mul(k, o)
+        t = Tanh(a); p = Add(t, 1.0); y = Mul(h, p) } => y";
+    let m = check(bloom, simple, &["fuse-gelu-tanh"], &[]);
+    assert_eq!(m.graph.num_nodes(), 1, "{}", m.graph);
+    // Another constant is another function.
+    check(&bloom.replace("0.044715", "0.0448"), simple, &[], &["fuse-gelu-tanh"]);
 }

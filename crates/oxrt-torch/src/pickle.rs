@@ -83,12 +83,12 @@ impl Pickle {
     }
 
     pub fn tree(&self) -> Result<Tree> {
-        let mut budget = MAX_VALUES;
+        // Shared values are written out in each place: a few times the file, not two to the number of its lines.
+        let mut budget = self.values.len().saturating_mul(16).saturating_add(1024).min(MAX_VALUES);
         self.subtree(self.root, 0, &mut budget)
     }
 
     fn subtree(&self, id: Id, depth: usize, budget: &mut usize) -> Result<Tree> {
-        // Shared values could be unfolded without end: depth and size are bounded.
         if depth > 64 || *budget == 0 {
             bail!(invalid, "the pickle nests too deeply or refers to itself");
         }

@@ -198,3 +198,21 @@ fn brackets_of_vmap_must_close_and_not_nest_without_end() {
     let nested = Tiny { nodes: Box::leak(nodes.into_boxed_slice()), ..PROGRAM };
     assert!(error(&nested.bytes()).contains("nested deeper"));
 }
+
+#[test]
+fn a_pickle_of_shared_tuples_does_not_grow_without_bound() {
+    // Sixty tuples, each of the one before twice: 2^60 leaves when written out.
+    let mut pickle = vec![0x80, 2, b'}', b'q', 0, b'X', 1, 0, 0, 0, b'w', b'K', 1];
+    for i in 0..60u8 {
+        pickle.extend([b'q', 10 + i, b'h', 10 + i, 0x86]);
+    }
+    pickle.extend(b"s.");
+    let saved = zip(&[("archive/data.pkl", &pickle)]);
+    let json = PROGRAM.json().replace("\"major\": 8, \"minor\": 20", "\"major\": 7, \"minor\": 3");
+    let file = zip(&[
+        ("serialized_exported_program.json", json.as_bytes()),
+        ("serialized_state_dict.pt", &saved),
+        ("version", b"7.3"),
+    ]);
+    error(&file);
+}

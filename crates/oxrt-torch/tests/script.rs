@@ -221,3 +221,48 @@ return torch.neg(x)";
     assert!(run(&[-1.0, -2.0]).unwrap_err().contains("the sum must be positive"));
     assert!(run(&[5.0, 6.0]).unwrap_err().contains("the sum is too large"));
 }
+
+fn with_pickle(pickle: &[u8]) -> Vec<u8> {
+    let code = method("return torch.relu(x)");
+    zip(&[
+        ("m/data.pkl", pickle),
+        ("m/code/__torch__.py", code.as_bytes()),
+        ("m/constants.pkl", b"\x80\x02)."),
+        ("m/version", b"3\n"),
+    ])
+}
+
+fn pickle_error(pickle: &[u8]) -> String {
+    let options = ImportOptions { inputs: vec!["x=f32[2]".into()], ..Default::default() };
+    import_bytes(&with_pickle(pickle), &options).map(|_| ()).unwrap_err().to_string()
+}
+
+#[test]
+fn modules_that_hold_themselves_are_refused() {
+    // An object M (memo 1) whose attribute `a` is itself.
+    let own = b"\x80\x02c__torch__\nM\n)\x81q\x01}(X\x08\0\0\0training\x89X\x01\0\0\0ah\x01ub.";
+    assert!(pickle_error(own).contains("contains itself"), "{}", pickle_error(own));
+    // A list (memo 2) of modules that holds the module that holds it.
+    let list = b"\x80\x02c__torch__\nM\n)\x81q\x01}(X\x08\0\0\0training\x89X\x01\0\0\0l]q\x02h\x01aub.";
+    assert!(pickle_error(list).contains("contains itself"), "{}", pickle_error(list));
+}
+
+#[test]
+fn pickles_of_scripts_execute_nothing() {
+    let call = b"\x80\x02c__torch__\nM\n)\x81}(X\x08\0\0\0training\x89X\x01\0\0\0acos\nsystem\nX\x02\0\0\0id\x85Rub.";
+    let e = pickle_error(call);
+    assert!(e.contains("`os.system`") && e.contains("no code is executed"), "{e}");
+}
+
+#[test]
+fn shared_tuples_do_not_grow_without_bound() {
+    // Sixty tuples, each of the one before twice: 2^60 leaves when written out.
+    let mut pickle = b"\x80\x02c__torch__\nM\n)\x81}(X\x08\0\0\0training\x89X\x01\0\0\0aK\x01".to_vec();
+    for i in 0..60u8 {
+        pickle.extend([b'q', 10 + i, b'h', 10 + i, 0x86]);
+    }
+    pickle.extend(b"ub.");
+    let options = ImportOptions { inputs: vec!["x=f32[2]".into()], ..Default::default() };
+    // Nobody reads the attribute: it may load or be refused, in no time.
+    drop(import_bytes(&with_pickle(&pickle), &options));
+}

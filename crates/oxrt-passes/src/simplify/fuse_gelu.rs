@@ -4,6 +4,7 @@ use crate::driver::{Rewrite, Rule};
 use crate::query::{is_scalar, made_by, pair, scalar, with_scalar};
 use oxrt_ir::{Attrs, Graph, NodeId, ValueId};
 use oxrt_tensor::Result;
+use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
 /// ½x(1 + erf(x/√2)), the ½ on either side.
 pub(crate) const ERF: Rule = Rule { name: "fuse-gelu", ops: &["Mul"], apply: |rw, id| fuse(rw, id, "none", erf_gate) };
@@ -12,7 +13,7 @@ pub(crate) const ERF: Rule = Rule { name: "fuse-gelu", ops: &["Mul"], apply: |rw
 pub(crate) const TANH: Rule =
     Rule { name: "fuse-gelu-tanh", ops: &["Mul"], apply: |rw, id| fuse(rw, id, "tanh", tanh_gate) };
 
-fn fuse(rw: &mut Rewrite, id: NodeId, form: &str, gate: fn(&Graph, ValueId) -> Option<ValueId>) -> Result<bool> {
+fn fuse(rw: &mut Rewrite, id: NodeId, form: &str, gate: fn(&Graph, ValueId, ValueId) -> bool) -> Result<bool> {
     let Some(x) = product(&rw.model.graph, id, gate) else { return Ok(false) };
     let Some(y) = rw.model.graph[id].output(0) else { return Ok(false) };
     let mut b = rw.builder(id);
@@ -24,7 +25,7 @@ fn fuse(rw: &mut Rewrite, id: NodeId, form: &str, gate: fn(&Graph, ValueId) -> O
 }
 
 /// `x` of ½ · x · (1 + gate(x)), multiplied in any order.
-fn product(g: &Graph, id: NodeId, gate: fn(&Graph, ValueId) -> Option<ValueId>) -> Option<ValueId> {
+fn product(g: &Graph, id: NodeId, gate: fn(&Graph, ValueId, ValueId) -> bool) -> Option<ValueId> {
     // All factors of the (at most three-way) product.
     let mut factors = Vec::new();
     let (a, b) = pair(g, id)?;
@@ -42,41 +43,65 @@ fn product(g: &Graph, id: NodeId, gate: fn(&Graph, ValueId) -> Option<ValueId>) 
         (c == 1.0).then_some(t)
     };
     let (x, other) = (factors[0], factors[1]);
-    [(x, other), (other, x)].into_iter().find_map(|(x, s)| (gate(g, one_plus(s)?)? == x).then_some(x))
+    [(x, other), (other, x)].into_iter().find_map(|(x, s)| gate(g, one_plus(s)?, x).then_some(x))
 }
 
-/// `x` of erf(x/√2).
-fn erf_gate(g: &Graph, v: ValueId) -> Option<ValueId> {
-    let arg = g[made_by(g, v, "Erf")?].input(0)?;
-    if let Some(div) = made_by(g, arg, "Div") {
-        let (x, c) = pair(g, div)?;
-        return is_scalar(g, c, std::f64::consts::SQRT_2).then_some(x);
+/// Whether `v` is erf(x/√2).
+fn erf_gate(g: &Graph, v: ValueId, x: ValueId) -> bool {
+    let arg = made_by(g, v, "Erf").and_then(|n| g[n].input(0));
+    arg.and_then(|arg| polynomial(g, arg, x, 0)).is_some_and(|p| close(p, [0.0, FRAC_1_SQRT_2, 0.0, 0.0]))
+}
+
+/// Whether `v` is tanh(√(2/π)(x + 0.044715x³)), in whatever order it is multiplied out.
+fn tanh_gate(g: &Graph, v: ValueId, x: ValueId) -> bool {
+    let k = (2.0 / PI).sqrt();
+    let arg = made_by(g, v, "Tanh").and_then(|n| g[n].input(0));
+    arg.and_then(|arg| polynomial(g, arg, x, 0)).is_some_and(|p| close(p, [0.0, k, 0.0, k * 0.044715]))
+}
+
+fn close(p: [f64; 4], q: [f64; 4]) -> bool {
+    p.iter().zip(q).all(|(p, q)| (p - q).abs() <= 1e-5 * q.abs())
+}
+
+/// Deepest expression that is followed.
+const MAX_DEPTH: usize = 8;
+
+/// Coefficients, constant first, of `v` as a polynomial in `x` of degree 3 at most.
+fn polynomial(g: &Graph, v: ValueId, x: ValueId, depth: usize) -> Option<[f64; 4]> {
+    if v == x {
+        return Some([0.0, 1.0, 0.0, 0.0]);
     }
-    let (c, x) = with_scalar(g, made_by(g, arg, "Mul")?)?;
-    ((c - std::f64::consts::FRAC_1_SQRT_2).abs() < 1e-6).then_some(x)
-}
-
-/// `x` of tanh(√(2/π)(x + 0.044715x³)).
-fn tanh_gate(g: &Graph, v: ValueId) -> Option<ValueId> {
-    let arg = g[made_by(g, v, "Tanh")?].input(0)?;
-    let (k, sum) = with_scalar(g, made_by(g, arg, "Mul")?)?;
-    if (k - (2.0 / std::f64::consts::PI).sqrt()).abs() > 1e-5 {
+    if let Some(c) = scalar(g, v) {
+        return Some([c, 0.0, 0.0, 0.0]);
+    }
+    let (id, _) = g[v].producer().filter(|_| depth < MAX_DEPTH)?;
+    let op = &*g[id].op;
+    if !matches!(op, "Add" | "Sub" | "Mul" | "Div" | "Pow") {
         return None;
     }
-    let (a, b) = pair(g, made_by(g, sum, "Add")?)?;
-    [(a, b), (b, a)].into_iter().find_map(|(x, term)| {
-        let (c, cube) = with_scalar(g, made_by(g, term, "Mul")?)?;
-        if (c - 0.044715).abs() > 1e-6 {
-            return None;
+    let (a, b) = pair(g, id)?;
+    let (p, q) = (polynomial(g, a, x, depth + 1)?, polynomial(g, b, x, depth + 1)?);
+    let number = (q[1..] == [0.0; 3]).then_some(q[0]);
+    match op {
+        "Add" => Some(std::array::from_fn(|i| p[i] + q[i])),
+        "Sub" => Some(std::array::from_fn(|i| p[i] - q[i])),
+        "Mul" => product_of(p, q),
+        "Div" => number.filter(|&c| c != 0.0).map(|c| p.map(|v| v / c)),
+        _ => match number {
+            Some(2.0) => product_of(p, p),
+            Some(3.0) => product_of(p, product_of(p, p)?),
+            _ => None,
+        },
+    }
+}
+
+/// `None` when the degree passes 3.
+fn product_of(p: [f64; 4], q: [f64; 4]) -> Option<[f64; 4]> {
+    let mut out = [0.0; 4];
+    for (i, a) in p.into_iter().enumerate() {
+        for (j, b) in q.into_iter().enumerate().filter(|&(_, b)| a * b != 0.0) {
+            *out.get_mut(i + j)? += a * b;
         }
-        let is_cube = match made_by(g, cube, "Pow") {
-            Some(p) => pair(g, p).is_some_and(|(base, e)| base == x && scalar(g, e) == Some(3.0)),
-            None => made_by(g, cube, "Mul").and_then(|m| pair(g, m)).is_some_and(|(p, q)| {
-                [(p, q), (q, p)]
-                    .into_iter()
-                    .any(|(sq, y)| y == x && made_by(g, sq, "Mul").and_then(|m| pair(g, m)) == Some((x, x)))
-            }),
-        };
-        is_cube.then_some(x)
-    })
+    }
+    Some(out)
 }

@@ -30,11 +30,18 @@ fn apply(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
         if g[id].attrs.bool_or("ceil_mode", false)? || !counts && own.iter().any(|&p| p != 0) {
             return Ok(false);
         }
-        g[id].attrs.set("count_include_pad", 1);
     }
     let s = rank - 2;
     let total: Vec<i64> =
         (0..2 * s).map(|i| own[i] + if i < s { pads[2 + i] } else { pads[rank + 2 + i - s] }).collect();
+    if &*g[id].op == "AveragePool" {
+        // Windows of nothing but padding: onnxruntime refuses them.
+        let kernel = g[id].attrs.ints_or("kernel_shape", &[])?;
+        if kernel.len() != s || total.iter().enumerate().any(|(i, &p)| p >= kernel[i % s]) {
+            return Ok(false);
+        }
+        g[id].attrs.set("count_include_pad", 1);
+    }
     g[id].attrs.remove("auto_pad");
     g[id].attrs.set("pads", total);
     g.set_input(id, 0, Some(x));

@@ -8,6 +8,7 @@ mod fuse_group_norm;
 mod fuse_hard_swish;
 mod fuse_layer_norm;
 mod fuse_pad;
+mod merge_batches;
 mod merge_casts;
 mod merge_common;
 mod merge_reshapes;
@@ -25,6 +26,7 @@ pub(crate) const RULES: &[Rule] = &[
     merge_transposes::RULE,
     merge_reshapes::RULE,
     merge_reshapes::STATE_SHAPE,
+    merge_batches::RULE,
     merge_common::RULE,
     fuse_pad::RULE,
     fuse_conv_bn::RULE,

@@ -1,7 +1,7 @@
 //! Removes nodes that give their first input back.
 
 use crate::driver::{Rewrite, Rule};
-use crate::query::{is_scalar, perm_of, same_dims};
+use crate::query::{is_filled, is_scalar, perm_of, same_dims};
 use oxrt_ir::{Graph, NodeId};
 use oxrt_tensor::Result;
 
@@ -60,7 +60,7 @@ fn gives_back(g: &Graph, id: NodeId) -> Option<oxrt_ir::ValueId> {
     let node = &g[id];
     let (x, y) = (node.input(0)?, node.output(0)?);
     let same = same_dims(g, x, y) && g[x].ty == g[y].ty;
-    let constant = |i: usize, c: f64| node.input(i).is_some_and(|v| is_scalar(g, v, c));
+    let constant = |i: usize, c: f64| node.input(i).is_some_and(|v| is_scalar(g, v, c) || is_filled(g, v, c));
     let known = match &*node.op {
         "Identity" => true,
         // Training mode is asked for by input 2.

@@ -4,7 +4,7 @@ use crate::args::Args;
 use crate::cx::Cx;
 use crate::promote::{float_arg, float_of, scalar_value};
 use oxrt_ir::{Attrs, Dim, ValueId};
-use oxrt_tensor::{Result, bail};
+use oxrt_tensor::Result;
 
 /// `relu(Tensor self)`
 pub fn relu(cx: &mut Cx, a: &Args) -> Result<ValueId> {
@@ -28,7 +28,11 @@ pub fn leaky_relu(cx: &mut Cx, a: &Args) -> Result<ValueId> {
 /// `rrelu(Tensor self, Scalar lower=0.125, Scalar upper=0.333…, bool training=False, …)`: its mean slope
 pub fn rrelu(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
     if a.bool("training")? {
-        bail!(unsupported, "rrelu in training mode");
+        // Slopes are drawn anew for each element.
+        let x = a.t("self")?;
+        let attrs = Attrs::new().with("low", a.float("lower")? as f32).with("high", a.float("upper")? as f32);
+        let slopes = cx.op("RandomUniformLike", &[x], attrs)?;
+        return Ok(vec![cx.call("PRelu", &[x, slopes])?]);
     }
     let alpha = ((a.float("lower")? + a.float("upper")?) / 2.0) as f32;
     Ok(vec![cx.op("LeakyRelu", &[a.t("self")?], Attrs::new().with("alpha", alpha))?])

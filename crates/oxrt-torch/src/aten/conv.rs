@@ -2,7 +2,7 @@
 
 use crate::args::Args;
 use crate::cx::Cx;
-use oxrt_ir::{Attrs, ValueId};
+use oxrt_ir::{Attrs, Dim, ValueId};
 use oxrt_tensor::{Result, bail};
 
 struct Geometry {
@@ -54,6 +54,9 @@ pub fn conv(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let (x, w) = (a.t("input")?, a.t("weight")?);
     let n = spatial(cx, w)?;
     let p = a.ints_n("padding", n)?;
+    if a.dim("groups")?.as_const().is_none() {
+        return conv_by_data(cx, a, x, w);
+    }
     let g = Geometry {
         stride: a.ints_n("stride", n)?,
         pads: [&p[..], &p[..]].concat(),
@@ -61,6 +64,33 @@ pub fn conv(cx: &mut Cx, a: &Args) -> Result<ValueId> {
         groups: a.int("groups")?,
     };
     conv_op(cx, x, w, a.opt_t("bias")?, g)
+}
+
+/// As many groups as a dynamic size says, which `Conv` cannot: weights that are made per sample, with the batch in the channels
+/// (Karras et al., *Analyzing and improving the image quality of StyleGAN*, 2020). A product per group of its windows.
+fn conv_by_data(cx: &mut Cx, a: &Args, x: ValueId, w: ValueId) -> Result<ValueId> {
+    if spatial(cx, w)? != 2 || cx.rank(x)? != 4 {
+        bail!(unsupported, "a dynamic number of groups, but in two axes with a batch");
+    }
+    let (groups, out) = (a.dim("groups")?, a.out_dims()?);
+    let (have, weight) = (cx.dims(x)?, cx.dims(w)?);
+    let kernel = [cx.static_size(w, 2, "a convolution kernel")?, cx.static_size(w, 3, "a convolution kernel")?];
+    let g = super::window::Grid {
+        kernel,
+        dilation: a.ints_n("dilation", 2)?,
+        padding: a.ints_n("padding", 2)?,
+        stride: a.ints_n("stride", 2)?,
+    };
+    let taps = Dim::Const(kernel[0] * kernel[1]) * weight[1].clone();
+    let places = out[2].clone() * out[3].clone();
+    let x = super::window::windows(cx, x, &g)?;
+    let x = cx.reshape(x, &[have[0].clone(), groups.clone(), taps.clone(), places])?;
+    let w = cx.reshape(w, &[groups.clone(), weight[0].floor_div(&groups), taps])?;
+    let y = cx.call("MatMul", &[w, x])?;
+    let y = cx.reshape(y, &out)?;
+    let Some(b) = a.opt_t("bias")? else { return Ok(y) };
+    let b = cx.b.unsqueeze(b, &[1, 2])?;
+    cx.call("Add", &[y, b])
 }
 
 /// `conv2d.padding(Tensor input, Tensor weight, Tensor? bias=None, SymInt[2] stride=1, str padding="valid", …)`

@@ -462,21 +462,39 @@ fn repeated_places(cx: &mut Cx, repeats: ValueId) -> Result<ValueId> {
 
 /// `unique_consecutive(Tensor self, bool return_inverse=False, bool return_counts=False, int? dim=None)`
 pub fn unique_consecutive(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
-    if a.has("dim") {
-        bail!(unsupported, "unique_consecutive along an axis");
-    }
     let x = a.t("self")?;
-    let shape = cx.dims(x)?;
-    let n: Dim = shape.iter().cloned().product();
-    let flat = cx.reshape(x, std::slice::from_ref(&n))?;
-    let later = cx.slice(flat, 0, &Dim::Const(1), &Dim::Const(i64::MAX), 1)?;
-    let earlier = cx.slice(flat, 0, &Dim::Const(0), &Dim::Const(-1), 1)?;
+    // Along an axis whole slices are compared; without one, the elements in a row.
+    let (flat, axis, n, shape) = match a.opt_int("dim")? {
+        Some(axis) => {
+            let axis = cx.axis(x, axis)?;
+            let n = cx.size(x, axis)?;
+            (x, axis, n.clone(), vec![n])
+        }
+        None => {
+            let shape = cx.dims(x)?;
+            let n: Dim = shape.iter().cloned().product();
+            (cx.reshape(x, std::slice::from_ref(&n))?, 0, n, shape)
+        }
+    };
+    let later = cx.slice(flat, axis, &Dim::Const(1), &Dim::Const(i64::MAX), 1)?;
+    let earlier = cx.slice(flat, axis, &Dim::Const(0), &Dim::Const(-1), 1)?;
     let same = cx.call("Equal", &[later, earlier])?;
     let changed = cx.call("Not", &[same])?;
+    let others: Vec<usize> = (0..cx.rank(changed)?).filter(|&i| i != axis).collect();
+    let changed = if others.is_empty() {
+        changed
+    } else {
+        let changed = cx.cast(changed, DType::I32)?;
+        let changed = cx.reduce("ReduceMax", changed, &others, false)?;
+        cx.cast(changed, DType::Bool)?
+    };
     let first = super::create::filled(cx, DType::Bool, &[Dim::Const(1)], &crate::args::Scalar::Bool(true))?;
-    let starts = cx.concat(&[first, changed], 0)?;
-    let places = true_places(cx, starts, a.out_dims()?.first().cloned())?[0];
-    let values = cx.op("Gather", &[flat, places], Attrs::new().with("axis", 0))?;
+    let mut starts = cx.concat(&[first, changed], 0)?;
+    if n.is(0) {
+        starts = cx.slice(starts, 0, &Dim::Const(0), &n, 1)?;
+    }
+    let places = true_places(cx, starts, a.out_dims()?.get(axis).cloned())?[0];
+    let values = cx.op("Gather", &[flat, places], Attrs::new().with("axis", axis as i64))?;
     let (zero, one) = (cx.b.scalar(DType::I64, 0.0)?, cx.b.scalar(DType::I64, 1.0)?);
     let counted = cx.cast(starts, DType::I64)?;
     let rank = cx.call("CumSum", &[counted, zero])?;

@@ -686,3 +686,29 @@ pub fn real(cx: &mut Cx, a: &Args) -> Result<Shown> {
 pub fn imag(_: &mut Cx, _: &Args) -> Result<Shown> {
     Ok(View::Part(1).into())
 }
+
+/// `resize_(Tensor self, SymInt[] size, …)`, `resize_as_(Tensor self, Tensor the_template, …)`: the same memory under another shape;
+/// what lies beyond it is not determined, and zero here
+pub fn resize(cx: &mut Cx, a: &Args) -> Result<Shown> {
+    let x = a.t("self")?;
+    let dims = if a.has("size") { a.dim_list("size")? } else { cx.dims(a.t("the_template")?)? };
+    let (have, want): (Dim, Dim) = (cx.dims(x)?.into_iter().product(), dims.iter().cloned().product());
+    if have == want {
+        return Ok(View::Reshape(dims).into());
+    }
+    let flat = cx.reshape(x, std::slice::from_ref(&have))?;
+    let flat = match (have.as_const(), want.as_const()) {
+        (Some(h), Some(w)) if h < w => {
+            let more = super::create::filled(
+                cx,
+                cx.dtype(x)?,
+                &[Dim::Const(w - h)],
+                &crate::args::Scalar::Int(Dim::Const(0)),
+            )?;
+            cx.concat(&[flat, more], 0)?
+        }
+        (Some(_), Some(_)) => cx.slice(flat, 0, &Dim::Const(0), &want, 1)?,
+        _ => bail!(unsupported, "resize_ between dynamic sizes"),
+    };
+    Ok(Shown::Copy(cx.reshape(flat, &dims)?))
+}

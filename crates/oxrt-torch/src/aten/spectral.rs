@@ -308,3 +308,30 @@ pub fn cond(cx: &mut Cx, a: &Args) -> Result<ValueId> {
         (cx.reduce("ReduceMax", values, &[rank - 1], false)?, cx.reduce("ReduceMin", values, &[rank - 1], false)?);
     if p > 0.0 { cx.call("Div", &[hi, lo]) } else { cx.call("Div", &[lo, hi]) }
 }
+
+/// `linalg_polar(Tensor A) -> (U, P)`: A = U P with orthonormal columns of U and positive semidefinite P, from A = V S Wᴴ as U = V Wᴴ,
+/// P = W S Wᴴ (Higham, *Functions of Matrices*, 2008)
+pub fn polar(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
+    let m = first(cx, a, &["A", "input", "self"])?;
+    let (v, s, w) = svd_of(cx, m)?;
+    let wt = transposed(cx, w)?;
+    let u = cx.call("MatMul", &[v, wt])?;
+    let s = row_vector(cx, s)?;
+    let scaled = cx.call("Mul", &[w, s])?;
+    Ok(vec![u, cx.call("MatMul", &[scaled, wt])?])
+}
+
+/// `linalg_matrix_sqrth(Tensor A, …)`: the square root of a symmetric matrix, by its eigenvalues
+pub fn matrix_sqrth(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let m = first(cx, a, &["A", "input", "self"])?;
+    let m = symmetric(cx, a, m)?;
+    let dtype = cx.dtype(m)?;
+    let (values, vectors) = eigen(cx, m)?;
+    let zero = cx.b.scalar(dtype, 0.0)?;
+    let values = cx.call("Max", &[values, zero])?;
+    let roots = cx.call("Sqrt", &[values])?;
+    let roots = row_vector(cx, roots)?;
+    let scaled = cx.call("Mul", &[vectors, roots])?;
+    let t = transposed(cx, vectors)?;
+    cx.call("MatMul", &[scaled, t])
+}

@@ -2,7 +2,8 @@
 
 use super::{
     activation as act, assertions, complex, composite, conv, create, elementwise as ew, hop, index, linalg, linear,
-    loss, matrix, norm, pool, reduce, resize, rnn, scatter, shape, special, spectral, sym, vision, window,
+    loss, matrix, norm, pool, reduce, resize, rnn, scatter, segment, shape, special, spectral, sym, training, vision,
+    window,
 };
 use crate::alias::{Shown, View};
 use crate::args::Args;
@@ -311,6 +312,12 @@ const TABLE: &[(&str, Rule)] = &[
     ("pad", One(resize::pad)), ("constant_pad_nd", One(resize::constant_pad)),
     ("reflection_pad1d reflection_pad2d reflection_pad3d", One(resize::reflection_pad)),
     ("replication_pad1d replication_pad2d replication_pad3d", One(resize::replication_pad)),
+    ("native_dropout_backward", One(training::native_dropout_backward)),
+    ("max_pool2d_with_indices_backward", One(training::max_pool_backward)),
+    ("fractional_max_pool2d fractional_max_pool3d", Many(training::fractional_max_pool)),
+    ("segment_reduce", One(segment::segment_reduce)), ("_chunk_cat", One(segment::chunk_cat)),
+    ("resize resize_as", V(shape::resize)), ("special_airy_ai", One(special::airy_ai)),
+    ("linalg_polar", Many(spectral::polar)), ("linalg_matrix_sqrth", One(spectral::matrix_sqrth)),
     ("im2col", One(window::im2col)), ("col2im", One(window::col2im)),
     // recurrent layers
     ("lstm.input", Many(rnn::lstm)), ("gru.input", Many(rnn::gru)), ("rnn_tanh.input", Many(rnn::rnn_tanh)),

@@ -40,10 +40,30 @@ pub(crate) fn unfold(cx: &mut Cx, x: ValueId, axis: usize, size: i64, step: i64,
 /// `im2col(Tensor self, int[2] kernel_size, int[2] dilation, int[2] padding, int[2] stride)`
 pub fn im2col(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let x = a.t("self")?;
-    let (k, d) = (a.ints_n("kernel_size", 2)?, a.ints_n("dilation", 2)?);
-    let (p, s) = (a.ints_n("padding", 2)?, a.ints_n("stride", 2)?);
+    let k = a.ints_n("kernel_size", 2)?;
+    let g = Grid {
+        kernel: [k[0], k[1]],
+        dilation: a.ints_n("dilation", 2)?,
+        padding: a.ints_n("padding", 2)?,
+        stride: a.ints_n("stride", 2)?,
+    };
     let batched = cx.rank(x)? == 4;
     let x = if batched { x } else { cx.b.unsqueeze(x, &[0])? };
+    let y = windows(cx, x, &g)?;
+    cx.reshape(y, &a.out_dims()?)
+}
+
+/// Where the windows of an image lie.
+pub(crate) struct Grid {
+    pub kernel: [i64; 2],
+    pub dilation: Vec<i64>,
+    pub padding: Vec<i64>,
+    pub stride: Vec<i64>,
+}
+
+/// The windows of x [N, C, H, W]: [N, C, kh, kw, rows, columns].
+pub(crate) fn windows(cx: &mut Cx, x: ValueId, g: &Grid) -> Result<ValueId> {
+    let Grid { kernel: k, dilation: d, padding: p, stride: s } = g;
     let pads: Vec<Dim> = [p[1], p[1], p[0], p[0]].into_iter().map(Dim::Const).collect();
     let x = super::resize::pad_values(cx, x, &pads, "constant", None)?;
     let dims = cx.dims(x)?;
@@ -54,8 +74,7 @@ pub fn im2col(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let columns = places(cx, &Dim::Const(k[1]), d[1], &ow, s[1])?;
     let y = cx.op("Gather", &[x, rows], Attrs::new().with("axis", 2))?;
     let y = cx.op("Gather", &[y, columns], Attrs::new().with("axis", 4))?;
-    let y = cx.b.transpose(y, &[0, 1, 2, 4, 3, 5])?;
-    cx.reshape(y, &a.out_dims()?)
+    cx.b.transpose(y, &[0, 1, 2, 4, 3, 5])
 }
 
 /// `col2im(Tensor self, SymInt[2] output_size, int[2] kernel_size, int[2] dilation, int[2] padding, int[2] stride)`
