@@ -17,6 +17,7 @@ mod pool;
 mod product;
 mod q_conv;
 mod q_gemm;
+mod q_integer;
 mod q_misc;
 mod quantised;
 mod quantize;
@@ -58,6 +59,10 @@ pub(crate) static OPS: &[&Entry] = &[
     &q_conv::CONV,
     &q_gemm::GEMM,
     &q_gemm::MATMUL,
+    &q_integer::MATMUL_PACKED,
+    &q_integer::MATMUL,
+    &q_integer::CONV,
+    &q_integer::DYNAMIC,
     &q_misc::BINARY,
     &q_misc::LOOKUP,
     &q_misc::GLOBAL,
@@ -195,6 +200,8 @@ fn packed_floats(packed: &[Tensor], i: usize, len: usize) -> Result<Tensor> {
 
 #[cfg(test)]
 mod nn_tests;
+#[cfg(test)]
+mod q_tests;
 #[cfg(test)]
 mod reference_tests;
 #[cfg(test)]

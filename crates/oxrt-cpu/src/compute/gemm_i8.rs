@@ -218,15 +218,7 @@ impl Cut {
 /// # Safety
 /// `rows` gives readable rows; the operands cover `size`; `task < how.tasks()`; `size.taps * mr` pointers fit [`POINTERS`]
 /// (see [`fits`]).
-pub unsafe fn block(
-    kernels: &DotKernels,
-    size: Size,
-    how: Cut,
-    rows: &impl ByteRows,
-    io: &Io,
-    end: &End,
-    task: usize,
-) {
+pub unsafe fn block(kernels: &DotKernels, size: Size, how: Cut, rows: &impl ByteRows, io: &Io, end: &End, task: usize) {
     let (row_block, col_block) = (task / how.col_blocks, task % how.col_blocks);
     let (tile0, tiles) = cut(how.tiles, how.row_blocks, row_block);
     let (panel0, panels) = cut(size.n.div_ceil(kernels.nr), how.col_blocks, col_block);

@@ -129,7 +129,8 @@ fn rounding_residual_and_table_on_every_tier() {
                     v = q * 0.5 + (f64::from(r[i] as i8) + 128.0 - 131.0) * 0.25;
                 }
                 let q = v.clamp(-7.0, 200.0).round_ties_even() as i32 + 7;
-                let near = [q - 1, q, q + 1].map(|q| if look_up { i32::from(table[q.clamp(0, 255) as usize]) } else { q });
+                let near =
+                    [q - 1, q, q + 1].map(|q| if look_up { i32::from(table[q.clamp(0, 255) as usize]) } else { q });
                 assert!(near.contains(&i32::from(y[i])), "{kernels:?} {act:?} at {i}: {} for {q}", y[i]);
                 apart += usize::from(i32::from(y[i]) != near[1]);
             }

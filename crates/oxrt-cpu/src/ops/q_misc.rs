@@ -90,7 +90,8 @@ fn binary(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
         let inner = space.dims[last];
         // Long rows are cut, short ones go together.
         let pieces = if rows == 1 { (inner / MIN_PER_TASK).clamp(1, 2 * ctx.threads()) } else { 1 };
-        let parts = if rows == 1 { pieces } else { (len / MIN_PER_TASK).clamp(1, (4 * ctx.threads()).min(rows.max(1))) };
+        let parts =
+            if rows == 1 { pieces } else { (len / MIN_PER_TASK).clamp(1, (4 * ctx.threads()).min(rows.max(1))) };
         let (ctx, plain) = (ctx.clone(), plain.clone());
         bound(move |io| {
             if len == 0 {

@@ -1,11 +1,11 @@
 //! What the quantised operators share: parameters from attributes, and constants packed per output channel.
 
 use super::activation;
+use crate::backend::Ctx;
 use crate::compute::gemm_i8::End;
 use crate::kernels::activation::Act;
 use crate::kernels::dot_i8::{Rounding, Store};
 use crate::kernels::dot_tables::DotKernels;
-use crate::backend::Ctx;
 use oxrt_backend::NodeView;
 use oxrt_ir::{Attrs, DType, Tensor};
 use oxrt_ops::quantised::{Linear, dtype_of};
@@ -47,14 +47,12 @@ pub(super) struct Ending {
     pub factor: f32,
 }
 
-/// Reads it from the attributes of a node whose residual has that type (if there is one).
-pub(super) fn ending(attrs: &Attrs, residual: Option<DType>) -> Result<Ending> {
-    let act = activation(attrs)?;
-    let w_zero = attrs.int_or("w_zero", 0)? as i32;
-    let mut end = End {
-        w_zero,
-        store: Store::F32,
-        act,
+/// An end that stores the sums themselves.
+pub(super) fn sums() -> End {
+    End {
+        w_zero: 0,
+        store: Store::I32,
+        act: Act::None,
         mid: Rounding::default(),
         mid_flip: 0,
         mid_zero: 0,
@@ -63,7 +61,14 @@ pub(super) fn ending(attrs: &Attrs, residual: Option<DType>) -> Result<Ending> {
         residual_zero: 0,
         residual_scale: 0.0,
         y: Rounding::default(),
-    };
+    }
+}
+
+/// Reads it from the attributes of a node whose residual has that type (if there is one).
+pub(super) fn ending(attrs: &Attrs, residual: Option<DType>) -> Result<Ending> {
+    let act = activation(attrs)?;
+    let w_zero = attrs.int_or("w_zero", 0)? as i32;
+    let mut end = End { w_zero, store: Store::F32, act, ..sums() };
     let y_dtype = dtype_of(attrs, "y")?;
     if y_dtype == DType::F32 && residual.is_none() {
         return Ok(Ending { end, factor: 1.0 });

@@ -35,8 +35,13 @@ fn options_support(node: &NodeView) -> Option<()> {
 }
 
 /// The nearest elements of channels-last bytes: whole pixels are copied.
-pub(super) const BYTES: Entry =
-    Entry { name: "resize_bytes", ops: &["oxrt.Resize"], supports: bytes_support, pack: pack_nothing, load: bytes_load };
+pub(super) const BYTES: Entry = Entry {
+    name: "resize_bytes",
+    ops: &["oxrt.Resize"],
+    supports: bytes_support,
+    pack: pack_nothing,
+    load: bytes_load,
+};
 
 fn bytes_support(node: &NodeView) -> Option<()> {
     require(super::quantised::is_byte(node.dtype(0)) && (3..=5).contains(&node.rank(0)?))?;

@@ -287,15 +287,17 @@ mod x86 {
         }
         #[inline(always)]
         unsafe fn widen(self, p: *const u8, n: usize) -> __m512i {
-            unsafe {
-                _mm512_cvtepu8_epi32(load_16(p, n))
-            }
+            unsafe { _mm512_cvtepu8_epi32(load_16(p, n)) }
         }
         #[inline(always)]
         unsafe fn narrow(self, p: *mut u8, v: __m512i, n: usize) {
             unsafe {
                 let bytes = _mm512_cvtepi32_epi8(v);
-                if n >= 16 { _mm_storeu_si128(p.cast(), bytes) } else { _mm_mask_storeu_epi8(p.cast(), low_16(n), bytes) }
+                if n >= 16 {
+                    _mm_storeu_si128(p.cast(), bytes)
+                } else {
+                    _mm_mask_storeu_epi8(p.cast(), low_16(n), bytes)
+                }
             }
         }
         #[inline(always)]

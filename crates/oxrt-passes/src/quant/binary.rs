@@ -41,7 +41,8 @@ fn apply(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
     // One of them may be a constant of a few reals that bytes hold exactly enough: its own greatest value is the quantum's
     // measure. Only zero and one value qualify.
     let constant = |v: ValueId| reals(g, v).filter(|t| t.len() == 1).and_then(|t| single(t.as_slice::<f32>()[0]));
-    let (made_a, made_b) = (if qa.is_none() { constant(a) } else { None }, if qb.is_none() { constant(b) } else { None });
+    let (made_a, made_b) =
+        (if qa.is_none() { constant(a) } else { None }, if qb.is_none() { constant(b) } else { None });
     if qa.is_none() && qb.is_none() {
         return Ok(false);
     }

@@ -159,7 +159,15 @@ fn residual(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
             // A constant row of the last axis.
             let n = g.dims(x)?.last()?.as_size()?;
             let row = turned.is_none() && g.constant(r).is_some_and(|t| t.len() == n && t.shape().last() == Some(&n));
-            (free && same && (whole || row && same_dims(g, x, y))).then_some((product, turned, x, r, (own, px), pr, row && !whole))
+            (free && same && (whole || row && same_dims(g, x, y))).then_some((
+                product,
+                turned,
+                x,
+                r,
+                (own, px),
+                pr,
+                row && !whole,
+            ))
         })
         .collect();
     found.sort_by_key(|f| place(f.0));

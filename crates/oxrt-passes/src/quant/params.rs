@@ -50,7 +50,8 @@ pub(super) fn weights(g: &Graph, v: ValueId, axis: usize) -> Option<Weights> {
     let n = *q.shape().get(axis)?;
     let own = node.attrs.int_or("axis", 1).ok()?;
     let own = if own < 0 { own + q.rank() as i64 } else { own };
-    if node.attrs.int_or("block_size", 0).ok()? != 0 || (scale.len() != 1 && (scale.rank() != 1 || own != axis as i64)) {
+    if node.attrs.int_or("block_size", 0).ok()? != 0 || (scale.len() != 1 && (scale.rank() != 1 || own != axis as i64))
+    {
         return None;
     }
     let scale: Vec<f32> = match scale.as_slice::<f32>() {

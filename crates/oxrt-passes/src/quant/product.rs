@@ -10,8 +10,7 @@ use oxrt_tensor::{Result, Tensor};
 pub(crate) const CONV: Rule = Rule { name: "lower-q-conv", ops: &["Conv"], apply: conv };
 pub(crate) const GEMM: Rule = Rule { name: "lower-q-gemm", ops: &["Gemm", "MatMul"], apply: gemm };
 pub(crate) const MATMUL: Rule = Rule { name: "lower-q-matmul", ops: &["MatMul"], apply: matmul };
-pub(crate) const TRANSPOSED: Rule =
-    Rule { name: "q-matmul-transposed", ops: &["oxrt.QMatMul"], apply: transposed };
+pub(crate) const TRANSPOSED: Rule = Rule { name: "q-matmul-transposed", ops: &["oxrt.QMatMul"], apply: transposed };
 
 /// The attribute of a result in reals.
 fn real_result(attrs: &mut Attrs) {

@@ -97,9 +97,8 @@ fn value(g: &Graph, v: ValueId, known: &mut BTreeMap<ValueId, Datum>) -> Option<
         return if t.len() == 1 { t.reshaped(&[]).ok() } else { Some(t.clone()) };
     }
     let (id, _) = g[v].producer()?;
-    let inputs: Option<Vec<Option<Datum>>> = (g[id].inputs().iter())
-        .map(|i| i.map_or(Some(None), |i| value(g, i, known).map(|t| Some(t.into()))))
-        .collect();
+    let inputs: Option<Vec<Option<Datum>>> =
+        (g[id].inputs().iter()).map(|i| i.map_or(Some(None), |i| value(g, i, known).map(|t| Some(t.into())))).collect();
     let made = eval_node(&g[id], &inputs?, &|_| None).ok()?;
     let t = made.into_iter().next()?.into_tensor().ok()?;
     known.insert(v, t.clone().into());
