@@ -195,7 +195,8 @@ impl ConvI8 {
         let copy = self.padded.map_or(0, |width| {
             self.window.batch * self.window.input[0] * self.window.input[1] * width * self.weights.filter.cin
         });
-        self.zeros() + copy
+        // Kernels may read a little behind the copy.
+        self.zeros() + copy + 64
     }
 
     /// Runs it.
@@ -235,6 +236,7 @@ impl ConvI8 {
             // SAFETY: groups write disjoint channels, tasks of a group disjoint tiles.
             unsafe {
                 let io = Io {
+                    slack: self.padded.is_some(),
                     b: op.io.b.add(g * each),
                     init: op.io.init.add(g * columns),
                     scale: op.io.scale.wrapping_add(g * columns),
@@ -378,6 +380,8 @@ impl ConvI8 {
             residual_zero: end.residual_zero,
             residual_scale: end.residual_scale,
             y: end.y,
+            saturates: end.saturates,
+            signed: end.signed,
             table: io.table,
             out: io.y.wrapping_add(row * io.y_stride + c * size_of),
             out_stride: io.y_stride,

@@ -142,6 +142,10 @@ pub struct End {
     pub residual_scale: f32,
     /// As [`Finish::y`].
     pub y: Rounding,
+    /// As [`Finish::saturates`].
+    pub saturates: bool,
+    /// As [`Finish::signed`].
+    pub signed: bool,
 }
 
 /// The operands of a product, or of one group of a convolution.
@@ -149,6 +153,8 @@ pub struct End {
 pub struct Io {
     /// As [`DotTile::flip`].
     pub flip: i32,
+    /// As [`DotTile::slack`].
+    pub slack: bool,
     /// The packed right operand.
     pub b: *const i8,
     /// What the sums start from, [`padded`].
@@ -239,6 +245,7 @@ pub unsafe fn block(kernels: &DotKernels, size: Size, how: Cut, rows: &impl Byte
         kc: size.kc,
         flip: io.flip,
         b: io.b,
+        slack: io.slack,
         init: io.init,
         out: acc,
     };
@@ -296,6 +303,8 @@ pub unsafe fn block(kernels: &DotKernels, size: Size, how: Cut, rows: &impl Byte
                         residual_zero: end.residual_zero,
                         residual_scale: end.residual_scale,
                         y: end.y,
+                        saturates: end.saturates,
+                        signed: end.signed,
                         table: io.table,
                         out: io.y.add(row * io.y_stride + col * size_of),
                         out_stride: io.y_stride,

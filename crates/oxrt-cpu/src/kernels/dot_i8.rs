@@ -29,6 +29,8 @@ pub struct DotTile {
     pub flip: i32,
     /// The panel of the right operand: `taps * kc.next_multiple_of(4)` bytes per column.
     pub b: *const i8,
+    /// Three bytes behind every tap may be read as well (they count as nothing).
+    pub slack: bool,
     /// What the sums start from, one per column of the panel.
     pub init: *const i32,
     /// The sums, rows of the panel's width.
@@ -104,7 +106,8 @@ pub unsafe fn dot_tile<S: Bytes, D: Dot<S>, const MR: usize, const NV: usize, co
                 // Gathered first: a loop among the sums would keep them out of registers.
                 let mut rest = [0i32; MR];
                 for i in 0..MR {
-                    rest[i] = few(p[i].add(k), t.kc - k);
+                    let at = p[i].add(k);
+                    rest[i] = if t.slack { at.cast::<i32>().read_unaligned() } else { few(at, t.kc - k) };
                 }
                 step!(0, |i: usize| rest[i]);
                 b = b.add(NV * S::LANES);
@@ -218,6 +221,11 @@ pub struct Finish {
     pub residual_scale: f32,
     /// The last rounding.
     pub y: Rounding,
+    /// The last rounding's limits are those of its type, and no real is beyond 32-bit integers: rounding may come first and
+    /// limits after.
+    pub saturates: bool,
+    /// The result is signed.
+    pub signed: bool,
     /// A table of 256 bytes for the result, or null.
     pub table: *const u8,
     /// The result.
@@ -267,7 +275,8 @@ unsafe fn tabulate<S: Bytes, D: Dot<S>>(s: S, f: &Finish, table: *const u8) {
 unsafe fn through_table<S: Bytes, D: Dot<S>>(s: S, f: &Finish) {
     // SAFETY: as `finish`.
     unsafe {
-        let first = Finish { residual: core::ptr::null(), table: core::ptr::null(), y: f.mid, ..*f };
+        let first =
+            Finish { residual: core::ptr::null(), table: core::ptr::null(), y: f.mid, saturates: false, ..*f };
         if f.act == Act::None {
             columns::<S, false, false>(s, &first);
         } else {
@@ -341,10 +350,57 @@ fn limit<S: Simd>(s: S, r: &Rounding, v: S::F) -> S::F {
     s.min(s.max(v, s.splat(r.low)), s.splat(r.high))
 }
 
+/// One vector of [`fast`], before it is packed.
+#[inline(always)]
+unsafe fn rounded<S: Bytes, const MID: bool>(s: S, f: &Finish, i: usize, c: usize, scale: S::F, bias: S::F) -> S::I {
+    // SAFETY: as `finish`.
+    unsafe {
+        let sum = s.int_load(f.acc.add(i * f.acc_stride + c));
+        let mut v = s.fma(s.int_to_float(sum), scale, bias);
+        if MID {
+            let q = s.round(limit(s, &f.mid, v));
+            let r = s.widen(f.residual.add(i * f.residual_stride + c), S::LANES);
+            let r = s.int_sub(s.int_xor(r, s.int_splat(f.residual_flip)), s.int_splat(f.residual_zero));
+            let r = s.mul(s.int_to_float(r), s.splat(f.residual_scale * f.y.inverse));
+            v = s.fma(q, s.splat(f.mid_scale * f.y.inverse), r);
+        }
+        s.int_add(s.to_int(v), s.int_splat(f.y.zero))
+    }
+}
+
+/// Rows of exactly two vectors, without row sums and activation, whose limits are those of the type.
+#[inline(always)]
+unsafe fn fast<S: Bytes, const MID: bool>(s: S, f: &Finish) {
+    // SAFETY: as `finish`.
+    unsafe {
+        let scale = [s.load(f.scale), s.load(f.scale.add(S::LANES))];
+        let mut bias = [s.zero(); 2];
+        if !f.bias.is_null() {
+            bias = [s.load(f.bias), s.load(f.bias.add(S::LANES))];
+        }
+        let mut i = 0;
+        while i < f.rows {
+            // The last row of an odd number is done twice.
+            let at = [i, (i + 1).min(f.rows - 1)];
+            let mut rows = [[s.int_splat(0); 2]; 2];
+            for r in 0..2 {
+                for j in 0..2 {
+                    rows[r][j] = rounded::<S, MID>(s, f, at[r], j * S::LANES, scale[j], bias[j]);
+                }
+            }
+            s.pack_rows(rows, f.signed, [f.out.add(at[0] * f.out_stride), f.out.add(at[1] * f.out_stride)]);
+            i += 2;
+        }
+    }
+}
+
 #[inline(always)]
 unsafe fn columns<S: Bytes, const MID: bool, const ACT: bool>(s: S, f: &Finish) {
     // SAFETY: as `finish`.
     unsafe {
+        if !ACT && f.saturates && f.row_sums.is_null() && f.cols == 2 * S::LANES {
+            return fast::<S, MID>(s, f);
+        }
         let first = if MID { f.mid.inverse } else { f.y.inverse };
         let mut c = 0;
         while c < f.cols {

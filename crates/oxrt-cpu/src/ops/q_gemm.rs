@@ -1,7 +1,7 @@
 //! Quantised matrix products: `oxrt.QGemm` with weights packed at build time, `oxrt.QMatMul` of two operands of the run.
 
 use super::gemm::{Pair, pair_up};
-use super::quantised::{Ending, ending, ending_supported, flip, is_byte, kernels, moved, packed_as};
+use super::quantised::{Ending, ending, ending_supported, flip, is_byte, kernels, moved, packed_as, tame};
 use super::{Entry, known_shape, pack_nothing, require};
 use crate::backend::{Ctx, bound, kernel};
 use crate::compute::gemm_i8::{self, ByteMatrix, Cut, End, Io, Size};
@@ -71,7 +71,8 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
     let w = packed_as::<i8>(packed, 0, gemm_i8::packed_len(kernels, own))?;
     let init = packed_as::<i32>(packed, 1, gemm_i8::padded(kernels, n))?;
     let (scale, bias) = (packed_as::<f32>(packed, 2, n)?, packed_as::<f32>(packed, 3, n)?);
-    let Ending { end, .. } = ending(node.attrs(), node.dtype(4))?;
+    let Ending { mut end, .. } = ending(node.attrs(), node.dtype(4))?;
+    end.saturates = tame(scale.as_slice(), bias.as_slice(), k, &end);
     let x_flip = flip(node.dtype(0).ok_or_else(|| Error::bug("an operand without a type"))?);
     let size_of = if end.store == Store::Byte { 1 } else { 4 };
     let ctx = ctx.clone();
@@ -96,6 +97,7 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
             let rows = ByteMatrix { data: io.input(0), stride: k };
             let out = Io {
                 flip: x_flip,
+                slack: false,
                 b: w.as_slice::<i8>().as_ptr(),
                 init: init.as_slice::<i32>().as_ptr(),
                 scale: scale.as_slice::<f32>().as_ptr(),
@@ -195,7 +197,7 @@ impl Product {
             }
             let (a_zero, b_zero) = zeros(io);
             let (a_zero, b_zero) = (moved(a_zero, a_dtype), b_zero as i32 - down);
-            let end = End { w_zero: b_zero, ..end };
+            let end = End { w_zero: b_zero, saturates: false, ..end };
             let packed = Shared(io.workspace.cast::<i8>());
             // SAFETY: the workspace holds the packed operands, then the starts of their columns' sums.
             let init = Shared(unsafe { io.workspace.add(init_at) }.cast::<i32>());
@@ -232,6 +234,7 @@ impl Product {
                     let rows = ByteMatrix { data: a.at(pair.a), stride: k };
                     let out = Io {
                         flip,
+                        slack: false,
                         b: packed.at(pair.b * packed_len),
                         init: init.at(pair.b * columns),
                         scale: scale.as_ptr(),

@@ -149,6 +149,7 @@ fn starts(workspace: *mut u8, columns: &[i32], k: usize, a_zero: i32, b_zero: i3
 fn plain(flip: i32, b: *const i8, init: *const i32, y: *mut u8, y_stride: usize) -> Io {
     Io {
         flip,
+        slack: false,
         b,
         init,
         scale: core::ptr::null(),
