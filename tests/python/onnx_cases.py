@@ -7,10 +7,10 @@ pytorch-operator, in the official layout:
 
     <suite>/<case>/model.onnx
     <suite>/<case>/test_data_set_0/input_<i>.pb, output_<i>.pb
-    manifest.json       {"onnx": version, "cases": [{suite, name, op, rtol, atol, random}, ...]}
+    manifest.json       {"onnx": version, "cases": [{suite, name, op, rtol, atol, random}, ...], "types": {op: [type, ...]}}
 
 `op` is the operator under test ("" for whole models), `rtol` and `atol` are the official tolerances, `random` says that
-the outputs are drawn at random. A folder that the same version of onnx wrote is left as it is.
+the outputs are drawn at random. `types` are those that the standard allows for the first input. A folder that the same version of onnx wrote is left as it is.
 """
 import importlib.resources
 import json
@@ -33,16 +33,30 @@ RANDOM_OPS = {
 
 def main(out):
     manifest = out / "manifest.json"
-    if manifest.exists() and json.loads(manifest.read_text())["onnx"] == onnx.__version__:
+    have = json.loads(manifest.read_text()) if manifest.exists() else {}
+    if have.get("onnx") == onnx.__version__ and "types" in have:
         return
     # Written beside the target and renamed, so that half a folder is never taken for a whole one.
     half = out.with_name(out.name + ".part")
     for folder in (half, out):
         shutil.rmtree(folder, ignore_errors=True)
     rows = [*node_cases(half), *stored_cases(half), *light_cases(half)]
-    (half / "manifest.json").write_text(json.dumps({"onnx": onnx.__version__, "cases": rows}))
+    (half / "manifest.json").write_text(json.dumps({"onnx": onnx.__version__, "cases": rows, "types": first_types()}))
     half.rename(out)
     print(f"{len(rows)} official cases of onnx {onnx.__version__} in {out}")
+
+
+def first_types():
+    """{operator: element types that the newest standard allows for its first input (its first output, where it has none)}."""
+    short = {"float": "f32", "double": "f64", "float16": "f16", "bfloat16": "bf16"}
+    short.update({f"{sign}int{bits}": f"{sign[:1] or 'i'}{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)})
+    types = {}
+    for schema in onnx.defs.get_all_schemas():
+        first = (list(schema.inputs) or list(schema.outputs))[0]
+        names = [t[len("tensor("):-1] for t in first.types if t.startswith("tensor(")]
+        name = f"{schema.domain}.{schema.name}" if schema.domain else schema.name
+        types[name] = sorted(short.get(t, t) for t in names)
+    return types
 
 
 def node_cases(out):

@@ -19,6 +19,38 @@ use std::fmt;
 /// Alignment of arena buffers and packed tensors, in bytes.
 pub const ALIGN: usize = 64;
 
+/// The least exact arithmetic that a build allows. Kernels of more exact ones stay candidates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Precision {
+    /// Single precision.
+    #[default]
+    F32,
+    /// Operands of products, and tensors between steps, rounded to bfloat16 (8 bits of precision); sums in single precision.
+    Bf16,
+}
+
+impl Precision {
+    /// The name, as in `--precision`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::F32 => "fp32",
+            Precision::Bf16 => "bf16",
+        }
+    }
+}
+
+impl std::str::FromStr for Precision {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Precision> {
+        match s {
+            "fp32" | "f32" => Ok(Precision::F32),
+            "bf16" => Ok(Precision::Bf16),
+            other => Err(Error::unsupported(format!("precision `{other}`")).help("precisions are `fp32` and `bf16`")),
+        }
+    }
+}
+
 /// A device: what it can run, and how.
 pub trait Backend: Send + Sync {
     /// Short name, as in `--device`: `cpu`.
@@ -30,6 +62,27 @@ pub trait Backend: Send + Sync {
     /// Kernels that can run the node for every size in its ranges, best guess first. Empty when there
     /// is none: the node then runs by the reference evaluator.
     fn candidates(&self, node: NodeView) -> Vec<&'static str>;
+
+    /// Kernels for the node of which only a measurement tells the quickest, the most exact first; fewer than two where the
+    /// first of [`Backend::candidates`] is clear.
+    fn rivals(&self, _node: NodeView) -> Vec<&'static str> {
+        Vec::new()
+    }
+
+    /// What measured times depend on, in words: processor, tier, threads.
+    fn timing_context(&self) -> String {
+        self.target()
+    }
+
+    /// The precision of a candidate's arithmetic.
+    fn precision_of(&self, _candidate: &str) -> Precision {
+        Precision::F32
+    }
+
+    /// Whether a candidate takes and gives each of its tensors in single precision or bfloat16, as they come.
+    fn mixes_floats(&self, _candidate: &str) -> bool {
+        false
+    }
 
     /// Packs constants for a candidate, once, at build time.
     fn pack(&self, node: NodeView, candidate: &str) -> Result<Packing>;

@@ -1,15 +1,18 @@
 //! From a graph to a plan: profiles, engine passes, the choice of kernels, packing of weights.
 
+mod narrow;
 mod plan_graph;
 mod profiles;
+mod tune;
 
 pub use profiles::{DimSpec, profiles_for};
+pub use tune::TuningRecord;
 
-use oxrt_backend::{Backend, NodeView};
+use oxrt_backend::{Backend, NodeView, Precision};
 use oxrt_ir::{Model, NodeId, Symbol, ValueType};
 use oxrt_plan::{Plan, Step, StepKind};
 use oxrt_tensor::{Context, Error, Result};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// How an engine is built.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +23,8 @@ pub struct BuildOptions {
     pub usual_sizes: BTreeMap<Symbol, i64>,
     /// Leaves out the engine's fusions (for finding faults).
     pub no_fusion: bool,
+    /// The least exact arithmetic allowed.
+    pub precision: Precision,
 }
 
 /// Counts of what a build made, for the closing table.
@@ -35,7 +40,8 @@ pub struct BuildReport {
     pub notes: Vec<String>,
 }
 
-/// Builds a plan for `backend`.
+/// Builds a plan for `backend`. With a `record`, kernels that only a measurement tells apart are chosen by it, and measured
+/// where it has no time yet; without, by estimate.
 ///
 /// # Errors
 /// Bad ranges, operators without meaning; the node is named.
@@ -43,6 +49,7 @@ pub fn build(
     model: &Model,
     backend: &dyn Backend,
     options: &BuildOptions,
+    record: Option<&mut TuningRecord>,
     progress: &mut dyn FnMut(&str, usize, usize),
 ) -> Result<(Plan, BuildReport)> {
     let mut report = BuildReport { nodes_before: model.graph.num_nodes(), ..BuildReport::default() };
@@ -58,8 +65,18 @@ pub fn build(
     model.graph.remove_dead_nodes();
     model.graph.sort()?;
     model.graph.verify()?;
+    let chosen = match record {
+        Some(record) => {
+            let sizes = profiles.first().map(|p| p.ranges.iter().map(|(s, r)| (s.clone(), r.opt)).collect());
+            tune::tune(&model.graph, backend, &sizes.unwrap_or_default(), record, progress)?
+        }
+        None => HashMap::new(),
+    };
+    if options.precision == Precision::Bf16 {
+        narrow::narrow(&mut model.graph, backend, &chosen);
+    }
     report.nodes_after = model.graph.num_nodes();
-    let steps = choose(&mut model, backend, &mut report, progress)?;
+    let steps = choose(&mut model, backend, &chosen, &mut report, progress)?;
     let plan = Plan {
         producer: format!("oxrt {}", env!("CARGO_PKG_VERSION")),
         backend: backend.name().to_string(),
@@ -77,6 +94,7 @@ pub fn build(
 fn choose(
     model: &mut Model,
     backend: &dyn Backend,
+    chosen: &HashMap<NodeId, &'static str>,
     report: &mut BuildReport,
     progress: &mut dyn FnMut(&str, usize, usize),
 ) -> Result<Vec<Step>> {
@@ -109,7 +127,7 @@ fn choose(
         }
         let kind = match sizes_known {
             true if plan_graph::is_alias(g, id) => StepKind::Alias,
-            true => kernel(NodeView::new(g, id), backend).at(|| node.describe())?,
+            true => kernel(NodeView::new(g, id), backend, chosen.get(&id).copied()).at(|| node.describe())?,
             false => StepKind::Host,
         };
         if matches!(kind, StepKind::Host) {
@@ -121,7 +139,7 @@ fn choose(
     Ok(steps)
 }
 
-fn kernel(view: NodeView, backend: &dyn Backend) -> Result<StepKind> {
+fn kernel(view: NodeView, backend: &dyn Backend, chosen: Option<&'static str>) -> Result<StepKind> {
     if oxrt_ops::registry::find(view.op()).is_none() {
         return Err(Error::unsupported(format!("the operator {} is unknown here", view.op())).help(
             "give its meaning by an ONNX function (`oxrt export --functions FILE`), or register it: `oxrt::ops::registry::register`",
@@ -129,7 +147,7 @@ fn kernel(view: NodeView, backend: &dyn Backend) -> Result<StepKind> {
     }
     let plain = |v: &Option<oxrt_ir::ValueId>| v.is_none_or(|v| matches!(view.graph[v].ty, ValueType::Tensor(_)));
     let all_tensors = view.node().inputs().iter().chain(view.node().outputs()).all(plain);
-    let Some(candidate) = backend.candidates(view).first().copied().filter(|_| all_tensors) else {
+    let Some(candidate) = chosen.or_else(|| backend.candidates(view).first().copied()).filter(|_| all_tensors) else {
         return Ok(StepKind::Host);
     };
     let packing = backend.pack(view, candidate)?;

@@ -2,21 +2,45 @@
 //!
 //! Nothing here allocates while it runs; what an operation needs beside its operands, the caller passes as workspace.
 
+/// Calls a macro with the Rust type of a number as it is stored; `$other` where there is none (half precision, strings).
+macro_rules! with_number {
+    ($dtype:expr, $run:ident, $other:expr) => {
+        match $dtype {
+            oxrt_tensor::DType::F64 => $run!(f64),
+            oxrt_tensor::DType::F32 => $run!(f32),
+            oxrt_tensor::DType::I64 => $run!(i64),
+            oxrt_tensor::DType::I32 => $run!(i32),
+            oxrt_tensor::DType::I16 => $run!(i16),
+            oxrt_tensor::DType::I8 => $run!(i8),
+            oxrt_tensor::DType::U64 => $run!(u64),
+            oxrt_tensor::DType::U32 => $run!(u32),
+            oxrt_tensor::DType::U16 => $run!(u16),
+            oxrt_tensor::DType::U8 | oxrt_tensor::DType::Bool => $run!(u8),
+            _ => $other,
+        }
+    };
+}
+pub(crate) use with_number;
+
 pub mod attention;
 pub mod broadcast;
 pub mod conv;
+pub mod conv_bf16;
 pub mod conv_i8;
 pub mod copy;
+pub mod element;
 pub mod elementwise;
+pub mod fold;
 pub mod gemm;
+pub mod gemm_bf16;
 pub mod gemm_i8;
-
 pub mod norm;
 pub mod pooling;
 pub mod product;
 pub mod recurrent;
 pub mod reduce;
 pub mod resample;
+pub mod select;
 pub mod transposed;
 pub mod wide;
 pub mod window;

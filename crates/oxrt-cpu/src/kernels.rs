@@ -6,6 +6,7 @@
 
 pub mod activation;
 pub mod attention;
+pub mod bf16;
 pub mod ceiling;
 pub mod dot_i8;
 pub mod dot_tables;
@@ -123,6 +124,8 @@ kernels! {
     narrow(format: Format, p: *const f32, out: *mut u8, n: usize) = elementwise::narrow;
     /// A tile of a product of doubles.
     product_f64(t: &ProductTile<f64>) = product::product_tile;
+    /// A tile of a product of floats, for operands that no packed form is made of.
+    product_f32(t: &ProductTile<f32>) = product::product_tile;
     /// A tile of a product of integers.
     product_i32(t: &ProductTile<i32>) = product::product_tile;
     /// The same in 64 bits.

@@ -4,16 +4,23 @@
 //! constants that `pack` consumed (they are not in the engine).
 
 mod attention;
+mod bf16;
 mod conv;
+mod conv_any;
 mod conv_transpose;
 mod copy;
 mod elementwise;
 mod fill;
+mod fold;
 mod gemm;
+mod gemm_any;
+mod grid_sample;
 mod index;
-
+mod make;
 mod norm;
+mod norm_any;
 mod pool;
+mod pool_any;
 mod product;
 mod q_conv;
 mod q_gemm;
@@ -24,12 +31,13 @@ mod quantize;
 mod recurrent;
 mod reduce;
 mod resize;
+mod select;
 mod wide;
 
 use crate::backend::Ctx;
 use crate::kernels::activation::Act;
 use crate::kernels::elementwise::Format;
-use oxrt_backend::{Kernel, NodeView, Packing};
+use oxrt_backend::{BindArgs, Kernel, NodeView, Packing};
 use oxrt_ir::{Attrs, DType, Tensor};
 use oxrt_tensor::{Error, Result};
 
@@ -54,6 +62,8 @@ pub(crate) static OPS: &[&Entry] = &[
     &conv::CONV,
     &conv::CONV_NCHW,
     &conv_transpose::CONV_TRANSPOSE,
+    &conv_any::CONV_ANY,
+    &conv_any::TRANSPOSED_ANY,
     &attention::ATTENTION,
     &recurrent::RECURRENT,
     &q_conv::CONV,
@@ -69,13 +79,17 @@ pub(crate) static OPS: &[&Entry] = &[
     &q_misc::MAX_POOL,
     &pool::WINDOW,
     &pool::GLOBAL,
+    &pool_any::POOL_ANY,
     &reduce::REDUCE,
+    &fold::FOLD,
     &reduce::ARG,
     &resize::RESIZE,
+    &grid_sample::GRID_SAMPLE,
     &resize::BYTES,
     &gemm::PACKED,
     &gemm::DYNAMIC,
     &product::PRODUCT,
+    &gemm_any::GEMM_ANY,
     &elementwise::FLOATS,
     &wide::INTEGERS,
     &wide::DOUBLES,
@@ -83,6 +97,10 @@ pub(crate) static OPS: &[&Entry] = &[
     &norm::ROWS,
     &norm::GROUPS,
     &norm::BATCH,
+    &norm_any::LINES,
+    &norm_any::ROWS,
+    &norm_any::CHANNELS,
+    &norm_any::LRN,
     &copy::TRANSPOSE,
     &copy::CONCAT,
     &copy::SPLIT,
@@ -102,6 +120,31 @@ pub(crate) static OPS: &[&Entry] = &[
     &index::GATHER_ND,
     &index::SCATTER_ELEMENTS,
     &index::SCATTER_ND,
+    &select::TOP_K,
+    &select::ONE_HOT,
+    &select::HARDMAX,
+    &make::RANGE,
+    &make::CONSTANT,
+    &make::EYE,
+];
+
+/// Elementwise work on floats of any width.
+pub(crate) use elementwise::FLOATS;
+
+/// Entries that multiply in bfloat16: taken where the caller allows that precision or the operands have it already.
+pub(crate) static BF16_OPS: &[&Entry] = &[&bf16::CONV, &bf16::GEMM];
+
+/// An entry, and whether it can run a node.
+pub(crate) type Rival = (&'static Entry, fn(&NodeView) -> Option<()>);
+
+/// Ways to do the same work whose speeds depend on sizes and machine more than an estimate can say; the most exact first.
+pub(crate) static RIVALS: &[Rival] = &[
+    (&conv::CONV, conv::supports),
+    (&conv::WINOGRAD_2, conv::winograd_fits),
+    (&conv::WINOGRAD_4, conv::winograd_fits),
+    (&bf16::CONV, bf16::conv_supports),
+    (&gemm::PACKED, gemm::packed_supports),
+    (&bf16::GEMM, bf16::gemm_supports),
 ];
 
 /// Nothing to pack.
@@ -169,6 +212,26 @@ fn format(dtype: DType) -> Option<Format> {
     })
 }
 
+/// Refuses a result that does not have `len` elements. Sizes that depend on data are learned during a run, and a kernel
+/// writes as many elements as its operands say.
+fn makes(args: &BindArgs, len: usize) -> Result<()> {
+    let shape = args.output(0)?;
+    if shape.iter().product::<usize>() == len {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("a result of shape {shape:?} for {len} elements")))
+}
+
+/// Refuses input `i`, where there is one, unless it has `len` elements.
+fn holds(args: &BindArgs, i: usize, len: usize) -> Result<()> {
+    match args.opt_shape(i) {
+        Some(shape) if shape.iter().product::<usize>() != len => {
+            Err(Error::invalid(format!("input {i} of shape {shape:?}, where {len} elements are needed")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Non-negative attribute integers as sizes.
 fn sizes(values: &[i64]) -> Option<Vec<usize>> {
     values.iter().map(|&v| usize::try_from(v).ok()).collect()
@@ -198,6 +261,8 @@ fn packed_floats(packed: &[Tensor], i: usize, len: usize) -> Result<Tensor> {
     }
 }
 
+#[cfg(test)]
+mod any_tests;
 #[cfg(test)]
 mod nn_tests;
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub mod copy;
 pub mod def;
 pub mod eval;
 mod fft32;
+pub mod grid;
 pub mod infer;
 pub mod loss;
 pub mod matmul;

@@ -5,7 +5,7 @@ use crate::eval::{Datum, Eval};
 use crate::infer::Infer;
 use crate::shape::axes;
 use oxrt_ir::{Attrs, Contents, Dim};
-use oxrt_tensor::{Result, Tensor, bail};
+use oxrt_tensor::{DType, Result, Tensor, bail};
 
 /// Which of `rank` axes go: `list` from input 1, where none means all of them or, by attribute, nothing.
 fn reduced(attrs: &Attrs, list: Option<Vec<i64>>, rank: usize) -> Result<Vec<usize>> {
@@ -107,6 +107,23 @@ pub fn eval_f64(ctx: &Eval, f: fn(&[f64]) -> f64) -> Result<Vec<Datum>> {
     Ok(vec![Tensor::from_f64(x.dtype(), &g.shape, &g.map(&x.to_f64_vec()?, of_some_or_none))?.into()])
 }
 
+/// Evaluates `ReduceMax` (or `ReduceMin`) of integers and booleans.
+pub fn eval_int_extreme(ctx: &Eval, largest: bool) -> Result<Vec<Datum>> {
+    let x = ctx.tensor(0)?;
+    let g = groups(ctx)?;
+    let data = x.to_i64_vec()?;
+    // Of nothing: the last number of the type.
+    let out = if x.dtype() == DType::U64 {
+        let of = |group: &[i64]| group.iter().map(|&v| v as u64).reduce(if largest { u64::max } else { u64::min });
+        g.map(&data, |group| of(group).unwrap_or(if largest { 0 } else { u64::MAX }) as i64)
+    } else {
+        let (low, high) = if x.dtype() == DType::Bool { (0, 1) } else { crate::cast::int_range(x.dtype()) };
+        let of = |group: &[i64]| group.iter().copied().reduce(if largest { i64::max } else { i64::min });
+        g.map(&data, |group| of(group).unwrap_or(if largest { low } else { high }))
+    };
+    Ok(vec![Tensor::from_i64(x.dtype(), &g.shape, &out)?.into()])
+}
+
 /// Evaluates integers by `int` and floats by `float`.
 pub fn eval(ctx: &Eval, float: fn(&[f64]) -> f64, int: fn(&[i64]) -> i64) -> Result<Vec<Datum>> {
     let x = ctx.tensor(0)?;
@@ -117,8 +134,8 @@ pub fn eval(ctx: &Eval, float: fn(&[f64]) -> f64, int: fn(&[i64]) -> i64) -> Res
     Ok(vec![Tensor::from_i64(x.dtype(), &g.shape, &g.map(&x.to_i64_vec()?, int))?.into()])
 }
 
-/// Index of the first (or last) greatest element; NaN counts as greatest.
-pub fn arg_extremum(ctx: &Eval, better: fn(f64, f64) -> bool) -> Result<Vec<Datum>> {
+/// Index of the first (or last) greatest or least element; NaN comes before all others.
+pub fn arg_extremum(ctx: &Eval, largest: bool) -> Result<Vec<Datum>> {
     let x = ctx.tensor(0)?;
     let attrs = ctx.attrs();
     let gone = crate::shape::axis(attrs.int_or("axis", 0)?, x.rank())?;
@@ -127,21 +144,31 @@ pub fn arg_extremum(ctx: &Eval, better: fn(f64, f64) -> bool) -> Result<Vec<Datu
         bail!(invalid, "axis {gone} of size 0 has no extremum");
     }
     let last = attrs.bool_or("select_last_index", false)?;
-    let indices = g.map(&x.to_f64_vec()?, |group| {
-        let mut best = 0;
-        for (i, &v) in group.iter().enumerate() {
-            let b = group[best];
-            let wins = match (v.is_nan(), b.is_nan()) {
-                (false, false) => better(v, b) || (last && v == b),
-                (new, old) => new && !old,
+    let find = |order: &dyn Fn(usize, usize) -> std::cmp::Ordering, n: usize| {
+        let wins = |i: usize, best: usize| match order(i, best) {
+            std::cmp::Ordering::Equal => last,
+            o => o.is_gt(),
+        };
+        (1..n).fold(0, |best, i| if wins(i, best) { i } else { best }) as i64
+    };
+    // Integers as such: f64 would merge large ones.
+    let indices = if x.dtype() == DType::U64 {
+        let sign = |o: std::cmp::Ordering| if largest { o } else { o.reverse() };
+        g.map(&x.to_i64_vec()?, |v| find(&|a, b| sign((v[a] as u64).cmp(&(v[b] as u64))), v.len()))
+    } else if x.dtype().is_int() {
+        let sign = |o: std::cmp::Ordering| if largest { o } else { o.reverse() };
+        g.map(&x.to_i64_vec()?, |v| find(&|a, b| sign(v[a].cmp(&v[b])), v.len()))
+    } else {
+        g.map(&x.to_f64_vec()?, |v| {
+            let order = |a: usize, b: usize| match v[a].partial_cmp(&v[b]) {
+                Some(o) if largest => o,
+                Some(o) => o.reverse(),
+                None => v[a].is_nan().cmp(&v[b].is_nan()),
             };
-            if wins {
-                best = i;
-            }
-        }
-        best as i64
-    });
-    Ok(vec![Tensor::from_i64(oxrt_tensor::DType::I64, &g.shape, &indices)?.into()])
+            find(&order, v.len())
+        })
+    };
+    Ok(vec![Tensor::from_i64(DType::I64, &g.shape, &indices)?.into()])
 }
 
 /// Shape rule of `ArgMax` and `ArgMin`.
@@ -154,7 +181,7 @@ pub fn infer_arg(ctx: &mut Infer) -> Result<()> {
         }
         None => None,
     };
-    ctx.set(0, oxrt_tensor::DType::I64, dims);
+    ctx.set(0, DType::I64, dims);
     Ok(())
 }
 

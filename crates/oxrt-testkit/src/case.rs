@@ -39,6 +39,15 @@ fn default_atol() -> f64 {
 #[derive(Deserialize)]
 struct Manifest {
     cases: Vec<Case>,
+    #[serde(default)]
+    types: BTreeMap<String, Vec<String>>,
+}
+
+/// Element types that the standard allows for the first input of each operator, where the manifest below `root` says so.
+pub fn allowed_types(root: &Path) -> Result<BTreeMap<String, Vec<String>>> {
+    let Ok(text) = std::fs::read_to_string(root.join("manifest.json")) else { return Ok(BTreeMap::new()) };
+    let manifest: Manifest = serde_json::from_str(&text).map_err(|e| Error::invalid(format!("manifest.json: {e}")))?;
+    Ok(manifest.types)
 }
 
 impl Case {

@@ -15,14 +15,17 @@ use std::fmt::Write;
 pub type Counts = BTreeMap<String, (usize, usize)>;
 
 /// The whole page.
-pub fn page(counts: &Counts) -> String {
+///
+/// `allowed` are the types that the standard allows, by operator, under their short names.
+pub fn page(counts: &Counts, allowed: &BTreeMap<String, Vec<String>>) -> String {
     let mut text = String::from(
         "# Operators\n\n\
          Written by `cargo xtask operators`; `cargo xtask test` checks that it is current.\n\n\
          *Versions*: opsets in which the operator changed; older forms are raised to the newest on reading. *Evaluated*: element types of the first\n\
-         input that the operator takes (more than ONNX allows), tried with its example. *CPU kernel*: those of them that have one; the others run by the reference\n\
-         evaluator. *Cases*: official cases of onnx passed through the optimised engine, of those there are for the operator.\n\n\
-         | operator | versions | evaluated | CPU kernel | cases |\n|---|---|---|---|---|\n",
+         input that the operator takes (more than ONNX allows), tried with its examples. *CPU kernel*: those of them that have one, or need none. *By reference*:\n\
+         the common types (f32 f16 bf16 f64 i64 i32 u8 i8 bool) that ONNX allows and no kernel serves; where the size of a result depends on\n\
+         data, that is the way it runs. *Cases*: official cases of onnx passed through the optimised engine, of those there are for the operator.\n\n\
+         | operator | versions | evaluated | CPU kernel | by reference | cases |\n|---|---|---|---|---|---|\n",
     );
     let mut ops: Vec<&OpDef> = registry::all().iter().copied().filter(|op| !op.name.starts_with("oxrt.")).collect();
     ops.sort_by_key(|op| (op.name.contains('.'), op.name));
@@ -34,11 +37,12 @@ pub fn page(counts: &Counts) -> String {
         let cases = left.remove(short).map_or("–".to_string(), |(passed, all)| format!("{passed}/{all}"));
         let _ = writeln!(
             text,
-            "| `{}` | {} | {} | {} | {cases} |",
+            "| `{}` | {} | {} | {} | {} | {cases} |",
             op.name,
             versions.join(" "),
             names(&evaluated),
-            names(&kernels)
+            names(&kernels),
+            names(&by_reference(&evaluated, &kernels, allowed.get(op.name)))
         );
     }
     text.push_str("\nOperators that reading turns into others:\n\n| operator | cases |\n|---|---|\n");
@@ -46,6 +50,14 @@ pub fn page(counts: &Counts) -> String {
         let _ = writeln!(text, "| `{op}` | {passed}/{all} |");
     }
     text
+}
+
+/// Common types that are allowed and evaluated, but have no kernel.
+fn by_reference(evaluated: &[DType], kernels: &[DType], allowed: Option<&Vec<String>>) -> Vec<DType> {
+    use DType::*;
+    let common = [F32, F16, BF16, F64, I64, I32, U8, I8, Bool];
+    let allows = |d: &DType| allowed.is_none_or(|list| list.iter().any(|name| name == d.name()));
+    common.into_iter().filter(|d| evaluated.contains(d) && !kernels.contains(d) && allows(d)).collect()
 }
 
 /// Types in short: families that are complete by one word.
@@ -75,11 +87,13 @@ fn types(op: &OpDef) -> (Vec<DType>, Vec<DType>) {
     let mut evaluated = Vec::new();
     let mut kernels = Vec::new();
     for &dtype in DType::ALL.iter().filter(|d| !d.is_complex()) {
-        let tried: Vec<bool> = op
-            .examples
-            .iter()
-            .filter_map(|(text, inputs, _)| catch(|| attempt(op, text, inputs, dtype)).ok()?.ok())
-            .collect();
+        let mut tried = Vec::new();
+        for (text, inputs, _) in op.examples {
+            // Weights, axes and the like are constants in most models.
+            for constants in [false, true] {
+                tried.extend(catch(|| attempt(text, inputs, dtype, constants)).ok().and_then(Result::ok));
+            }
+        }
         if !tried.is_empty() {
             evaluated.push(dtype);
         }
@@ -90,8 +104,9 @@ fn types(op: &OpDef) -> (Vec<DType>, Vec<DType>) {
     (evaluated, kernels)
 }
 
-/// Evaluates the example with its first type replaced; says whether the operator then has a kernel.
-fn attempt(op: &OpDef, text: &str, inputs: &[&str], dtype: DType) -> Result<bool> {
+/// Evaluates the example with its first type replaced; says whether an engine runs it without the reference evaluator.
+/// With `constants`, all inputs but the first are known when it is built.
+fn attempt(text: &str, inputs: &[&str], dtype: DType, constants: bool) -> Result<bool> {
     let first = text.trim_start_matches('(').split(['[', ' ', ')']).next().unwrap_or_default();
     let Ok(old) = first.parse::<DType>() else {
         // Sequences and the like: the type of their elements is not tried.
@@ -108,13 +123,17 @@ fn attempt(op: &OpDef, text: &str, inputs: &[&str], dtype: DType) -> Result<bool
         let given = given.ok_or_else(|| Error::unsupported("an input without elements"))?;
         data.push(Datum::from(elements(given, ty.dtype, ty.static_shape())?));
     }
-    Interpreter::new(&graph).run(data)?;
+    Interpreter::new(&graph).run(data.clone())?;
+    if constants {
+        let later: Vec<_> = graph.inputs.drain(1..).collect();
+        for (v, datum) in later.into_iter().zip(data.into_iter().skip(1)) {
+            graph.set_constant(v, datum.into_tensor()?);
+        }
+        infer_graph(&mut graph, &mut symbols)?;
+    }
     let model = oxrt::ir::Model { graph, symbols, ..oxrt::ir::Model::default() };
-    let engine =
-        Model::from_ir(model).build(&BuildOptions { threads: 1, no_fusion: true, ..BuildOptions::default() })?;
-    let plan = engine.plan();
-    let runs = |kind: &StepKind| !matches!(kind, StepKind::Host);
-    Ok(plan.steps.iter().any(|s| &*plan.graph[s.node].op == op.name && runs(&s.kind)))
+    let engine = Model::from_ir(model).build(&BuildOptions { threads: 1, ..BuildOptions::default() })?;
+    Ok(!engine.plan().steps.iter().any(|s| matches!(s.kind, StepKind::Host)))
 }
 
 /// Replaces whole words only: `f32` is part of no other type, but `u8` is of `u8x`-like names.

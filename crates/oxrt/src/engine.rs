@@ -1,6 +1,6 @@
 //! Engines and sessions.
 
-use oxrt_backend::{Backend, ReferenceBackend};
+use oxrt_backend::{Backend, Precision, ReferenceBackend};
 use oxrt_cpu::CpuBackend;
 use oxrt_plan::Plan;
 use oxrt_tensor::{Context, DType, Error, Result, Tensor, TensorView, bail};
@@ -20,9 +20,14 @@ pub enum Device {
 
 impl Device {
     /// `target: None` takes the best that this machine has.
-    pub(crate) fn backend(self, target: Option<&str>, threads: usize) -> Result<Arc<dyn Backend>> {
+    pub(crate) fn backend(
+        self,
+        target: Option<&str>,
+        threads: usize,
+        precision: Precision,
+    ) -> Result<Arc<dyn Backend>> {
         Ok(match (self, target) {
-            (Device::Cpu, None) => Arc::new(CpuBackend::new(threads)),
+            (Device::Cpu, None) => Arc::new(CpuBackend::new(threads).with_precision(precision)),
             (Device::Cpu, Some(target)) => Arc::new(CpuBackend::for_target(target, threads)?),
             (Device::Reference, _) => Arc::new(ReferenceBackend),
         })
@@ -69,7 +74,7 @@ impl Engine {
         let path = path.as_ref();
         let plan = oxrt_plan::read_plan(path)?;
         let device: Device = plan.backend.parse().at(|| path.display())?;
-        let backend = device.backend(Some(&plan.target), threads).at(|| path.display())?;
+        let backend = device.backend(Some(&plan.target), threads, Precision::F32).at(|| path.display())?;
         Engine::new(plan, backend).at(|| path.display())
     }
 
@@ -93,6 +98,15 @@ impl Engine {
     /// What runs it: `cpu`.
     pub fn device(&self) -> &'static str {
         self.backend.name()
+    }
+
+    /// The least exact arithmetic of its kernels.
+    pub fn precision(&self) -> Precision {
+        let narrow = |step: &oxrt_plan::Step| match &step.kind {
+            oxrt_plan::StepKind::Kernel { candidate, .. } => self.backend.precision_of(candidate),
+            _ => Precision::F32,
+        };
+        self.plan().steps.iter().map(narrow).max().unwrap_or_default()
     }
 
     /// Whether all sizes follow from the input sizes.

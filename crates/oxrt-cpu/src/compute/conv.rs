@@ -32,8 +32,23 @@ impl Filter {
         self.groups == self.cin && self.groups == self.cout && self.groups > 1
     }
 
+    /// The weights of one group as the right operand of its product: `[taps][cin / groups][cout / groups]`, because the
+    /// inner product runs over kernel positions, then channels.
+    pub(super) fn matrix(&self, w: &[f32], g: usize) -> Vec<f32> {
+        let (cg, mg) = (self.cin / self.groups, self.cout / self.groups);
+        let mut matrix = vec![0.0f32; self.k() * mg];
+        for m in 0..mg {
+            for c in 0..cg {
+                for t in 0..self.taps {
+                    matrix[(t * cg + c) * mg + m] = w[((g * mg + m) * cg + c) * self.taps + t];
+                }
+            }
+        }
+        matrix
+    }
+
     /// Length of one inner product.
-    fn k(&self) -> usize {
+    pub(super) fn k(&self) -> usize {
         self.taps * (self.cin / self.groups)
     }
 
@@ -63,16 +78,8 @@ impl Filter {
             }
             return;
         }
-        // The inner product runs over kernel positions, then channels: [taps][cin / groups][cout / groups] per group.
-        let mut matrix = vec![0.0f32; self.k() * mg];
         for g in 0..self.groups {
-            for m in 0..mg {
-                for c in 0..cg {
-                    for t in 0..self.taps {
-                        matrix[(t * cg + c) * mg + m] = w[((g * mg + m) * cg + c) * self.taps + t];
-                    }
-                }
-            }
+            let matrix = self.matrix(w, g);
             let group = &mut out[g * self.group_len(kernels)..(g + 1) * self.group_len(kernels)];
             for p in 0..gemm::panels(kernels, mg) {
                 // SAFETY: the matrix and the group's part have the sizes they are packed with.
@@ -97,18 +104,142 @@ enum Path {
     Depthwise,
 }
 
+/// A convolution's window read as the left operand of a product: whatever the elements and the arithmetic are.
+#[derive(Clone, Debug)]
+pub(super) struct Lowered {
+    pub filter: Filter,
+    pub window: Window,
+    path: Path,
+    pub size: Size,
+    /// Zeros in every format; long enough for one tap of single precision.
+    zeros: Vec<f32>,
+    /// Elements from the first tap's input to each tap's.
+    offsets: Vec<isize>,
+}
+
+impl Lowered {
+    pub fn new(filter: Filter, window: Window) -> Lowered {
+        let cg = filter.cin / filter.groups;
+        let unpadded = window.interior() == (0, window.output[2]);
+        let whole_rows = filter.groups == 1 && window.dilations[2] == 1 && window.kernel[2] > 1;
+        let path = if filter.is_depthwise() {
+            Path::Depthwise
+        } else if window.is_pointwise() {
+            Path::Pointwise
+        } else if whole_rows && unpadded {
+            Path::KernelRows { padded: None }
+        } else if whole_rows && cg < FEW_CHANNELS {
+            let needed = (window.output[2].max(1) - 1) * window.strides[2] + window.kernel[2];
+            Path::KernelRows { padded: Some(needed.max(window.pads[2] + window.input[2])) }
+        } else {
+            Path::Positions
+        };
+        let (taps, kc) = match path {
+            Path::KernelRows { .. } => (window.kernel[0] * window.kernel[1], window.kernel[2] * cg),
+            _ => (filter.taps, cg),
+        };
+        let size = Size { m: window.batch * window.output_pixels(), n: filter.cout / filter.groups, taps, kc };
+        let zeros = if path == Path::Depthwise { Vec::new() } else { vec![0.0; kc] };
+        let width = match path {
+            Path::KernelRows { padded: Some(width) } => width,
+            _ => window.input[2],
+        };
+        let [kernel_d, kernel_h, kernel_w] = window.kernel;
+        let columns = if matches!(path, Path::KernelRows { .. }) { 1 } else { kernel_w };
+        let mut offsets = Vec::new();
+        for d in 0..kernel_d {
+            for h in 0..kernel_h {
+                for w in 0..columns {
+                    let line = d * window.dilations[0] * window.input[1] + h * window.dilations[1];
+                    offsets.push(((line * width + w * window.dilations[2]) * filter.cin) as isize);
+                }
+            }
+        }
+        Lowered { filter, window, path, size, zeros, offsets }
+    }
+
+    /// Whether every pixel stands by itself: the input is the left operand as it lies.
+    pub fn is_pointwise(&self) -> bool {
+        self.path == Path::Pointwise
+    }
+
+    /// Elements of the padded copy of the input that [`Lowered::padded`] makes.
+    pub fn padded_len(&self) -> usize {
+        match self.path {
+            Path::KernelRows { padded: Some(width) } => {
+                self.window.batch * self.window.input[0] * self.window.input[1] * width * self.filter.cin
+            }
+            _ => 0,
+        }
+    }
+
+    /// The input as [`Lowered::rows`] reads it: itself, or a copy with its padding columns in `workspace`.
+    ///
+    /// # Safety
+    /// `x` covers the input, `workspace` has [`Lowered::padded_len`] elements.
+    pub unsafe fn padded<E: Copy>(&self, pool: &ThreadPool, x: *const E, workspace: *mut E) -> *const E {
+        match self.path {
+            Path::KernelRows { padded: Some(width) } => {
+                // SAFETY: as the caller promises.
+                unsafe { self.copy_padded(pool, x, workspace, width) };
+                workspace
+            }
+            _ => x,
+        }
+    }
+
+    /// The rows of group `g`, of what [`Lowered::padded`] gave.
+    pub fn rows<E>(&self, x: *const E, g: usize) -> ConvRows<'_, E> {
+        let whole_rows = matches!(self.path, Path::KernelRows { .. });
+        let width = match self.path {
+            Path::KernelRows { padded: Some(width) } => width,
+            _ => self.window.input[2],
+        };
+        ConvRows {
+            window: &self.window,
+            x: x.wrapping_add(g * (self.filter.cin / self.filter.groups)),
+            width,
+            channels: self.filter.cin,
+            zeros: self.zeros.as_ptr().cast(),
+            offsets: &self.offsets,
+            whole_rows,
+        }
+    }
+
+    /// The same, of a pointwise convolution.
+    pub fn matrix<E>(&self, x: *const E, g: usize) -> Matrix<E> {
+        Matrix { data: x.wrapping_add(g * (self.filter.cin / self.filter.groups)), stride: self.filter.cin }
+    }
+
+    /// Copies the input with zeros left and right of its rows.
+    unsafe fn copy_padded<E: Copy>(&self, pool: &ThreadPool, x: *const E, out: *mut E, width: usize) {
+        let [depth, height, in_w] = self.window.input;
+        let rows = self.window.batch * depth * height;
+        let c = self.filter.cin;
+        let (left, kept) = (self.window.pads[2] * c, in_w * c);
+        let (x, out) = (Shared(x.cast_mut()), Shared(out));
+        let parts = rows.min(4 * pool.threads());
+        pool.run(parts, |i| {
+            let (start, count) = cut(rows, parts, i);
+            for row in start..start + count {
+                // SAFETY: rows of input and copy are inside their buffers and disjoint between tasks.
+                unsafe {
+                    let dst = out.at(row * width * c);
+                    core::ptr::write_bytes(dst, 0, left);
+                    core::ptr::copy_nonoverlapping(x.at(row * kept), dst.add(left), kept);
+                    core::ptr::write_bytes(dst.add(left + kept), 0, width * c - left - kept);
+                }
+            }
+        });
+    }
+}
+
 /// A convolution bound to sizes.
 #[derive(Clone, Debug)]
 pub struct Conv {
     kernels: &'static Kernels,
-    filter: Filter,
-    window: Window,
-    path: Path,
-    size: Size,
+    lowered: Lowered,
     cut: Cut,
-    zeros: Vec<f32>,
-    /// Floats from the first tap's input to each tap's.
-    offsets: Vec<isize>,
 }
 
 /// The operands of a convolution.
@@ -136,55 +267,15 @@ unsafe impl Sync for Operands {}
 impl Conv {
     /// Binds a filter to the sizes of `window`, for a pool of `threads` threads.
     pub fn new(kernels: &'static Kernels, filter: Filter, window: Window, threads: usize) -> Conv {
-        let cg = filter.cin / filter.groups;
-        let unpadded = window.interior() == (0, window.output[2]);
-        let whole_rows = filter.groups == 1 && window.dilations[2] == 1 && window.kernel[2] > 1;
-        let path = if filter.is_depthwise() {
-            Path::Depthwise
-        } else if window.is_pointwise() {
-            Path::Pointwise
-        } else if whole_rows && unpadded {
-            Path::KernelRows { padded: None }
-        } else if whole_rows && cg < FEW_CHANNELS {
-            let needed = (window.output[2].max(1) - 1) * window.strides[2] + window.kernel[2];
-            Path::KernelRows { padded: Some(needed.max(window.pads[2] + window.input[2])) }
-        } else {
-            Path::Positions
-        };
-        let (taps, kc) = match path {
-            Path::KernelRows { .. } => (window.kernel[0] * window.kernel[1], window.kernel[2] * cg),
-            _ => (filter.taps, cg),
-        };
-        let size = Size { m: window.batch * window.output_pixels(), n: filter.cout / filter.groups, taps, kc };
+        let lowered = Lowered::new(filter, window);
         // Groups are tasks of their own.
-        let cut = Cut::choose(kernels, size, threads.div_ceil(filter.groups));
-        let zeros = if path == Path::Depthwise { Vec::new() } else { vec![0.0; kc] };
-        let width = match path {
-            Path::KernelRows { padded: Some(width) } => width,
-            _ => window.input[2],
-        };
-        let [kernel_d, kernel_h, kernel_w] = window.kernel;
-        let columns = if matches!(path, Path::KernelRows { .. }) { 1 } else { kernel_w };
-        let mut offsets = Vec::new();
-        for d in 0..kernel_d {
-            for h in 0..kernel_h {
-                for w in 0..columns {
-                    let line = d * window.dilations[0] * window.input[1] + h * window.dilations[1];
-                    offsets.push(((line * width + w * window.dilations[2]) * filter.cin) as isize);
-                }
-            }
-        }
-        Conv { kernels, filter, window, path, size, cut, zeros, offsets }
+        let cut = Cut::choose(kernels, lowered.size, threads.div_ceil(filter.groups));
+        Conv { kernels, lowered, cut }
     }
 
     /// Floats of workspace a run needs.
     pub fn workspace_len(&self) -> usize {
-        match self.path {
-            Path::KernelRows { padded: Some(width) } => {
-                self.window.batch * self.window.input[0] * self.window.input[1] * width * self.filter.cin
-            }
-            _ => 0,
-        }
+        self.lowered.padded_len()
     }
 
     /// Runs it.
@@ -194,51 +285,27 @@ impl Conv {
     pub unsafe fn run(&self, pool: &ThreadPool, op: &Operands, workspace: *mut f32) {
         // SAFETY: passed on.
         unsafe {
-            match self.path {
+            match self.lowered.path {
                 Path::Depthwise => self.run_depthwise(pool, op),
-                Path::Pointwise => {
-                    self.run_product(pool, op, |g, cg| Matrix { data: op.x.add(g * cg), stride: self.filter.cin })
-                }
-                Path::Positions => {
-                    self.run_product(pool, op, |g, cg| self.rows(op.x.add(g * cg), self.window.input[2], false));
-                }
-                Path::KernelRows { padded } => {
-                    let (x, width) = match padded {
-                        Some(width) => {
-                            self.copy_padded(pool, op.x, workspace, width);
-                            (workspace.cast_const(), width)
-                        }
-                        None => (op.x, self.window.input[2]),
-                    };
-                    let x = Shared(x.cast_mut());
-                    self.run_product(pool, op, |_, _| self.rows(x.get(), width, true));
+                Path::Pointwise => self.run_product(pool, op, |g| self.lowered.matrix(op.x, g)),
+                Path::Positions | Path::KernelRows { .. } => {
+                    let x = Shared(self.lowered.padded(pool, op.x, workspace).cast_mut());
+                    self.run_product(pool, op, |g| self.lowered.rows(x.get().cast_const(), g));
                 }
             }
         }
     }
 
-    fn rows(&self, x: *const f32, width: usize, whole_rows: bool) -> ConvRows<'_> {
-        ConvRows {
-            window: &self.window,
-            x,
-            width,
-            channels: self.filter.cin,
-            zeros: self.zeros.as_ptr(),
-            offsets: &self.offsets,
-            whole_rows,
-        }
-    }
-
-    unsafe fn run_product<R: Rows>(&self, pool: &ThreadPool, op: &Operands, rows: impl Fn(usize, usize) -> R + Sync) {
-        if self.size.m == 0 || self.size.n == 0 {
+    unsafe fn run_product<R: Rows>(&self, pool: &ThreadPool, op: &Operands, rows: impl Fn(usize) -> R + Sync) {
+        let Lowered { filter, size, .. } = &self.lowered;
+        if size.m == 0 || size.n == 0 {
             return;
         }
-        let Filter { cin, cout, groups, .. } = self.filter;
-        let (cg, mg) = (cin / groups, cout / groups);
-        let group_len = self.filter.group_len(self.kernels);
+        let mg = filter.cout / filter.groups;
+        let group_len = filter.group_len(self.kernels);
         let tasks = self.cut.tasks();
         let op = &op;
-        pool.run(groups * tasks, |i| {
+        pool.run(filter.groups * tasks, |i| {
             let (g, task) = (i / tasks, i % tasks);
             let offset = |p: *const f32| if p.is_null() { p } else { p.wrapping_add(g * mg) };
             // SAFETY: groups write disjoint channels, tasks of a group disjoint tiles.
@@ -248,41 +315,20 @@ impl Conv {
                     c_stride: op.y_step,
                     bias: offset(op.bias),
                     residual: offset(op.residual),
-                    residual_stride: cout,
+                    residual_stride: filter.cout,
                     act: op.act,
                 };
-                gemm::block(self.kernels, self.size, self.cut, &rows(g, cg), op.w.add(g * group_len), out, task);
-            }
-        });
-    }
-
-    /// Copies the input with zeros left and right of its rows.
-    unsafe fn copy_padded(&self, pool: &ThreadPool, x: *const f32, out: *mut f32, width: usize) {
-        let [depth, height, in_w] = self.window.input;
-        let rows = self.window.batch * depth * height;
-        let c = self.filter.cin;
-        let (left, kept) = (self.window.pads[2] * c, in_w * c);
-        let (x, out) = (Shared(x.cast_mut()), Shared(out));
-        let parts = rows.min(4 * pool.threads());
-        pool.run(parts, |i| {
-            let (start, count) = cut(rows, parts, i);
-            for row in start..start + count {
-                // SAFETY: rows of input and copy are inside their buffers and disjoint between tasks.
-                unsafe {
-                    let dst = out.at(row * width * c);
-                    core::ptr::write_bytes(dst, 0, left);
-                    core::ptr::copy_nonoverlapping(x.at(row * kept), dst.add(left), kept);
-                    core::ptr::write_bytes(dst.add(left + kept), 0, width * c - left - kept);
-                }
+                gemm::block(self.kernels, *size, self.cut, &rows(g), op.w.add(g * group_len), out, task);
             }
         });
     }
 
     unsafe fn run_depthwise(&self, pool: &ThreadPool, op: &Operands) {
-        let channels = self.filter.cout;
+        let channels = self.lowered.filter.cout;
+        let window = &self.lowered.window;
         let op = &op;
         // SAFETY: the operands cover the window's pixels and channels; runs are disjoint parts of the output.
-        each_run(pool, &self.window, &|pixel, pixels, taps| unsafe {
+        each_run(pool, window, &|pixel, pixels, taps| unsafe {
             let mut x = [core::ptr::null::<f32>(); STACK_TAPS];
             let mut w = [core::ptr::null::<f32>(); STACK_TAPS];
             let out = op.y.add(pixel * op.y_step);
@@ -297,7 +343,7 @@ impl Conv {
                 w: w.as_ptr(),
                 taps: taps.len(),
                 pixels,
-                step: self.window.strides[2] * channels,
+                step: window.strides[2] * channels,
                 channels,
                 out,
                 out_step: op.y_step,
@@ -336,26 +382,26 @@ pub(crate) fn each_run(pool: &ThreadPool, window: &Window, run: &(dyn Fn(usize, 
 }
 
 /// Row pointers of a convolution: row `i` is output pixel `i`.
-struct ConvRows<'a> {
+pub(super) struct ConvRows<'a, E> {
     window: &'a Window,
-    x: *const f32,
+    x: *const E,
     /// Pixels in a row of `x`, which may be the padded copy.
     width: usize,
     channels: usize,
-    zeros: *const f32,
-    /// Floats from the first tap's input to each tap's.
+    zeros: *const E,
+    /// Elements from the first tap's input to each tap's.
     offsets: &'a [isize],
     /// Taps are kernel rows, and `x` has its padding columns.
     whole_rows: bool,
 }
 
 // SAFETY: only read, by tasks of the convolution.
-unsafe impl Sync for ConvRows<'_> {}
+unsafe impl<E> Sync for ConvRows<'_, E> {}
 
 /// Most rows of one tile.
 const MAX_MR: usize = 16;
 
-impl ConvRows<'_> {
+impl<E> ConvRows<'_, E> {
     /// Where the window of an output position starts in the input; negative in the padding.
     #[inline(always)]
     fn corner(&self, position: [usize; 3]) -> [isize; 3] {
@@ -399,12 +445,12 @@ impl ConvRows<'_> {
     }
 }
 
-impl Rows for ConvRows<'_> {
+impl<E> Rows<E> for ConvRows<'_, E> {
     fn collide(&self) -> bool {
-        (self.window.strides[2] * self.channels * 4).is_multiple_of(gemm::L1_WAY)
+        (self.window.strides[2] * self.channels * size_of::<E>()).is_multiple_of(gemm::L1_WAY)
     }
 
-    unsafe fn fill(&self, row: usize, rows: usize, tap: usize, taps: usize, stride: usize, out: *mut *const f32) {
+    unsafe fn fill(&self, row: usize, rows: usize, tap: usize, taps: usize, stride: usize, out: *mut *const E) {
         debug_assert!(rows <= MAX_MR);
         let w = self.window;
         let [out_d, out_h, out_w] = w.output;
@@ -412,7 +458,7 @@ impl Rows for ConvRows<'_> {
         let (mut ow, rest) = (row % out_w, row / out_w);
         let (mut oh, rest) = (rest % out_h, rest / out_h);
         let (mut od, mut image) = (rest % out_d, rest / out_d);
-        let mut first = [core::ptr::null::<f32>(); MAX_MR];
+        let mut first = [core::ptr::null::<E>(); MAX_MR];
         let mut corners = [[0isize; 3]; MAX_MR];
         let mut border = 0u32;
         for i in 0..rows {

@@ -55,8 +55,8 @@ unsafe fn gather(pointers: *mut *const f32, rows: usize, offset: usize, kc: usiz
     });
 }
 
-/// Where the rows of the left operand are.
-pub trait Rows: Sync {
+/// Where the rows of the left operand are, and its elements.
+pub trait Rows<E = f32>: Sync {
     /// Whether the rows of one tile fall on the same few sets of the first cache, so that reading them side by side keeps
     /// throwing each other out. They are then copied together first.
     fn collide(&self) -> bool {
@@ -68,27 +68,27 @@ pub trait Rows: Sync {
     ///
     /// # Safety
     /// `out` has room for `taps * stride` pointers, and `rows <= stride`.
-    unsafe fn fill(&self, row: usize, rows: usize, tap: usize, taps: usize, stride: usize, out: *mut *const f32);
+    unsafe fn fill(&self, row: usize, rows: usize, tap: usize, taps: usize, stride: usize, out: *mut *const E);
 }
 
-/// Rows of a plain matrix, `stride` floats apart.
+/// Rows of a plain matrix, `stride` elements apart.
 #[derive(Clone, Copy, Debug)]
-pub struct Matrix {
+pub struct Matrix<E = f32> {
     /// The first row.
-    pub data: *const f32,
-    /// Floats from one row to the next.
+    pub data: *const E,
+    /// Elements from one row to the next.
     pub stride: usize,
 }
 
 // SAFETY: the matrix is only read, by the kernel that the caller vouches for.
-unsafe impl Sync for Matrix {}
+unsafe impl<E> Sync for Matrix<E> {}
 
-impl Rows for Matrix {
+impl<E> Rows<E> for Matrix<E> {
     fn collide(&self) -> bool {
-        self.stride != 0 && (self.stride * 4).is_multiple_of(L1_WAY)
+        self.stride != 0 && (self.stride * size_of::<E>()).is_multiple_of(L1_WAY)
     }
 
-    unsafe fn fill(&self, row: usize, rows: usize, _tap: usize, _taps: usize, _stride: usize, out: *mut *const f32) {
+    unsafe fn fill(&self, row: usize, rows: usize, _tap: usize, _taps: usize, _stride: usize, out: *mut *const E) {
         for i in 0..rows {
             // SAFETY: `out` has room by contract; the row exists in the caller's matrix.
             unsafe { *out.add(i) = self.data.add((row + i) * self.stride) };

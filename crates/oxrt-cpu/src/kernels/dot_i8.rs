@@ -275,8 +275,7 @@ unsafe fn tabulate<S: Bytes, D: Dot<S>>(s: S, f: &Finish, table: *const u8) {
 unsafe fn through_table<S: Bytes, D: Dot<S>>(s: S, f: &Finish) {
     // SAFETY: as `finish`.
     unsafe {
-        let first =
-            Finish { residual: core::ptr::null(), table: core::ptr::null(), y: f.mid, saturates: false, ..*f };
+        let first = Finish { residual: core::ptr::null(), table: core::ptr::null(), y: f.mid, saturates: false, ..*f };
         if f.act == Act::None {
             columns::<S, false, false>(s, &first);
         } else {

@@ -15,25 +15,37 @@ pub trait Scalar: Copy + Default + Send + Sync + 'static {
     fn mul_add(self, a: Self, b: Self) -> Self;
     /// `self - other`.
     fn less(self, other: Self) -> Self;
+    /// `self + other`.
+    fn more(self, other: Self) -> Self;
     /// The tier's kernel.
     fn kernel(kernels: &Kernels) -> unsafe fn(&ProductTile<Self>);
 }
 
-impl Scalar for f64 {
-    #[inline(always)]
-    fn mul_add(self, a: f64, b: f64) -> f64 {
-        self + a * b
-    }
+macro_rules! floats {
+    ($($t:ident $kernel:ident)*) => {$(
+        impl Scalar for $t {
+            #[inline(always)]
+            fn mul_add(self, a: $t, b: $t) -> $t {
+                self + a * b
+            }
 
-    #[inline(always)]
-    fn less(self, other: f64) -> f64 {
-        self - other
-    }
+            #[inline(always)]
+            fn less(self, other: $t) -> $t {
+                self - other
+            }
 
-    fn kernel(kernels: &Kernels) -> unsafe fn(&ProductTile<f64>) {
-        kernels.product_f64
-    }
+            #[inline(always)]
+            fn more(self, other: $t) -> $t {
+                self + other
+            }
+
+            fn kernel(kernels: &Kernels) -> unsafe fn(&ProductTile<$t>) {
+                kernels.$kernel
+            }
+        }
+    )*};
 }
+floats!(f64 product_f64 f32 product_f32);
 
 macro_rules! wrapping {
     ($($t:ident $kernel:ident)*) => {$(
@@ -46,6 +58,11 @@ macro_rules! wrapping {
             #[inline(always)]
             fn less(self, other: $t) -> $t {
                 self.wrapping_sub(other)
+            }
+
+            #[inline(always)]
+            fn more(self, other: $t) -> $t {
+                self.wrapping_add(other)
             }
 
             fn kernel(kernels: &Kernels) -> unsafe fn(&ProductTile<$t>) {

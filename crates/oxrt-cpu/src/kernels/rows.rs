@@ -131,6 +131,33 @@ fn term<S: Simd>(s: S, v: S::F, a: S::F, mean: S::F, square: bool) -> S::F {
     }
 }
 
+/// Mean, what rounding took from it, and variance of a row. Where all elements are about equal, the sum's rounding error
+/// is as large as their differences: the sum of what is left after the mean was taken away tells it.
+#[inline(always)]
+unsafe fn centre<S: Simd>(s: S, x: *const f32, n: usize) -> (f32, f32, f32) {
+    // SAFETY: as the caller promises.
+    let mean = unsafe { row_sum(s, x, n, 0.0, false) } / n as f32;
+    let (mut sums, mut squares) = ([s.zero(); 2], [s.zero(); 2]);
+    let meanv = s.splat(mean);
+    let mut i = 0;
+    while i < n {
+        for j in 0..2 {
+            let at = i + j * S::LANES;
+            if at < n {
+                // SAFETY: inside the row; lanes behind it are the mean.
+                let d = s.sub(unsafe { load_or(s, x.add(at), n - at, mean) }, meanv);
+                sums[j] = s.add(sums[j], d);
+                squares[j] = s.fma(d, d, squares[j]);
+            }
+        }
+        i += 2 * S::LANES;
+    }
+    let rest = s.sum(s.add(sums[0], sums[1])) / n as f32;
+    let variance = s.sum(s.add(squares[0], squares[1])) / n as f32 - rest * rest;
+    // Not `max`, which would lose NaN.
+    (mean, rest, if variance < 0.0 { 0.0 } else { variance })
+}
+
 /// Sum of the terms of a row: several chains, so that rounding errors and latencies are spread.
 #[inline(always)]
 unsafe fn row_sum<S: Simd>(s: S, x: *const f32, n: usize, mean: f32, square: bool) -> f32 {
@@ -164,12 +191,13 @@ pub unsafe fn normalize<S: Simd>(s: S, x: *const f32, y: *mut f32, rows: usize, 
         // SAFETY: inside the rows.
         unsafe {
             let (x, y) = (x.add(r * n), y.add(r * n));
-            let mean = if norm.center { row_sum(s, x, n, 0.0, false) / n as f32 } else { 0.0 };
-            let variance = row_sum(s, x, n, mean, true) / n as f32;
-            let (meanv, factor) = (s.splat(mean), s.splat(1.0 / (variance + norm.epsilon).sqrt()));
+            let (mean, rest, variance) =
+                if norm.center { centre(s, x, n) } else { (0.0, 0.0, row_sum(s, x, n, 0.0, true) / n as f32) };
+            let (meanv, restv, factor) =
+                (s.splat(mean), s.splat(rest), s.splat(1.0 / (variance + norm.epsilon).sqrt()));
             let mut i = 0;
             while i < n {
-                let mut v = s.mul(s.sub(load_or(s, x.add(i), n - i, 0.0), meanv), factor);
+                let mut v = s.mul(s.sub(s.sub(load_or(s, x.add(i), n - i, 0.0), meanv), restv), factor);
                 if !norm.scale.is_null() {
                     v = s.mul(v, load_or(s, norm.scale.add(i), n - i, 0.0));
                 }
@@ -191,9 +219,9 @@ pub unsafe fn normalize<S: Simd>(s: S, x: *const f32, y: *mut f32, rows: usize, 
 pub unsafe fn moments<S: Simd>(s: S, x: *const f32, n: usize, out: *mut f32) {
     // SAFETY: as the caller promises.
     unsafe {
-        let mean = row_sum(s, x, n, 0.0, false) / n as f32;
-        *out = mean;
-        *out.add(1) = row_sum(s, x, n, mean, true) / n as f32;
+        let (mean, rest, variance) = centre(s, x, n);
+        *out = mean + rest;
+        *out.add(1) = variance;
     }
 }
 

@@ -1,6 +1,6 @@
 //! Attention: the fused operator that passes make, and ONNX's own.
 
-use super::{Entry, float, pack_nothing, require};
+use super::{Entry, float, makes, pack_nothing, require};
 use crate::backend::{Ctx, bound, kernel};
 use crate::compute::attention::{Attention, MaskStrides, Strides};
 use oxrt_backend::{Kernel, NodeView};
@@ -93,6 +93,10 @@ fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
             bail!(invalid, "queries, keys and values of shapes {shapes:?} do not fit together");
         }
         let out = heads(args.output(0)?, q_heads, heads_first)?;
+        makes(args, q.batch * q.heads * q.rows * v.dim)?;
+        if (out.heads, out.rows, out.dim) != (q.heads, q.rows, v.dim) {
+            bail!(invalid, "a result of shape {:?} for queries of shape {:?}", args.output(0)?, args.shape(0)?);
+        }
         let mask = match args.opt_shape(3) {
             None => None,
             Some(shape) => Some(mask_strides(shape, [q.batch, q.heads, q.rows, k.rows], bool_mask)?),

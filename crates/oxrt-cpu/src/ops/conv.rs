@@ -1,7 +1,8 @@
 //! Convolutions: channels last as the layout pass makes them, and in ONNX's own order by turning in and out.
 
 use super::{
-    Entry, activation, float, float_or_absent, known_shape, packed_floats, packed_tensor, require, sizes, static_shape,
+    Entry, activation, float, float_or_absent, known_shape, makes, packed_floats, packed_tensor, require, sizes,
+    static_shape,
 };
 use crate::backend::{Ctx, bound, kernel};
 use crate::compute::conv::{Conv, Filter, Operands};
@@ -9,7 +10,7 @@ use crate::compute::copy::StridedCopy;
 use crate::compute::window::Window;
 use crate::compute::winograd::{self, Winograd};
 use crate::pool::ThreadPool;
-use oxrt_backend::{Kernel, NodeView, Packing};
+use oxrt_backend::{BindArgs, Kernel, NodeView, Packing};
 use oxrt_ir::Tensor;
 use oxrt_tensor::{Error, Result, bail};
 
@@ -57,12 +58,17 @@ pub(super) const CONV_NCHW: Entry = Entry {
     load: |ctx, node, packed| load(ctx, node, packed, Method::Direct, false),
 };
 
-fn supports(node: &NodeView) -> Option<()> {
+pub(super) fn supports(node: &NodeView) -> Option<()> {
     for i in 0..2 {
         float(node, i)?;
     }
     float_or_absent(node, 2)?;
     float_or_absent(node, 3)?;
+    has_constant_filter(node)
+}
+
+/// Whether the node is a convolution with constant weights, whatever their type.
+pub(super) fn has_constant_filter(node: &NodeView) -> Option<()> {
     let w = node.constant(1)?;
     require((3..=5).contains(&w.rank()) && node.rank(0)? == w.rank())?;
     require(node.attrs().string_or("auto_pad", "NOTSET").ok()? == "NOTSET")?;
@@ -72,11 +78,20 @@ fn supports(node: &NodeView) -> Option<()> {
     require(f.cin % f.groups == 0 && f.cout % f.groups == 0 && f.cout > 0)
 }
 
-fn filter(node: &NodeView, w: &[usize]) -> Result<Filter> {
+pub(super) fn filter(node: &NodeView, w: &[usize]) -> Result<Filter> {
     let groups = node.attrs().int_or("group", 1)?;
     let groups = usize::try_from(groups).ok().filter(|&g| g > 0);
     let groups = groups.ok_or_else(|| Error::invalid("a convolution's group count must be positive"))?;
     Ok(Filter { cin: w[1] * groups, cout: w[0], groups, taps: w[2..].iter().product() })
+}
+
+/// The convolutions that Winograd's transforms are for: windows of 3 x 3 at every pixel.
+pub(super) fn winograd_fits(node: &NodeView) -> Option<()> {
+    supports(node)?;
+    let shape = static_shape(node, 1)?;
+    let ones = |name: &str| node.attrs().ints(name).ok().map(|v| v.unwrap_or(&[]).iter().all(|&v| v == 1));
+    require(shape.len() == 4 && shape[2..] == [3, 3] && filter(node, &shape).ok()?.groups == 1)?;
+    require(ones("strides")? && ones("dilations")?)
 }
 
 /// The tile size of Winograd's transforms that should beat the direct method for this node, if there is one.
@@ -90,13 +105,8 @@ fn winograd_tile(node: &NodeView) -> Option<usize> {
     const TRANSFORM: f64 = 10.0;
     /// Image side where the size is not known at build time.
     const SIDE: usize = 56;
-    supports(node)?;
-    let shape = static_shape(node, 1)?;
-    let attrs = node.attrs();
-    let filter = filter(node, &shape).ok()?;
-    let ones = |name: &str| attrs.ints(name).ok().map(|v| v.unwrap_or(&[]).iter().all(|&v| v == 1));
-    require(shape.len() == 4 && shape[2..] == [3, 3] && filter.groups == 1)?;
-    require(ones("strides")? && ones("dilations")?)?;
+    winograd_fits(node)?;
+    let filter = filter(node, &static_shape(node, 1)?).ok()?;
     let dims = node.output_ty(0)?.dims.as_ref()?;
     let side = |d: usize| dims[d].as_size().unwrap_or(SIDE);
     let (batch, h, w) = (dims[0].as_size().unwrap_or(1), side(1), side(2));
@@ -160,6 +170,54 @@ fn pack(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     Ok(Packing { tensors: vec![packed_tensor(&packed)], consumed: vec![1] })
 }
 
+/// What a convolution's node says of its windows.
+pub(super) struct Geometry {
+    pub filter: Filter,
+    kernel: Vec<usize>,
+    strides: Vec<usize>,
+    dilations: Vec<usize>,
+    pads: Vec<usize>,
+    has_residual: bool,
+    channels_last: bool,
+}
+
+impl Geometry {
+    pub fn of(node: &NodeView, filter: Filter, weights: &[usize], channels_last: bool) -> Result<Geometry> {
+        let list = |name: &str| -> Result<Vec<usize>> {
+            sizes(node.attrs().ints(name)?.unwrap_or(&[]))
+                .ok_or_else(|| Error::invalid(format!("a negative number in `{name}`")))
+        };
+        Ok(Geometry {
+            filter,
+            kernel: weights[2..].to_vec(),
+            strides: list("strides")?,
+            dilations: list("dilations")?,
+            pads: list("pads")?,
+            has_residual: node.has(3),
+            channels_last,
+        })
+    }
+
+    /// The window at the bound sizes, after a check of the operands' shapes.
+    pub fn window(&self, args: &BindArgs) -> Result<Window> {
+        let (x, y, filter) = (args.shape(0)?, args.output(0)?, self.filter);
+        if let Some(bias) = args.opt_shape(2).filter(|b| *b != [filter.cout]) {
+            bail!(invalid, "a bias of shape {bias:?} for {} maps", filter.cout);
+        }
+        let last = x.len() - 1;
+        let (channel_axis, spatial) = if self.channels_last { (last, 1..last) } else { (1, 2..last + 1) };
+        if x[channel_axis] != filter.cin {
+            bail!(invalid, "a filter for {} channels cannot take {}", filter.cin, x[channel_axis]);
+        }
+        if self.has_residual && args.shape(3)? != y {
+            bail!(unsupported, "a residual of shape {:?} for a result of shape {y:?}", args.shape(3)?);
+        }
+        let (input, output) = (&x[spatial.clone()], &y[spatial]);
+        Window::new(x[0], input, &self.kernel, &self.strides, &self.dilations, &self.pads, output)
+            .ok_or_else(|| Error::unsupported(format!("a convolution over shape {x:?}")))
+    }
+}
+
 fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor], method: Method, channels_last: bool) -> Result<Box<dyn Kernel>> {
     let shape = known_shape(node, 1)?;
     let filter = filter(node, &shape)?;
@@ -168,31 +226,13 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor], method: Method, channels_
         Method::Winograd(m) => winograd::packed_len(ctx.kernels, &filter, m),
     };
     let w = packed_floats(packed, 0, packed_len)?;
-    let attrs = node.attrs();
-    let list = |name: &str| -> Result<Vec<usize>> {
-        sizes(attrs.ints(name)?.unwrap_or(&[])).ok_or_else(|| Error::invalid(format!("a negative number in `{name}`")))
-    };
-    let (strides, dilations, pads) = (list("strides")?, list("dilations")?, list("pads")?);
-    let kernel_shape = shape[2..].to_vec();
-    let act = activation(attrs)?;
+    let geometry = Geometry::of(node, filter, &shape, channels_last)?;
+    let act = activation(node.attrs())?;
     let (ctx, has_residual) = (ctx.clone(), node.has(3));
-    let maps = shape.first().copied().unwrap_or(0);
     kernel(move |args| {
         let (x, y) = (args.shape(0)?, args.output(0)?);
-        if let Some(bias) = args.inputs.get(2).and_then(|i| i.as_ref()).filter(|b| b.shape != [maps]) {
-            bail!(invalid, "a bias of shape {:?} for {maps} maps", bias.shape);
-        }
-        let last = x.len() - 1;
-        let (channel_axis, spatial) = if channels_last { (last, 1..last) } else { (1, 2..last + 1) };
-        if x[channel_axis] != filter.cin {
-            bail!(invalid, "a filter for {} channels cannot take {}", filter.cin, x[channel_axis]);
-        }
-        if has_residual && args.shape(3)? != y {
-            bail!(unsupported, "a residual of shape {:?} for a result of shape {y:?}", args.shape(3)?);
-        }
-        let window =
-            Window::new(x[0], &x[spatial.clone()], &kernel_shape, &strides, &dilations, &pads, &y[spatial.clone()])
-                .ok_or_else(|| Error::unsupported(format!("a convolution over shape {x:?}")))?;
+        let window = geometry.window(args)?;
+        makes(args, x[0] * filter.cout * window.output_pixels())?;
         let conv = match method {
             Method::Direct => Step::Direct(Conv::new(ctx.kernels, filter, window, ctx.threads())),
             Method::Winograd(m) => Step::Winograd(Winograd::new(ctx.kernels, filter, window, m, ctx.threads())),

@@ -1,6 +1,8 @@
 //! Transposed convolutions.
 
-use super::{Entry, activation, float, float_or_absent, known_shape, packed_floats, packed_tensor, require, sizes};
+use super::{
+    Entry, activation, float, float_or_absent, holds, known_shape, makes, packed_floats, packed_tensor, require, sizes,
+};
 use crate::backend::{Ctx, bound, kernel};
 use crate::compute::copy::StridedCopy;
 use crate::compute::transposed::{ConvTranspose, Filter, MAX_TAPS, Operands};
@@ -63,6 +65,8 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
         let window =
             Window::new(x[0], &y[spatial.clone()], &kernel_shape, &strides, &dilations, &pads, &x[spatial.clone()])
                 .ok_or_else(|| Error::unsupported(format!("a transposed convolution over shape {x:?}")))?;
+        makes(args, x[0] * filter.cout * window.input_pixels())?;
+        holds(args, 2, filter.cout)?;
         let step = ConvTranspose::new(ctx.kernels, filter, window);
         let (pixels_in, pixels_out) = (window.output_pixels(), window.input_pixels());
         let flops = 2 * x[0] * pixels_in * filter.taps * filter.cin * (filter.cout / filter.groups);

@@ -1,6 +1,6 @@
 //! Data movement that is a strided copy, for every element type of a whole number of bytes.
 
-use super::{Entry, axis_of, pack_nothing, require};
+use super::{Entry, axis_of, makes, pack_nothing, require};
 use crate::backend::{Ctx, bound, kernel};
 use crate::compute::copy::{StridedCopy, contiguous};
 use oxrt_backend::{BindArgs, Bound, Kernel, NodeView};
@@ -73,6 +73,11 @@ fn transpose(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>
         if perm.len() != shape.len() {
             bail!(invalid, "{} axes for a tensor of shape {shape:?}", perm.len());
         }
+        let mut seen = perm.clone();
+        seen.sort_unstable();
+        if seen.into_iter().ne(0..shape.len()) || args.output(0)?.iter().ne(perm.iter().map(|&p| &shape[p])) {
+            bail!(invalid, "axes {perm:?} of shape {shape:?} do not make {:?}", args.output(0)?);
+        }
         let copy = StridedCopy::transpose(shape, &perm, size);
         moves(&ctx, size, vec![Move { copy, input: 0, from: 0, output: 0, to: 0 }])
     })
@@ -117,6 +122,9 @@ fn split(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
         let mut list = Vec::new();
         for i in 0..args.outputs.len() {
             let out = args.output(i)?;
+            if out.len() != shape.len() || (0..out.len()).any(|d| d != axis && out[d] != shape[d]) {
+                bail!(invalid, "a part of shape {out:?} of an operand of shape {shape:?}");
+            }
             let copy = StridedCopy::new(out, &strides, &contiguous(out), size);
             list.push(Move { copy, input: 0, from: at * strides[axis], output: i, to: 0 });
             at += out[axis] as isize;
@@ -158,6 +166,9 @@ fn slice(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
         if axes.len() != starts.len() || steps.len() != starts.len() {
             bail!(invalid, "a slice of {} starts, {} axes and {} steps", starts.len(), axes.len(), steps.len());
         }
+        if out.len() != shape.len() || (0..out.len()).any(|d| out[d] > shape[d]) {
+            bail!(invalid, "a slice of shape {out:?} of an operand of shape {shape:?}");
+        }
         let mut strides = contiguous(shape);
         let mut from = 0;
         for ((&start, &axis), &step) in starts.iter().zip(&axes).zip(&steps) {
@@ -183,7 +194,11 @@ fn expand(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
     kernel(move |args| {
         let (shape, out) = (args.shape(0)?, args.output(0)?);
         let own = contiguous(shape);
-        let lead = out.len() - shape.len();
+        let lead = out.len().checked_sub(shape.len());
+        let fits = |lead: usize| (0..shape.len()).all(|d| shape[d] == 1 || shape[d] == out[lead + d]);
+        let Some(lead) = lead.filter(|&lead| fits(lead)) else {
+            bail!(invalid, "shape {shape:?} does not broadcast to {out:?}");
+        };
         let strides: Vec<isize> =
             (0..out.len()).map(|d| if d < lead || shape[d - lead] == 1 { 0 } else { own[d - lead] }).collect();
         let copy = StridedCopy::new(out, &strides, &contiguous(out), size);
@@ -197,6 +212,7 @@ fn reshape(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> 
     let ctx = ctx.clone();
     kernel(move |args| {
         let n: usize = args.shape(0)?.iter().product();
+        makes(args, n)?;
         let copy = StridedCopy::new(&[n], &[1], &[1], size);
         let ctx = ctx.clone();
         bound(move |io| {

@@ -10,7 +10,7 @@ use oxrt_ops::scalar::{Instr, Program};
 use oxrt_tensor::{Error, Result};
 
 /// Programs that compute in `f32`, whatever the stored types.
-pub(super) const FLOATS: Entry = Entry { name: "elementwise", ops: &[], supports, pack: super::pack_nothing, load };
+pub(crate) const FLOATS: Entry = Entry { name: "elementwise", ops: &[], supports, pack: super::pack_nothing, load };
 
 /// The program of a node.
 pub(super) fn program(node: &NodeView) -> Option<Program> {

@@ -1,10 +1,13 @@
-//! Operators that lay out, repeat, fill or accumulate: Pad, Tile, DepthToSpace, SpaceToDepth, Trilu, CumSum, Cast.
+//! Operators that lay out, repeat, fill or accumulate: Pad, Tile, DepthToSpace, SpaceToDepth, Trilu, CumSum, CumProd, Cast.
 
 use super::copy::{Move, element_size, ints, moves, sized};
-use super::{Entry, axis_of, format, pack_nothing, require};
+use super::{Entry, axis_of, format, holds, makes, pack_nothing, require};
 use crate::backend::{Ctx, bound, kernel};
 use crate::compute::copy::{StridedCopy, contiguous};
-use crate::compute::{Shared, cut};
+use crate::compute::element::Element;
+use crate::compute::{Shared, cut, with_number};
+use crate::kernels::elementwise::Format;
+use half::{bf16, f16};
 use oxrt_backend::{BindArgs, Kernel, NodeView};
 use oxrt_ir::{DType, Tensor};
 use oxrt_tensor::{Error, Result, bail};
@@ -22,7 +25,7 @@ pub(super) const SHUFFLE: Entry = Entry {
 pub(super) const TRILU: Entry =
     Entry { name: "trilu", ops: &["Trilu"], supports: trilu_supports, pack: pack_nothing, load: trilu };
 pub(super) const CUMSUM: Entry =
-    Entry { name: "cumsum", ops: &["CumSum"], supports: cumsum_supports, pack: pack_nothing, load: cumsum };
+    Entry { name: "cumsum", ops: &["CumSum", "CumProd"], supports: cumsum_supports, pack: pack_nothing, load: cumsum };
 pub(super) const CAST: Entry =
     Entry { name: "cast", ops: &["Cast", "CastLike"], supports: cast_supports, pack: pack_nothing, load: cast };
 
@@ -78,7 +81,8 @@ fn pad(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
         let rank = shape.len();
         let pads = ints(args, 1)?.ok_or_else(|| Error::invalid("a pad without pads"))?;
         let axes = ints(args, 3)?.unwrap_or_else(|| (0..rank as i64).collect());
-        if pads.len() != 2 * axes.len() {
+        holds(args, 2, 1)?;
+        if pads.len() != 2 * axes.len() || out.len() != rank {
             bail!(invalid, "{} pads for {} axes", pads.len(), axes.len());
         }
         let mut before = vec![0i64; rank];
@@ -147,6 +151,11 @@ fn tile(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
     let ctx = ctx.clone();
     kernel(move |args| {
         let (shape, out) = (args.shape(0)?, args.output(0)?);
+        if out.len() != shape.len()
+            || (0..out.len()).any(|d| shape[d] == 0 && out[d] != 0 || shape[d] > 0 && out[d] % shape[d] != 0)
+        {
+            bail!(invalid, "repeating shape {shape:?} does not make {out:?}");
+        }
         let (own, to) = (contiguous(shape), contiguous(out));
         let (mut dims, mut src, mut dst) = (Vec::new(), Vec::new(), Vec::new());
         for d in 0..shape.len() {
@@ -169,6 +178,7 @@ fn shuffle(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> 
     let ctx = ctx.clone();
     kernel(move |args| {
         let &[n, c, h, w] = args.shape(0)? else { bail!(invalid, "four dimensions are needed") };
+        makes(args, n * c * h * w)?;
         let whole = if to_depth { h % b == 0 && w % b == 0 } else { c % (b * b) == 0 };
         if !whole {
             bail!(invalid, "shape {:?} does not make blocks of {b}", args.shape(0)?);
@@ -199,6 +209,7 @@ fn trilu(_: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
         let [.., rows, cols] = *shape else { bail!(invalid, "a matrix is needed, found shape {shape:?}") };
         let k = ints(args, 1)?.and_then(|v| v.first().copied()).unwrap_or(0);
         let total: usize = shape.iter().product();
+        makes(args, total)?;
         bound(move |io| {
             for row in 0..total.checked_div(cols).unwrap_or(0) {
                 // Upper keeps columns from row + k on, lower those up to row + k.
@@ -229,10 +240,12 @@ fn cumsum_supports(node: &NodeView) -> Option<()> {
     require(matches!(node.dtype(0)?, F32 | F64 | I64 | U64 | I32 | U32 | I16 | U16 | I8 | U8))
 }
 
-fn cumsum(_: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
+fn cumsum(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
     let dtype = node.dtype(0).ok_or_else(|| Error::bug("elements without a type"))?;
     let exclusive = node.attrs().bool_or("exclusive", false)?;
     let reverse = node.attrs().bool_or("reverse", false)?;
+    let product = node.op() == "CumProd";
+    let ctx = ctx.clone();
     kernel(move |args| {
         let shape = args.shape(0)?;
         let axis =
@@ -245,24 +258,27 @@ fn cumsum(_: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
             exclusive,
             reverse,
         };
-        // SAFETY: buffers have the bound sizes.
-        bound(move |io| unsafe {
-            match dtype {
-                // Sums are kept wide, so that long ones do not lose what is small.
-                DType::F32 => {
-                    line.sum(io.input::<f32>(0), io.output::<f32>(0), 0.0f64, |a, v| a + f64::from(v), |a| a as f32)
-                }
-                DType::F64 => line.sum(io.input::<f64>(0), io.output::<f64>(0), 0.0f64, |a, v| a + v, |a| a),
-                // Sums that wrap do not depend on the sign.
-                DType::I64 | DType::U64 => {
-                    line.sum(io.input::<i64>(0), io.output::<i64>(0), 0i64, i64::wrapping_add, |a| a)
-                }
-                DType::I16 | DType::U16 => {
-                    line.sum(io.input::<i16>(0), io.output::<i16>(0), 0i16, i16::wrapping_add, |a| a)
-                }
-                DType::I8 | DType::U8 => line.sum(io.input::<i8>(0), io.output::<i8>(0), 0i8, i8::wrapping_add, |a| a),
-                _ => line.sum(io.input::<i32>(0), io.output::<i32>(0), 0i32, i32::wrapping_add, |a| a),
+        if args.output(0)? != shape {
+            bail!(invalid, "a result of shape {:?} for an operand of shape {shape:?}", args.output(0)?);
+        }
+        let ctx = ctx.clone();
+        bound(move |io| {
+            macro_rules! run {
+                ($t:ty) => {
+                    // SAFETY: buffers have the bound sizes.
+                    unsafe {
+                        let (x, y) = (io.input::<$t>(0), io.output::<$t>(0));
+                        match (product, dtype.is_float()) {
+                            // Sums are kept wide, so that long ones do not lose what is small.
+                            (false, true) => line.run(&ctx, x, y, 0.0, |a: f64, v| a + v.to_f64(), <$t>::from_f64),
+                            (true, true) => line.run(&ctx, x, y, 1.0, |a: f64, v| a * v.to_f64(), <$t>::from_f64),
+                            (false, false) => line.run(&ctx, x, y, <$t>::from_wide(0), <$t>::plus, |a| a),
+                            (true, false) => line.run(&ctx, x, y, <$t>::from_wide(1), <$t>::times, |a| a),
+                        }
+                    }
+                };
             }
+            with_number!(dtype, run, unreachable!("a number by `supports`"));
         })
         .in_place(&[0])
         .boxed()
@@ -279,43 +295,45 @@ struct Lines {
 }
 
 impl Lines {
-    unsafe fn sum<T: Copy, A: Copy>(
+    unsafe fn run<T: Element, A: Copy + Sync>(
         &self,
+        ctx: &Ctx,
         x: *const T,
         y: *mut T,
-        zero: A,
-        add: impl Fn(A, T) -> A,
-        get: impl Fn(A) -> T,
+        start: A,
+        step: impl Fn(A, T) -> A + Sync,
+        get: impl Fn(A) -> T + Sync,
     ) {
-        for line in 0..self.outer * self.inner {
-            let base = line / self.inner * self.n * self.inner + line % self.inner;
-            let mut total = zero;
-            for i in 0..self.n {
-                let at = base + if self.reverse { self.n - 1 - i } else { i } * self.inner;
-                // SAFETY: lines lie inside both sides.
-                unsafe {
-                    let next = add(total, *x.add(at));
-                    *y.add(at) = get(if self.exclusive { total } else { next });
-                    total = next;
+        let lines = self.outer * self.inner;
+        let parts = (lines * self.n / (16 * 1024)).clamp(1, 4 * ctx.threads()).min(lines.max(1));
+        let (x, y) = (Shared(x.cast_mut()), Shared(y));
+        ctx.pool.run(parts, |part| {
+            let (first, count) = cut(lines, parts, part);
+            for line in first..first + count {
+                let base = line / self.inner * self.n * self.inner + line % self.inner;
+                let mut total = start;
+                for i in 0..self.n {
+                    let at = base + if self.reverse { self.n - 1 - i } else { i } * self.inner;
+                    // SAFETY: lines are disjoint, and lie inside both sides.
+                    unsafe {
+                        let next = step(total, *x.at(at));
+                        *y.at(at) = get(if self.exclusive { total } else { next });
+                        total = next;
+                    }
                 }
             }
-        }
+        });
     }
 }
 
 /// Types between which elements are converted here.
 fn castable(dtype: DType) -> bool {
     use DType::*;
-    matches!(dtype, F32 | F64 | F16 | BF16 | I64 | I32 | I16 | I8 | U32 | U16 | U8 | Bool)
+    matches!(dtype, F32 | F64 | F16 | BF16 | I64 | I32 | I16 | I8 | U64 | U32 | U16 | U8 | Bool)
 }
 
 fn cast_supports(node: &NodeView) -> Option<()> {
-    let (from, to) = (node.dtype(0)?, node.output_dtype(0)?);
-    require(castable(from) && castable(to))?;
-    // Half precision goes through single; from wider types that would round twice.
-    let half = |d: DType| matches!(d, DType::F16 | DType::BF16);
-    require(!half(to) || format(from).is_some_and(|_| !matches!(from, DType::I32 | DType::I64)))?;
-    require(!half(from) || format(to).is_some() || to == DType::F64)
+    require(castable(node.dtype(0)?) && castable(node.output_dtype(0)?))
 }
 
 fn cast(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
@@ -324,6 +342,7 @@ fn cast(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
     let ctx = ctx.clone();
     kernel(move |args: &BindArgs| {
         let n: usize = args.shape(0)?.iter().product();
+        makes(args, n)?;
         let ctx = ctx.clone();
         let sizes = (from.size().unwrap_or(1), to.size().unwrap_or(1));
         bound(move |io| {
@@ -342,57 +361,62 @@ fn cast(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
 /// Converts `n` elements.
 unsafe fn convert(ctx: &Ctx, from: DType, to: DType, src: *const u8, dst: *mut u8, n: usize) {
     let half = |d: DType| matches!(d, DType::F16 | DType::BF16);
-    // SAFETY: both sides have `n` elements of their types.
+    let (own, other) = (from.size().unwrap_or(1), to.size().unwrap_or(1));
+    let mut tile = [0.0f32; 256];
+    // SAFETY: both sides have `n` elements of their types; every half-precision number has a format.
     unsafe {
-        if half(from) || half(to) {
-            let mut tile = [0.0f32; 256];
-            let (sizes, kernels) = ((from.size().unwrap_or(1), to.size().unwrap_or(1)), ctx.kernels);
-            for at in (0..n).step_by(tile.len()) {
-                let count = tile.len().min(n - at);
-                let (src, dst) = (src.add(at * sizes.0), dst.add(at * sizes.1));
-                if let Some(format) = format(from) {
-                    (kernels.widen)(format, src, tile.as_mut_ptr(), count);
+        if !half(from) && !half(to) {
+            return between(from, to, src, dst, n);
+        }
+        for at in (0..n).step_by(tile.len()) {
+            let count = tile.len().min(n - at);
+            let (src, dst) = (src.add(at * own), dst.add(at * other));
+            match (format(from), format(to)) {
+                (Some(from), Some(to)) if !matches!(from, Format::I32 | Format::I64) => {
+                    (ctx.kernels.widen)(from, src, tile.as_mut_ptr(), count);
+                    (ctx.kernels.narrow)(to, tile.as_ptr(), dst, count);
                 }
-                match format(to) {
-                    Some(format) => (kernels.narrow)(format, tile.as_ptr(), dst, count),
-                    None => (0..count).for_each(|i| *dst.cast::<f64>().add(i) = tile[i].into()),
+                (Some(from), _) if half_format(from) => {
+                    (ctx.kernels.widen)(from, src, tile.as_mut_ptr(), count);
+                    between(DType::F32, to, tile.as_ptr().cast(), dst, count);
+                }
+                // By way of f32, wide integers and doubles would round twice.
+                _ => {
+                    let mut wide = [0.0f64; 256];
+                    between(from, DType::F64, src, wide.as_mut_ptr().cast(), count);
+                    for (i, &v) in wide[..count].iter().enumerate() {
+                        let bits =
+                            if to == DType::F16 { f16::from_f64(v).to_bits() } else { bf16::from_f64(v).to_bits() };
+                        *dst.cast::<u16>().add(i) = bits;
+                    }
                 }
             }
-            return;
-        }
-        macro_rules! pair {
-            ($from:ty, $to:ty) => {
-                (0..n).for_each(|i| *dst.cast::<$to>().add(i) = *src.cast::<$from>().add(i) as $to)
-            };
-        }
-        macro_rules! to_any {
-            ($from:ty) => {
-                match to {
-                    DType::Bool => {
-                        (0..n).for_each(|i| *dst.add(i) = u8::from(*src.cast::<$from>().add(i) != 0 as $from))
-                    }
-                    DType::F32 => pair!($from, f32),
-                    DType::F64 => pair!($from, f64),
-                    DType::I64 => pair!($from, i64),
-                    DType::I32 => pair!($from, i32),
-                    DType::I16 => pair!($from, i16),
-                    DType::I8 => pair!($from, i8),
-                    DType::U32 => pair!($from, u32),
-                    DType::U16 => pair!($from, u16),
-                    _ => pair!($from, u8),
-                }
-            };
-        }
-        match from {
-            DType::F32 => to_any!(f32),
-            DType::F64 => to_any!(f64),
-            DType::I64 => to_any!(i64),
-            DType::I32 => to_any!(i32),
-            DType::I16 => to_any!(i16),
-            DType::I8 => to_any!(i8),
-            DType::U32 => to_any!(u32),
-            DType::U16 => to_any!(u16),
-            _ => to_any!(u8),
         }
     }
+}
+
+fn half_format(format: Format) -> bool {
+    matches!(format, Format::F16 | Format::Bf16)
+}
+
+/// Converts between types that Rust has.
+unsafe fn between(from: DType, to: DType, src: *const u8, dst: *mut u8, n: usize) {
+    macro_rules! from_any {
+        ($from:ty) => {{
+            // SAFETY: both sides have `n` elements of their types.
+            let each = |i: usize| unsafe { *src.cast::<$from>().add(i) };
+            macro_rules! to_any {
+                ($to:ty) => {
+                    // SAFETY: as above.
+                    (0..n).for_each(|i| unsafe { *dst.cast::<$to>().add(i) = each(i) as $to })
+                };
+            }
+            match to {
+                // SAFETY: as above.
+                DType::Bool => (0..n).for_each(|i| unsafe { *dst.add(i) = u8::from(each(i) != 0 as $from) }),
+                _ => with_number!(to, to_any, unreachable!("a number by `supports`")),
+            }
+        }};
+    }
+    with_number!(from, from_any, unreachable!("a number by `supports`"))
 }

@@ -1,7 +1,8 @@
 //! Matrix products: with weights packed at build time, and with both operands known only at run time.
 
 use super::{
-    Entry, activation, float, float_or_absent, known_shape, packed_floats, packed_tensor, require, static_shape,
+    Entry, activation, float, float_or_absent, holds, known_shape, makes, packed_floats, packed_tensor, require,
+    static_shape,
 };
 use crate::backend::{Ctx, bound, kernel};
 use crate::compute::copy::StridedCopy;
@@ -31,15 +32,15 @@ pub(super) const DYNAMIC: Entry = Entry {
 };
 
 /// What a node's attributes ask for.
-struct Spec {
-    trans_a: bool,
-    trans_b: bool,
-    alpha: f32,
-    beta: f32,
-    act: Act,
+pub(super) struct Spec {
+    pub trans_a: bool,
+    pub trans_b: bool,
+    pub alpha: f32,
+    pub beta: f32,
+    pub act: Act,
 }
 
-fn spec(node: &NodeView) -> Result<Spec> {
+pub(super) fn spec(node: &NodeView) -> Result<Spec> {
     let attrs = node.attrs();
     let plain = node.op() == "MatMul";
     // The fused form writes its attributes with an underscore, ONNX without.
@@ -55,11 +56,11 @@ fn spec(node: &NodeView) -> Result<Spec> {
 }
 
 /// Input 2 as one float per column: its shape has nothing but the columns.
-fn is_row(shape: &[usize], n: usize) -> bool {
+pub(super) fn is_row(shape: &[usize], n: usize) -> bool {
     shape.last() == Some(&n) && shape.iter().product::<usize>() == n
 }
 
-fn packed_supports(node: &NodeView) -> Option<()> {
+pub(super) fn packed_supports(node: &NodeView) -> Option<()> {
     float(node, 0)?;
     float(node, 1)?;
     float_or_absent(node, 2)?;
@@ -96,7 +97,7 @@ fn packed_pack(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
 }
 
 /// `(k, n, row stride, column stride)` of a right operand.
-fn operand(shape: &[usize], trans: bool) -> (usize, usize, usize, usize) {
+pub(super) fn operand(shape: &[usize], trans: bool) -> (usize, usize, usize, usize) {
     if trans { (shape[1], shape[0], 1, shape[1]) } else { (shape[0], shape[1], shape[1], 1) }
 }
 
@@ -115,6 +116,7 @@ fn packed_load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn 
             bail!(unsupported, "a residual of shape {:?} for a result of shape {:?}", args.shape(3)?, args.output(0)?);
         }
         let m: usize = x[..x.len() - 1].iter().product();
+        makes(args, m * n)?;
         let size = Size::plain(m, n, k);
         let cut = Cut::choose(ctx.kernels, size, ctx.threads());
         let (ctx, w, bias, act) = (ctx.clone(), w.clone(), bias.clone(), spec.act);
@@ -198,6 +200,10 @@ fn dynamic_bind(ctx: &Ctx, spec: &Spec, args: &BindArgs) -> Result<Box<dyn Bound
         let count = a_batch.iter().product::<usize>();
         StridedCopy::transpose(&[count, k, m], &[0, 2, 1], 4)
     });
+    makes(args, pairs.len() * m * n)?;
+    if args.opt_shape(3).is_some() {
+        holds(args, 3, pairs.len() * m * n)?;
+    }
     let addend = match args.opt_shape(2) {
         None => Addend::None,
         Some(shape) if is_row(shape, n) => Addend::Row,

@@ -1,10 +1,12 @@
 //! Gathering and scattering by index, for every element type of a whole number of bytes.
 
 use super::copy::{element_size, sized};
+use super::select::number;
 use super::{Entry, axis_of, pack_nothing, require};
 use crate::backend::{Ctx, bound, kernel};
 use crate::compute::copy::contiguous;
-use crate::compute::{Shared, cut};
+use crate::compute::element::Element;
+use crate::compute::{Shared, cut, with_number};
 use oxrt_backend::{Io, Kernel, NodeView};
 use oxrt_ir::{DType, Tensor};
 use oxrt_tensor::{Error, Result, bail};
@@ -24,22 +26,69 @@ pub(super) const GATHER_ND: Entry =
 pub(super) const SCATTER_ELEMENTS: Entry = Entry {
     name: "scatter_elements",
     ops: &["ScatterElements", "Scatter"],
-    supports: replacing,
+    supports: scatters,
     pack: pack_nothing,
     load: |ctx, node, _| elements(ctx, node, true),
 };
 pub(super) const SCATTER_ND: Entry =
-    Entry { name: "scatter_nd", ops: &["ScatterND"], supports: replacing, pack: pack_nothing, load: scatter_nd };
+    Entry { name: "scatter_nd", ops: &["ScatterND"], supports: scatters, pack: pack_nothing, load: scatter_nd };
 
 fn indexed(node: &NodeView) -> Option<()> {
     sized(node)?;
     require(matches!(node.dtype(1)?, DType::I64 | DType::I32))
 }
 
-/// Scatters that put values in place, and do not add to what is there.
-fn replacing(node: &NodeView) -> Option<()> {
+/// What a scatter does to the element that is there.
+#[derive(Clone, Copy, PartialEq)]
+enum Reduction {
+    Replace,
+    Add,
+    Mul,
+    Max,
+    Min,
+}
+
+fn reduction(node: &NodeView) -> Result<Reduction> {
+    Ok(match node.attrs().string_or("reduction", "none")? {
+        "none" => Reduction::Replace,
+        "add" => Reduction::Add,
+        "mul" => Reduction::Mul,
+        "max" => Reduction::Max,
+        "min" => Reduction::Min,
+        other => bail!(invalid, "the reduction `{other}` is unknown"),
+    })
+}
+
+fn scatters(node: &NodeView) -> Option<()> {
     indexed(node)?;
-    require(node.attrs().string_or("reduction", "none").ok()? == "none")
+    require(reduction(node).ok()? == Reduction::Replace || number(node, 0).is_some())?;
+    require(node.dtype(0) == node.dtype(2))
+}
+
+/// Joins `count` elements into those that are there.
+///
+/// # Safety
+/// Both sides have them, and do not overlap.
+unsafe fn join(dtype: DType, how: Reduction, from: *const u8, to: *mut u8, count: usize) {
+    macro_rules! run {
+        ($t:ty) => {{
+            let f: fn($t, $t) -> $t = match how {
+                Reduction::Add => <$t>::plus,
+                Reduction::Mul => <$t>::times,
+                Reduction::Max => <$t>::greater,
+                Reduction::Min => <$t>::lesser,
+                Reduction::Replace => |_, new| new,
+            };
+            for i in 0..count {
+                // SAFETY: as the caller promises.
+                unsafe {
+                    let at = to.cast::<$t>().add(i);
+                    *at = f(*at, *from.cast::<$t>().add(i));
+                }
+            }
+        }};
+    }
+    with_number!(dtype, run, unreachable!("a number by `supports`"))
 }
 
 /// The indices of input 1.
@@ -104,6 +153,9 @@ fn gather(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
         let n = shape[axis];
         let piece = shape[axis + 1..].iter().product::<usize>() * size;
         let count: usize = args.shape(1)?.iter().product();
+        if args.output(0)?.iter().product::<usize>() * size != outer * count * piece {
+            bail!(invalid, "a result of shape {:?} for {count} places in shape {shape:?}", args.output(0)?);
+        }
         let ctx = ctx.clone();
         bound(move |io| {
             let indices = Indices::of(io, wide);
@@ -133,6 +185,8 @@ fn elements(_: &Ctx, node: &NodeView, scatter: bool) -> Result<Box<dyn Kernel>> 
     let size = element_size(node)?;
     let axis = node.attrs().int_or("axis", 0)?;
     let wide = node.dtype(1) == Some(DType::I64);
+    let dtype = node.dtype(0).ok_or_else(|| Error::bug("elements without a type"))?;
+    let how = if scatter { reduction(node)? } else { Reduction::Replace };
     kernel(move |args| {
         let (shape, picked) = (args.shape(0)?.to_vec(), args.shape(1)?.to_vec());
         let axis = axis_of(axis, shape.len())?;
@@ -163,7 +217,9 @@ fn elements(_: &Ctx, node: &NodeView, scatter: bool) -> Result<Box<dyn Kernel>> 
                             if d == axis { indices.at(i, shape[d]).ok_or_else(out_of_range)? } else { position };
                         at += place * strides[d];
                     }
-                    if scatter {
+                    if how != Reduction::Replace {
+                        join(dtype, how, io.inputs[2].add(i * size), io.outputs[0].add(at * size), 1);
+                    } else if scatter {
                         copy(io.inputs[2].add(i * size), io.outputs[0].add(at * size), size);
                     } else {
                         copy(io.inputs[0].add(at * size), io.outputs[0].add(i * size), size);
@@ -211,6 +267,11 @@ fn gather_nd(_: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> 
         let per_batch: usize = tuples[batch_dims..tuples.len() - 1].iter().product();
         let batch_step: usize = shape[batch_dims..].iter().product();
         let piece = shape[batch_dims + depth..].iter().product::<usize>() * size;
+        if args.output(0)?.iter().product::<usize>() * size != batches * per_batch * piece
+            || shape[..batch_dims] != tuples[..batch_dims]
+        {
+            bail!(invalid, "a result of shape {:?} for tuples {tuples:?} in shape {shape:?}", args.output(0)?);
+        }
         bound(move |io| {
             let indices = Indices::of(io, wide);
             for i in 0..batches * per_batch {
@@ -229,6 +290,8 @@ fn gather_nd(_: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> 
 
 fn scatter_nd(_: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
     let size = element_size(node)?;
+    let dtype = node.dtype(0).ok_or_else(|| Error::bug("elements without a type"))?;
+    let how = reduction(node)?;
     let wide = node.dtype(1) == Some(DType::I64);
     kernel(move |args| {
         let (shape, tuples) = (args.shape(0)?.to_vec(), args.shape(1)?);
@@ -244,6 +307,9 @@ fn scatter_nd(_: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>>
         if given.iter().product::<usize>() * size != count * piece {
             bail!(invalid, "{count} places for updates of shape {given:?}");
         }
+        if args.output(0)? != shape {
+            bail!(invalid, "a result of shape {:?} for data of shape {shape:?}", args.output(0)?);
+        }
         bound(move |io| {
             let indices = Indices::of(io, wide);
             // SAFETY: buffers have the bound sizes, indices are checked.
@@ -253,7 +319,11 @@ fn scatter_nd(_: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>>
                 }
                 for i in 0..count {
                     let at = place(indices, i, depth, &shape, &strides, 0).ok_or_else(out_of_range)?;
-                    copy(io.inputs[2].add(i * piece), io.outputs[0].add(at * size), piece);
+                    let (from, to) = (io.inputs[2].add(i * piece), io.outputs[0].add(at * size));
+                    match how {
+                        Reduction::Replace => copy(from, to, piece),
+                        _ => join(dtype, how, from, to, piece / size),
+                    }
                 }
             }
             Ok(())

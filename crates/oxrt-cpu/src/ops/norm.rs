@@ -1,6 +1,6 @@
 //! Softmax and normalisations.
 
-use super::{Entry, activation, axis_of, float, float_or_absent, pack_nothing, require};
+use super::{Entry, activation, axis_of, float, float_or_absent, makes, pack_nothing, require};
 use crate::backend::{Ctx, bound, kernel};
 use crate::compute::copy::StridedCopy;
 use crate::compute::norm::{self, GroupNorm, GroupNormOperands};
@@ -45,6 +45,7 @@ fn softmax(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> 
     kernel(move |args| {
         let shape = args.shape(0)?;
         let len: usize = shape.iter().product();
+        makes(args, len)?;
         if shape.is_empty() {
             bail!(unsupported, "softmax of a scalar");
         }
@@ -111,6 +112,7 @@ fn rows(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
             }
         }
         let rows: usize = shape[..axis].iter().product();
+        makes(args, rows * n)?;
         let ctx = ctx.clone();
         bound(move |io| {
             let with = Norm { scale: io.input(1), bias: io.input(2), epsilon, center };
@@ -152,6 +154,7 @@ fn groups(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
             }
         }
         let len: usize = shape.iter().product();
+        makes(args, len)?;
         let pixels = len.checked_div(shape[0] * channels).unwrap_or(0);
         let step = GroupNorm { batch: shape[0], channels, groups, pixels, epsilon, act };
         let workspace = if last { step.workspace_len(ctx.threads()) * 4 } else { 0 };
@@ -195,6 +198,7 @@ fn batch(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
         if (1..5).any(|i| args.shape(i).map_or(true, |s| s.iter().product::<usize>() != channels)) {
             bail!(invalid, "batch normalisation of {channels} channels with vectors of another length");
         }
+        makes(args, outer * channels * inner)?;
         let ctx = ctx.clone();
         bound(move |io| {
             let factors = io.workspace.cast::<f32>();

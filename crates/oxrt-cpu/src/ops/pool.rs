@@ -1,6 +1,6 @@
 //! Pooling, channels last and in ONNX's order.
 
-use super::{Entry, float, pack_nothing, require, sizes};
+use super::{Entry, float, makes, pack_nothing, require, sizes};
 use crate::backend::{Ctx, bound, kernel};
 use crate::compute::copy::StridedCopy;
 use crate::compute::pooling::{self, Kind};
@@ -65,6 +65,7 @@ fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
         let window =
             Window::new(x[0], &x[spatial.clone()], &kernel_shape, &strides, &dilations, &pads, &y[spatial.clone()])
                 .ok_or_else(|| Error::unsupported(format!("pooling over shape {x:?}")))?;
+        makes(args, x[0] * channels * window.output_pixels())?;
         let flops = y.iter().product::<usize>() * window.taps();
         let ctx = ctx.clone();
         if last {
@@ -108,6 +109,7 @@ fn global(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
         let len: usize = x.iter().product();
         let pixels = len.checked_div(x[0] * channels).unwrap_or(0);
         let (outer, inner) = if last { (x[0], channels) } else { (x[0] * channels, 1) };
+        makes(args, outer * inner)?;
         let ctx = ctx.clone();
         bound(move |io| {
             let y = io.output::<f32>(0);

@@ -1,7 +1,7 @@
 //! Products of matrices of `f64` and integers, and of quantised ones less their zero points.
 
 use super::gemm::pair_up;
-use super::{Entry, pack_nothing, require};
+use super::{Entry, makes, pack_nothing, require};
 use crate::backend::{Ctx, bound, kernel};
 use crate::compute::product;
 use crate::compute::{Shared, cut};
@@ -77,6 +77,7 @@ where
     let packed_len = product::packed_len(k, n);
     let pairs: Vec<(usize, usize)> = pairs.iter().map(|p| (p.a, p.b * packed_len)).collect();
     let a_len: usize = a.iter().product();
+    makes(args, pairs.len() * m * n)?;
     let size = core::mem::size_of::<T>();
     let left_at = (b_count * packed_len * size).next_multiple_of(64);
     let flops = 2 * pairs.len() * m * n * k;

@@ -1,6 +1,6 @@
 //! QuantizeLinear and DequantizeLinear between floats and integers, by one scale or one per slice of an axis.
 
-use super::{Entry, axis_of, float, pack_nothing, require};
+use super::{Entry, axis_of, float, makes, pack_nothing, require};
 use crate::backend::{Ctx, bound, kernel};
 use crate::compute::{Shared, cut};
 use crate::kernels::dot_i8::Rounding;
@@ -149,6 +149,7 @@ fn quantize_to<Q: Quantized>(ctx: &Ctx, node: &NodeView) -> Result<Box<dyn Kerne
     let (ctx, bytes) = (ctx.clone(), super::quantised::kernels(ctx));
     kernel(move |args| {
         let layout = layout(args, axis)?;
+        makes(args, args.shape(0)?.iter().product())?;
         let ctx = ctx.clone();
         bound(move |io| {
             let (x, y) = (Shared(io.input::<f32>(0).cast_mut()), Shared(io.output::<Q>(0)));
@@ -202,6 +203,7 @@ fn dequantize_from<Q: Quantized>(ctx: &Ctx, node: &NodeView) -> Result<Box<dyn K
     let (ctx, bytes) = (ctx.clone(), super::quantised::kernels(ctx));
     kernel(move |args| {
         let layout = layout(args, axis)?;
+        makes(args, args.shape(0)?.iter().product())?;
         let ctx = ctx.clone();
         bound(move |io| {
             let (x, y) = (Shared(io.input::<Q>(0).cast_mut()), Shared(io.output::<f32>(0)));

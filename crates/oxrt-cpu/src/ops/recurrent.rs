@@ -1,10 +1,10 @@
 //! LSTM, GRU and RNN with constant weights and ONNX's default activations.
 
-use super::{Entry, float, float_or_absent, known_shape, packed_floats, packed_tensor, require};
+use super::{Entry, float, float_or_absent, holds, known_shape, packed_floats, packed_tensor, require};
 use crate::backend::{Ctx, bound, kernel};
 use crate::compute::gemm;
 use crate::compute::recurrent::{Cell, Layer, Operands};
-use oxrt_backend::{Kernel, NodeView, Packing};
+use oxrt_backend::{BindArgs, Kernel, NodeView, Packing};
 use oxrt_ir::Tensor;
 use oxrt_tensor::{Error, Result, bail};
 
@@ -70,6 +70,20 @@ fn pack(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     Ok(packing)
 }
 
+/// Refuses states and results of another size.
+fn makes_states(args: &BindArgs, steps: usize, dirs: usize, batch: usize, hidden: usize) -> Result<()> {
+    let state = dirs * batch * hidden;
+    holds(args, 5, state)?;
+    holds(args, 6, state)?;
+    for (i, len) in [steps * state, state, state].into_iter().enumerate() {
+        let Some(Some(shape)) = args.outputs.get(i) else { continue };
+        if shape.iter().product::<usize>() != len {
+            bail!(invalid, "output {i} of shape {shape:?} for {len} elements");
+        }
+    }
+    Ok(())
+}
+
 fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
     let cell = cell(node);
     let (w, r) = (known_shape(node, 1)?, known_shape(node, 2)?);
@@ -92,6 +106,7 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
         if columns != input {
             bail!(invalid, "weights for {input} columns cannot take {columns}");
         }
+        makes_states(args, steps, dirs, batch, hidden)?;
         let layer = Layer { cell, steps, batch, input, hidden, reverse: false };
         let (ctx, weights) = (ctx.clone(), weights.clone());
         bound(move |io| {

@@ -215,8 +215,7 @@ mod x86 {
             unsafe {
                 let first = _mm256_packs_epi32(rows[0][0], rows[0][1]);
                 let second = _mm256_packs_epi32(rows[1][0], rows[1][1]);
-                let bytes =
-                    if signed { _mm256_packs_epi16(first, second) } else { _mm256_packus_epi16(first, second) };
+                let bytes = if signed { _mm256_packs_epi16(first, second) } else { _mm256_packus_epi16(first, second) };
                 // Each half holds four bytes of every vector.
                 let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
                 let bytes = _mm256_permutevar8x32_epi32(bytes, order);
@@ -331,8 +330,7 @@ mod x86 {
             unsafe {
                 let first = _mm512_packs_epi32(rows[0][0], rows[0][1]);
                 let second = _mm512_packs_epi32(rows[1][0], rows[1][1]);
-                let bytes =
-                    if signed { _mm512_packs_epi16(first, second) } else { _mm512_packus_epi16(first, second) };
+                let bytes = if signed { _mm512_packs_epi16(first, second) } else { _mm512_packus_epi16(first, second) };
                 // Each quarter holds four bytes of every vector.
                 let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
                 let bytes = _mm512_permutexvar_epi32(order, bytes);

@@ -53,10 +53,17 @@ fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
     if target.len() != axes.len() {
         bail!(invalid, "{} sizes for {} axes", target.len(), axes.len());
     }
+    let mut shape = x.shape().to_vec();
+    axes.iter().zip(&target).for_each(|(&a, &size)| shape[a] = size);
+    // The maps of the axes are as long as the result at least.
+    checked_len(&shape)?;
+    let room = shape.iter().all(|&n| Vec::<Option<usize>>::new().try_reserve_exact(n).is_ok());
+    if !room {
+        bail!(invalid, "no memory for axes of shape {shape:?}");
+    }
     let mut maps: Vec<Vec<Option<usize>>> = x.shape().iter().map(|&n| (0..n).map(Some).collect()).collect();
     for (&a, &size) in axes.iter().zip(&target) {
         let n = x.shape()[a];
-        checked_len(&[size])?;
         maps[a] = if size <= n {
             (0..size).map(|i| Some(i + (n - size) / 2)).collect()
         } else {

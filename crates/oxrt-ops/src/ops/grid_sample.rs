@@ -3,9 +3,9 @@
 use crate::copy::checked_len;
 use crate::def::OpDef;
 use crate::eval::{Datum, Eval};
+use crate::grid::Sampling;
 use crate::infer::Infer;
 use crate::matmul::parallel;
-use crate::resample::cubic_weights;
 use oxrt_ir::Dim;
 use oxrt_tensor::{Result, Tensor, bail, strides_of};
 
@@ -39,45 +39,13 @@ fn infer(ctx: &mut Infer) -> Result<()> {
     Ok(())
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Padding {
-    Zeros,
-    Border,
-    Reflection,
-}
-
-/// Bounces off both borders until it is between them.
-fn reflect(x: f64, low: f64, high: f64) -> f64 {
-    let span = high - low;
-    if span <= 0.0 {
-        return low;
-    }
-    let away = (x - low).rem_euclid(2.0 * span);
-    low + away.min(2.0 * span - away)
-}
-
-/// Offset and weight along one axis.
-type Taps = Vec<(Option<usize>, f64)>;
-
 fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
     let (x, grid, attrs) = (ctx.tensor(0)?, ctx.tensor(1)?, ctx.attrs());
     let r = x.rank().saturating_sub(2);
     if r == 0 || grid.rank() != r + 2 || grid.shape()[0] != x.shape()[0] || grid.shape()[r + 1] != r {
         bail!(invalid, "a grid of shape {:?} for an input of shape {:?}", grid.shape(), x.shape());
     }
-    let mode = match attrs.string_or("mode", "linear")? {
-        "bilinear" => "linear",
-        "bicubic" => "cubic",
-        m @ ("linear" | "cubic" | "nearest") => m,
-        other => bail!(invalid, "the mode `{other}` is unknown"),
-    };
-    let padding = match attrs.string_or("padding_mode", "zeros")? {
-        "zeros" => Padding::Zeros,
-        "border" => Padding::Border,
-        "reflection" => Padding::Reflection,
-        other => bail!(invalid, "the padding mode `{other}` is unknown"),
-    };
-    let corners = attrs.bool_or("align_corners", false)?;
+    let sampling = Sampling::new(attrs)?;
     let spatial = &x.shape()[2..];
     let out = &grid.shape()[1..=r];
     let shape = [&x.shape()[..2], out].concat();
@@ -91,48 +59,16 @@ fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
     let (n, c) = (x.shape()[0], x.shape()[1]);
     let strides = strides_of(spatial);
     let (data, grid) = (x.to_f64_vec()?, grid.to_f64_vec()?);
-    let taps = |size: usize, stride: usize, v: f64| -> Taps {
-        let last = size as f64 - 1.0;
-        let at = if corners { (v + 1.0) / 2.0 * last } else { ((v + 1.0) * size as f64 - 1.0) / 2.0 };
-        let at = if mode == "nearest" { at.round_ties_even() } else { at };
-        let (low, high) = if corners { (0.0, last) } else { (-0.5, last + 0.5) };
-        // Cubic interpolation moves its taps inside, not the point.
-        let at = match padding {
-            _ if mode == "cubic" => at,
-            Padding::Border if at < low || at > high => at.clamp(0.0, last),
-            Padding::Reflection if at < low || at > high => reflect(at, low, high),
-            _ => at,
-        };
-        let place = |i: f64| -> Option<usize> {
-            let i = match padding {
-                Padding::Zeros if i < 0.0 || i > last => return None,
-                Padding::Zeros => i,
-                Padding::Border => i.clamp(0.0, last),
-                Padding::Reflection => reflect(i, low, high).trunc().clamp(0.0, last),
-            };
-            // NaN lands on the first.
-            Some((i as usize).min(size - 1) * stride)
-        };
-        let first = at.floor();
-        let part = at - first;
-        match mode {
-            "nearest" => vec![(place(at), 1.0)],
-            "linear" => vec![(place(first), 1.0 - part), (place(first + 1.0), part)],
-            _ => {
-                let weights = cubic_weights(part, -0.75);
-                (0..4).map(|k| (place(first + k as f64 - 1.0), weights[k])).collect()
-            }
-        }
-    };
     // The taps of a point are those of its axes, multiplied out.
     let combined = |image: usize, p: usize| -> Vec<(usize, f64)> {
         let at = &grid[(image * points + p) * r..(image * points + p + 1) * r];
         let mut all = vec![(0usize, 1.0)];
         for d in 0..r {
-            let axis = taps(spatial[d], strides[d], at[r - 1 - d]);
+            let (axis, stride) = (sampling.taps(spatial[d], at[r - 1 - d]), strides[d]);
+            let axis = &axis[..sampling.count()];
             all = all
                 .iter()
-                .flat_map(|&(o, w)| axis.iter().filter_map(move |&(i, v)| Some((o + i?, w * v))))
+                .flat_map(|&(o, w)| axis.iter().filter_map(move |&(i, v)| Some((o + i? * stride, w * v))))
                 .collect();
         }
         all

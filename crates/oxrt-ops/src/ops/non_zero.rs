@@ -4,7 +4,7 @@ use crate::def::OpDef;
 use crate::eval::{Datum, Eval};
 use crate::infer::Infer;
 use oxrt_ir::Dim;
-use oxrt_tensor::{DType, Result, Tensor, strides_of};
+use oxrt_tensor::{DType, Result, Tensor};
 
 /// Coordinates of the elements that are not zero: [rank, count].
 pub const OP: OpDef = OpDef::new("NonZero", &[9, 13], 1..=1, infer, eval)
@@ -19,10 +19,30 @@ fn infer(ctx: &mut Infer) -> Result<()> {
 
 fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
     let x = ctx.tensor(0)?;
-    let found: Vec<usize> =
-        x.to_f64_vec()?.iter().enumerate().filter(|(_, v)| **v != 0.0).map(|(i, _)| i).collect();
-    let strides = strides_of(x.shape());
-    let rows = (0..x.rank()).flat_map(|d| found.iter().map(move |i| (d, *i)));
-    let out: Vec<i64> = rows.map(|(d, i)| (i / strides[d] % x.shape()[d]) as i64).collect();
-    Ok(vec![Tensor::from_slice(&[x.rank(), found.len()], &out).into()])
+    let found = found(x)?;
+    let (rank, n) = (x.rank(), found.len());
+    let mut out = vec![0i64; rank * n];
+    let mut rest = found;
+    for d in (0..rank).rev() {
+        let size = x.shape()[d];
+        for (to, at) in out[d * n..(d + 1) * n].iter_mut().zip(&mut rest) {
+            *to = (*at % size) as i64;
+            *at /= size;
+        }
+    }
+    Ok(vec![Tensor::from_slice(&[rank, n], &out).into()])
+}
+
+/// Offsets of the elements that are not zero, read as they are stored: this runs in front of every detection head.
+fn found(x: &Tensor) -> Result<Vec<usize>> {
+    fn of<T>(data: &[T], is: impl Fn(&T) -> bool) -> Vec<usize> {
+        data.iter().enumerate().filter(|(_, v)| is(v)).map(|(i, _)| i).collect()
+    }
+    Ok(match x.dtype() {
+        DType::Bool | DType::U8 | DType::I8 => of(x.bytes(), |&v| v != 0),
+        DType::F32 => of(x.as_slice::<f32>(), |&v| v != 0.0),
+        DType::I32 => of(x.as_slice::<i32>(), |&v| v != 0),
+        DType::I64 => of(x.as_slice::<i64>(), |&v| v != 0),
+        _ => of(&x.to_f64_vec()?, |&v| v != 0.0),
+    })
 }

@@ -39,7 +39,9 @@ fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
         bail!(invalid, "the first {k} of {} elements", lanes.steps.len());
     };
     // Integers as such: f64 would merge large ones. NaN is greater than everything.
-    let orders: Vec<Vec<usize>> = if x.dtype().is_int() {
+    let orders: Vec<Vec<usize>> = if x.dtype() == DType::U64 {
+        lanes.map(&x.to_i64_vec()?, |lane| order(lane, largest, |&a, &b| (a as u64).cmp(&(b as u64))))
+    } else if x.dtype().is_int() {
         lanes.map(&x.to_i64_vec()?, |lane| order(lane, largest, |a, b| a.cmp(b)))
     } else {
         let rank = |a: &f64, b: &f64| a.partial_cmp(b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()));

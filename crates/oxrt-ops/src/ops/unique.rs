@@ -55,7 +55,9 @@ fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
         floats = x.to_f64_vec()?;
         &|a, b| floats[a].partial_cmp(&floats[b]).unwrap_or_else(|| floats[a].is_nan().cmp(&floats[b].is_nan()))
     } else {
-        ints = x.to_i64_vec()?;
+        // The sign bit turned, unsigned numbers of 64 bits order as signed ones do.
+        let turn = if x.dtype() == DType::U64 { i64::MIN } else { 0 };
+        ints = x.to_i64_vec()?.into_iter().map(|v| v ^ turn).collect::<Vec<_>>();
         &|a, b| ints[a].cmp(&ints[b])
     };
     let order = |a: &usize, b: &usize| {

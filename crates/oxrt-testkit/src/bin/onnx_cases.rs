@@ -11,7 +11,7 @@
 use oxrt::onnx::read_file;
 use oxrt::plan::StepKind;
 use oxrt::{Engine, Error, Result};
-use oxrt_testkit::case::{Case, find};
+use oxrt_testkit::case::{Case, allowed_types, find};
 use oxrt_testkit::compare::{Tolerance, difference};
 use oxrt_testkit::expect::Expectations;
 use oxrt_testkit::guard::{for_each, guarded};
@@ -119,7 +119,11 @@ fn run(args: &Args) -> Result<bool> {
         good &= surprises.is_empty();
     }
     if let Some(path) = args.operators.as_ref().filter(|_| cases.len() == all) {
-        good &= operators_page(path, args.write, &cases, &results)?;
+        let mut allowed = BTreeMap::new();
+        for folder in &args.folders {
+            allowed.extend(allowed_types(folder)?);
+        }
+        good &= operators_page(path, args.write, &cases, &results, &allowed)?;
     }
     if args.host_steps {
         print_host_steps(&results);
@@ -216,14 +220,20 @@ fn host_steps(engine: &Engine) -> Vec<String> {
 }
 
 /// Writes the page of operators, or says whether it is current.
-fn operators_page(path: &std::path::Path, write: bool, cases: &[Case], results: &[Outcome]) -> Result<bool> {
+fn operators_page(
+    path: &std::path::Path,
+    write: bool,
+    cases: &[Case],
+    results: &[Outcome],
+    allowed: &BTreeMap<String, Vec<String>>,
+) -> Result<bool> {
     let mut counts = Counts::new();
     for (case, outcome) in cases.iter().zip(results).filter(|(c, _)| !c.op.is_empty()) {
         let count = counts.entry(case.op.clone()).or_default();
         count.0 += outcome.engine.is_ok() as usize;
         count.1 += 1;
     }
-    let page = page(&counts);
+    let page = page(&counts, allowed);
     if write {
         std::fs::write(path, page)?;
         return Ok(true);
