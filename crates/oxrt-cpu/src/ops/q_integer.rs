@@ -56,12 +56,12 @@ fn matrices(node: &NodeView) -> Option<()> {
 /// The zero point in input `i` of a run.
 fn zero(io: &oxrt_backend::Io, i: usize, dtype: DType) -> i64 {
     let p = io.input::<u8>(i);
-    // SAFETY: where the input is there it holds one byte of the operand's type.
-    match (p.is_null(), dtype) {
-        (true, _) => 0,
-        (false, DType::I8) => i64::from(unsafe { *p } as i8),
-        (false, _) => i64::from(unsafe { *p }),
+    if p.is_null() {
+        return 0;
     }
+    // SAFETY: where the input is there it holds one byte of the operand's type.
+    let byte = unsafe { *p };
+    if dtype == DType::I8 { i64::from(byte as i8) } else { i64::from(byte) }
 }
 
 fn matmul_load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
