@@ -202,14 +202,22 @@ impl Cut {
         // Work of a few microseconds is not cut: waking the others costs as much.
         let work = size.m * size.n * size.column();
         let want = (work >> 17).clamp(1, 4 * threads);
-        let row_blocks = if tiles >= want { want } else { tiles.min(want) };
-        let mut row_blocks = row_blocks.max(1);
-        let mut col_blocks = want.div_ceil(row_blocks).min(panels);
-        // A tall product shares its rows, a wide one its columns: whatever is read by several tasks should be the small one.
-        if size.n > 2 * size.m {
-            col_blocks = want.min(panels);
-            row_blocks = want.div_ceil(col_blocks).min(tiles);
-        }
+        // What the busiest thread does, in cycles: tiles of each panel, row pointers for each block of panels, tasks.
+        const POINTER: usize = 2;
+        const TASK: usize = 500;
+        let vectors = kernels.nr / kernels.lanes;
+        let tile = kernels.mr * vectors * size.column() / 4;
+        let cost = |rows: usize, cols: usize| {
+            let rounds = (rows * cols).div_ceil(threads);
+            let each = tiles.div_ceil(rows) * (panels.div_ceil(cols) * tile + POINTER * kernels.mr * size.taps);
+            rounds * (each + TASK)
+        };
+        let pairs = (1..=want.min(tiles)).flat_map(|rows| (1..=want.min(panels)).map(move |cols| (rows, cols)));
+        // Where the costs are near each other, more tasks: they even out what is not counted.
+        let best = pairs
+            .filter(|&(rows, cols)| rows * cols <= want)
+            .min_by_key(|&(rows, cols)| (cost(rows, cols) * 256 / cost(1, 1).max(1), core::cmp::Reverse(rows * cols)));
+        let (row_blocks, col_blocks) = best.unwrap_or((1, 1));
         Cut { tiles, row_blocks, col_blocks }
     }
 
