@@ -24,6 +24,7 @@ mod pool_any;
 mod product;
 mod q_conv;
 mod q_gemm;
+mod q_integer;
 mod q_misc;
 mod quantised;
 mod quantize;
@@ -68,6 +69,10 @@ pub(crate) static OPS: &[&Entry] = &[
     &q_conv::CONV,
     &q_gemm::GEMM,
     &q_gemm::MATMUL,
+    &q_integer::MATMUL_PACKED,
+    &q_integer::MATMUL,
+    &q_integer::CONV,
+    &q_integer::DYNAMIC,
     &q_misc::BINARY,
     &q_misc::LOOKUP,
     &q_misc::GLOBAL,
@@ -260,6 +265,8 @@ fn packed_floats(packed: &[Tensor], i: usize, len: usize) -> Result<Tensor> {
 mod any_tests;
 #[cfg(test)]
 mod nn_tests;
+#[cfg(test)]
+mod q_tests;
 #[cfg(test)]
 mod reference_tests;
 #[cfg(test)]

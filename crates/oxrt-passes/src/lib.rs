@@ -64,7 +64,7 @@ pub fn drop_assertions(graph: &mut Graph) -> usize {
 pub fn prepare_engine(model: &mut Model) -> Result<Log> {
     let options = Options::default();
     let mut log = Log::default();
-    if model.graph.nodes().any(|(_, n)| n.op.ends_with("QuantizeLinear") || n.op.starts_with("QLinear")) {
+    if model.graph.nodes().any(|(_, n)| n.op.contains("uantizeLinear") || n.op.starts_with("QLinear")) {
         log.extend(driver::run(model, &[simplify::RULES, quant::RULES].concat(), &options)?);
         log.extend(driver::run(model, quant::LEFT_OVER, &options)?);
     }

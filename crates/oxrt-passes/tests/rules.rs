@@ -356,4 +356,109 @@ fn gelu_in_whatever_order_it_is_multiplied_out() {
     assert_eq!(m.graph.num_nodes(), 1, "{}", m.graph);
     // Another constant is another function.
     check(&bloom.replace("0.044715", "0.0448"), simple, &[], &["fuse-gelu-tanh"]);
+
+/// A quantised graph: nothing but operators on bytes is left between the first rounding and the last.
+fn quantised(body: &str, expect: &[&str], left: &[(&str, usize)]) {
+    let text = format!(
+        "(f32[1, 4, 5, 6] input) {{
+            qx = QuantizeLinear(input, 0.125, u8{{20}})
+            x = DequantizeLinear(qx, 0.125, u8{{20}})
+            {body}
+        }} => output"
+    );
+    let m = check(&text, engine, expect, &[]);
+    for (op, n) in left {
+        assert_eq!(count(&m, op), *n, "{op} in\n{}", m.graph);
+    }
+}
+
+#[test]
+fn quantised_convolutions_take_what_follows() {
+    let conv = "w = DequantizeLinear<axis=0>(i8[4, 4, 1, 1]{3, -2, 1, 5, 2, 2, -7, 1, 0, 4, 1, -3, 6, 1, 1, 2}, f32[4]{0.5, 0.25, 1, 0.5})
+            b = DequantizeLinear(i32[4]{8, -16, 5, 0}, 0.0625)
+            c = Conv(x, w, b)";
+    // Relu, then a rounding.
+    quantised(
+        &format!(
+            "{conv}
+            r = Relu(c)
+            qy = QuantizeLinear(r, 0.5, u8{{10}})
+            output = DequantizeLinear(qy, 0.5, u8{{10}})"
+        ),
+        &["lower-q-conv", "fuse-quantize"],
+        &[("oxrt.QConv", 1), ("Relu", 0), ("Conv", 0), ("QuantizeLinear", 1), ("DequantizeLinear", 1)],
+    );
+    // A rounding, a function of it written as two operators with a rounding between, and the input added.
+    quantised(
+        &format!(
+            "{conv}
+            qc = QuantizeLinear(c, 0.5, u8{{100}})
+            dc = DequantizeLinear(qc, 0.5, u8{{100}})
+            h = HardSigmoid<alpha=0.125, beta=0.5>(dc)
+            qh = QuantizeLinear(h, 0.0625, u8{{0}})
+            dh = DequantizeLinear(qh, 0.0625, u8{{0}})
+            m = Mul(dc, dh)
+            qm = QuantizeLinear(m, 0.25, u8{{50}})
+            dm = DequantizeLinear(qm, 0.25, u8{{50}})
+            s = Add(dm, x)
+            qy = QuantizeLinear(s, 0.5, i8{{-10}})
+            output = DequantizeLinear(qy, 0.5, i8{{-10}})"
+        ),
+        &["fuse-lookup", "fuse-table", "fuse-q-binary", "fuse-q-residual"],
+        &[("oxrt.QConv", 1), ("oxrt.QBinary", 0), ("oxrt.Lookup", 0), ("QuantizeLinear", 1)],
+    );
+    // Rounding behind the activation, a pool, another convolution: channels stay last.
+    quantised(
+        &format!(
+            "{conv}
+            r = LeakyRelu<alpha=0.25>(c)
+            qr = QuantizeLinear(r, 0.5, u8{{100}})
+            dr = DequantizeLinear(qr, 0.5, u8{{100}})
+            p = MaxPool<kernel_shape=[2, 2]>(dr)
+            qp = QuantizeLinear(p, 0.5, u8{{100}})
+            dp = DequantizeLinear(qp, 0.5, u8{{100}})
+            d = Conv(dp, w)
+            qd = QuantizeLinear(d, 4.0, u8{{90}})
+            dd = DequantizeLinear(qd, 4.0, u8{{90}})
+            output = GlobalAveragePool(dd)"
+        ),
+        &["raise-quantize", "fuse-q-activation", "lower-q-pool"],
+        &[("oxrt.QConv", 2), ("oxrt.MaxPool", 1), ("oxrt.QGlobalAveragePool", 1), ("DequantizeLinear", 0)],
+    );
+}
+
+#[test]
+fn quantised_products_take_what_follows() {
+    let text = "(f32[2, 3] input) {
+        qx = QuantizeLinear(input, 0.125, u8{20})
+        x = DequantizeLinear(qx, 0.125, u8{20})
+        w = DequantizeLinear(u8[3, 2]{130, 120, 128, 140, 100, 127}, 0.25, u8{128})
+        c = MatMul(x, w)
+        qc = QuantizeLinear(c, 0.25, u8{100})
+        dc = DequantizeLinear(qc, 0.25, u8{100})
+        bias = DequantizeLinear(u8[2]{3, 9}, 0.5, u8{5})
+        s = Add(dc, bias)
+        qs = QuantizeLinear(s, 0.5, u8{90})
+        ds = DequantizeLinear(qs, 0.5, u8{90})
+        t = Transpose<perm=[1, 0]>(ds)
+        qt = QuantizeLinear(t, 0.5, u8{90})
+        dt = DequantizeLinear(qt, 0.5, u8{90})
+        p = MatMul(ds, dt)
+        qp = QuantizeLinear(p, 2.0, u8{50})
+        output = DequantizeLinear(qp, 2.0, u8{50})
+    } => output";
+    let m = check(text, engine, &["lower-q-gemm", "lower-q-matmul", "q-matmul-transposed", "fuse-q-residual"], &[]);
+    assert_eq!((count(&m, "oxrt.QGemm"), count(&m, "oxrt.QMatMul"), count(&m, "Transpose")), (1, 1, 0), "{}", m.graph);
+    // A scale that is not known, or a reader of the real values, keeps the operators.
+    let text = "(f32[2, 3] input, f32[] s) {
+        qx = QuantizeLinear(input, s)
+        output = DequantizeLinear(qx, s)
+    } => output";
+    check(text, engine, &[], &["remove-requantize", "fuse-lookup"]);
+    // Old form, constant parameters.
+    let text = "(u8[1, 3] x) {
+        y = QLinearMatMul(x, 0.5, u8{10}, i8[3, 2]{1, -2, 3, 4, -5, 6}, f32[2]{0.5, 0.25}, i8[2]{0, 0}, 0.25, u8{100})
+    } => y";
+    let m = check(text, engine, &["expand-qlinear-matmul"], &[]);
+    assert_eq!(m.graph.num_nodes(), 1, "{}", m.graph);
 }

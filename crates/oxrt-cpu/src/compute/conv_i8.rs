@@ -8,7 +8,7 @@ pub(crate) use super::conv::each_run;
 use super::gemm_i8::{self, ByteMatrix, ByteRows, Cut, End, Io, MAX_MR, Size};
 use super::window::Window;
 use super::{Shared, cut};
-use crate::kernels::dot_i8::{DepthRun, Finish, Store};
+use crate::kernels::dot_i8::{DEPTH_PIXELS, DepthRun, Finish, Store};
 use crate::kernels::dot_tables::DotKernels;
 use crate::pool::ThreadPool;
 
@@ -16,10 +16,8 @@ use crate::pool::ThreadPool;
 const FEW_CHANNELS: usize = 16;
 /// Channels whose sums stay on the stack in a depthwise convolution.
 const DEPTH_CHANNELS: usize = 256;
-/// Pixels done at once in a depthwise convolution.
-const DEPTH_PIXELS: usize = 4;
-/// Most kernel positions of a depthwise convolution, a multiple of four.
-pub const DEPTH_TAPS: usize = 128;
+/// Most kernel rows of a depthwise convolution, a multiple of four.
+const DEPTH_ROWS: usize = 32;
 
 /// The way a convolution is done. It decides the order of the packed weights, so it follows from what is known when they are
 /// packed.
@@ -47,7 +45,7 @@ pub struct Weights {
 impl Weights {
     /// The way that suits a filter: kernel rows in one piece where they lie so in the input and are short.
     pub fn new(filter: Filter, kernel_w: usize, dilation_w: usize) -> Weights {
-        let path = if filter.is_depthwise() && filter.taps <= DEPTH_TAPS {
+        let path = if filter.is_depthwise() && filter.taps / kernel_w.max(1) <= DEPTH_ROWS {
             Path::Depthwise
         } else if filter.groups == 1 && dilation_w == 1 && kernel_w > 1 && filter.cin < FEW_CHANNELS {
             Path::KernelRows
@@ -64,15 +62,15 @@ impl Weights {
         Size { m, n: cout / groups, taps: taps / pieces, kc: pieces * (cin / groups) }
     }
 
-    /// Groups of four taps of a depthwise convolution.
+    /// Groups of four kernel rows of a depthwise convolution.
     fn depth_groups(&self) -> usize {
-        self.filter.taps.div_ceil(4)
+        (self.filter.taps / self.kernel_w).div_ceil(4)
     }
 
     /// Bytes of the packed weights.
     pub fn packed_len(&self, kernels: &DotKernels) -> usize {
         match self.path {
-            Path::Depthwise => 4 * self.depth_groups() * self.filter.cout,
+            Path::Depthwise => 4 * self.kernel_w * self.depth_groups() * self.filter.cout,
             _ => self.filter.groups * gemm_i8::packed_len(kernels, self.size(1)),
         }
     }
@@ -106,10 +104,13 @@ impl Weights {
         assert_eq!(out.len(), self.packed_len(kernels));
         if self.path == Path::Depthwise {
             let mut sums = vec![0; cout];
+            let groups = self.depth_groups();
+            out.fill(0);
             for (c, sum) in sums.iter_mut().enumerate() {
-                for t in 0..4 * self.depth_groups() {
-                    let v = if t < taps { w[c * taps + t] } else { 0 };
-                    out[(t / 4 * cout + c) * 4 + t % 4] = v;
+                for t in 0..taps {
+                    let (row, k) = (t / self.kernel_w, t % self.kernel_w);
+                    let v = w[c * taps + t];
+                    out[((k * groups + row / 4) * cout + c) * 4 + row % 4] = v;
                     *sum += i32::from(v);
                 }
             }
@@ -181,10 +182,10 @@ impl ConvI8 {
         ConvI8 { kernels, weights, window, size, cut, padded, offsets }
     }
 
-    /// Bytes of a row of zero points.
+    /// Bytes of a row of zero points: what a tap reads, or a whole row of the input.
     fn zeros(&self) -> usize {
         match self.weights.path {
-            Path::Depthwise => self.weights.filter.cin.next_multiple_of(64),
+            Path::Depthwise => (self.weights.filter.cin * self.window.input[2].max(1)).next_multiple_of(64),
             _ => self.size.kc.next_multiple_of(64),
         }
     }
@@ -194,7 +195,8 @@ impl ConvI8 {
         let copy = self.padded.map_or(0, |width| {
             self.window.batch * self.window.input[0] * self.window.input[1] * width * self.weights.filter.cin
         });
-        self.zeros() + copy
+        // Kernels may read a little behind the copy.
+        self.zeros() + copy + 64
     }
 
     /// Runs it.
@@ -234,6 +236,7 @@ impl ConvI8 {
             // SAFETY: groups write disjoint channels, tasks of a group disjoint tiles.
             unsafe {
                 let io = Io {
+                    slack: self.padded.is_some(),
                     b: op.io.b.add(g * each),
                     init: op.io.init.add(g * columns),
                     scale: op.io.scale.wrapping_add(g * columns),
@@ -286,41 +289,62 @@ impl ConvI8 {
     }
 
     unsafe fn run_depthwise(&self, pool: &ThreadPool, op: &Operands, zeros: *const u8) {
+        let window = &self.window;
         let channels = self.weights.filter.cout;
         let groups = self.weights.depth_groups();
-        let step = self.window.strides[2] * channels;
+        let [out_d, out_h, out_w] = window.output;
+        let [in_d, in_h, in_w] = window.input;
+        let [_, kernel_h, kernel_w] = window.kernel;
+        let kernel_rows = self.weights.filter.taps / kernel_w;
+        let rows = window.rows();
+        // Tasks are blocks of channels of some output rows.
+        let blocks = channels.div_ceil(DEPTH_CHANNELS);
+        let parts = if rows * out_w * channels < 16 * 1024 { 1 } else { rows.min(4 * pool.threads()) };
         let (op, zeros) = (&op, Shared(zeros.cast_mut()));
-        // SAFETY: the operands cover the window's pixels and channels; runs are disjoint parts of the output.
-        each_run(pool, &self.window, &|pixel, pixels, taps| unsafe {
-            let mut x = [zeros.get().cast_const(); DEPTH_TAPS];
-            let mut steps = [0usize; DEPTH_TAPS];
-            for tap in taps {
-                x[tap.index] = op.x.add(tap.pixel * channels);
-                steps[tap.index] = step;
-            }
+        pool.run(parts, |part| {
+            let (start, count) = cut(rows, parts, part);
             let mut acc = [0i32; DEPTH_CHANNELS * DEPTH_PIXELS];
-            for c in (0..channels).step_by(DEPTH_CHANNELS) {
-                let count = DEPTH_CHANNELS.min(channels - c);
-                let mut here = [core::ptr::null::<u8>(); DEPTH_TAPS];
-                for p in (0..pixels).step_by(DEPTH_PIXELS) {
-                    let now = DEPTH_PIXELS.min(pixels - p);
-                    for t in 0..4 * groups {
-                        here[t] = x[t].add(p * steps[t] + c);
+            for row in start..start + count {
+                let (image, od, oh) = (row / (out_d * out_h), row / out_h % out_d, row % out_h);
+                let mut lines = [zeros.get().cast_const(); DEPTH_ROWS];
+                for (k, line) in lines.iter_mut().enumerate().take(kernel_rows) {
+                    if let (Some(d), Some(h)) = (window.at(0, od, k / kernel_h), window.at(1, oh, k % kernel_h)) {
+                        // SAFETY: the row lies in the input.
+                        *line = unsafe { op.x.add(((image * in_d + d) * in_h + h) * in_w * channels) };
                     }
-                    (self.kernels.depthwise)(&DepthRun {
-                        x: here.as_ptr(),
-                        steps: steps.as_ptr(),
-                        groups,
-                        pixels: now,
-                        channels: count,
-                        flip: op.io.flip,
-                        w: op.io.b.add(4 * c),
-                        w_group: 4 * channels,
-                        init: op.io.init.add(c),
-                        out: acc.as_mut_ptr(),
-                        out_stride: DEPTH_CHANNELS,
-                    });
-                    (self.kernels.finish)(&self.finish(op, acc.as_ptr(), pixel + p, now, c, count));
+                }
+                for block in 0..blocks {
+                    let c = block * DEPTH_CHANNELS;
+                    let cols = DEPTH_CHANNELS.min(channels - c);
+                    let mut here = lines;
+                    // SAFETY: every row, that of zero points as well, has all channels of its pixels.
+                    here.iter_mut().for_each(|line| *line = unsafe { line.add(c) });
+                    for ow in (0..out_w).step_by(DEPTH_PIXELS) {
+                        let pixels = DEPTH_PIXELS.min(out_w - ow);
+                        // SAFETY: rows, weights and sums cover these channels; tasks write disjoint rows of the output.
+                        unsafe {
+                            (self.kernels.depthwise)(&DepthRun {
+                                rows: here.as_ptr(),
+                                groups,
+                                outside: zeros.get(),
+                                width: in_w,
+                                step: channels,
+                                column: (ow * window.strides[2]) as isize - window.pads[2] as isize,
+                                kernel: kernel_w,
+                                stride: window.strides[2],
+                                dilation: window.dilations[2],
+                                pixels,
+                                channels: cols,
+                                flip: op.io.flip,
+                                w: op.io.b.add(4 * c),
+                                w_group: 4 * channels,
+                                init: op.io.init.add(c),
+                                out: acc.as_mut_ptr(),
+                                out_stride: DEPTH_CHANNELS,
+                            });
+                            (self.kernels.finish)(&self.finish(op, acc.as_ptr(), row * out_w + ow, pixels, c, cols));
+                        }
+                    }
                 }
             }
         });
@@ -356,6 +380,8 @@ impl ConvI8 {
             residual_zero: end.residual_zero,
             residual_scale: end.residual_scale,
             y: end.y,
+            saturates: end.saturates,
+            signed: end.signed,
             table: io.table,
             out: io.y.wrapping_add(row * io.y_stride + c * size_of),
             out_stride: io.y_stride,

@@ -90,7 +90,7 @@ pub fn packed_len(kernels: &DotKernels, size: Size) -> usize {
 /// Packs panel `p` of a right operand whose element (tap, k, n) is `at(tap * kc + k, n)`.
 pub fn pack_panel(kernels: &DotKernels, size: Size, p: usize, out: &mut [i8], at: impl Fn(usize, usize) -> i8) {
     let (first, width) = (p * kernels.nr, width(kernels, size.n, p));
-    let group = size.kc.next_multiple_of(4) / 4;
+    let group = size.kc.div_ceil(4);
     for tap in 0..size.taps {
         for g in 0..group {
             for c in 0..width {
@@ -142,6 +142,10 @@ pub struct End {
     pub residual_scale: f32,
     /// As [`Finish::y`].
     pub y: Rounding,
+    /// As [`Finish::saturates`].
+    pub saturates: bool,
+    /// As [`Finish::signed`].
+    pub signed: bool,
 }
 
 /// The operands of a product, or of one group of a convolution.
@@ -149,6 +153,8 @@ pub struct End {
 pub struct Io {
     /// As [`DotTile::flip`].
     pub flip: i32,
+    /// As [`DotTile::slack`].
+    pub slack: bool,
     /// The packed right operand.
     pub b: *const i8,
     /// What the sums start from, [`padded`].
@@ -196,14 +202,22 @@ impl Cut {
         // Work of a few microseconds is not cut: waking the others costs as much.
         let work = size.m * size.n * size.column();
         let want = (work >> 17).clamp(1, 4 * threads);
-        let row_blocks = if tiles >= want { want } else { tiles.min(want) };
-        let mut row_blocks = row_blocks.max(1);
-        let mut col_blocks = want.div_ceil(row_blocks).min(panels);
-        // A tall product shares its rows, a wide one its columns: whatever is read by several tasks should be the small one.
-        if size.n > 2 * size.m {
-            col_blocks = want.min(panels);
-            row_blocks = want.div_ceil(col_blocks).min(tiles);
-        }
+        // What the busiest thread does, in cycles: tiles of each panel, row pointers for each block of panels, tasks.
+        const POINTER: usize = 2;
+        const TASK: usize = 500;
+        let vectors = kernels.nr / kernels.lanes;
+        let tile = kernels.mr * vectors * size.column() / 4;
+        let cost = |rows: usize, cols: usize| {
+            let rounds = (rows * cols).div_ceil(threads);
+            let each = tiles.div_ceil(rows) * (panels.div_ceil(cols) * tile + POINTER * kernels.mr * size.taps);
+            rounds * (each + TASK)
+        };
+        let pairs = (1..=want.min(tiles)).flat_map(|rows| (1..=want.min(panels)).map(move |cols| (rows, cols)));
+        // Where the costs are near each other, more tasks: they even out what is not counted.
+        let best = pairs
+            .filter(|&(rows, cols)| rows * cols <= want)
+            .min_by_key(|&(rows, cols)| (cost(rows, cols) * 256 / cost(1, 1).max(1), core::cmp::Reverse(rows * cols)));
+        let (row_blocks, col_blocks) = best.unwrap_or((1, 1));
         Cut { tiles, row_blocks, col_blocks }
     }
 
@@ -239,6 +253,7 @@ pub unsafe fn block(kernels: &DotKernels, size: Size, how: Cut, rows: &impl Byte
         kc: size.kc,
         flip: io.flip,
         b: io.b,
+        slack: io.slack,
         init: io.init,
         out: acc,
     };
@@ -296,6 +311,8 @@ pub unsafe fn block(kernels: &DotKernels, size: Size, how: Cut, rows: &impl Byte
                         residual_zero: end.residual_zero,
                         residual_scale: end.residual_scale,
                         y: end.y,
+                        saturates: end.saturates,
+                        signed: end.signed,
                         table: io.table,
                         out: io.y.add(row * io.y_stride + col * size_of),
                         out_stride: io.y_stride,

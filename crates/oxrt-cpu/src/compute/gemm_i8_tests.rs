@@ -22,6 +22,8 @@ fn end(store: Store) -> End {
         residual_zero: 0,
         residual_scale: 0.0,
         y: Rounding { inverse: 1.0, low: -7.0, high: 200.0, zero: 7 },
+        saturates: false,
+        signed: false,
     }
 }
 
@@ -38,6 +40,7 @@ fn sums_are_exact_on_every_tier() {
                 let mut y = vec![0i32; m * n];
                 let io = Io {
                     flip,
+                    slack: false,
                     b: packed.as_ptr(),
                     init: init.as_ptr(),
                     scale: core::ptr::null(),
@@ -102,6 +105,7 @@ fn rounding_residual_and_table_on_every_tier() {
             };
             let io = Io {
                 flip: 0,
+                slack: false,
                 b: packed.as_ptr(),
                 init: init.as_ptr(),
                 scale: scale.as_ptr(),

@@ -29,6 +29,8 @@ pub struct DotTile {
     pub flip: i32,
     /// The panel of the right operand: `taps * kc.next_multiple_of(4)` bytes per column.
     pub b: *const i8,
+    /// Three bytes behind every tap may be read as well (they count as nothing).
+    pub slack: bool,
     /// What the sums start from, one per column of the panel.
     pub init: *const i32,
     /// The sums, rows of the panel's width.
@@ -104,7 +106,8 @@ pub unsafe fn dot_tile<S: Bytes, D: Dot<S>, const MR: usize, const NV: usize, co
                 // Gathered first: a loop among the sums would keep them out of registers.
                 let mut rest = [0i32; MR];
                 for i in 0..MR {
-                    rest[i] = few(p[i].add(k), t.kc - k);
+                    let at = p[i].add(k);
+                    rest[i] = if t.slack { at.cast::<i32>().read_unaligned() } else { few(at, t.kc - k) };
                 }
                 step!(0, |i: usize| rest[i]);
                 b = b.add(NV * S::LANES);
@@ -218,6 +221,11 @@ pub struct Finish {
     pub residual_scale: f32,
     /// The last rounding.
     pub y: Rounding,
+    /// The last rounding's limits are those of its type, and no real is beyond 32-bit integers: rounding may come first and
+    /// limits after.
+    pub saturates: bool,
+    /// The result is signed.
+    pub signed: bool,
     /// A table of 256 bytes for the result, or null.
     pub table: *const u8,
     /// The result.
@@ -267,7 +275,7 @@ unsafe fn tabulate<S: Bytes, D: Dot<S>>(s: S, f: &Finish, table: *const u8) {
 unsafe fn through_table<S: Bytes, D: Dot<S>>(s: S, f: &Finish) {
     // SAFETY: as `finish`.
     unsafe {
-        let first = Finish { residual: core::ptr::null(), table: core::ptr::null(), y: f.mid, ..*f };
+        let first = Finish { residual: core::ptr::null(), table: core::ptr::null(), y: f.mid, saturates: false, ..*f };
         if f.act == Act::None {
             columns::<S, false, false>(s, &first);
         } else {
@@ -341,10 +349,57 @@ fn limit<S: Simd>(s: S, r: &Rounding, v: S::F) -> S::F {
     s.min(s.max(v, s.splat(r.low)), s.splat(r.high))
 }
 
+/// One vector of [`fast`], before it is packed.
+#[inline(always)]
+unsafe fn rounded<S: Bytes, const MID: bool>(s: S, f: &Finish, i: usize, c: usize, scale: S::F, bias: S::F) -> S::I {
+    // SAFETY: as `finish`.
+    unsafe {
+        let sum = s.int_load(f.acc.add(i * f.acc_stride + c));
+        let mut v = s.fma(s.int_to_float(sum), scale, bias);
+        if MID {
+            let q = s.round(limit(s, &f.mid, v));
+            let r = s.widen(f.residual.add(i * f.residual_stride + c), S::LANES);
+            let r = s.int_sub(s.int_xor(r, s.int_splat(f.residual_flip)), s.int_splat(f.residual_zero));
+            let r = s.mul(s.int_to_float(r), s.splat(f.residual_scale * f.y.inverse));
+            v = s.fma(q, s.splat(f.mid_scale * f.y.inverse), r);
+        }
+        s.int_add(s.to_int(v), s.int_splat(f.y.zero))
+    }
+}
+
+/// Rows of exactly two vectors, without row sums and activation, whose limits are those of the type.
+#[inline(always)]
+unsafe fn fast<S: Bytes, const MID: bool>(s: S, f: &Finish) {
+    // SAFETY: as `finish`.
+    unsafe {
+        let scale = [s.load(f.scale), s.load(f.scale.add(S::LANES))];
+        let mut bias = [s.zero(); 2];
+        if !f.bias.is_null() {
+            bias = [s.load(f.bias), s.load(f.bias.add(S::LANES))];
+        }
+        let mut i = 0;
+        while i < f.rows {
+            // The last row of an odd number is done twice.
+            let at = [i, (i + 1).min(f.rows - 1)];
+            let mut rows = [[s.int_splat(0); 2]; 2];
+            for r in 0..2 {
+                for j in 0..2 {
+                    rows[r][j] = rounded::<S, MID>(s, f, at[r], j * S::LANES, scale[j], bias[j]);
+                }
+            }
+            s.pack_rows(rows, f.signed, [f.out.add(at[0] * f.out_stride), f.out.add(at[1] * f.out_stride)]);
+            i += 2;
+        }
+    }
+}
+
 #[inline(always)]
 unsafe fn columns<S: Bytes, const MID: bool, const ACT: bool>(s: S, f: &Finish) {
     // SAFETY: as `finish`.
     unsafe {
+        if !ACT && f.saturates && f.row_sums.is_null() && f.cols == 2 * S::LANES {
+            return fast::<S, MID>(s, f);
+        }
         let first = if MID { f.mid.inverse } else { f.y.inverse };
         let mut c = 0;
         while c < f.cols {
@@ -371,22 +426,40 @@ unsafe fn columns<S: Bytes, const MID: bool, const ACT: bool>(s: S, f: &Finish) 
     }
 }
 
-/// A run of pixels of a depthwise convolution that see the same kernel positions.
+/// Output pixels that a depthwise convolution does at once.
+pub const DEPTH_PIXELS: usize = 4;
+
+/// Some neighbouring output pixels of a depthwise convolution.
+///
+/// Four kernel rows are taken together: a column of them, interleaved per channel, serves every output pixel whose window it
+/// lies in.
 #[derive(Clone, Copy, Debug)]
 pub struct DepthRun {
-    /// Per tap (four per group), the first channel of the first pixel's input.
-    pub x: *const *const u8,
-    /// Per tap, bytes from one pixel's input to the next one's.
-    pub steps: *const usize,
-    /// Groups of four taps.
+    /// Per kernel row (filled up to a multiple of four), the input row; a row of zero points where there is none.
+    pub rows: *const *const u8,
+    /// Groups of four kernel rows.
     pub groups: usize,
-    /// Pixels in the run.
+    /// A pixel of zero points, for columns outside.
+    pub outside: *const u8,
+    /// Pixels of an input row.
+    pub width: usize,
+    /// Bytes from one pixel to the next.
+    pub step: usize,
+    /// The input column of the first output pixel's first kernel column; negative in the padding.
+    pub column: isize,
+    /// Kernel columns.
+    pub kernel: usize,
+    /// Input columns from one output pixel to the next.
+    pub stride: usize,
+    /// Input columns from one kernel column to the next.
+    pub dilation: usize,
+    /// Output pixels, at most [`DEPTH_PIXELS`].
     pub pixels: usize,
     /// Channels.
     pub channels: usize,
     /// As [`DotTile::flip`].
     pub flip: i32,
-    /// Weights: per group, per channel, four taps.
+    /// Weights: per kernel column, per group, per channel, four rows.
     pub w: *const i8,
     /// Bytes from one group's weights to the next.
     pub w_group: usize,
@@ -406,35 +479,94 @@ pub struct DepthRun {
 pub unsafe fn depthwise<S: Bytes, D: Dot<S>>(s: S, r: &DepthRun) {
     // SAFETY: as the caller promises.
     unsafe {
-        let flip = s.int_splat(r.flip);
-        let mut c = 0;
-        while c < r.channels {
-            let n = (r.channels - c).min(S::LANES);
-            let init = s.int_load_first(r.init.add(c), n);
-            let mut p = 0;
-            while p < r.pixels {
-                let both = p + 2 <= r.pixels;
-                let (mut a0, mut a1) = (init, init);
-                for g in 0..r.groups {
-                    let w = s.int_load_first(r.w.add(g * r.w_group).cast::<i32>().add(c), n);
-                    let rows = |p: usize| {
-                        core::array::from_fn(|t| {
-                            let tap = 4 * g + t;
-                            (*r.x.add(tap)).wrapping_add(p * *r.steps.add(tap) + c)
-                        })
-                    };
-                    a0 = D::dot(s, a0, s.int_xor(s.interleave(rows(p), n), flip), w);
-                    if both {
-                        a1 = D::dot(s, a1, s.int_xor(s.interleave(rows(p + 1), n), flip), w);
-                    }
-                }
-                s.int_store_first(r.out.add(p * r.out_stride + c), a0, n);
-                if both {
-                    s.int_store_first(r.out.add((p + 1) * r.out_stride + c), a1, n);
-                }
-                p += 2;
+        match (r.kernel, r.stride, r.dilation, r.pixels) {
+            (3, 1, 1, DEPTH_PIXELS) => channels::<S, D, 3, 1>(s, r),
+            (3, 2, 1, DEPTH_PIXELS) => channels::<S, D, 3, 2>(s, r),
+            (5, 1, 1, DEPTH_PIXELS) => channels::<S, D, 5, 1>(s, r),
+            (5, 2, 1, DEPTH_PIXELS) => channels::<S, D, 5, 2>(s, r),
+            _ => channels::<S, D, 0, 0>(s, r),
+        }
+    }
+}
+
+/// All channels of a run; `K` and `STEP` are the kernel's columns and the stride, or zero for any.
+#[inline(always)]
+unsafe fn channels<S: Bytes, D: Dot<S>, const K: usize, const STEP: usize>(s: S, r: &DepthRun) {
+    let mut c = 0;
+    // SAFETY: as `depthwise`.
+    unsafe {
+        while c + S::LANES <= r.channels {
+            if K == 0 {
+                any::<S, D>(s, r, c, S::LANES)
+            } else {
+                strip::<S, D, K, STEP>(s, r, c, S::LANES)
             }
             c += S::LANES;
+        }
+        if c < r.channels {
+            if K == 0 { any::<S, D>(s, r, c, r.channels - c) } else { strip::<S, D, K, STEP>(s, r, c, r.channels - c) }
+        }
+    }
+}
+
+/// Channels `c..c + n` of the four kernel rows of a group, at an input column.
+#[inline(always)]
+unsafe fn column<S: Bytes>(s: S, r: &DepthRun, rows: &[*const u8; 4], at: isize, c: usize, n: usize) -> S::I {
+    // SAFETY: as `depthwise`; columns outside are read from the pixel that is there for them.
+    unsafe {
+        let bytes = if (at as usize) < r.width {
+            let offset = at as usize * r.step + c;
+            s.interleave([rows[0].add(offset), rows[1].add(offset), rows[2].add(offset), rows[3].add(offset)], n)
+        } else {
+            s.interleave([r.outside.add(c); 4], n)
+        };
+        s.int_xor(bytes, s.int_splat(r.flip))
+    }
+}
+
+/// Every window by itself.
+#[inline(always)]
+unsafe fn any<S: Bytes, D: Dot<S>>(s: S, r: &DepthRun, c: usize, n: usize) {
+    // SAFETY: as `depthwise`.
+    unsafe {
+        for p in 0..r.pixels {
+            let mut acc = s.int_load_first(r.init.add(c), n);
+            for g in 0..r.groups {
+                let rows = r.rows.add(4 * g).cast::<[*const u8; 4]>().read();
+                for k in 0..r.kernel {
+                    let at = r.column + (p * r.stride + k * r.dilation) as isize;
+                    let w = s.int_load_first(r.w.add((k * r.groups + g) * r.w_group).cast::<i32>().add(c), n);
+                    acc = D::dot(s, acc, column(s, r, &rows, at, c, n), w);
+                }
+            }
+            s.int_store_first(r.out.add(p * r.out_stride + c), acc, n);
+        }
+    }
+}
+
+/// [`DEPTH_PIXELS`] windows together.
+#[inline(always)]
+unsafe fn strip<S: Bytes, D: Dot<S>, const K: usize, const STEP: usize>(s: S, r: &DepthRun, c: usize, n: usize) {
+    // SAFETY: as `depthwise`.
+    unsafe {
+        let mut acc = [s.int_load_first(r.init.add(c), n); DEPTH_PIXELS];
+        for g in 0..r.groups {
+            let rows = r.rows.add(4 * g).cast::<[*const u8; 4]>().read();
+            let mut w = [s.int_splat(0); K];
+            for k in 0..K {
+                w[k] = s.int_load_first(r.w.add((k * r.groups + g) * r.w_group).cast::<i32>().add(c), n);
+            }
+            for j in 0..(DEPTH_PIXELS - 1) * STEP + K {
+                let v = column(s, r, &rows, r.column + j as isize, c, n);
+                for p in 0..DEPTH_PIXELS {
+                    if p * STEP <= j && j - p * STEP < K {
+                        acc[p] = D::dot(s, acc[p], v, w[j - p * STEP]);
+                    }
+                }
+            }
+        }
+        for p in 0..DEPTH_PIXELS {
+            s.int_store_first(r.out.add(p * r.out_stride + c), acc[p], n);
         }
     }
 }

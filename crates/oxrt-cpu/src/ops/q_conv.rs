@@ -1,6 +1,6 @@
 //! `oxrt.QConv`: quantised convolution, channels last.
 
-use super::quantised::{Ending, ending, ending_supported, flip, is_byte, kernels, moved, packed_as, spread};
+use super::quantised::{Ending, ending, ending_supported, flip, is_byte, kernels, moved, packed_as, spread, tame};
 use super::{Entry, known_shape, require, sizes};
 use crate::backend::{Ctx, bound, kernel};
 use crate::compute::conv::Filter;
@@ -92,7 +92,9 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
     };
     let (strides, dilations, pads) = (list("strides")?, list("dilations")?, list("pads")?);
     let kernel_shape = shape[2..].to_vec();
-    let Ending { end, .. } = ending(attrs, node.dtype(4))?;
+    let Ending { mut end, .. } = ending(attrs, node.dtype(4))?;
+    let k = weights.filter.taps * (weights.filter.cin / weights.filter.groups);
+    end.saturates = tame(scale.as_slice(), bias.as_slice(), k, &end);
     let x_dtype = node.dtype(0).ok_or_else(|| Error::bug("an operand without a type"))?;
     let (x_zero, x_flip) = (attrs.int_or("x_zero", 0)? as u8, flip(x_dtype));
     let size_of = if end.store == Store::Byte { 1 } else { 4 };
@@ -121,6 +123,7 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
                 x_zero,
                 io: Io {
                     flip: x_flip,
+                    slack: false,
                     b: w.as_slice::<i8>().as_ptr(),
                     init: init.as_slice::<i32>().as_ptr(),
                     scale: scale.as_slice::<f32>().as_ptr(),

@@ -1,13 +1,13 @@
 //! Quantised matrix products: `oxrt.QGemm` with weights packed at build time, `oxrt.QMatMul` of two operands of the run.
 
-use super::gemm::pair_up;
-use super::quantised::{Ending, ending, ending_supported, flip, is_byte, kernels, moved, packed_as};
+use super::gemm::{Pair, pair_up};
+use super::quantised::{Ending, ending, ending_supported, flip, is_byte, kernels, moved, packed_as, tame};
 use super::{Entry, known_shape, pack_nothing, require};
 use crate::backend::{Ctx, bound, kernel};
-use crate::compute::gemm_i8::{self, ByteMatrix, Cut, Io, Size};
+use crate::compute::gemm_i8::{self, ByteMatrix, Cut, End, Io, Size};
 use crate::compute::{Shared, cut};
 use crate::kernels::dot_i8::Store;
-use oxrt_backend::{Kernel, NodeView, Packing};
+use oxrt_backend::{BindArgs, Bound, Kernel, NodeView, Packing};
 use oxrt_ir::{DType, Tensor};
 use oxrt_tensor::{Error, Result, bail};
 
@@ -71,7 +71,8 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
     let w = packed_as::<i8>(packed, 0, gemm_i8::packed_len(kernels, own))?;
     let init = packed_as::<i32>(packed, 1, gemm_i8::padded(kernels, n))?;
     let (scale, bias) = (packed_as::<f32>(packed, 2, n)?, packed_as::<f32>(packed, 3, n)?);
-    let Ending { end, .. } = ending(node.attrs(), node.dtype(4))?;
+    let Ending { mut end, .. } = ending(node.attrs(), node.dtype(4))?;
+    end.saturates = tame(scale.as_slice(), bias.as_slice(), k, &end);
     let x_flip = flip(node.dtype(0).ok_or_else(|| Error::bug("an operand without a type"))?);
     let size_of = if end.store == Store::Byte { 1 } else { 4 };
     let ctx = ctx.clone();
@@ -96,6 +97,7 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
             let rows = ByteMatrix { data: io.input(0), stride: k };
             let out = Io {
                 flip: x_flip,
+                slack: false,
                 b: w.as_slice::<i8>().as_ptr(),
                 init: init.as_slice::<i32>().as_ptr(),
                 scale: scale.as_slice::<f32>().as_ptr(),
@@ -121,33 +123,66 @@ fn matmul_supports(node: &NodeView) -> Option<()> {
     ending_supported(node, usize::MAX, 2)
 }
 
-/// Both operands move with every run: the right one is packed as signed bytes (unsigned ones move down by 128), the rows of
-/// the left one are summed where the right one's zero point is not 0.
 fn matmul_load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
-    let kernels = kernels(ctx);
     let attrs = node.attrs();
-    let missing = || Error::bug("an operand without a type");
-    let (a_dtype, b_dtype) = (node.dtype(0).ok_or_else(missing)?, node.dtype(1).ok_or_else(missing)?);
-    let a_zero = moved(attrs.int_or("a_zero", 0)?, a_dtype);
-    let down = if b_dtype == DType::U8 { 128 } else { 0 };
-    let b_zero = attrs.int_or("b_zero", 0)? as i32 - down;
-    let b_flip = down as u8;
-    let trans_b = attrs.bool_or("trans_b", false)?;
-    let Ending { mut end, factor } = ending(attrs, None)?;
-    end.w_zero = b_zero;
-    let factor = attrs.float_or("scale", 1.0)? * factor;
-    let size_of = if end.store == Store::Byte { 1 } else { 4 };
+    let Ending { end, factor } = ending(attrs, None)?;
+    let zeros = (attrs.int_or("a_zero", 0)?, attrs.int_or("b_zero", 0)?);
+    let product = Product {
+        types: operand_types(node)?,
+        trans_b: attrs.bool_or("trans_b", false)?,
+        end,
+        factor: attrs.float_or("scale", 1.0)? * factor,
+        table: Some(2),
+    };
     let ctx = ctx.clone();
-    kernel(move |args| {
+    kernel(move |args| product.bind(&ctx, args, move |_| zeros))
+}
+
+/// The element types of inputs 0 and 1.
+pub(super) fn operand_types(node: &NodeView) -> Result<(DType, DType)> {
+    let missing = || Error::bug("an operand without a type");
+    Ok((node.dtype(0).ok_or_else(missing)?, node.dtype(1).ok_or_else(missing)?))
+}
+
+/// A product whose operands both move with every run: the right one is packed as signed bytes (unsigned ones move down by
+/// 128), the rows of the left one are summed where the right one's zero point is not 0.
+#[derive(Clone, Copy)]
+pub(super) struct Product {
+    pub types: (DType, DType),
+    pub trans_b: bool,
+    pub end: End,
+    /// One factor for all columns.
+    pub factor: f32,
+    /// The input that holds a table.
+    pub table: Option<usize>,
+}
+
+impl Product {
+    /// Binds it; `zeros` reads both zero points when it runs.
+    pub(super) fn bind(
+        &self,
+        ctx: &Ctx,
+        args: &BindArgs,
+        zeros: impl Fn(&oxrt_backend::Io) -> (i64, i64) + Send + Sync + 'static,
+    ) -> Result<Box<dyn Bound>> {
+        let Product { types: (a_dtype, b_dtype), trans_b, end, factor, table } = *self;
+        let kernels = kernels(ctx);
+        let down = if b_dtype == DType::U8 { 128 } else { 0 };
+        let size_of = if end.store == Store::Byte { 1 } else { 4 };
         let (a, b) = (args.shape(0)?, args.shape(1)?);
         let (a_batch, a_matrix) = a.split_at(a.len() - 2);
         let (b_batch, b_matrix) = b.split_at(b.len() - 2);
-        let (m, k) = (a_matrix[0], a_matrix[1]);
+        let (mut m, k) = (a_matrix[0], a_matrix[1]);
         let (kb, n) = if trans_b { (b_matrix[1], b_matrix[0]) } else { (b_matrix[0], b_matrix[1]) };
         if k != kb {
             bail!(invalid, "matrices of shapes {a:?} and {b:?} cannot be multiplied");
         }
-        let (pairs, b_count) = pair_up(a_batch, b_batch, m * k)?;
+        let (mut pairs, b_count) = pair_up(a_batch, b_batch, m * k)?;
+        if b_count == 1 {
+            // One right operand for all: one tall product.
+            m *= pairs.len();
+            pairs = vec![Pair { a: 0, b: 0 }];
+        }
         let size = Size { m, n, taps: 1, kc: k };
         let batches = pairs.len();
         let how = Cut::choose(kernels, size, if batches >= ctx.threads() { 1 } else { ctx.threads() });
@@ -160,6 +195,9 @@ fn matmul_load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kerne
             if m * n * batches == 0 {
                 return;
             }
+            let (a_zero, b_zero) = zeros(io);
+            let (a_zero, b_zero) = (moved(a_zero, a_dtype), b_zero as i32 - down);
+            let end = End { w_zero: b_zero, saturates: false, ..end };
             let packed = Shared(io.workspace.cast::<i8>());
             // SAFETY: the workspace holds the packed operands, then the starts of their columns' sums.
             let init = Shared(unsafe { io.workspace.add(init_at) }.cast::<i32>());
@@ -169,32 +207,24 @@ fn matmul_load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kerne
             ctx.pool.run(parts, |part| {
                 let (start, count) = cut(b_count * panels, parts, part);
                 for i in start..start + count {
-                    let (which, panel) = (i / panels, i % panels);
+                    let (which, first) = (i / panels, i % panels * kernels.nr);
+                    let width = kernels.nr.min(columns - first);
                     // SAFETY: every panel of every right operand is packed once, into the workspace's part for it.
                     unsafe {
                         let from = b.at(which * k * n).cast_const();
-                        let (row, col) = if trans_b { (1, k) } else { (n, 1) };
-                        let to = packed.at(which * packed_len + panel * kernels.nr * size.column());
-                        let sums = init.at(which * columns + panel * kernels.nr);
-                        pack_bytes(
-                            kernels.nr.min(columns - panel * kernels.nr),
-                            size,
-                            panel * kernels.nr,
-                            from,
-                            (row, col),
-                            b_flip,
-                            to,
-                            sums,
-                        );
-                        for c in 0..kernels.nr.min(columns - panel * kernels.nr) {
+                        let strides = if trans_b { (1, k) } else { (n, 1) };
+                        let to = packed.at(which * packed_len + first * size.column());
+                        let sums = init.at(which * columns + first);
+                        pack_bytes(width, size, first, from, strides, down as u8, to, sums);
+                        for c in 0..width {
                             let sum = sums.add(c);
-                            *sum = k as i32 * a_zero * b_zero - a_zero * *sum;
+                            *sum = (k as i32).wrapping_mul(a_zero * b_zero).wrapping_sub(a_zero.wrapping_mul(*sum));
                         }
                     }
                 }
             });
             let (a, y) = (Shared(io.input::<u8>(0).cast_mut()), Shared(io.output::<u8>(0)));
-            let table = Shared(io.input::<u8>(2).cast_mut());
+            let table = Shared(table.map_or(core::ptr::null_mut(), |i| io.input::<u8>(i).cast_mut()));
             let tasks = how.tasks();
             ctx.pool.run(batches * tasks, |i| {
                 let (batch, task) = (i / tasks, i % tasks);
@@ -204,6 +234,7 @@ fn matmul_load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kerne
                     let rows = ByteMatrix { data: a.at(pair.a), stride: k };
                     let out = Io {
                         flip,
+                        slack: false,
                         b: packed.at(pair.b * packed_len),
                         init: init.at(pair.b * columns),
                         scale: scale.as_ptr(),
@@ -222,7 +253,7 @@ fn matmul_load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kerne
         .workspace(init_at + b_count * columns * 4)
         .flops(2 * batches * m * n * k)
         .boxed()
-    })
+    }
 }
 
 /// Packs `width` columns of a right operand from column `first`, whose element `(k, n)` is `b[k * row + n * col] ^ flip`, and

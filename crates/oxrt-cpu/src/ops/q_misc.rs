@@ -238,6 +238,8 @@ fn global(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
                         residual_zero: 0,
                         residual_scale: 0.0,
                         y,
+                        saturates: false,
+                        signed: false,
                         table: core::ptr::null(),
                         out: to.at((image * channels + c) * size_of),
                         out_stride: 0,

@@ -47,14 +47,12 @@ pub(super) struct Ending {
     pub factor: f32,
 }
 
-/// Reads it from the attributes of a node whose residual has that type (if there is one).
-pub(super) fn ending(attrs: &Attrs, residual: Option<DType>) -> Result<Ending> {
-    let act = activation(attrs)?;
-    let w_zero = attrs.int_or("w_zero", 0)? as i32;
-    let mut end = End {
-        w_zero,
-        store: Store::F32,
-        act,
+/// An end that stores the sums themselves.
+pub(super) fn sums() -> End {
+    End {
+        w_zero: 0,
+        store: Store::I32,
+        act: Act::None,
         mid: Rounding::default(),
         mid_flip: 0,
         mid_zero: 0,
@@ -63,7 +61,16 @@ pub(super) fn ending(attrs: &Attrs, residual: Option<DType>) -> Result<Ending> {
         residual_zero: 0,
         residual_scale: 0.0,
         y: Rounding::default(),
-    };
+        saturates: false,
+        signed: false,
+    }
+}
+
+/// Reads it from the attributes of a node whose residual has that type (if there is one).
+pub(super) fn ending(attrs: &Attrs, residual: Option<DType>) -> Result<Ending> {
+    let act = activation(attrs)?;
+    let w_zero = attrs.int_or("w_zero", 0)? as i32;
+    let mut end = End { w_zero, store: Store::F32, act, ..sums() };
     let y_dtype = dtype_of(attrs, "y")?;
     if y_dtype == DType::F32 && residual.is_none() {
         return Ok(Ending { end, factor: 1.0 });
@@ -71,6 +78,9 @@ pub(super) fn ending(attrs: &Attrs, residual: Option<DType>) -> Result<Ending> {
     let y = Linear::from_attrs(attrs, "y")?;
     end.store = Store::Byte;
     end.y = rounding(&y);
+    end.signed = y.dtype == DType::I8;
+    let all = Linear::new(y.scale, y.zero, y.dtype);
+    end.saturates = (y.low, y.high) == (all.low, all.high);
     let mut factor = end.y.inverse;
     if let Some(dtype) = residual {
         let (mid, r) = (Linear::from_attrs(attrs, "mid")?, Linear::from_attrs(attrs, "r")?);
@@ -87,6 +97,17 @@ pub(super) fn ending(attrs: &Attrs, residual: Option<DType>) -> Result<Ending> {
         factor = end.mid.inverse;
     }
     Ok(Ending { end, factor: if act == Act::None { factor } else { 1.0 } })
+}
+
+/// Whether reals made from sums of `k` products of bytes, by these factors and addends, stay inside 32-bit integers with room
+/// for a zero point: then limits may come after the rounding.
+pub(super) fn tame(scale: &[f32], bias: &[f32], k: usize, ending: &End) -> bool {
+    const FAR: f32 = 1e9;
+    let most = |v: &[f32]| v.iter().fold(0f32, |m, v| m.max(v.abs()));
+    let product = most(scale) * 65536.0 * k as f32 + most(bias);
+    // A residual adds to what the first rounding has already limited.
+    let rest = (256.0 * ending.mid_scale + 512.0 * ending.residual_scale) * ending.y.inverse;
+    ending.saturates && product < FAR && rest < FAR
 }
 
 /// Whether the kernels have the end that the attributes ask for.

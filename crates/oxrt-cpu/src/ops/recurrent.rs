@@ -140,7 +140,8 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
                 let both = [direction(0), direction(1)];
                 // SAFETY: buffers have the bound sizes, the weights were packed for these kernels; directions write parts of the
                 // results of their own and have workspaces of their own.
-                ctx.pool.run(2, |d| unsafe { both[d].0.run(ctx.kernels, &ctx.pool, &both[d].1, workspace.at(d * own)) });
+                ctx.pool
+                    .run(2, |d| unsafe { both[d].0.run(ctx.kernels, &ctx.pool, &both[d].1, workspace.at(d * own)) });
             } else {
                 for (layer, op) in (0..dirs).map(direction) {
                     // SAFETY: as above.

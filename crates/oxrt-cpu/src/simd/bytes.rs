@@ -25,6 +25,8 @@ pub trait Bytes: Simd {
     unsafe fn widen(self, p: *const u8, n: usize) -> Self::I;
     /// The low byte of each of the first `n` lanes.
     unsafe fn narrow(self, p: *mut u8, v: Self::I, n: usize);
+    /// Two rows of two vectors each, saturated to bytes (signed ones, or unsigned): `2 * LANES` bytes at each pointer.
+    unsafe fn pack_rows(self, rows: [[Self::I; 2]; 2], signed: bool, to: [*mut u8; 2]);
     /// For each lane `l`, the bytes `l` of the four rows, the first one lowest. Of each row, `n` bytes are read.
     unsafe fn interleave(self, rows: [*const u8; 4], n: usize) -> Self::I;
     /// Bytes in a register.
@@ -94,6 +96,16 @@ impl Bytes for Portable {
     unsafe fn narrow(self, p: *mut u8, v: [i32; L], n: usize) {
         for (l, &v) in v.iter().enumerate().take(n) {
             unsafe { *p.add(l) = v as u8 };
+        }
+    }
+    #[inline(always)]
+    unsafe fn pack_rows(self, rows: [[[i32; L]; 2]; 2], signed: bool, to: [*mut u8; 2]) {
+        for r in 0..2 {
+            for l in 0..2 * L {
+                let v = rows[r][l / L][l % L];
+                let byte = if signed { v.clamp(-128, 127) as u8 } else { v.clamp(0, 255) as u8 };
+                unsafe { *to[r].add(l) = byte };
+            }
         }
     }
     #[inline(always)]
@@ -199,6 +211,19 @@ mod x86 {
             }
         }
         #[inline(always)]
+        unsafe fn pack_rows(self, rows: [[__m256i; 2]; 2], signed: bool, to: [*mut u8; 2]) {
+            unsafe {
+                let first = _mm256_packs_epi32(rows[0][0], rows[0][1]);
+                let second = _mm256_packs_epi32(rows[1][0], rows[1][1]);
+                let bytes = if signed { _mm256_packs_epi16(first, second) } else { _mm256_packus_epi16(first, second) };
+                // Each half holds four bytes of every vector.
+                let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+                let bytes = _mm256_permutevar8x32_epi32(bytes, order);
+                _mm_storeu_si128(to[0].cast(), _mm256_castsi256_si128(bytes));
+                _mm_storeu_si128(to[1].cast(), _mm256_extracti128_si256::<1>(bytes));
+            }
+        }
+        #[inline(always)]
         unsafe fn interleave(self, rows: [*const u8; 4], n: usize) -> __m256i {
             unsafe {
                 let r = [load_8(rows[0], n), load_8(rows[1], n), load_8(rows[2], n), load_8(rows[3], n)];
@@ -298,6 +323,19 @@ mod x86 {
                 } else {
                     _mm_mask_storeu_epi8(p.cast(), low_16(n), bytes)
                 }
+            }
+        }
+        #[inline(always)]
+        unsafe fn pack_rows(self, rows: [[__m512i; 2]; 2], signed: bool, to: [*mut u8; 2]) {
+            unsafe {
+                let first = _mm512_packs_epi32(rows[0][0], rows[0][1]);
+                let second = _mm512_packs_epi32(rows[1][0], rows[1][1]);
+                let bytes = if signed { _mm512_packs_epi16(first, second) } else { _mm512_packus_epi16(first, second) };
+                // Each quarter holds four bytes of every vector.
+                let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+                let bytes = _mm512_permutexvar_epi32(order, bytes);
+                _mm256_storeu_si256(to[0].cast(), _mm512_castsi512_si256(bytes));
+                _mm256_storeu_si256(to[1].cast(), _mm512_extracti64x4_epi64::<1>(bytes));
             }
         }
         #[inline(always)]

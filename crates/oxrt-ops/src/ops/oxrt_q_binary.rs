@@ -18,7 +18,7 @@ pub const OP: OpDef = OpDef::new(
     eval,
 )
 .examples(&[(
-    "(u8[2] a, u8[1] b) { y = oxrt.QBinary<op=\"mul\", a_scale=0.5, b_scale=1, b_zero=2, y_scale=0.5, y_zero=7>(a, b) } => y",
+    "(u8[2] a, u8[1] b) { y = oxrt.QBinary<op=\"mul\", a_scale=0.5, b_scale=1.0, b_zero=2, y_scale=0.5, y_zero=7>(a, b) } => y",
     &["a = 1 3", "b = 4"],
     "9 13",
 )]);

@@ -12,12 +12,12 @@ use oxrt_tensor::Result;
 
 pub const OP: OpDef = OpDef::new("oxrt.QGemm", &[1], 3..=7, infer, eval).examples(&[
     (
-        "(u8[1, 2] x) { y = oxrt.QGemm<x_zero=1, y_dtype=3, y_scale=2>(x, i8[2, 2]{1, 2, 3, -4}, f32[2]{1, 0.5}) } => y",
+        "(u8[1, 2] x) { y = oxrt.QGemm<x_zero=1, y_dtype=3, y_scale=2.0>(x, i8[2, 2]{1, 2, 3, -4}, f32[2]{1, 0.5}) } => y",
         &["x = 2 3"],
         "4 -2",
     ),
     (
-        "(u8[1, 1] x, u8[1, 2] r) { y = oxrt.QGemm<mid_scale=1, r_scale=0.5, y_scale=0.5>(x, i8[1, 2]{1, -1}, f32[2]{1, 1}, f32[2]{0.25, 0}, r) } => y",
+        "(u8[1, 1] x, u8[1, 2] r) { y = oxrt.QGemm<mid_scale=1.0, r_scale=0.5, y_scale=0.5>(x, i8[1, 2]{1, -1}, f32[2]{1, 1}, f32[2]{0.25, 0}, r) } => y",
         &["x = 2", "r = 3 5"],
         "7 5",
     ),

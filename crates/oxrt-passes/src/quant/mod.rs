@@ -6,6 +6,7 @@ mod movement;
 mod params;
 mod pool;
 mod product;
+mod qlinear;
 mod table;
 mod weights;
 
@@ -13,6 +14,8 @@ use crate::driver::Rule;
 
 /// In order of application; before the layout is chosen, because convolutions are turned here.
 pub(crate) const RULES: &[Rule] = &[
+    qlinear::CONV,
+    qlinear::MATMUL,
     movement::RAISE,
     movement::SAME,
     movement::RAISE_TABLE,
