@@ -23,6 +23,19 @@ pub const OP: OpDef = OpDef::new(
     "0 0 0 0 0 2",
 )]);
 
+/// A box: its corners (low, high) per axis, and its area.
+struct Area {
+    sides: [(f64, f64); 2],
+    area: f64,
+}
+
+impl Area {
+    fn new(b: &[f64], centred: bool) -> Area {
+        let sides = corners(b, centred);
+        Area { sides, area: (sides[0].1 - sides[0].0) * (sides[1].1 - sides[1].0) }
+    }
+}
+
 /// Corners (low, high) per axis of a box.
 fn corners(b: &[f64], centred: bool) -> [(f64, f64); 2] {
     if centred {
@@ -34,11 +47,9 @@ fn corners(b: &[f64], centred: bool) -> [(f64, f64); 2] {
 }
 
 /// Intersection over union.
-fn overlap(a: &[f64], b: &[f64], centred: bool) -> f64 {
-    let (a, b) = (corners(a, centred), corners(b, centred));
-    let area = |c: [(f64, f64); 2]| (c[0].1 - c[0].0) * (c[1].1 - c[1].0);
-    let sides = [0, 1].map(|d| (a[d].1.min(b[d].1) - a[d].0.max(b[d].0)).max(0.0));
-    let (common, x, y) = (sides[0] * sides[1], area(a), area(b));
+fn overlap(a: &Area, b: &Area) -> f64 {
+    let sides = [0, 1].map(|d| (a.sides[d].1.min(b.sides[d].1) - a.sides[d].0.max(b.sides[d].0)).max(0.0));
+    let (common, x, y) = (sides[0] * sides[1], a.area, b.area);
     if common <= 0.0 || x <= 0.0 || y <= 0.0 { 0.0 } else { common / (x + y - common) }
 }
 
@@ -59,9 +70,10 @@ fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
     let (boxes, scores) = (boxes.to_f64_vec()?, scores.to_f64_vec()?);
     let mut out: Vec<i64> = Vec::new();
     for batch in 0..*batches {
+        let areas: Vec<Area> =
+            boxes[batch * n * 4..(batch + 1) * n * 4].chunks(4).map(|b| Area::new(b, centred)).collect();
         for class in 0..*classes {
             let score = |i: usize| scores[(batch * classes + class) * n + i];
-            let of = |i: usize| &boxes[(batch * n + i) * 4..(batch * n + i + 1) * 4];
             let mut order: Vec<usize> = (0..*n).filter(|&i| least.is_none_or(|l| score(i) > l)).collect();
             order.sort_by(|&a, &b| score(b).total_cmp(&score(a)));
             let mut kept: Vec<usize> = Vec::new();
@@ -69,7 +81,7 @@ fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
                 if kept.len() as f64 >= most {
                     break;
                 }
-                if kept.iter().all(|&k| overlap(of(i), of(k), centred) <= limit) {
+                if kept.iter().all(|&k| overlap(&areas[i], &areas[k]) <= limit) {
                     kept.push(i);
                     out.extend([batch as i64, class as i64, i as i64]);
                 }

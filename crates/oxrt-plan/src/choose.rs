@@ -1,13 +1,66 @@
-//! Shapes the graph for execution: what follows from sizes alone is taken out of it.
+//! From a graph to steps: what follows from sizes alone is taken out of it, and each node gets the way it runs.
+//!
+//! Graphs are planned when an engine is built. Bodies of `If`, `Loop` and `Scan` are planned when it is loaded: they are
+//! small, and read their weights from the graph around them.
 
-use oxrt_ir::{Graph, Model, NodeId, Symbol, ValueId};
+use crate::{Step, StepKind};
+use oxrt_backend::{Backend, NodeView};
+use oxrt_ir::{Graph, NodeId, Symbol, ValueId, ValueType};
+use oxrt_tensor::{Context, Result};
 use std::collections::BTreeSet;
+
+/// Chooses a kernel for each node and packs its weights. A node that makes sizes which are not known before it runs goes to
+/// the host, which finds them out.
+pub fn steps(g: &Graph, backend: &dyn Backend, progress: &mut dyn FnMut(usize, usize)) -> Result<Vec<Step>> {
+    // Symbols whose sizes are known when a step is reached.
+    let mut known = symbols_of(g, &g.inputs);
+    let nodes = g.node_ids();
+    let total = nodes.len();
+    let mut steps = Vec::with_capacity(total);
+    for (i, id) in nodes.into_iter().enumerate() {
+        progress(i, total);
+        let node = &g[id];
+        let mut new = BTreeSet::new();
+        for &v in node.outputs().iter().flatten() {
+            g[v].ty.for_each_symbol(&mut |s| {
+                new.insert(s.clone());
+            });
+        }
+        let sizes_known = new.is_subset(&known) && node.outputs().iter().flatten().all(|&v| g[v].ty.dims().is_some());
+        // The run learns a symbol from a result that it sizes, when the size can be solved for it, and from a result
+        // that holds it.
+        for &v in node.outputs().iter().flatten() {
+            for d in g[v].ty.dims().unwrap_or_default() {
+                if let Some((symbol, _)) = d.solve(None, &|s| known.contains(s).then_some(1)) {
+                    known.insert(symbol);
+                }
+            }
+            known.extend(g[v].contents.iter().flat_map(|c| &c.elements).filter_map(|d| d.as_symbol().cloned()));
+        }
+        let kind = match sizes_known {
+            true if is_alias(g, id) => StepKind::Alias,
+            true => kernel(NodeView::new(g, id), backend).at(|| node.describe())?,
+            false => StepKind::Host,
+        };
+        steps.push(Step { node: id, kind });
+    }
+    Ok(steps)
+}
+
+fn kernel(view: NodeView, backend: &dyn Backend) -> Result<StepKind> {
+    let plain = |v: &Option<ValueId>| v.is_none_or(|v| matches!(view.graph[v].ty, ValueType::Tensor(_)));
+    let all_tensors = view.node().inputs().iter().chain(view.node().outputs()).all(plain);
+    let Some(candidate) = backend.candidates(view).first().copied().filter(|_| all_tensors) else {
+        return Ok(StepKind::Host);
+    };
+    let packing = backend.pack(view, candidate)?;
+    Ok(StepKind::Kernel { candidate: candidate.to_string(), packed: packing.tensors, consumed: packing.consumed })
+}
 
 /// Cuts values with known contents (shapes, indices computed from sizes) from the nodes that compute
 /// them: the runtime evaluates their expressions when sizes are bound. What follows from sizes that depend on
 /// data (`item`, `nonzero`, `floor(h * 1.3)`) is computed by its nodes.
-pub(crate) fn detach_sizes(model: &mut Model) {
-    let g = &mut model.graph;
+pub fn detach_sizes(g: &mut Graph) {
     let mut known = BTreeSet::new();
     for &v in &g.inputs {
         g[v].ty.for_each_symbol(&mut |s| {
@@ -35,7 +88,7 @@ pub(crate) fn detach_sizes(model: &mut Model) {
 }
 
 /// Symbols that a run learns from the shapes of these values, or from their elements.
-pub(crate) fn symbols_of(g: &Graph, values: &[ValueId]) -> BTreeSet<Symbol> {
+fn symbols_of(g: &Graph, values: &[ValueId]) -> BTreeSet<Symbol> {
     let mut out = BTreeSet::new();
     for &v in values {
         g[v].ty.for_each_symbol(&mut |s| {
@@ -48,7 +101,7 @@ pub(crate) fn symbols_of(g: &Graph, values: &[ValueId]) -> BTreeSet<Symbol> {
 }
 
 /// Whether output 0 of the node is input 0 under another shape, so that nothing needs to run.
-pub(crate) fn is_alias(g: &Graph, id: NodeId) -> bool {
+fn is_alias(g: &Graph, id: NodeId) -> bool {
     let node = &g[id];
     let (Some(x), Some(y)) = (node.input(0), node.output(0)) else { return false };
     let only_output = node.outputs().iter().flatten().count() == 1;
