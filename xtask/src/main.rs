@@ -1,5 +1,6 @@
 //! Chores: `cargo xtask` lists them.
 
+mod bench;
 mod python;
 mod tidy;
 
@@ -19,7 +20,8 @@ cargo xtask <chore>
   onnx-extra    operators without official cases, old opsets, conversions (--suite NAME, --only REGEX)
   operators     writes docs/operators.md from the official cases
   fuzz-onnx     random graphs against onnxruntime (--graphs N --seed S, --only FAMILY, --jobs N)
-  bench         times oxrt beside onnxruntime on the benchmark models (needs ../shared/bench)
+  bench         times oxrt beside onnxruntime and OpenVINO on the benchmark models (needs ../shared/bench); models are named
+                or all; --precision bf16, --threads N, --rounds N, --check against benches/cpu_ratios.json, --record writes it
 ";
 
 type Outcome = Result<(), String>;
@@ -33,10 +35,11 @@ fn main() -> ExitCode {
         Some("rust-test") => rust_test(),
         Some("python-test") => python_test(),
         Some("fuzz-onnx") => python::fuzz_onnx(&args[1..]),
+        Some("opinfo") => python::opinfo(&args[1..]),
         Some("operators") => python::onnx_cases(&["--write".to_string()]),
         Some("onnx-cases") => python::onnx_cases(&args[1..]),
         Some("onnx-extra") => python::onnx_extra(&args[1..]),
-        Some("bench") => python::bench(&args[1..]),
+        Some("bench") => bench::bench(&args[1..]),
         _ => {
             print!("{HELP}");
             return ExitCode::FAILURE;

@@ -18,12 +18,12 @@ const PACKAGES: &[&str] = &[
     "numpy",
 ];
 
-fn python() -> PathBuf {
+pub fn python() -> PathBuf {
     root().join("target/venv/bin/python")
 }
 
 /// Makes `target/venv` with the pinned packages; does nothing when it is there and complete.
-fn venv() -> Outcome {
+pub fn venv() -> Outcome {
     let stamp = root().join("target/venv/packages");
     let wanted = PACKAGES.join("\n");
     if std::fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
@@ -189,36 +189,4 @@ pub fn fuzz_onnx(options: &[String]) -> Outcome {
         .arg("--keep")
         .arg(root().join("target/onnx-random"))
         .args(options))
-}
-
-/// Side by side with onnxruntime on the models of `../shared/bench`.
-pub fn bench(models: &[String]) -> Outcome {
-    venv()?;
-    let shared = root().join("../shared/bench");
-    if !shared.join("cpu_bench.py").exists() {
-        return Err(format!("{} has no cpu_bench.py", shared.display()));
-    }
-    run(cargo().args(["build", "--release", "-p", "oxrt", "--example", "bench_peer"]))?;
-    let data = root().join("target/bench-models");
-    let names: Vec<String> = if models.is_empty() {
-        ["resnet50", "mobilenet_v3_large", "vit_b_16", "bert_base_s128", "yolov3_416", "unet_256"]
-            .map(String::from)
-            .to_vec()
-    } else {
-        models.to_vec()
-    };
-    let missing: Vec<&String> = names.iter().filter(|n| !data.join(format!("{n}.npz")).exists()).collect();
-    if !missing.is_empty() {
-        run(Command::new(python()).args(["-m", "pip", "install", "--quiet", "onnxscript==0.7.2"]))?;
-        run(Command::new(python()).arg(shared.join("cpu_models.py")).arg(&data).args(missing))?;
-    }
-    let peer = format!("cmd:oxrt={} fp32", root().join("target/release/examples/bench_peer").display());
-    run(Command::new(python()).arg(shared.join("cpu_bench.py")).arg(&data).args([
-        "--peers",
-        &format!("ort,{peer}"),
-        "--models",
-        &names.join(","),
-        "--rounds",
-        "5",
-    ]))
 }

@@ -20,7 +20,7 @@ use std::fmt;
 pub const ALIGN: usize = 64;
 
 /// The least exact arithmetic that a build allows. Kernels of more exact ones stay candidates.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Precision {
     /// Single precision.
     #[default]
@@ -62,6 +62,22 @@ pub trait Backend: Send + Sync {
     /// Kernels that can run the node for every size in its ranges, best guess first. Empty when there
     /// is none: the node then runs by the reference evaluator.
     fn candidates(&self, node: NodeView) -> Vec<&'static str>;
+
+    /// Kernels for the node of which only a measurement tells the quickest, the most exact first; fewer than two where the
+    /// first of [`Backend::candidates`] is clear.
+    fn rivals(&self, _node: NodeView) -> Vec<&'static str> {
+        Vec::new()
+    }
+
+    /// What measured times depend on, in words: processor, tier, threads.
+    fn timing_context(&self) -> String {
+        self.target()
+    }
+
+    /// The precision of a candidate's arithmetic.
+    fn precision_of(&self, _candidate: &str) -> Precision {
+        Precision::F32
+    }
 
     /// Whether a candidate takes and gives each of its tensors in single precision or bfloat16, as they come.
     fn mixes_floats(&self, _candidate: &str) -> bool {

@@ -2,14 +2,16 @@
 
 mod narrow;
 mod profiles;
+mod tune;
 
 pub use profiles::{DimSpec, profiles_for};
+pub use tune::TuningRecord;
 
 use oxrt_backend::{Backend, Precision};
 use oxrt_ir::{Model, NodeId, Symbol};
 use oxrt_plan::{Plan, Step, StepKind};
 use oxrt_tensor::{Context, Error, Result};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// How an engine is built.
 #[derive(Clone, Debug, Default)]
@@ -37,7 +39,8 @@ pub struct BuildReport {
     pub notes: Vec<String>,
 }
 
-/// Builds a plan for `backend`.
+/// Builds a plan for `backend`. With a `record`, kernels that only a measurement tells apart are chosen by it, and measured
+/// where it has no time yet; without, by estimate.
 ///
 /// # Errors
 /// Bad ranges, operators without meaning; the node is named.
@@ -45,6 +48,7 @@ pub fn build(
     model: &Model,
     backend: &dyn Backend,
     options: &BuildOptions,
+    record: Option<&mut TuningRecord>,
     progress: &mut dyn FnMut(&str, usize, usize),
 ) -> Result<(Plan, BuildReport)> {
     let mut report = BuildReport { nodes_before: model.graph.num_nodes(), ..BuildReport::default() };
@@ -60,11 +64,18 @@ pub fn build(
     model.graph.remove_dead_nodes();
     model.graph.sort()?;
     model.graph.verify()?;
+    let chosen = match record {
+        Some(record) => {
+            let sizes = profiles.first().map(|p| p.ranges.iter().map(|(s, r)| (s.clone(), r.opt)).collect());
+            tune::tune(&model.graph, backend, &sizes.unwrap_or_default(), record, progress)?
+        }
+        None => HashMap::new(),
+    };
     if options.precision == Precision::Bf16 {
-        narrow::narrow(&mut model.graph, backend);
+        narrow::narrow(&mut model.graph, backend, &chosen);
     }
     report.nodes_after = model.graph.num_nodes();
-    let steps = choose(&mut model, backend, &mut report, progress)?;
+    let steps = choose(&mut model, backend, &chosen, &mut report, progress)?;
     let plan = Plan {
         producer: format!("oxrt {}", env!("CARGO_PKG_VERSION")),
         backend: backend.name().to_string(),
@@ -82,6 +93,7 @@ pub fn build(
 fn choose(
     model: &mut Model,
     backend: &dyn Backend,
+    chosen: &HashMap<NodeId, &'static str>,
     report: &mut BuildReport,
     progress: &mut dyn FnMut(&str, usize, usize),
 ) -> Result<Vec<Step>> {
@@ -94,7 +106,7 @@ fn choose(
             .at(|| node.describe());
         }
     }
-    let steps = oxrt_plan::choose::steps(g, backend, &mut |i, total| progress("packing weights", i, total))?;
+    let steps = oxrt_plan::choose::steps(g, backend, chosen, &mut |i, total| progress("packing weights", i, total))?;
     let host = steps.iter().filter(|s| matches!(s.kind, StepKind::Host)).map(|s| &g[s.node]);
     report.host_nodes.extend(host.map(|node| (node.op.to_string(), node.name.clone())));
     drop_packed_constants(model, &steps);

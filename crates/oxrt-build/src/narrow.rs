@@ -2,12 +2,16 @@
 
 use oxrt_backend::{Backend, NodeView};
 use oxrt_ir::{DType, Graph, NodeId, ValueId, ValueType};
+use std::collections::HashMap;
 
-/// Gives every value type bfloat16 whose maker and readers all take it as it comes ([`Backend::mixes_floats`]). Inputs,
+/// Gives every value type bfloat16 whose maker and readers, by the kernels `chosen` or else preferred, take it as it comes
+/// ([`Backend::mixes_floats`]). Inputs,
 /// outputs and constants keep their types.
-pub fn narrow(g: &mut Graph, backend: &dyn Backend) {
+pub fn narrow(g: &mut Graph, backend: &dyn Backend, chosen: &HashMap<NodeId, &'static str>) {
     let takes = |g: &Graph, id: NodeId| {
-        backend.candidates(NodeView::new(g, id)).first().is_some_and(|name| backend.mixes_floats(name))
+        let candidates = backend.candidates(NodeView::new(g, id));
+        let name = chosen.get(&id).or(candidates.first());
+        name.is_some_and(|name| backend.mixes_floats(name) && candidates.contains(name))
     };
     for v in g.value_ids() {
         let Some(maker) = g[v].producer().map(|(node, _)| node) else { continue };

@@ -1,7 +1,9 @@
 //! Options that several commands share.
 
 use clap::Args;
-use oxrt::{BuildOptions, Device, DimSpec, Engine, Error, ExportOptions, FileKind, Model, Result, SimplifyOptions};
+use oxrt::{
+    BuildOptions, Device, DimSpec, Engine, Error, ExportOptions, FileKind, Model, Result, SimplifyOptions, Tuning,
+};
 use std::path::{Path, PathBuf};
 
 /// Names and sizes chosen at import.
@@ -32,9 +34,9 @@ pub struct ImportArgs {
 
 impl ImportArgs {
     /// The same for the library, with `--dim` options.
-    pub fn options(self, dims: Vec<String>) -> ExportOptions {
+    pub fn options(self, dims: Vec<String>, no_checks: bool) -> ExportOptions {
         let ImportArgs { input_names, output_names, inputs, weights, decode, nms, functions } = self;
-        ExportOptions { input_names, output_names, dims, inputs, weights, decode, nms, functions }
+        ExportOptions { input_names, output_names, dims, inputs, weights, decode, nms, functions, no_checks }
     }
 }
 
@@ -56,12 +58,24 @@ pub struct BuildArgs {
     /// Threads; 0 takes all that the process may use
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
+    /// Times the kernels that only a measurement tells apart (`oxrt build` and `oxrt bench` do it anyway)
+    #[arg(long, conflicts_with = "no_tune")]
+    pub tune: bool,
+    /// Chooses kernels by an estimate and not by timing them
+    #[arg(long)]
+    pub no_tune: bool,
+    /// File that keeps the times: a build with it measures only what it lacks, and repeats an engine byte for byte
+    #[arg(long, value_name = "FILE", conflicts_with = "no_tune", visible_alias = "timingCacheFile")]
+    pub tuning: Option<PathBuf>,
     /// Leaves the graph as it is: no simplification
     #[arg(long)]
     pub no_simplify: bool,
     /// Leaves out the engine's fusions (to find faults)
     #[arg(long)]
     pub no_fusion: bool,
+    /// Leaves out the model's own assertions and the conditions on sizes under which it was exported
+    #[arg(long)]
+    pub no_checks: bool,
     /// trtexec spelling: least input shapes, as `x:1x3x32x32,y:1x8`
     #[arg(long = "minShapes", value_name = "SHAPES", hide_short_help = true)]
     pub min_shapes: Option<String>,
@@ -81,6 +95,11 @@ pub fn parse_dims(list: &[String]) -> Result<Vec<DimSpec>> {
 }
 
 impl BuildArgs {
+    /// The same, for commands whose users wait for the engine once and run it often: timed unless told otherwise.
+    pub fn tuned(&self) -> BuildArgs {
+        BuildArgs { tune: !self.no_tune, ..self.clone() }
+    }
+
     pub fn options(&self, model: &Model) -> Result<BuildOptions> {
         let device: Device = self.device.parse()?;
         let mut profiles = Vec::new();
@@ -99,7 +118,13 @@ impl BuildArgs {
                     .help("write `--memPoolSize=workspace:512`"));
             }
         }
+        let tuning = match &self.tuning {
+            Some(path) => Tuning::Record(path.clone()),
+            None if self.tune => Tuning::Measure,
+            None => Tuning::Estimate,
+        };
         Ok(BuildOptions {
+            tuning,
             profiles,
             device,
             threads: self.threads,
@@ -177,7 +202,8 @@ impl BuildArgs {
             return Engine::open_with(path, self.threads);
         }
         progress.stage(format!("reading {}", path.display()));
-        let mut model = Model::open_with(path, &ExportOptions { dims, ..ExportOptions::default() })?;
+        let mut model =
+            Model::open_with(path, &ExportOptions { dims, no_checks: self.no_checks, ..ExportOptions::default() })?;
         for w in &model.warnings {
             crate::ui::warn(w);
         }

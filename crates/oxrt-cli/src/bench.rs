@@ -40,7 +40,7 @@ pub struct Args {
 pub fn run(a: Args) -> Result<ExitCode> {
     let progress = ui::Progress::new();
     let start = Instant::now();
-    let engine = a.build.engine(&a.model, &progress)?;
+    let engine = a.build.tuned().engine(&a.model, &progress)?;
     let load = start.elapsed();
     let inputs: Vec<Tensor> = if a.inputs.is_empty() {
         let mut sizes = std::collections::BTreeMap::new();

@@ -2,7 +2,7 @@
 
 use crate::args::{BuildArgs, output_path};
 use crate::ui;
-use oxrt::{Error, Model, Result, SimplifyOptions};
+use oxrt::{Error, ExportOptions, Model, Result, SimplifyOptions};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -31,13 +31,14 @@ pub fn run(a: Args) -> Result<ExitCode> {
     }
     let progress = ui::Progress::new();
     progress.stage(format!("reading {}", a.model.display()));
-    let mut model = Model::open(&a.model)?;
+    let mut model =
+        Model::open_with(&a.model, &ExportOptions { no_checks: a.build.no_checks, ..ExportOptions::default() })?;
     model.warnings.iter().for_each(|w| ui::warn(w));
     if !a.build.no_simplify {
         progress.stage("simplifying");
         model = model.simplify(&SimplifyOptions { no_check: true, ..SimplifyOptions::default() })?.0;
     }
-    let options = a.build.options(&model)?;
+    let options = a.build.tuned().options(&model)?;
     let (engine, report) = model.build_with(&options, &mut progress.callback())?;
     let output = output_path(&a.output, &a.model, "engine");
     let bytes = engine.save(&output)?;

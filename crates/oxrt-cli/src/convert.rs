@@ -42,7 +42,7 @@ pub fn run(a: Args) -> Result<ExitCode> {
         clock = Instant::now();
     };
     progress.stage(format!("importing {}", a.model.display()));
-    let options = a.import.options(Vec::new());
+    let options = a.import.options(Vec::new(), a.build.no_checks);
     let source = Model::open_with(&a.model, &options)?;
     source.warnings.iter().for_each(|w| ui::warn(w));
     let weights: usize = constants(source.ir());
@@ -57,7 +57,7 @@ pub fn run(a: Args) -> Result<ExitCode> {
         lap("write ONNX", format!("{}, opset {}", path.display(), w.opset));
     }
 
-    let build = a.build.options(&simple)?;
+    let build = a.build.tuned().options(&simple)?;
     let (engine, built) = simple.build_with(&build, &mut progress.callback())?;
     let fused: usize = built.rules.iter().map(|r| r.1).sum();
     let output = output_path(&a.output, &a.model, "engine");

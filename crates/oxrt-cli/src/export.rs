@@ -29,6 +29,9 @@ pub struct Args {
     /// Puts tensors of at least this many bytes into FILE.data
     #[arg(long, value_name = "BYTES")]
     external_data: Option<usize>,
+    /// Leaves out the model's own assertions and the conditions on sizes under which it was exported
+    #[arg(long)]
+    no_checks: bool,
     /// Machine-readable report
     #[arg(long)]
     json: bool,
@@ -37,7 +40,7 @@ pub struct Args {
 pub fn run(a: Args) -> Result<ExitCode> {
     let progress = ui::Progress::new();
     progress.stage(format!("reading {}", a.model.display()));
-    let options = a.import.options(a.dims);
+    let options = a.import.options(a.dims, a.no_checks);
     let model = Model::open_with(&a.model, &options)?;
     let output = output_path(&a.output, &a.model, "onnx");
     progress.stage(format!("writing {}", output.display()));

@@ -6,10 +6,12 @@ use oxrt_cpu::ceiling;
 use oxrt_cpu::compute::attention::{Attention, Strides};
 use oxrt_cpu::compute::conv::{Conv, Filter, Operands};
 use oxrt_cpu::compute::gemm::{self, Cut, Matrix, Out, Size};
+use oxrt_cpu::compute::gemm_bf16;
 use oxrt_cpu::compute::window::Window;
 use oxrt_cpu::compute::winograd::{self, Winograd};
 use oxrt_cpu::kernels::Kernels;
 use oxrt_cpu::kernels::activation::Act;
+use oxrt_cpu::kernels::bf16::{self, Bf16Tile, Bf16Unit};
 use oxrt_cpu::pool::ThreadPool;
 use std::time::Instant;
 
@@ -38,9 +40,31 @@ fn main() {
             (49, 2048, 512),
             (1, 2048, 1000),
             (12544, 16, 16),
+            (12544, 16, 64),
+            (12544, 16, 96),
+            (3136, 24, 144),
+            (12544, 64, 24),
             (196, 112, 672),
         ] {
             bench_gemm(kernels, &pool, m, k, n);
+        }
+    }
+    if wanted("bf16") {
+        for unit in Bf16Unit::all() {
+            for rows in [unit.mr, unit.mr - 1, unit.mr - 2, unit.mr - 3, unit.mr / 2] {
+                println!("{}, {rows} rows in the first cache: {:.0} GFLOP/s", unit.name, tile_gflops(unit, rows));
+            }
+            for (m, k, n) in [
+                (2048, 2048, 2048),
+                (128, 768, 768),
+                (128, 768, 3072),
+                (128, 3072, 768),
+                (3136, 64, 64),
+                (784, 1152, 128),
+            ] {
+                bench_bf16(unit, &pool, m, k, n, false);
+                bench_bf16(unit, &pool, m, k, n, true);
+            }
         }
     }
     if wanted("cold") {
@@ -66,6 +90,59 @@ fn main() {
     if wanted("memory") {
         println!("{:?}", ceiling::measure(kernels, &pool));
     }
+}
+
+/// One tile over and over, operands in the first cache.
+fn tile_gflops(unit: &Bf16Unit, rows: usize) -> f64 {
+    let k = 256;
+    let (a, b) = (vec![0x3f80u16; unit.mr * (k + 32)], vec![0x3f80u16; k * bf16::NR]);
+    let mut c = vec![0f32; unit.mr * bf16::NR];
+    let tile =
+        Bf16Tile { a: a.as_ptr(), a_stride: k + 32, rows, k, b: b.as_ptr(), c: c.as_mut_ptr(), accumulate: true };
+    // SAFETY: the operands have the sizes that the tile says.
+    let seconds = best(|| (0..1000).for_each(|_| unsafe { (unit.tile)(&tile) })) / 1000.0;
+    (unit.release)();
+    (2 * rows * bf16::NR * k) as f64 / seconds / 1e9
+}
+
+/// A product in bfloat16, with a left operand of single precision or narrowed before.
+fn bench_bf16(unit: &'static Bf16Unit, pool: &ThreadPool, m: usize, k: usize, n: usize, narrowed: bool) {
+    let a = noise(m * k);
+    let mut halves = vec![0u16; m * k];
+    // SAFETY: both have `m * k` values.
+    unsafe { (unit.narrow)(a.as_ptr(), m * k, halves.as_mut_ptr()) };
+    let mut packed = vec![0u16; gemm_bf16::packed_len(k, n)];
+    gemm_bf16::pack(k, n, &noise(k * n), n, 1, &mut packed);
+    let mut c = vec![0.0f32; m * n];
+    let plan = gemm_bf16::Plan::new(unit, Size::plain(m, n, k), pool.threads(), narrowed.then_some(k));
+    let mut workspace = vec![0u8; plan.workspace_bytes()];
+    let out = gemm_bf16::Out {
+        c: c.as_mut_ptr().cast(),
+        c_half: false,
+        c_stride: n,
+        bias: std::ptr::null(),
+        residual: std::ptr::null(),
+        residual_half: false,
+        residual_stride: n,
+        act: Act::None,
+    };
+    let to = workspace.as_mut_ptr();
+    // SAFETY: operands have the sizes that the plan was made for.
+    let seconds = best(|| unsafe {
+        if narrowed {
+            let rows = Matrix { data: halves.as_ptr(), stride: k };
+            gemm_bf16::run(unit, pool, &plan, &rows, packed.as_ptr(), &out, to);
+        } else {
+            let rows = Matrix { data: a.as_ptr(), stride: k };
+            gemm_bf16::run(unit, pool, &plan, &rows, packed.as_ptr(), &out, to);
+        }
+    });
+    let operand = if narrowed { "bf16" } else { "f32" };
+    println!(
+        "bf16 {m}x{k}x{n} from {operand}: {:8.1} us  {:6.1} GFLOP/s",
+        seconds * 1e6,
+        (2 * m * k * n) as f64 / seconds / 1e9
+    );
 }
 
 /// A product whose weights come from memory every time, as those of a large network do.
@@ -265,4 +342,16 @@ fn bench_gemm(kernels: &Kernels, pool: &ThreadPool, m: usize, k: usize, n: usize
         // SAFETY: as above.
         unsafe { gemm::run(kernels, pool, size, cut, &rows, packed.as_ptr(), out) }
     });
+}
+
+/// The shortest of several timings, in seconds.
+fn best(mut f: impl FnMut()) -> f64 {
+    let mut shortest = f64::INFINITY;
+    let start = Instant::now();
+    while start.elapsed().as_secs_f64() < 0.4 {
+        let t = Instant::now();
+        f();
+        shortest = shortest.min(t.elapsed().as_secs_f64());
+    }
+    shortest
 }

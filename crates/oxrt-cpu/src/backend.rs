@@ -3,7 +3,7 @@
 use crate::half;
 use crate::kernels::Kernels;
 use crate::kernels::bf16::Bf16Unit;
-use crate::ops::{BF16_OPS, Entry, OPS};
+use crate::ops::{BF16_OPS, Entry, OPS, RIVALS, Rival};
 use crate::pool::{ThreadPool, default_threads};
 use crate::simd::Isa;
 use oxrt_backend::{Backend, BindArgs, Bound, Io, Kernel, NodeView, Packing, Precision};
@@ -112,6 +112,21 @@ impl Backend for CpuBackend {
         names
     }
 
+    fn rivals(&self, node: NodeView) -> Vec<&'static str> {
+        let allowed = |e: &Entry| self.precision == Precision::Bf16 || BF16_OPS.iter().all(|b| b.name != e.name);
+        let fits = |(e, fits): &&Rival| e.ops.contains(&node.op()) && allowed(e) && fits(&node).is_some();
+        RIVALS.iter().filter(fits).map(|(e, _)| e.name).collect()
+    }
+
+    fn timing_context(&self) -> String {
+        let bf16 = CpuBackend::bf16_unit().unwrap_or("no bf16 unit");
+        format!("{}, {}, {bf16}, {} threads", cpu_name(), self.target(), self.threads())
+    }
+
+    fn precision_of(&self, candidate: &str) -> Precision {
+        if BF16_OPS.iter().any(|e| e.name == candidate) { Precision::Bf16 } else { Precision::F32 }
+    }
+
     fn mixes_floats(&self, candidate: &str) -> bool {
         candidate == crate::ops::FLOATS.name || BF16_OPS.iter().any(|e| e.name == candidate)
     }
@@ -129,6 +144,26 @@ impl Backend for CpuBackend {
             (entry, true) => half::load(&self.ctx, &node, entry, packed),
         }
     }
+}
+
+/// The processor's own name for itself.
+fn cpu_name() -> String {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::__cpuid;
+        let leaves = __cpuid(0x8000_0000).eax;
+        let mut name = Vec::new();
+        for leaf in (0x8000_0002..=0x8000_0004u32).filter(|&leaf| leaf <= leaves) {
+            let r = __cpuid(leaf);
+            name.extend([r.eax, r.ebx, r.ecx, r.edx].into_iter().flat_map(u32::to_le_bytes));
+        }
+        let name = String::from_utf8_lossy(&name);
+        let name = name.trim_matches(|c: char| c == '\0' || c.is_whitespace());
+        if !name.is_empty() {
+            return name.to_string();
+        }
+    }
+    std::env::consts::ARCH.to_string()
 }
 
 /// A kernel from its bind function.

@@ -8,6 +8,8 @@ pub mod activation;
 pub mod attention;
 pub mod bf16;
 pub mod ceiling;
+pub mod dot_i8;
+pub mod dot_tables;
 pub mod elementwise;
 pub mod gemm;
 pub mod math;

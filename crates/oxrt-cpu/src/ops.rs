@@ -22,6 +22,10 @@ mod norm_any;
 mod pool;
 mod pool_any;
 mod product;
+mod q_conv;
+mod q_gemm;
+mod q_misc;
+mod quantised;
 mod quantize;
 mod recurrent;
 mod reduce;
@@ -61,6 +65,13 @@ pub(crate) static OPS: &[&Entry] = &[
     &conv_any::TRANSPOSED_ANY,
     &attention::ATTENTION,
     &recurrent::RECURRENT,
+    &q_conv::CONV,
+    &q_gemm::GEMM,
+    &q_gemm::MATMUL,
+    &q_misc::BINARY,
+    &q_misc::LOOKUP,
+    &q_misc::GLOBAL,
+    &q_misc::MAX_POOL,
     &pool::WINDOW,
     &pool::GLOBAL,
     &pool_any::POOL_ANY,
@@ -69,6 +80,7 @@ pub(crate) static OPS: &[&Entry] = &[
     &reduce::ARG,
     &resize::RESIZE,
     &grid_sample::GRID_SAMPLE,
+    &resize::BYTES,
     &gemm::PACKED,
     &gemm::DYNAMIC,
     &product::PRODUCT,
@@ -116,6 +128,19 @@ pub(crate) use elementwise::FLOATS;
 
 /// Entries that multiply in bfloat16: taken where the caller allows that precision or the operands have it already.
 pub(crate) static BF16_OPS: &[&Entry] = &[&bf16::CONV, &bf16::GEMM];
+
+/// An entry, and whether it can run a node.
+pub(crate) type Rival = (&'static Entry, fn(&NodeView) -> Option<()>);
+
+/// Ways to do the same work whose speeds depend on sizes and machine more than an estimate can say; the most exact first.
+pub(crate) static RIVALS: &[Rival] = &[
+    (&conv::CONV, conv::supports),
+    (&conv::WINOGRAD_2, conv::winograd_fits),
+    (&conv::WINOGRAD_4, conv::winograd_fits),
+    (&bf16::CONV, bf16::conv_supports),
+    (&gemm::PACKED, gemm::packed_supports),
+    (&bf16::GEMM, bf16::gemm_supports),
+];
 
 /// Nothing to pack.
 fn pack_nothing(_: &Ctx, _: &NodeView) -> Result<Packing> {

@@ -97,7 +97,8 @@ impl Node {
     /// `Conv "backbone/conv1"`, with the Python line where known: for messages.
     pub fn describe(&self) -> String {
         let place = match self.source.as_deref() {
-            Some(s) if !s.location.is_empty() => format!(" ({} in {})", s.location, s.module),
+            Some(s) if !s.location.is_empty() && !s.module.is_empty() => format!(" ({} in {})", s.location, s.module),
+            Some(s) if !s.location.is_empty() => format!(" ({})", s.location),
             Some(s) if !s.module.is_empty() => format!(" (in {})", s.module),
             _ => String::new(),
         };
@@ -461,9 +462,15 @@ impl Graph {
     }
 
     /// Removes nodes whose results nobody reads, and unlinks nothing else. Returns how many went.
+    ///
+    /// A node without outputs is there for what it does (a check), and stays with all that it reads.
     pub fn remove_dead_nodes(&mut self) -> usize {
         let mut alive = vec![false; self.nodes.len()];
         let mut stack: Vec<ValueId> = self.outputs.clone();
+        for (id, _) in self.nodes().filter(|(_, n)| n.outputs.is_empty()).collect::<Vec<_>>() {
+            alive[id.0 as usize] = true;
+            stack.extend(self.reads(id));
+        }
         while let Some(v) = stack.pop() {
             if let Some((n, _)) = self[v].producer
                 && !std::mem::replace(&mut alive[n.0 as usize], true)

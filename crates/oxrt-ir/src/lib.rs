@@ -4,8 +4,10 @@
 //! raise every operator to its newest ONNX version, so a node carries no version.
 
 mod attr;
+mod conditions;
 mod dim;
 mod dim_parse;
+mod expr;
 mod graph;
 mod symbol;
 mod text;
@@ -14,7 +16,9 @@ mod types;
 mod verify;
 
 pub use attr::{Attr, Attrs};
+pub use conditions::{CONDITIONS, broken_conditions, holds, substitute_conditions, substitute_in};
 pub use dim::{Atom, Dim};
+pub use expr::Expr;
 pub use graph::{Graph, Model, Node, NodeId, Source, Value, ValueId};
 pub use symbol::{Range, Symbol, Symbols};
 

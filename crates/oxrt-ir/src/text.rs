@@ -10,7 +10,7 @@
 //!
 //! Constants stand in place: `2.0` is an f32 scalar, `i64[2]{0, -1}` a tensor, `f32[8]{0.5}` repeats
 //! one value, `f32[3]{..}` is a ramp 0, 1, 2 …. `_` is an absent input or output. Types of results are
-//! not written; inference finds them. A subgraph is an attribute `body={(f32 a) { … } => b}`; it cannot
+//! not written; inference finds them. A node without results (a check) has no `=`. A subgraph is an attribute `body={(f32 a) { … } => b}`; it cannot
 //! name outer values.
 
 use crate::{Attr, Attrs, DType, Dim, Graph, Tensor, TensorType, ValueId};
@@ -34,7 +34,10 @@ impl fmt::Display for Graph {
         };
         for (_, node) in self.nodes() {
             let list = |ids: &[Option<ValueId>]| ids.iter().map(|v| operand(*v)).collect::<Vec<_>>().join(", ");
-            write!(f, "  {} = {}", list(node.outputs()), node.op)?;
+            match node.outputs() {
+                [] => write!(f, "  {}", node.op)?,
+                outputs => write!(f, "  {} = {}", list(outputs), node.op)?,
+            }
             if node.attrs.iter().next().is_some() {
                 let attrs: Vec<String> = node.attrs.iter().map(|(k, a)| format!("{k}={}", attr_text(a))).collect();
                 write!(f, "<{}>", attrs.join(", "))?;
@@ -200,7 +203,11 @@ impl<'a> Parser<'a> {
 
     fn statement(&mut self) -> Result<()> {
         let mut outputs = Vec::new();
-        while !self.eat("=") {
+        // A node without results begins with its operator.
+        let head = self.until(&['=', '<', '(', ';', '}']).len();
+        let bare = !self.text[self.at..].starts_with('=');
+        self.at -= head;
+        while !bare && !self.eat("=") {
             let name = self.word()?;
             outputs.push((name != "_").then(|| {
                 let v = self.graph.add_value(name, crate::ValueType::Unknown);

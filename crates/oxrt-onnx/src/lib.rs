@@ -5,6 +5,9 @@
 //! memory mapping and written straight from wherever they lie; no step needs the whole file in memory,
 //! and nothing is limited to the 2 GiB of one protobuf message.
 
+mod assertions;
+#[cfg(test)]
+mod assertions_tests;
 mod contrib;
 mod functions;
 mod gradient;

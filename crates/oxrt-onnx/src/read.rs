@@ -1,5 +1,6 @@
 //! ONNX bytes to the graph.
 
+use crate::assertions::ASSERT;
 use crate::proto::{
     AttributeProto, Dimension, DimensionValue, FunctionProto, GraphProto, ModelProto, NodeProto,
     StringStringEntryProto, TensorProto, TypeProto, TypeValue, ValueInfoProto, attr_type,
@@ -218,7 +219,8 @@ impl<'a> Reader<'a> {
         let dom = domain(&n.domain);
         let inputs = resolve_inputs(n, scopes).at(place)?;
         let key = (dom, n.op_type.as_str(), n.overload.as_str());
-        if let Some(f) = self.functions.get(&key).copied() {
+        let known = dom == "oxrt" && n.op_type == "Assert";
+        if !known && let Some(f) = self.functions.get(&key).copied() {
             return self.inline(f, n, &inputs, scopes, depth).at(|| format!("function {dom}.{}", n.op_type)).at(place);
         }
         let mut attrs = Attrs::new();
@@ -249,6 +251,21 @@ impl<'a> Reader<'a> {
         }
         if dom == "ai.onnx.preview.training" && n.op_type == "Gradient" {
             return self.gradient(n, &inputs, &attrs, scopes);
+        }
+        if n.output.is_empty() {
+            // Nodes of ONNX do nothing but give results.
+            return Ok(());
+        }
+        if dom == "oxrt" && n.op_type == "Assert" {
+            let [Some(x), Some(condition)] = inputs[..] else {
+                bail!(invalid, "a check needs a value and a condition");
+            };
+            let graph = &mut scopes[top].graph;
+            let id = graph.add_node(ASSERT, &n.name, &[Some(condition)], attrs, 0);
+            graph[id].source = source_of(n).map(Arc::new);
+            oxrt_ops::infer::infer_node(graph, &mut self.symbols, id)?;
+            let pass = NodeProto { op_type: "Identity".into(), domain: String::new(), ..n.clone() };
+            return self.emit(&pass, "", vec![Some(x)], Attrs::new(), opsets, scopes, hints);
         }
         let version = opsets.get(dom).copied().unwrap_or(if dom.is_empty() { NEWEST_OPSET } else { 1 });
         if let Some(expand) = contrib::find(dom, &n.op_type, version) {

@@ -26,6 +26,7 @@ mod ops;
 pub mod optimizer;
 pub mod pool;
 pub mod quant;
+pub mod quantised;
 pub mod random;
 pub mod recurrent;
 pub mod reduce;

@@ -40,6 +40,11 @@ pub fn infer(ctx: &mut Infer, channels_last: bool) -> Result<()> {
 
 /// Shape rule of global pools: every spatial axis becomes 1.
 pub fn infer_global(ctx: &mut Infer, channels_last: bool) -> Result<()> {
+    infer_global_as(ctx, ctx.dtype(0)?, channels_last)
+}
+
+/// The same with a result of `dtype`.
+pub fn infer_global_as(ctx: &mut Infer, dtype: oxrt_tensor::DType, channels_last: bool) -> Result<()> {
     let dims = match ctx.dims(0) {
         Some(x) if x.len() < 2 => bail!(invalid, "pooling needs spatial axes, found {x:?}"),
         Some(x) => {
@@ -48,7 +53,7 @@ pub fn infer_global(ctx: &mut Infer, channels_last: bool) -> Result<()> {
         }
         None => None,
     };
-    ctx.set(0, ctx.dtype(0)?, dims);
+    ctx.set(0, dtype, dims);
     Ok(())
 }
 

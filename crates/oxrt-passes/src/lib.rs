@@ -7,6 +7,7 @@
 mod driver;
 mod fuse;
 mod layout;
+mod quant;
 mod query;
 mod repair;
 mod simplify;
@@ -14,11 +15,12 @@ mod simplify;
 pub use driver::{Applied, Log, Options, Rewrite, Rule};
 pub use repair::{Finding, example_sizes, repair};
 
-use oxrt_ir::{Dim, Model, Symbol};
+use oxrt_ir::{Attr, Dim, Graph, Model, Symbol};
 use oxrt_tensor::Result;
 
 /// Replaces symbols throughout the model and infers types again.
 pub fn substitute_symbols(model: &mut Model, replace: &dyn Fn(&Symbol) -> Option<Dim>) -> Result<()> {
+    oxrt_ir::substitute_conditions(model, replace);
     let g = &mut model.graph;
     for v in g.value_ids() {
         let ty = g[v].ty.substitute(replace);
@@ -34,11 +36,40 @@ pub fn substitute_symbols(model: &mut Model, replace: &dyn Fn(&Symbol) -> Option
     oxrt_ops::infer::infer_model(model)
 }
 
+/// Removes the checks (`oxrt.Assert`) of a graph and of its subgraphs, with what only they read. Returns how many went.
+pub fn drop_assertions(graph: &mut Graph) -> usize {
+    let mut count = 0;
+    for id in graph.node_ids() {
+        if &*graph[id].op == "oxrt.Assert" {
+            graph.remove_node(id);
+            count += 1;
+        } else if graph[id].subgraphs().next().is_some() {
+            count += graph.edit_attrs(id, |attrs| {
+                let inner = attrs.0.values_mut().map(|attr| match attr {
+                    Attr::Graph(g) => drop_assertions(g),
+                    Attr::Graphs(gs) => gs.iter_mut().map(drop_assertions).sum(),
+                    _ => 0,
+                });
+                inner.sum::<usize>()
+            });
+        }
+    }
+    if count > 0 {
+        graph.remove_dead_nodes();
+    }
+    count
+}
+
 /// Fuses and lays out for the engine.
 pub fn prepare_engine(model: &mut Model) -> Result<Log> {
     let options = Options::default();
-    let rules: Vec<Rule> = [simplify::RULES, layout::RULES, fuse::RULES].concat();
-    let mut log = driver::run(model, &rules, &options)?;
+    let mut log = Log::default();
+    if model.graph.nodes().any(|(_, n)| n.op.ends_with("QuantizeLinear") || n.op.starts_with("QLinear")) {
+        log.extend(driver::run(model, &[simplify::RULES, quant::RULES].concat(), &options)?);
+        log.extend(driver::run(model, quant::LEFT_OVER, &options)?);
+    }
+    let rules: Vec<Rule> = [simplify::RULES, layout::RULES, quant::RULES, fuse::RULES].concat();
+    log.extend(driver::run(model, &rules, &options)?);
     log.extend(driver::run(model, fuse::ELEMENTWISE, &options)?);
     Ok(log)
 }

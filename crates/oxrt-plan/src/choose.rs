@@ -7,11 +7,16 @@ use crate::{Step, StepKind};
 use oxrt_backend::{Backend, NodeView};
 use oxrt_ir::{Graph, NodeId, Symbol, ValueId, ValueType};
 use oxrt_tensor::{Context, Result};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
-/// Chooses a kernel for each node and packs its weights. A node that makes sizes which are not known before it runs goes to
+/// Chooses a kernel for each node (the one in `chosen`, where it stands there) and packs its weights. A node that makes sizes which are not known before it runs goes to
 /// the host, which finds them out.
-pub fn steps(g: &Graph, backend: &dyn Backend, progress: &mut dyn FnMut(usize, usize)) -> Result<Vec<Step>> {
+pub fn steps(
+    g: &Graph,
+    backend: &dyn Backend,
+    chosen: &HashMap<NodeId, &'static str>,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Vec<Step>> {
     // Symbols whose sizes are known when a step is reached.
     let mut known = symbols_of(g, &g.inputs);
     let nodes = g.node_ids();
@@ -39,7 +44,7 @@ pub fn steps(g: &Graph, backend: &dyn Backend, progress: &mut dyn FnMut(usize, u
         }
         let kind = match sizes_known {
             true if is_alias(g, id) => StepKind::Alias,
-            true => kernel(NodeView::new(g, id), backend).at(|| node.describe())?,
+            true => kernel(NodeView::new(g, id), backend, chosen.get(&id).copied()).at(|| node.describe())?,
             false => StepKind::Host,
         };
         steps.push(Step { node: id, kind });
@@ -47,10 +52,10 @@ pub fn steps(g: &Graph, backend: &dyn Backend, progress: &mut dyn FnMut(usize, u
     Ok(steps)
 }
 
-fn kernel(view: NodeView, backend: &dyn Backend) -> Result<StepKind> {
+fn kernel(view: NodeView, backend: &dyn Backend, chosen: Option<&'static str>) -> Result<StepKind> {
     let plain = |v: &Option<ValueId>| v.is_none_or(|v| matches!(view.graph[v].ty, ValueType::Tensor(_)));
     let all_tensors = view.node().inputs().iter().chain(view.node().outputs()).all(plain);
-    let Some(candidate) = backend.candidates(view).first().copied().filter(|_| all_tensors) else {
+    let Some(candidate) = chosen.or_else(|| backend.candidates(view).first().copied()).filter(|_| all_tensors) else {
         return Ok(StepKind::Host);
     };
     let packing = backend.pack(view, candidate)?;

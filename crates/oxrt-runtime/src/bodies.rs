@@ -74,7 +74,7 @@ impl Body {
         choose::detach_sizes(&mut graph);
         graph.remove_dead_nodes();
         graph.sort()?;
-        let steps = choose::steps(&graph, backend, &mut |_, _| {})?;
+        let steps = choose::steps(&graph, backend, &HashMap::new(), &mut |_, _| {})?;
         let plan = Plan {
             producer: outer.producer.clone(),
             backend: outer.backend.clone(),

@@ -4,7 +4,7 @@ use crate::bodies::Bodies;
 use crate::context::Context;
 use crate::sizes::{self, Sizes};
 use oxrt_backend::{Backend, Kernel, NodeView};
-use oxrt_ir::{ValueId, ValueType};
+use oxrt_ir::{CONDITIONS, Expr, Symbol, ValueId, ValueType, holds};
 use oxrt_plan::{Plan, StepKind};
 use oxrt_tensor::{Context as _, Error, Result, Tensor, TensorView};
 use std::sync::{Arc, Mutex};
@@ -24,6 +24,8 @@ pub(crate) struct Inner {
     pub outputs: Vec<Port>,
     /// For a value that is an alias: the value whose memory it is.
     pub root: Vec<ValueId>,
+    /// Conditions on the sizes under which the model was exported, as text and as what they say.
+    pub conditions: Vec<(String, Expr)>,
     /// Whether all sizes follow from the input sizes.
     pub is_static: bool,
     /// What the host runs inside of `If`, `Loop` and `Scan`.
@@ -89,7 +91,9 @@ impl Engine {
         let port = |v: &ValueId| Port { name: g[*v].name.clone(), ty: g[*v].ty.clone() };
         let (inputs, outputs) = (g.inputs.iter().map(port).collect(), g.outputs.iter().map(port).collect());
         let bodies = Bodies::of(&plan, backend);
-        let inner = Inner { inputs, outputs, kernels, root, is_static, bodies, plan };
+        let conditions = plan.metadata.get(CONDITIONS).map_or("", String::as_str).lines();
+        let conditions = conditions.filter_map(|c| Some((c.to_string(), Expr::parse(c).ok()?))).collect();
+        let inner = Inner { conditions, inputs, outputs, kernels, root, is_static, bodies, plan };
         Ok(Engine { inner: Arc::new(inner), pool: Arc::default() })
     }
 
@@ -129,6 +133,20 @@ impl Engine {
     pub(crate) fn sizes(inner: &Inner, inputs: &[(oxrt_tensor::DType, &[usize])]) -> Result<Sizes> {
         let sizes = sizes::solve(&inner.inputs, inputs)?;
         sizes::choose_profile(&inner.plan.profiles, &sizes)?;
+        let size = |name: &str| sizes.get(&Symbol::new(name)).copied();
+        if let Some((text, condition)) = inner.conditions.iter().find(|(_, c)| !holds(c, &size)) {
+            let mut named = Vec::new();
+            condition.names(&mut |n| named.extend(size(n).map(|x| format!("{n} = {x}"))));
+            named.dedup();
+            return Err(Error::invalid(format!(
+                "{} breaks `{text}`, a condition on the sizes under which the model was exported",
+                named.join(", ")
+            ))
+            .help(
+                "for other sizes the model's code takes another path: export it again with such sizes, or \
+                   build with `--no-checks` if you know that it does not matter",
+            ));
+        }
         Ok(sizes)
     }
 }

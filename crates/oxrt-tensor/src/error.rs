@@ -50,7 +50,11 @@ impl Error {
     /// Adds the place where it happened; call from the inside out (node, then file).
     #[must_use]
     pub fn at(mut self, place: impl Into<String>) -> Self {
-        self.0.places.push(place.into());
+        let place = place.into();
+        // Layers that know the same place say it once.
+        if self.0.places.last() != Some(&place) {
+            self.0.places.push(place);
+        }
         self
     }
 

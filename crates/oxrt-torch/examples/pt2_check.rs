@@ -7,9 +7,10 @@
 //! difference exceeds 1e-3 relative + 1e-4 absolute (1e-2 for 16-bit floats) and is not noise beside the
 //! largest magnitude of its output.
 
+use oxrt_ir::broken_conditions;
 use oxrt_ops::{Datum, Interpreter};
 use oxrt_tensor::{DType, Error, Result, Tensor, bail, npy};
-use oxrt_torch::{ImportOptions, broken_conditions, import};
+use oxrt_torch::{ImportOptions, import};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;

@@ -47,7 +47,7 @@ impl Scalar {
 #[derive(Debug)]
 pub(crate) struct Args<'a> {
     pub target: &'a str,
-    /// torch's name of the first argument, when it is a tensor.
+    /// torch's name of the first argument, when it is a tensor or a number that has one.
     pub first_name: Option<&'a str>,
     pub named: Vec<(&'a str, Arg<'a>)>,
     /// Names of the results, in order; a list result counts as its elements.

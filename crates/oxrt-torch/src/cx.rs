@@ -60,6 +60,8 @@ pub(crate) struct Cx<'a, 'g> {
     pub complex: FxHashSet<ValueId>,
     /// Names given to values so far.
     pub taken: FxHashSet<String>,
+    /// Truth at run time of comparisons that the ranges of sizes told by data decide.
+    pub assumed: FxHashMap<&'a str, ValueId>,
     pub last_source: Option<(&'a schema::Metadata, Arc<Source>)>,
 }
 

@@ -109,7 +109,7 @@ pub fn import_program(mut program: Program, options: &ImportOptions) -> Result<I
     }
     if !program.conditions.is_empty() {
         // Sizes that break one of these would take another path in PyTorch.
-        model.metadata.insert(crate::CONDITIONS.to_string(), program.conditions.join("\n"));
+        model.metadata.insert(oxrt_ir::CONDITIONS.to_string(), program.conditions.join("\n"));
     }
     let warnings = build(&program, &mut model.graph, &mut model.symbols)?;
     model.graph.remove_dead_nodes();
@@ -139,6 +139,7 @@ fn build(program: &Program, graph: &mut IrGraph, symbols: &mut Symbols) -> Resul
         problems: Vec::new(),
         taken: program.inputs.iter().map(|i| i.name.clone()).chain(program.outputs.iter().cloned()).collect(),
         last_source: None,
+        assumed: FxHashMap::default(),
     };
     bind_inputs(&mut cx, program)?;
     let result = run_graph(&mut cx, source);
@@ -378,6 +379,8 @@ fn apply_dims(program: &mut Program, options: &[DimOption]) -> Result<()> {
         let mut names = program.symbols.names.clone();
         names.values_mut().filter(|s| **s == symbol).for_each(|s| *s = renamed.clone());
         program.symbols.rename(names);
+        let rename = |s: &Symbol| (*s == symbol).then(|| renamed.clone().into());
+        program.conditions.iter_mut().for_each(|c| *c = oxrt_ir::substitute_in(c, &rename));
         program.symbols.ranges.remove(&symbol);
         program.symbols.ranges.insert(renamed.clone(), range);
         if let Some(h) = program.symbols.hints.remove(&symbol) {

@@ -5,7 +5,7 @@
 //! in the mapped file. Nothing in the file is ever executed.
 //!
 //! * `archive`, `schema`, `argument`, `pickle`, `weights`: the container.
-//! * `expr`, `symbols`, `naming`: sizes.
+//! * `symbols`, `naming`: sizes.
 //! * `lower`, `alias`, `cx`, `args`: the walk over the program; in-place writes become new values.
 //! * `widen`: element types that runtimes lack kernels for.
 //! * `aten`: one function per operator overload, listed in `aten/table.rs`.
@@ -15,9 +15,7 @@ mod archive;
 mod args;
 mod argument;
 mod aten;
-mod conditions;
 mod cx;
-mod expr;
 mod import;
 mod lower;
 mod naming;
@@ -31,6 +29,5 @@ mod symbols;
 mod weights;
 mod widen;
 
-pub use conditions::{CONDITIONS, broken_conditions};
 pub use import::{DimOption, ImportOptions, Imported, import, import_program};
 pub use program::{Input, Program};

@@ -171,7 +171,7 @@ fn build_args<'a>(cx: &mut Cx<'a, '_>, node: &'a Node) -> Result<Args<'a>> {
     };
     let (out_dtype, out_dims) = meta.unzip();
     let first_name = node.inputs.first().and_then(|i| match &i.arg {
-        Argument::Tensor(n) => Some(n.as_str()),
+        Argument::Tensor(n) | Argument::Symbolic(n) => Some(n.as_str()),
         _ => None,
     });
     Ok(Args { target: short_target(&node.target), first_name, named, outputs, out_dtype, out_dims })

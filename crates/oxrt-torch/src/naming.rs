@@ -3,10 +3,10 @@
 //! torch names a symbol after a hash (`s77`); the user's `Dim("batch")` is not in the file. Names are
 //! made from the inputs and axes that a symbol sizes.
 
-use crate::expr::Expr;
 use crate::program::Input;
 use crate::schema::{ExportedProgram, SymInt};
 use crate::symbols::SymbolTable;
+use oxrt_ir::Expr;
 use oxrt_ir::{DType, Range, Symbol};
 use rustc_hash::FxHashMap;
 

@@ -1,10 +1,10 @@
 //! Symbols of a program: their names, ranges, and size expressions as [`Dim`].
 
-use crate::expr::Expr;
 use crate::schema::{SymExpr, SymInt};
+use oxrt_ir::Expr;
 use oxrt_ir::{Dim, Range, Symbol};
 use oxrt_tensor::{Error, Result, bail};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 /// A quotient of two sizes: what floats computed from sizes (`h * 1.5`) are.
 #[derive(Clone, Debug, PartialEq)]
@@ -210,6 +210,8 @@ pub(crate) struct SymbolTable {
     /// torch's symbol → its name here.
     pub names: FxHashMap<String, Symbol>,
     pub ranges: FxHashMap<Symbol, Range>,
+    /// Symbols that stand for numbers in tensors.
+    pub read: FxHashSet<Symbol>,
     /// Example sizes, for checks.
     pub hints: FxHashMap<Symbol, i64>,
     pub(crate) memo: FxHashMap<String, Dim>,
@@ -219,6 +221,14 @@ pub(crate) struct SymbolTable {
 impl SymbolTable {
     fn symbol(&self, torch_name: &str) -> Dim {
         self.names.get(torch_name).cloned().unwrap_or_else(|| Symbol::new(torch_name)).into()
+    }
+
+    /// What holds of a symbol whatever the data: the ranges of sizes that the data tells are only asserted.
+    pub fn proven_bounds(&self, s: &Symbol) -> (i64, i64) {
+        if self.names.values().any(|n| n == s) {
+            return self.bounds(s);
+        }
+        (if self.read.contains(s) { i64::MIN } else { 0 }, i64::MAX)
     }
 
     pub fn bounds(&self, s: &Symbol) -> (i64, i64) {

@@ -2,6 +2,7 @@
 
 mod common;
 use common::*;
+use oxrt_ops::{Datum, Interpreter};
 use oxrt_tensor::Tensor;
 use oxrt_torch::{ImportOptions, Program};
 
@@ -207,4 +208,50 @@ fn dimensions_inputs_and_outputs_are_renamed() {
     for text in ["", "batch", "batch=", "batch=3..2", "batch=a=b"] {
         assert!(text.parse::<oxrt_torch::DimOption>().is_err(), "{text}");
     }
+}
+
+/// `x` in, a check that all of it is positive, `y = relu(x)` out.
+fn checked(check: &str) -> Vec<u8> {
+    let sizes: &[&str] = &["2", "3"];
+    let program = Tiny {
+        values: &[("x", 7, sizes), ("c", 12, sizes), ("all", 12, &[]), ("token", 7, sizes), ("y", 7, sizes)],
+        nodes: &[
+            "aten.gt.Scalar(self=t:x; other=i:0) -> c",
+            "aten.all.default(self=t:c) -> all",
+            check,
+            "aten.relu.default(self=t:x) -> y",
+        ],
+        output: "y",
+        weight: false,
+        guards: "",
+    };
+    program.bytes()
+}
+
+#[test]
+fn assertions_are_checked_when_the_model_runs() {
+    for check in [
+        "aten._assert_async.msg(self=t:all; assert_msg=s:all must be positive) -> ",
+        "aten._functional_assert_async.msg(self=t:all; assert_msg=s:all must be positive; dep_token=t:x) -> token",
+    ] {
+        let imported = import_bytes(&checked(check), &ImportOptions::default()).unwrap();
+        let run = |x: [f32; 6]| {
+            let x = Tensor::from_slice(&[2, 3], &x);
+            Interpreter::new(&imported.model.graph).run(vec![Datum::Tensor(x)])
+        };
+        assert!(run([1.0; 6]).is_ok());
+        let e = run([1.0, 2.0, 0.0, 1.0, 1.0, 1.0]).unwrap_err().to_string();
+        assert!(e.contains("all must be positive"), "{e}");
+        let e = format!("{:?}", run([0.0; 6]).unwrap_err());
+        assert!(e.contains("src/m.py:3"), "{e}");
+    }
+}
+
+#[test]
+fn a_wrong_assertion_on_a_type_is_an_error() {
+    let fine = checked("aten._assert_tensor_metadata.default(a=t:x; dtype=d:7) -> ");
+    assert!(import_bytes(&fine, &ImportOptions::default()).is_ok());
+    let wrong = checked("aten._assert_tensor_metadata.default(a=t:x; dtype=d:8) -> ");
+    let e = import_bytes(&wrong, &ImportOptions::default()).unwrap_err().to_string();
+    assert!(e.contains("asserts"), "{e}");
 }

@@ -205,3 +205,19 @@ fn no_altered_byte_brings_a_panic() {
         }
     }
 }
+
+#[test]
+fn exceptions_that_the_data_decides_are_checks() {
+    let body = "\
+if bool(torch.gt(torch.sum(x), 0)):
+  pass
+else:
+  ops.prim.RaiseException(\"the sum must be positive\", \"builtins.AssertionError\")
+torch._assert(bool(torch.lt(torch.sum(x), 9)), \"the sum is too large\")
+return torch.neg(x)";
+    let m = load(&method(body), "x=f32[n,2]").unwrap().model;
+    let run = |x: &[f32]| Interpreter::new(&m.graph).run(vec![Datum::Tensor(matrix(1, x))]).map_err(|e| e.to_string());
+    assert!(run(&[1.0, 2.0]).is_ok());
+    assert!(run(&[-1.0, -2.0]).unwrap_err().contains("the sum must be positive"));
+    assert!(run(&[5.0, 6.0]).unwrap_err().contains("the sum is too large"));
+}

@@ -79,6 +79,14 @@ pub fn compare(name: &str, got: &Tensor, want: &Tensor, rtol: f64, atol: f64) ->
 }
 
 /// Distance between f32 neighbours at `y`.
+impl Comparison {
+    /// Judges a float tensor by its relative L2 error instead of element by element: the measure for arithmetic in lower
+    /// precision, whose errors are relative to the sums that they come from and not to each result.
+    pub fn judge_by_l2(&mut self, limit: f64) {
+        self.passed = self.mismatch.is_none() && self.non_finite == 0 && self.rel_l2 <= limit;
+    }
+}
+
 fn ulp(y: f64) -> f64 {
     let exponent = y.abs().log2().floor().max(-126.0);
     2f64.powf(exponent - 23.0)

@@ -4,7 +4,7 @@
 //! `go K` with the median milliseconds of K runs, and on `out DIR` writes its outputs there as `outI.bin`.
 //! `INPUTS_DIR` holds `inI.bin` (raw, C order) and `inI.txt` (`dtype dim dim …`, numpy's names).
 
-use oxrt::{BuildOptions, DType, Error, Model, Precision, Result, SimplifyOptions, Tensor, TensorView};
+use oxrt::{BuildOptions, DType, Error, Model, Precision, Result, SimplifyOptions, Tensor, TensorView, Tuning};
 use std::io::{BufRead, Write};
 use std::path::Path;
 use std::time::Instant;
@@ -40,7 +40,7 @@ fn main() -> Result<()> {
     let options = SimplifyOptions { no_check: true, ..Default::default() };
     let (model, _) = Model::open(model)?.simplify(&options)?;
     let threads = threads.parse().map_err(|_| Error::invalid("THREADS is a number"))?;
-    let engine = model.build(&BuildOptions { threads, precision, ..Default::default() })?;
+    let engine = model.build(&BuildOptions { threads, precision, tuning: Tuning::Measure, ..Default::default() })?;
     let mut session = engine.session();
     session.run_ordered(&views)?;
     println!("ready {:.3}", start.elapsed().as_secs_f64());

@@ -100,6 +100,15 @@ impl Engine {
         self.backend.name()
     }
 
+    /// The least exact arithmetic of its kernels.
+    pub fn precision(&self) -> Precision {
+        let narrow = |step: &oxrt_plan::Step| match &step.kind {
+            oxrt_plan::StepKind::Kernel { candidate, .. } => self.backend.precision_of(candidate),
+            _ => Precision::F32,
+        };
+        self.plan().steps.iter().map(narrow).max().unwrap_or_default()
+    }
+
     /// Whether all sizes follow from the input sizes.
     pub fn is_static(&self) -> bool {
         self.runtime.is_static()

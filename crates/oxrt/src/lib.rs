@@ -32,11 +32,13 @@ mod verify;
 pub use bench::{BenchOptions, BenchReport, StepTotal, bench, resident_peak_bytes};
 pub use engine::{Device, Engine, Outputs, Port, Session, StepProfile};
 pub use machine::{Ceilings, best_target, cache_key, measure_ceilings};
-pub use model::{BuildOptions, ExportOptions, Kind as FileKind, Model, SimplifyOptions, SimplifyReport, file_kind};
+pub use model::{
+    BuildOptions, ExportOptions, Kind as FileKind, Model, SimplifyOptions, SimplifyReport, Tuning, file_kind,
+};
 pub use repair::{RepairOptions, RepairReport};
 pub use verify::{
-    Comparison, VerifyCase, VerifyOptions, compare_tensors, inputs_for_engine, random_inputs, sizes_to_try,
-    verify_engine, verify_model,
+    Comparison, VerifyCase, VerifyOptions, compare_outputs, compare_tensors, inputs_for_engine, random_inputs,
+    sizes_to_try, verify_engine, verify_model,
 };
 
 pub use oxrt_backend::Precision;

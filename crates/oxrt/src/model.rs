@@ -3,7 +3,7 @@
 use crate::engine::{Device, Engine};
 use crate::verify;
 use oxrt_backend::Precision;
-use oxrt_build::{BuildReport, DimSpec};
+use oxrt_build::{BuildReport, DimSpec, TuningRecord};
 use oxrt_cpu::CpuBackend;
 use oxrt_ir::{Dim, Symbol};
 use oxrt_onnx::{WriteOptions, WriteReport};
@@ -83,6 +83,8 @@ pub struct ExportOptions {
     pub nms: Option<oxrt_darknet::Suppression>,
     /// ONNX files whose functions give operators of the user's own domains their meaning.
     pub functions: Vec<PathBuf>,
+    /// Leaves out the model's own assertions, and the conditions on sizes under which it was exported.
+    pub no_checks: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -102,6 +104,19 @@ pub struct SimplifyReport {
     pub checks: Vec<verify::VerifyCase>,
 }
 
+/// How kernels are chosen of which only a measurement tells the quickest (ways to do a convolution, precisions).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Tuning {
+    /// By an estimate: the build is quick and gives the same engine everywhere.
+    #[default]
+    Estimate,
+    /// By timing them here, at the sizes tuned for.
+    Measure,
+    /// By the times in this file; what it lacks is measured and added. With a full record the same engine is built again, byte
+    /// for byte.
+    Record(PathBuf),
+}
+
 /// How an engine is built.
 #[derive(Clone, Debug, Default)]
 pub struct BuildOptions {
@@ -112,6 +127,8 @@ pub struct BuildOptions {
     pub threads: usize,
     /// Leaves out the engine's fusions (for finding faults).
     pub no_fusion: bool,
+    /// How kernels are chosen of which only a measurement tells the quickest.
+    pub tuning: Tuning,
     /// The least exact arithmetic allowed. A CPU without a unit for it computes more exactly; [`BuildReport::notes`] says so.
     pub precision: Precision,
 }
@@ -150,6 +167,10 @@ impl Model {
     /// The same with names and ranges that the user chooses.
     pub fn open_with(path: impl AsRef<Path>, options: &ExportOptions) -> Result<Model> {
         let mut model = Model::read(path.as_ref(), options)?;
+        if options.no_checks {
+            oxrt_passes::drop_assertions(&mut model.ir.graph);
+            model.ir.metadata.remove(oxrt_ir::CONDITIONS);
+        }
         for file in &options.functions {
             if oxrt_onnx::inline_functions(&mut model.ir, file)? == 0 {
                 model.warnings.push(format!("the model calls none of the functions of {}", file.display()));
@@ -370,7 +391,18 @@ impl Model {
             no_fusion: options.no_fusion,
             precision: options.precision,
         };
-        let (plan, mut report) = oxrt_build::build(&self.ir, &*backend, &build, progress)?;
+        let mut record = match &options.tuning {
+            Tuning::Estimate => None,
+            Tuning::Measure => Some(TuningRecord::default()),
+            Tuning::Record(path) => Some(TuningRecord::read(path)?),
+        };
+        let before = record.as_ref().map_or(0, TuningRecord::len);
+        let (plan, mut report) = oxrt_build::build(&self.ir, &*backend, &build, record.as_mut(), progress)?;
+        if let (Tuning::Record(path), Some(record)) = (&options.tuning, &record)
+            && (record.len() != before || !path.exists())
+        {
+            record.write(path)?;
+        }
         if options.precision == Precision::Bf16 && (options.device, CpuBackend::bf16_unit()) == (Device::Cpu, None) {
             report
                 .notes

@@ -361,7 +361,7 @@ impl Conv {
 }
 
 /// Calls `run` for every run of every output row, rows shared out among the threads.
-pub(super) fn each_run(pool: &ThreadPool, window: &Window, run: &(dyn Fn(usize, usize, &[Tap]) + Sync)) {
+pub(crate) fn each_run(pool: &ThreadPool, window: &Window, run: &(dyn Fn(usize, usize, &[Tap]) + Sync)) {
     let rows = window.rows();
     let parts = rows.min(4 * pool.threads());
     pool.run(parts, |i| {

@@ -140,13 +140,15 @@ impl Plan {
                 col_blocks = want.div_ceil(row_blocks).next_multiple_of(threads.max(1)).min(columns);
             }
         }
+        // Rows a power of two apart fall on few sets of the first cache.
+        let ordered = ordered.filter(|stride| !(2 * stride).is_multiple_of(1024));
         let left = match ordered {
             Some(_) => Left::AsIs,
             None if col_blocks > 1 => Left::Once,
             None => Left::ByTask,
         };
         // Off a power of two by a line, so that rows spread over the sets of the first cache.
-        let stride = ordered.unwrap_or(k + if k.is_multiple_of(512) { KB } else { 0 });
+        let stride = ordered.unwrap_or(k + if (2 * k).is_multiple_of(1024) { KB } else { 0 });
         Plan { size, k, left, stride, tiles, row_blocks, col_blocks }
     }
 

@@ -26,7 +26,7 @@ fn products_of_all_shapes() {
                 }
                 let a16: Vec<u16> = a.iter().map(|&v| bf16::from_f32(v).to_bits()).collect();
                 let mut c = vec![0.0f32; m * n];
-                let mut check = |plan: Plan, wide: bool, c: &mut Vec<f32>| {
+                let check = |plan: Plan, wide: bool, c: &mut Vec<f32>| {
                     c.fill(f32::NAN);
                     let out = Out {
                         c: c.as_mut_ptr().cast(),

@@ -164,19 +164,18 @@ mod avx512 {
                 }
                 let mut b = t.b;
                 let mut a = t.a;
-                for _ in 0..t.k / 4 {
-                    for u in 0..2 {
-                        let b0: __m512bh = core::mem::transmute(_mm512_loadu_si512(b.add(u * 2 * NR).cast()));
-                        let b1: __m512bh = core::mem::transmute(_mm512_loadu_si512(b.add(u * 2 * NR + 32).cast()));
-                        for i in 0..R {
-                            let pair = a.add(i * t.a_stride + 2 * u).cast::<i32>().read_unaligned();
-                            let pair: __m512bh = core::mem::transmute(_mm512_set1_epi32(pair));
-                            acc[i][0] = _mm512_dpbf16_ps(acc[i][0], pair, b0);
-                            acc[i][1] = _mm512_dpbf16_ps(acc[i][1], pair, b1);
-                        }
+                // Not unrolled by hand: the compiler would hold four vectors of the panel, and spill sums for them.
+                for _ in 0..t.k / 2 {
+                    let b0: __m512bh = core::mem::transmute(_mm512_loadu_si512(b.cast()));
+                    let b1: __m512bh = core::mem::transmute(_mm512_loadu_si512(b.add(NR).cast()));
+                    for i in 0..R {
+                        let pair = a.add(i * t.a_stride).cast::<i32>().read_unaligned();
+                        let pair: __m512bh = core::mem::transmute(_mm512_set1_epi32(pair));
+                        acc[i][0] = _mm512_dpbf16_ps(acc[i][0], pair, b0);
+                        acc[i][1] = _mm512_dpbf16_ps(acc[i][1], pair, b1);
                     }
-                    a = a.add(4);
-                    b = b.add(4 * NR);
+                    a = a.add(2);
+                    b = b.add(2 * NR);
                 }
                 for (i, row) in acc.iter().enumerate() {
                     for (j, v) in row.iter().enumerate() {

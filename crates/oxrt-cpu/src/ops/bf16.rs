@@ -56,7 +56,7 @@ fn types(node: &NodeView) -> Option<()> {
     Some(())
 }
 
-fn conv_supports(node: &NodeView) -> Option<()> {
+pub(super) fn conv_supports(node: &NodeView) -> Option<()> {
     types(node)?;
     conv::has_constant_filter(node)?;
     let filter = conv::filter(node, &static_shape(node, 1)?).ok()?;
@@ -166,7 +166,7 @@ impl Halves {
     }
 }
 
-fn gemm_supports(node: &NodeView) -> Option<()> {
+pub(super) fn gemm_supports(node: &NodeView) -> Option<()> {
     types(node)?;
     require(node.constant(1)?.rank() == 2 && node.rank(0)? >= 1)?;
     let spec = gemm::spec(node).ok()?;

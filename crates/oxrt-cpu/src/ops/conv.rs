@@ -58,7 +58,7 @@ pub(super) const CONV_NCHW: Entry = Entry {
     load: |ctx, node, packed| load(ctx, node, packed, Method::Direct, false),
 };
 
-fn supports(node: &NodeView) -> Option<()> {
+pub(super) fn supports(node: &NodeView) -> Option<()> {
     for i in 0..2 {
         float(node, i)?;
     }
@@ -85,6 +85,15 @@ pub(super) fn filter(node: &NodeView, w: &[usize]) -> Result<Filter> {
     Ok(Filter { cin: w[1] * groups, cout: w[0], groups, taps: w[2..].iter().product() })
 }
 
+/// The convolutions that Winograd's transforms are for: windows of 3 x 3 at every pixel.
+pub(super) fn winograd_fits(node: &NodeView) -> Option<()> {
+    supports(node)?;
+    let shape = static_shape(node, 1)?;
+    let ones = |name: &str| node.attrs().ints(name).ok().map(|v| v.unwrap_or(&[]).iter().all(|&v| v == 1));
+    require(shape.len() == 4 && shape[2..] == [3, 3] && filter(node, &shape).ok()?.groups == 1)?;
+    require(ones("strides")? && ones("dilations")?)
+}
+
 /// The tile size of Winograd's transforms that should beat the direct method for this node, if there is one.
 ///
 /// Counted in multiply-adds: products, transforms (some per channel and position), and the weights' way from memory, of
@@ -96,13 +105,8 @@ fn winograd_tile(node: &NodeView) -> Option<usize> {
     const TRANSFORM: f64 = 10.0;
     /// Image side where the size is not known at build time.
     const SIDE: usize = 56;
-    supports(node)?;
-    let shape = static_shape(node, 1)?;
-    let attrs = node.attrs();
-    let filter = filter(node, &shape).ok()?;
-    let ones = |name: &str| attrs.ints(name).ok().map(|v| v.unwrap_or(&[]).iter().all(|&v| v == 1));
-    require(shape.len() == 4 && shape[2..] == [3, 3] && filter.groups == 1)?;
-    require(ones("strides")? && ones("dilations")?)?;
+    winograd_fits(node)?;
+    let filter = filter(node, &static_shape(node, 1)?).ok()?;
     let dims = node.output_ty(0)?.dims.as_ref()?;
     let side = |d: usize| dims[d].as_size().unwrap_or(SIDE);
     let (batch, h, w) = (dims[0].as_size().unwrap_or(1), side(1), side(2));

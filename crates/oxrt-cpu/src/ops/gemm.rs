@@ -60,7 +60,7 @@ pub(super) fn is_row(shape: &[usize], n: usize) -> bool {
     shape.last() == Some(&n) && shape.iter().product::<usize>() == n
 }
 
-fn packed_supports(node: &NodeView) -> Option<()> {
+pub(super) fn packed_supports(node: &NodeView) -> Option<()> {
     float(node, 0)?;
     float(node, 1)?;
     float_or_absent(node, 2)?;

@@ -3,6 +3,7 @@
 use super::{Entry, axis_of, float, makes, pack_nothing, require};
 use crate::backend::{Ctx, bound, kernel};
 use crate::compute::{Shared, cut};
+use crate::kernels::dot_i8::Rounding;
 use oxrt_backend::{BindArgs, Kernel, NodeView};
 use oxrt_ir::{DType, Tensor};
 use oxrt_tensor::{Error, Result, bail};
@@ -25,8 +26,14 @@ pub(super) const DEQUANTIZE: Entry = Entry {
 /// Elements that a task converts at least.
 const MIN_PER_TASK: usize = 16 * 1024;
 
+/// Runs from this length on go to the kernels on bytes.
+const LONG: usize = 16;
+
 /// An integer that stands for a float.
 trait Quantized: Copy + Send + Sync + 'static {
+    /// It is one byte.
+    const BYTE: bool = size_of::<Self>() == 1;
+
     /// From a whole number that is far inside i32, saturated.
     fn saturated(v: i32) -> Self;
     fn wide(self) -> i32;
@@ -139,7 +146,7 @@ fn quantize(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>>
 
 fn quantize_to<Q: Quantized>(ctx: &Ctx, node: &NodeView) -> Result<Box<dyn Kernel>> {
     let axis = node.attrs().int_or("axis", 1)?;
-    let ctx = ctx.clone();
+    let (ctx, bytes) = (ctx.clone(), super::quantised::kernels(ctx));
     kernel(move |args| {
         let layout = layout(args, axis)?;
         makes(args, args.shape(0)?.iter().product())?;
@@ -148,6 +155,16 @@ fn quantize_to<Q: Quantized>(ctx: &Ctx, node: &NodeView) -> Result<Box<dyn Kerne
             let (x, y) = (Shared(io.input::<f32>(0).cast_mut()), Shared(io.output::<Q>(0)));
             let (scales, zeros) = (Shared(io.input::<f32>(1).cast_mut()), Shared(io.input::<Q>(2).cast_mut()));
             layout.each(&ctx, |start, count, slice| {
+                if Q::BYTE && count >= LONG {
+                    // SAFETY: as below; the elements are bytes.
+                    return unsafe {
+                        let zero = if zeros.get().is_null() { 0 } else { (*zeros.at(slice)).wide() };
+                        let (low, high) = (Q::saturated(i32::MIN).wide(), Q::saturated(i32::MAX).wide());
+                        let rounding =
+                            Rounding { inverse: 0.0, low: (low - zero) as f32, high: (high - zero) as f32, zero };
+                        (bytes.quantise)(x.at(start), y.at(start).cast(), count, *scales.at(slice), &rounding)
+                    };
+                }
                 // SAFETY: pieces are disjoint parts of the bound buffers; a slice has a scale and, if any, a zero point.
                 unsafe {
                     let scale = *scales.at(slice);
@@ -183,7 +200,7 @@ fn dequantize(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel
 
 fn dequantize_from<Q: Quantized>(ctx: &Ctx, node: &NodeView) -> Result<Box<dyn Kernel>> {
     let axis = node.attrs().int_or("axis", 1)?;
-    let ctx = ctx.clone();
+    let (ctx, bytes) = (ctx.clone(), super::quantised::kernels(ctx));
     kernel(move |args| {
         let layout = layout(args, axis)?;
         makes(args, args.shape(0)?.iter().product())?;
@@ -192,6 +209,14 @@ fn dequantize_from<Q: Quantized>(ctx: &Ctx, node: &NodeView) -> Result<Box<dyn K
             let (x, y) = (Shared(io.input::<Q>(0).cast_mut()), Shared(io.output::<f32>(0)));
             let (scales, zeros) = (Shared(io.input::<f32>(1).cast_mut()), Shared(io.input::<Q>(2).cast_mut()));
             layout.each(&ctx, |start, count, slice| {
+                if Q::BYTE && count >= LONG {
+                    // SAFETY: as below; the elements are bytes.
+                    return unsafe {
+                        let zero = if zeros.get().is_null() { 0 } else { (*zeros.at(slice)).wide() };
+                        let (flip, up) = if Q::saturated(i32::MIN).wide() < 0 { (0x80, 128) } else { (0, 0) };
+                        (bytes.dequantise)(x.at(start).cast(), y.at(start), count, flip, zero + up, *scales.at(slice))
+                    };
+                }
                 // SAFETY: as above.
                 unsafe {
                     let scale = *scales.at(slice);

@@ -3,6 +3,7 @@
 use super::{Entry, axis_of, float, pack_nothing, require};
 use crate::backend::{Ctx, bound, kernel};
 use crate::compute::resample::{AxisTaps, Resample};
+use crate::compute::{Shared, cut};
 use oxrt_backend::{BindArgs, Kernel, NodeView};
 use oxrt_ir::Tensor;
 use oxrt_tensor::{Error, Result, bail};
@@ -12,6 +13,10 @@ pub(super) const RESIZE: Entry =
 
 fn supports(node: &NodeView) -> Option<()> {
     float(node, 0)?;
+    options_support(node)
+}
+
+fn options_support(node: &NodeView) -> Option<()> {
     let attrs = node.attrs();
     let text = |name: &str, default: &'static str| attrs.string_or(name, default).ok().map(str::to_string);
     let mode = text("mode", "nearest")?;
@@ -29,6 +34,56 @@ fn supports(node: &NodeView) -> Option<()> {
     require(node.constant(scales).is_some() || node.graph[id].contents.is_some())
 }
 
+/// The nearest elements of channels-last bytes: whole pixels are copied.
+pub(super) const BYTES: Entry = Entry {
+    name: "resize_bytes",
+    ops: &["oxrt.Resize"],
+    supports: bytes_support,
+    pack: pack_nothing,
+    load: bytes_load,
+};
+
+fn bytes_support(node: &NodeView) -> Option<()> {
+    require(super::quantised::is_byte(node.dtype(0)) && (3..=5).contains(&node.rank(0)?))?;
+    require(node.attrs().string_or("mode", "nearest").ok()? == "nearest")?;
+    options_support(node)
+}
+
+fn bytes_load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
+    let spec = spec(node)?;
+    let ctx = ctx.clone();
+    kernel(move |args| {
+        let (x, y) = (args.shape(0)?, args.output(0)?);
+        let last = x.len() - 1;
+        let scales = scales(&spec, args)?;
+        let axes: Vec<AxisTaps> = (0..last).map(|d| taps(&spec, x[d], y[d], scales[d])).collect();
+        if x[last] != y[last] {
+            bail!(unsupported, "resizing the channels of shape {x:?} to {y:?}");
+        }
+        let channels = x[last];
+        // For every output pixel, its input pixel.
+        let mut from = vec![0usize];
+        for (axis, &n) in axes.iter().zip(x) {
+            from = from.iter().flat_map(|&base| axis.index.iter().map(move |&i| base * n + i)).collect();
+        }
+        let ctx = ctx.clone();
+        bound(move |io| {
+            let (x, y) = (Shared(io.input::<u8>(0).cast_mut()), Shared(io.output::<u8>(0)));
+            let parts = (from.len() * channels / (32 * 1024)).clamp(1, 2 * ctx.threads()).min(from.len().max(1));
+            ctx.pool.run(parts, |part| {
+                let (start, count) = cut(from.len(), parts, part);
+                for (o, &i) in from[start..start + count].iter().enumerate() {
+                    // SAFETY: pixels lie inside the bound shapes; parts are disjoint.
+                    unsafe {
+                        core::ptr::copy_nonoverlapping(x.at(i * channels), y.at((start + o) * channels), channels);
+                    }
+                }
+            });
+        })
+        .boxed()
+    })
+}
+
 /// How positions and weights are found.
 struct Spec {
     mode: String,
@@ -42,10 +97,10 @@ struct Spec {
     channels_last: bool,
 }
 
-fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
+fn spec(node: &NodeView) -> Result<Spec> {
     let attrs = node.attrs();
     let upsample = node.op() == "Upsample";
-    let spec = Spec {
+    Ok(Spec {
         mode: attrs.string_or("mode", "nearest")?.to_string(),
         place: attrs
             .string_or("coordinate_transformation_mode", if upsample { "asymmetric" } else { "half_pixel" })?
@@ -56,7 +111,11 @@ fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
         axes: attrs.ints("axes")?.map(<[i64]>::to_vec),
         scales: if upsample { 1 } else { 2 },
         channels_last: node.op() == "oxrt.Resize",
-    };
+    })
+}
+
+fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
+    let spec = spec(node)?;
     let ctx = ctx.clone();
     kernel(move |args| {
         let (x, y) = (args.shape(0)?, args.output(0)?);

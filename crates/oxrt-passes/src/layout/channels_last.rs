@@ -52,7 +52,8 @@ fn neighbour(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
 fn turnable(g: &Graph, id: NodeId) -> bool {
     let (Some(x), Some(y)) = (g[id].input(0), g[id].output(0)) else { return false };
     let rank = g.dims(x).map_or(0, <[_]>::len);
-    (3..=5).contains(&rank) && g[x].ty.dtype() == Some(DType::F32) && g.dims(y).is_some()
+    let bytes = matches!(&*g[id].op, "MaxPool" | "Resize") && matches!(g[x].ty.dtype(), Some(DType::U8 | DType::I8));
+    (3..=5).contains(&rank) && (g[x].ty.dtype() == Some(DType::F32) || bytes) && g.dims(y).is_some()
 }
 
 /// Transpose, the twin on the same other inputs, Transpose back.

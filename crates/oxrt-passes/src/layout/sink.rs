@@ -25,6 +25,8 @@ enum Plan {
     Axis(&'static str, i64),
     /// A reduction over these axes (an input), kept or not.
     Reduce(Vec<i64>),
+    /// The first input turns, the others (scales, tables) are no data.
+    First,
     /// Other integer inputs, one entry per axis (twice for pads), turn too.
     PerAxis,
 }
@@ -73,6 +75,7 @@ fn apply(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
             let order: Vec<i64> = values.chunks(rank).flat_map(|c| forward.iter().map(|&p| c[p])).collect();
             new_inputs[1] = Some(b.ints(&order));
         }
+        Plan::First => new_inputs[0] = inputs[0].and_then(|v| turned(b.graph, v, rank)),
         Plan::Elementwise | Plan::Axis(..) => {
             // The sizes input of a Split is not data.
             let data = if &*op == "Split" { 1 } else { new_inputs.len() };
@@ -134,22 +137,30 @@ fn plan(g: &Graph, id: NodeId, rank: usize) -> Result<Option<Plan>> {
             let plain = node.input(3).is_none() && node.input(1).is_some_and(|v| g[v].is_constant());
             plain.then_some(Plan::PerAxis)
         }
-        "Cast" => Some(Plan::Elementwise),
+        "Cast" | "oxrt.QBinary" => elementwise(g, node.inputs(), rank),
+        "oxrt.Lookup" => Some(Plan::First),
+        "QuantizeLinear" | "DequantizeLinear" => {
+            node.input(1).is_some_and(|s| g.constant(s).is_some_and(|t| t.len() == 1)).then_some(Plan::First)
+        }
         op => {
-            let elementwise = registry::find(op).is_some_and(|d| d.scalar.is_some()) && node.outputs().len() == 1;
-            let turnable = node.inputs().iter().flatten().all(|&v| operand_turns(g, v, rank));
-            // An operand that has to be turned first costs what is saved, unless it is small.
-            let big: Vec<ValueId> = node
-                .inputs()
-                .iter()
-                .flatten()
-                .copied()
-                .filter(|&v| !g[v].is_constant() && g.dims(v).is_some_and(|d| d.len() == rank))
-                .collect();
-            let ready = big.iter().filter(|&&v| turned(g, v, rank).is_some()).count();
-            (elementwise && turnable && ready * 2 >= big.len()).then_some(Plan::Elementwise)
+            let scalar = registry::find(op).is_some_and(|d| d.scalar.is_some()) && node.outputs().len() == 1;
+            if scalar { elementwise(g, node.inputs(), rank) } else { None }
         }
     })
+}
+
+/// The plan of an elementwise operator, where its operands can be turned at little cost.
+fn elementwise(g: &Graph, inputs: &[Option<ValueId>], rank: usize) -> Option<Plan> {
+    let turnable = inputs.iter().flatten().all(|&v| operand_turns(g, v, rank));
+    // An operand that has to be turned first costs what is saved, unless it is small.
+    let big: Vec<ValueId> = inputs
+        .iter()
+        .flatten()
+        .copied()
+        .filter(|&v| !g[v].is_constant() && g.dims(v).is_some_and(|d| d.len() == rank))
+        .collect();
+    let ready = big.iter().filter(|&&v| turned(g, v, rank).is_some()).count();
+    (turnable && ready * 2 >= big.len()).then_some(Plan::Elementwise)
 }
 
 /// Whether an operand can be had in channels-last form: full rank, a scalar, or a constant of any rank.

@@ -120,6 +120,7 @@ fn subgraph<'a>(
         warnings: std::mem::take(&mut cx.warnings),
         problems: std::mem::take(&mut cx.problems),
         taken: std::mem::take(&mut cx.taken),
+        assumed: Default::default(),
         last_source: cx.last_source.clone(),
     };
     icx.b.prefix = prefix;

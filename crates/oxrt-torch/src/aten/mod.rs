@@ -1,6 +1,7 @@
 //! ATen operators: one function per overload (several overloads may share one), listed in [`table`].
 
 pub(crate) mod activation;
+pub(crate) mod assertions;
 pub(crate) mod complex;
 pub(crate) mod composite;
 pub(crate) mod conv;

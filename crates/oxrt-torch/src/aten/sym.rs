@@ -3,7 +3,7 @@
 use crate::args::{Arg, Args, Scalar};
 use crate::cx::{Cx, Val};
 use crate::symbols::{Ratio, compare};
-use oxrt_ir::{Contents, DType, Dim, ValueId};
+use oxrt_ir::{Contents, DType, Dim, Tensor, ValueId};
 use oxrt_tensor::{Error, Result, bail};
 
 /// A quotient of sizes as a float of rank 0.
@@ -63,12 +63,20 @@ pub fn item<'a>(cx: &mut Cx<'a, '_>, a: &Args<'a>) -> Result<Vec<Val<'a>>> {
     let x = a.t("self")?;
     let v = cx.reshape(x, &[])?;
     let Some(Val::Int(d)) = stated(cx, a)? else { return one(Val::Runtime(v)) };
-    if d.as_const().is_none() {
+    if let Some(c) = d.as_const() {
+        // An assertion (`n.item() == 5`) told torch, which wrote the number in its place.
+        if cx.b.graph.constant(v).is_none() {
+            let (v, c) = (cx.cast(v, DType::I64)?, cx.b.constant(Tensor::scalar(c)));
+            let same = cx.call("Equal", &[v, c])?;
+            super::assertions::check(cx, same, &format!("the number must be {d}"))?;
+        }
+    } else {
         let v = cx.cast(v, DType::I64)?;
         if cx.b.graph[v].contents.is_none() && cx.b.graph.constant(v).is_none() {
             cx.b.graph[v].contents = Some(Contents::scalar(d.clone()));
         }
         cx.b.note_dim_value(d.clone(), v);
+        cx.symbols.read.extend(d.as_symbol().cloned());
     }
     one(Val::Int(d))
 }
@@ -111,6 +119,7 @@ fn runtime_result<'a>(cx: &mut Cx<'a, '_>, a: &Args<'a>, v: ValueId) -> Result<V
     if d.as_const().is_none() {
         cx.b.graph[v].contents = Some(Contents::scalar(d.clone()));
         cx.b.note_dim_value(d.clone(), v);
+        cx.symbols.read.extend(d.as_symbol().cloned());
     }
     one(Val::Int(d))
 }
@@ -210,13 +219,26 @@ pub fn comparison<'a>(cx: &mut Cx<'a, '_>, a: &Args<'a>) -> Result<Vec<Val<'a>>>
     if let (Some(x), Some(y)) = (ratio(x), ratio(y)) {
         let difference = x.num * y.den - y.num * x.den;
         if let Some(b) = compare(sympy, &difference, &|s| cx.symbols.bounds(s)) {
+            // Ranges of sizes that the data tells hold as long as the program's assertions do.
+            if compare(sympy, &difference, &|s| cx.symbols.proven_bounds(s)).is_none()
+                && let Some(&name) = a.outputs.first()
+                && let Ok(c) = compare_at_run_time(cx, op, &v[0], &v[1])
+            {
+                cx.assumed.insert(name, c);
+            }
             return one(Val::Bool(b));
         }
     }
-    let dtype = if is_float(cx, x) || is_float(cx, y) { DType::F64 } else { DType::I64 };
-    let values = at_run_time(cx, x, dtype).and_then(|x| Ok((x, at_run_time(cx, y, dtype)?)));
     // Most comparisons feed assertions only, and then it does not matter that they cannot be made.
-    let Ok((x, y)) = values else { return one(Val::Unusable("a comparison of sizes that no tensor carries".into())) };
+    match compare_at_run_time(cx, op, x, y) {
+        Ok(c) => one(Val::Runtime(c)),
+        Err(_) => one(Val::Unusable("a comparison of sizes that no tensor carries".into())),
+    }
+}
+
+fn compare_at_run_time(cx: &mut Cx, op: &str, x: &Scalar, y: &Scalar) -> Result<ValueId> {
+    let dtype = if is_float(cx, x) || is_float(cx, y) { DType::F64 } else { DType::I64 };
+    let (x, y) = (at_run_time(cx, x, dtype)?, at_run_time(cx, y, dtype)?);
     let (name, negate) = match op {
         "eq" => ("Equal", false),
         "ne" => ("Equal", true),
@@ -225,11 +247,8 @@ pub fn comparison<'a>(cx: &mut Cx<'a, '_>, a: &Args<'a>) -> Result<Vec<Val<'a>>>
         "gt" => ("Greater", false),
         _ => ("GreaterOrEqual", false),
     };
-    let mut c = cx.call(name, &[x, y])?;
-    if negate {
-        c = cx.call("Not", &[c])?;
-    }
-    one(Val::Runtime(c))
+    let c = cx.call(name, &[x, y])?;
+    if negate { cx.call("Not", &[c]) } else { Ok(c) }
 }
 
 /// `_operator.and_`, `_operator.or_`, `torch.sym_not`

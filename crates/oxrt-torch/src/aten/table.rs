@@ -1,8 +1,8 @@
 //! The list of operators that are lowered. In-place ones (`add_`) are those without the underscore.
 
 use super::{
-    activation as act, complex, composite, conv, create, elementwise as ew, hop, index, linalg, linear, loss, matrix,
-    norm, pool, reduce, resize, rnn, scatter, shape, special, spectral, sym, vision, window,
+    activation as act, assertions, complex, composite, conv, create, elementwise as ew, hop, index, linalg, linear,
+    loss, matrix, norm, pool, reduce, resize, rnn, scatter, shape, special, spectral, sym, vision, window,
 };
 use crate::alias::{Shown, View};
 use crate::args::Args;
@@ -25,7 +25,7 @@ pub(crate) enum Rule {
     Views(fn(&mut Cx, &Args) -> Result<Vec<View>>),
     /// Anything, numbers included.
     Vals(for<'a> fn(&mut Cx<'a, '_>, &Args<'a>) -> Result<Vec<Val<'a>>>),
-    /// Nothing to do: assertions.
+    /// Nothing to do.
     Skip,
 }
 
@@ -356,8 +356,11 @@ const TABLE: &[(&str, Rule)] = &[
     ("higher_order/cond", Vals(hop::cond)), ("higher_order/while_loop", Vals(hop::while_loop)),
     ("higher_order/scan", Vals(hop::scan)), ("higher_order/map_impl", Vals(hop::map)),
     // assertions
-    ("_assert_scalar _assert_async _assert_async.msg _assert_tensor_metadata sym_constrain_range sym_constrain_range_for_size \
-      _print promote_types _functional_assert_async.msg", Skip),
+    ("_assert_scalar", Vals(assertions::assert_scalar)), ("_assert_async _assert_async.msg", Vals(assertions::assert_async)),
+    ("_functional_assert_async.msg", Vals(assertions::functional_assert_async)),
+    ("_assert_tensor_metadata", Vals(assertions::assert_tensor_metadata)),
+    ("sym_constrain_range sym_constrain_range_for_size", Vals(assertions::constrain_range)),
+    ("_print promote_types", Skip),
     // brackets of torch.vmap, which the walk over the nodes deals with
     ("torch/_functorch/predispatch/lazy_load_decompositions torch/_functorch/predispatch/_vmap_increment_nesting \
       torch/_functorch/predispatch/_add_batch_dim torch/_functorch/predispatch/_remove_batch_dim \

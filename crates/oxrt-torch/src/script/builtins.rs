@@ -209,7 +209,17 @@ impl Interp<'_> {
                 Sv::Bool(false)
             }
             ("is_scripting", _) => Sv::Bool(true),
-            ("set_grad_enabled" | "warn" | "manual_seed" | "_assert" | "backward", _) => Sv::None,
+            ("set_grad_enabled" | "warn" | "manual_seed" | "backward", _) => Sv::None,
+            ("_assert", [Sv::Bool(true), ..]) => Sv::None,
+            ("_assert", [v, rest @ ..]) => {
+                let message = rest.first().map(|v| self.show(v)).unwrap_or_default();
+                let condition = match v {
+                    Sv::Tensor(id) => cx.read(*id)?,
+                    v => self.scalar_value(cx, v)?,
+                };
+                crate::aten::assertions::check(cx, condition, &message)?;
+                Sv::None
+            }
             ("device", [Sv::Text(s), ..]) => Sv::Device(s.clone()),
             ("requires_grad_" | "retain_grad", [v, ..]) => v.clone(),
             ("result_type", [a, b]) => {

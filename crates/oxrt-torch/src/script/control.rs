@@ -5,6 +5,7 @@ use super::interp::{Flow, Interp};
 use super::region::{Before, Effects, LeafKind, Merged, Out, finish, kind_of};
 use super::value::{Ref, Sv, same};
 use crate::alias::TensorId;
+use crate::aten::assertions::check;
 use crate::cx::Cx;
 use oxrt_ir::{Attr, Attrs, DType, Dim, Graph, TensorType, ValueId, ValueType};
 use oxrt_ops::Builder;
@@ -41,7 +42,7 @@ impl Interp<'_> {
         block: &[Stmt],
         names: &[Rc<str>],
         label: &str,
-    ) -> Result<Option<Side>> {
+    ) -> Result<std::result::Result<Side, String>> {
         let result = self.region(cx, label, &[], |me, cx, _, before| {
             match me.block(cx, block)? {
                 Flow::Next => {}
@@ -51,12 +52,11 @@ impl Interp<'_> {
             Ok((effects, before.clone_marks()))
         });
         match result {
-            Ok((graph, (effects, before))) => Ok(Some(Side { graph, before, effects })),
+            Ok((graph, (effects, before))) => Ok(Ok(Side { graph, before, effects })),
             Err(e) => match self.raised.take() {
                 Some(message) => {
                     self.recovered();
-                    cx.warn(format!("a check that the data decides is left out: {message}"));
-                    Ok(None)
+                    Ok(Err(message))
                 }
                 None => Err(e),
             },
@@ -76,11 +76,18 @@ impl Interp<'_> {
         let a = self.side(cx, yes, &names, &then_label)?;
         let b = self.side(cx, no, &names, &else_label)?;
         let (mut a, mut b) = match (a, b) {
-            (Some(a), Some(b)) => (a, b),
-            // A side that raises is not taken by a model that runs: the other one is all there is.
-            (Some(_), None) => return self.plain_block(cx, yes),
-            (None, Some(_)) => return self.plain_block(cx, no),
-            (None, None) => bail!(invalid, "both ways of a branch raise an exception"),
+            (Ok(a), Ok(b)) => (a, b),
+            // A side that raises is a check; the other one is all that remains to be done.
+            (Ok(_), Err(message)) => {
+                check(cx, c, &message)?;
+                return self.plain_block(cx, yes);
+            }
+            (Err(message), Ok(_)) => {
+                let c = cx.call("Not", &[c])?;
+                check(cx, c, &message)?;
+                return self.plain_block(cx, no);
+            }
+            (Err(_), Err(_)) => bail!(invalid, "both ways of a branch raise an exception"),
         };
         let mut joins: Vec<Join> = Vec::new();
         let mut vars = Vec::new();
@@ -140,6 +147,10 @@ impl Interp<'_> {
         let outputs = |get: fn(&Join) -> Option<ValueId>| joins.iter().filter_map(get).collect::<Vec<_>>();
         let (ya, nb) = (outputs(|j| j.yes), outputs(|j| j.no));
         if ya.is_empty() {
+            let checks = |s: &Side| s.graph.nodes().any(|(_, n)| n.outputs().is_empty());
+            if checks(&a) || checks(&b) {
+                cx.warn("a check inside of a branch that gives no result is left out".to_string());
+            }
             return Ok(());
         }
         let then = finish(a.graph, cx.b.symbols, &then_label, ya)?;

@@ -82,6 +82,7 @@ fn evaluate(archive: &Archive, root: &str, options: &ImportOptions) -> Result<Im
         problems: Vec::new(),
         taken: FxHashSet::default(),
         last_source: None,
+        assumed: Default::default(),
     };
     let mut me = Interp::new(&code);
     let cx_ = &mut cx;

@@ -154,6 +154,7 @@ impl Interp<'_> {
             problems: std::mem::take(&mut cx.problems),
             taken: std::mem::take(&mut cx.taken),
             last_source: None,
+            assumed: Default::default(),
         };
         icx.b.prefix = cx.b.prefix.clone();
         icx.b.source = cx.b.source.clone();

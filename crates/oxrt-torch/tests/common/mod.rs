@@ -60,7 +60,7 @@ pub fn meta(dtype: i64, sizes: &[&str]) -> String {
     )
 }
 
-/// One node: `add.Tensor(self=t:x, other=i:1) -> y`. Kinds: `t` tensor, `i` int, `f` float, `l` ints.
+/// One node: `add.Tensor(self=t:x, other=i:1) -> y`. Kinds: `t` tensor, `i` int, `f` float, `s` text, `d` element type, `l` ints.
 pub fn node(text: &str) -> String {
     let (call, output) = text.split_once(" -> ").unwrap();
     let (target, args) = call.strip_suffix(')').unwrap().split_once('(').unwrap();
@@ -72,6 +72,7 @@ pub fn node(text: &str) -> String {
                 "t" => format!("{{\"as_tensor\": {{\"name\": \"{value}\"}}}}"),
                 "i" => format!("{{\"as_int\": {value}}}"),
                 "f" => format!("{{\"as_float\": {value}}}"),
+                "s" => format!("{{\"as_string\": \"{value}\"}}"),
                 "d" => format!("{{\"as_scalar_type\": {value}}}"),
                 _ => format!("{{\"as_ints\": [{value}]}}"),
             };

@@ -9,7 +9,7 @@ use oxrt_tensor::{Result, bail};
 const MAX_DEPTH: usize = 200;
 
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Expr {
+pub enum Expr {
     Int(i64),
     Float(f64),
     Bool(bool),

@@ -1,0 +1,243 @@
+//! The choice between kernels by measurement, and the record of it.
+
+use oxrt_backend::{Backend, BindArgs, BindInput, Io, NodeView};
+use oxrt_ir::{DType, Graph, NodeId, Symbol, ValueId};
+use oxrt_tensor::{Context, Error, Result, Tensor, map_file, write_atomically};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Timed runs of a kernel, of which the shortest counts.
+const RUNS: usize = 5;
+/// What the timed runs of one kernel may take together (at least two are made).
+const LONGEST: Duration = Duration::from_millis(400);
+/// A kernel replaces one that stands before it only when it takes less than this share of its time: earlier ones are more
+/// exact, or smaller.
+const CLEARLY: f64 = 0.95;
+/// Most bytes that are read between two runs, so that weights come from memory as they do in a whole network.
+const FLUSH: usize = 64 << 20;
+
+/// Times of kernels in microseconds, by machine, node and kernel. With a full record a build chooses the same kernels
+/// again without measuring, and writes the same bytes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TuningRecord {
+    machines: BTreeMap<String, BTreeMap<String, BTreeMap<String, f64>>>,
+}
+
+impl TuningRecord {
+    /// Reads a record; a missing file is an empty one.
+    ///
+    /// # Errors
+    /// A file that is not a record.
+    pub fn read(path: &Path) -> Result<TuningRecord> {
+        if !path.exists() {
+            return Ok(TuningRecord::default());
+        }
+        let bytes = map_file(path)?;
+        serde_json::from_slice(bytes.as_ref()).map_err(|e| {
+            Error::invalid(format!("not a tuning record: {e}"))
+                .at(path.display().to_string())
+                .help("name another file, or delete this one to measure anew")
+        })
+    }
+
+    /// Writes it beside `path` and renames.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let text = serde_json::to_string_pretty(self).map_err(|e| Error::bug(format!("a record without text: {e}")))?;
+        write_atomically(path, |file| Ok(writeln!(file, "{text}")?)).at(|| path.display())
+    }
+
+    /// Measured kernels, all machines together.
+    pub fn len(&self) -> usize {
+        self.machines.values().flat_map(BTreeMap::values).map(BTreeMap::len).sum()
+    }
+
+    /// Whether nothing was measured yet.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Chooses for every node whose kernels only a measurement tells apart, at `sizes`; measures what the record lacks.
+///
+/// # Errors
+/// A kernel that cannot pack or load what it said to support.
+pub fn tune(
+    g: &Graph,
+    backend: &dyn Backend,
+    sizes: &BTreeMap<Symbol, i64>,
+    record: &mut TuningRecord,
+    progress: &mut dyn FnMut(&str, usize, usize),
+) -> Result<HashMap<NodeId, &'static str>> {
+    let mut chosen = HashMap::new();
+    let rivals: Vec<(NodeId, Vec<&'static str>)> = g
+        .node_ids()
+        .into_iter()
+        .map(|id| (id, backend.rivals(NodeView::new(g, id))))
+        .filter(|(_, names)| names.len() > 1)
+        .collect();
+    if rivals.is_empty() {
+        return Ok(chosen);
+    }
+    let weights: usize = g.value_ids().filter_map(|v| g.constant(v)).map(|t| t.bytes().len()).sum();
+    let mut flush = vec![1u8; if weights > (4 << 20) { weights.min(FLUSH) } else { 0 }];
+    let times = record.machines.entry(backend.timing_context()).or_default();
+    let total = rivals.len();
+    for (i, (id, names)) in rivals.into_iter().enumerate() {
+        progress("timing kernels", i, total);
+        let Some(shapes) = Shapes::of(g, id, sizes) else { continue };
+        let times = times.entry(key(g, id, &shapes)).or_default();
+        for name in &names {
+            if !times.contains_key(*name) {
+                let view = NodeView::new(g, id);
+                let took = time(view, backend, name, &shapes, &mut flush).at(|| g[id].describe())?;
+                times.insert(name.to_string(), (took.as_secs_f64() * 1e7).round() / 10.0);
+            }
+        }
+        let mut best = names[0];
+        for name in &names[1..] {
+            if times[*name] < CLEARLY * times[best] {
+                best = name;
+            }
+        }
+        chosen.insert(id, best);
+    }
+    progress("timing kernels", total, total);
+    Ok(chosen)
+}
+
+/// Shapes of a node's operands at the sizes tuned for.
+struct Shapes {
+    inputs: Vec<Option<(ValueId, Vec<usize>)>>,
+    outputs: Vec<Option<(ValueId, Vec<usize>)>>,
+}
+
+impl Shapes {
+    fn of(g: &Graph, id: NodeId, sizes: &BTreeMap<Symbol, i64>) -> Option<Shapes> {
+        let shape = |v: &Option<ValueId>| -> Option<Option<(ValueId, Vec<usize>)>> {
+            let Some(v) = *v else { return Some(None) };
+            let dims = g[v].ty.dims()?;
+            let shape = dims.iter().map(|d| usize::try_from(d.eval(&|s| sizes.get(s).copied())?).ok());
+            Some(Some((v, shape.collect::<Option<_>>()?)))
+        };
+        Some(Shapes {
+            inputs: g[id].inputs().iter().map(shape).collect::<Option<_>>()?,
+            outputs: g[id].outputs().iter().map(shape).collect::<Option<_>>()?,
+        })
+    }
+}
+
+/// What a time depends on beside the machine: operator, attributes, types and shapes.
+fn key(g: &Graph, id: NodeId, shapes: &Shapes) -> String {
+    let one = |x: &Option<(ValueId, Vec<usize>)>| match x {
+        None => "-".to_string(),
+        Some((v, shape)) => format!("{}{shape:?}", g[*v].ty.dtype().map_or("?".to_string(), |d| d.to_string())),
+    };
+    let all = |list: &[Option<(ValueId, Vec<usize>)>]| list.iter().map(one).collect::<Vec<_>>().join(" ");
+    let attrs: Vec<String> = g[id].attrs.0.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
+    format!("{} {} -> {} {}", g[id].op, all(&shapes.inputs), all(&shapes.outputs), attrs.join(" "))
+}
+
+/// Memory of a run, aligned like the arena.
+struct Buffer(Vec<Line>);
+
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+impl Buffer {
+    /// Small numbers of the element type; zeros where it is not a float.
+    fn new(dtype: DType, shape: &[usize]) -> Buffer {
+        let count: usize = shape.iter().product();
+        let bytes = dtype.bytes_for(count);
+        let mut lines = vec![Line([0; 64]); bytes.div_ceil(64).max(1)];
+        let pattern = |i: usize| ((i * 2_654_435_761) >> 7 & 0xff) as f32 / 256.0 - 0.5;
+        for (l, line) in lines.iter_mut().enumerate() {
+            match dtype {
+                DType::F32 => {
+                    for (i, b) in line.0.chunks_exact_mut(4).enumerate() {
+                        b.copy_from_slice(&pattern(l * 16 + i).to_le_bytes());
+                    }
+                }
+                DType::BF16 => {
+                    for (i, b) in line.0.chunks_exact_mut(2).enumerate() {
+                        b.copy_from_slice(&pattern(l * 32 + i).to_le_bytes()[2..]);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Buffer(lines)
+    }
+
+    fn bytes(bytes: usize) -> Buffer {
+        Buffer(vec![Line([0; 64]); bytes.div_ceil(64).max(1)])
+    }
+
+    fn ptr(&mut self) -> *mut u8 {
+        self.0.as_mut_ptr().cast()
+    }
+
+    /// Brings it to the caches.
+    fn touch(&self) -> u8 {
+        self.0.iter().fold(0, |sum, line| sum ^ line.0[0])
+    }
+}
+
+/// The shortest of some runs with weights out of the caches and activations in them.
+fn time(view: NodeView, backend: &dyn Backend, candidate: &str, shapes: &Shapes, flush: &mut [u8]) -> Result<Duration> {
+    let g = view.graph;
+    let packing = backend.pack(view, candidate)?;
+    let packed: Vec<Tensor> = packing.tensors;
+    let kernel = backend.load(view, candidate, &packed)?;
+    let inputs: Vec<Option<BindInput>> =
+        shapes.inputs.iter().map(|x| x.as_ref().map(|(v, shape)| BindInput { shape, value: g.constant(*v) })).collect();
+    let outputs: Vec<Option<&[usize]>> =
+        shapes.outputs.iter().map(|x| x.as_ref().map(|(_, shape)| shape.as_slice())).collect();
+    let bound = kernel.bind(&BindArgs { inputs: &inputs, outputs: &outputs })?;
+
+    let make = |x: &Option<(ValueId, Vec<usize>)>| {
+        x.as_ref().map(|(v, shape)| Buffer::new(g[*v].ty.dtype().unwrap_or(DType::F32), shape))
+    };
+    let mut ins: Vec<Option<Buffer>> = shapes
+        .inputs
+        .iter()
+        .map(|x| if x.as_ref().is_some_and(|(v, _)| g[*v].is_constant()) { None } else { make(x) })
+        .collect();
+    let mut outs: Vec<Option<Buffer>> = shapes.outputs.iter().map(make).collect();
+    let in_ptrs: Vec<*const u8> = (0..ins.len())
+        .map(|i| match (&mut ins[i], &shapes.inputs[i]) {
+            (Some(buffer), _) => buffer.ptr().cast_const(),
+            (None, Some((v, _))) if !packing.consumed.contains(&i) => {
+                g.constant(*v).map_or(std::ptr::null(), |t| t.bytes().as_ptr())
+            }
+            _ => std::ptr::null(),
+        })
+        .collect();
+    let out_ptrs: Vec<*mut u8> =
+        outs.iter_mut().map(|b| b.as_mut().map_or(std::ptr::null_mut(), Buffer::ptr)).collect();
+    let mut workspace = Buffer::bytes(bound.workspace_bytes());
+    let io = Io { inputs: &in_ptrs, outputs: &out_ptrs, workspace: workspace.ptr() };
+
+    let mut shortest = Duration::MAX;
+    let start = Instant::now();
+    // The first run is not counted: it fetches code and pages.
+    for run in 0..=RUNS {
+        // Written, because pages that were only reserved would all be one page of zeros.
+        flush.iter_mut().step_by(64).for_each(|b| *b = b.wrapping_add(1));
+        std::hint::black_box(ins.iter().flatten().fold(0, |sum, b| sum ^ b.touch()));
+        let one = Instant::now();
+        // SAFETY: buffers have the bound sizes and types; pointers of packed constants and absent operands are null.
+        unsafe { bound.run(&io)? };
+        let took = one.elapsed();
+        if run > 0 {
+            shortest = shortest.min(took);
+        }
+        if run >= 2 && start.elapsed() > LONGEST {
+            break;
+        }
+    }
+    Ok(shortest)
+}

@@ -1,0 +1,34 @@
+//! Rules for graphs with QuantizeLinear and DequantizeLinear: what stands between two of them becomes one operator on bytes.
+
+mod binary;
+mod end;
+mod movement;
+mod params;
+mod pool;
+mod product;
+mod table;
+mod weights;
+
+use crate::driver::Rule;
+
+/// In order of application; before the layout is chosen, because convolutions are turned here.
+pub(crate) const RULES: &[Rule] = &[
+    movement::RAISE,
+    movement::SAME,
+    movement::RAISE_TABLE,
+    product::CONV,
+    product::GEMM,
+    product::MATMUL,
+    product::TRANSPOSED,
+    pool::RULE,
+    end::BIAS,
+    end::ACTIVATION,
+    end::QUANTIZE,
+    binary::RULE,
+    table::RULE,
+    end::RESIDUAL,
+    end::TABLE,
+];
+
+/// Afterwards: constants that no fused operator took are reals again.
+pub(crate) const LEFT_OVER: &[Rule] = &[weights::RULE];
