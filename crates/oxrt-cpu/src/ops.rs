@@ -81,6 +81,7 @@ pub(crate) static OPS: &[&Entry] = &[
     &resize::RESIZE,
     &grid_sample::GRID_SAMPLE,
     &resize::BYTES,
+    &resize::NEAREST,
     &gemm::PACKED,
     &gemm::DYNAMIC,
     &product::PRODUCT,

@@ -5,7 +5,7 @@ use oxrt_backend::Backend;
 use oxrt_ir::{Graph, ValueId};
 use oxrt_ops::Datum;
 use oxrt_plan::{Plan, StepKind, choose};
-use oxrt_tensor::{Result, Tensor, TensorView};
+use oxrt_tensor::{DType, Result, Tensor, TensorView, bail};
 use std::collections::HashMap;
 
 /// The engines of a plan's bodies, by where the bodies lie. A body stays where it is as long as its plan lives.
@@ -60,6 +60,9 @@ impl Bodies {
 
 impl Body {
     fn new(outer: &Plan, body: &Graph, backend: &dyn Backend) -> Result<Body> {
+        if body.value_ids().any(|v| body[v].ty.dtype() == Some(DType::String)) {
+            bail!(unsupported, "strings have no place in the memory of an engine");
+        }
         let mut graph = body.clone();
         let mut captured = Vec::new();
         for (from, to) in std::mem::take(&mut graph.captures) {
