@@ -74,7 +74,9 @@ pub fn run(a: Args) -> Result<ExitCode> {
         ui::print_json(&serde_json::json!({
             "model": a.model, "device": engine.device(), "target": engine.plan().target, "inputs": shapes,
             "load_ms": load.as_secs_f64() * 1e3, "report": report,
-            "ceiling_gflop_per_s": ceilings.as_ref().map(|c| c.gflops), "ceiling_gb_per_s": ceilings.as_ref().map(|c| c.gb_per_s),
+            "ceiling_gflop_per_s": ceilings.as_ref().map(|c| c.gflops),
+            "ceiling_bf16_gflop_per_s": ceilings.as_ref().and_then(|c| c.bf16_gflops),
+            "ceiling_gb_per_s": ceilings.as_ref().map(|c| c.gb_per_s),
         }))?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -96,7 +98,8 @@ pub fn run(a: Args) -> Result<ExitCode> {
         );
     }
     if let Some(c) = ceilings {
-        println!("  ceilings    {:.0} GFLOP/s, {:.1} GB/s\n", c.gflops, c.gb_per_s);
+        let bf16 = c.bf16_gflops.map_or(String::new(), |peak| format!("{peak:.0} GFLOP/s bf16, "));
+        println!("  ceilings    {:.0} GFLOP/s fp32, {bf16}{:.1} GB/s\n", c.gflops, c.gb_per_s);
         let total: f64 = report.steps.iter().map(|s| s.ms).sum();
         let mut rows =
             vec![["ms", "%", "GFLOP/s", "GB/s", "of ceiling", "op", "kernel", "node"].map(String::from).to_vec()];
@@ -104,7 +107,8 @@ pub fn run(a: Args) -> Result<ExitCode> {
         steps.sort_by(|x, y| y.ms.total_cmp(&x.ms));
         for s in steps.iter().take(40) {
             // The nearer limit is the one that counts.
-            let share = (s.gflop_per_s / c.gflops).max(s.gb_per_s / c.gb_per_s);
+            let peak = if s.precision == "bf16" { c.bf16_gflops.unwrap_or(c.gflops) } else { c.gflops };
+            let share = (s.gflop_per_s / peak).max(s.gb_per_s / c.gb_per_s);
             rows.push(vec![
                 format!("{:.3}", s.ms),
                 format!("{:.1}", 100.0 * s.ms / total),

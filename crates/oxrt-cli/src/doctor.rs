@@ -23,11 +23,13 @@ pub fn run(a: Args) -> Result<ExitCode> {
     let caches = caches();
     let threads = oxrt::cpu::pool::default_threads();
     let tier = oxrt::best_target();
+    let bf16 = oxrt::cpu::CpuBackend::bf16_unit();
     let cuda = ["libcuda.so.1", "libcuda.so"].iter().find(|n| library_exists(n));
     if a.json {
         ui::print_json(&serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"), "cpu": cpu, "features": features, "caches": caches, "threads": threads,
-            "tier": tier, "gflop_per_s": ceilings.gflops, "gb_per_s": ceilings.gb_per_s, "cuda_driver": cuda,
+            "tier": tier, "bf16_unit": bf16,
+            "gflop_per_s": ceilings.gflops, "bf16_gflop_per_s": ceilings.bf16_gflops, "gb_per_s": ceilings.gb_per_s, "cuda_driver": cuda,
         }))?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -37,6 +39,10 @@ pub fn run(a: Args) -> Result<ExitCode> {
     println!("  caches      {}", caches.join(", "));
     println!("  threads     {threads} (affinity and cgroup quota)");
     println!("  kernel tier {tier}");
+    match (bf16, ceilings.bf16_gflops) {
+        (Some(unit), Some(peak)) => println!("  bfloat16    {unit}, {peak:.0} GFLOP/s (`--precision bf16`)"),
+        _ => println!("  bfloat16    no unit: `--precision bf16` computes in fp32"),
+    }
     println!(
         "  ceilings    {:.0} GFLOP/s fp32, {:.1} GB/s read (measured just now)",
         ceilings.gflops, ceilings.gb_per_s

@@ -48,6 +48,8 @@ pub struct StepTotal {
     pub name: String,
     pub op: String,
     pub kernel: String,
+    /// Precision of the kernel's arithmetic: `fp32`, `bf16`.
+    pub precision: &'static str,
     pub ms: f64,
     pub gflop_per_s: f64,
     pub gb_per_s: f64,
@@ -82,13 +84,13 @@ pub fn bench(engine: &Engine, inputs: &[Tensor], options: &BenchOptions) -> Resu
         (report.arena_bytes, report.arena_lower_bound_bytes) = session.memory_for(&shapes)?;
     }
     if options.profile {
-        report.steps = profile(&mut session, &views, report.runs.clamp(1, 20))?;
+        report.steps = profile(engine, &mut session, &views, report.runs.clamp(1, 20))?;
     }
     report.peak_rss_bytes = resident_peak_bytes();
     Ok(report)
 }
 
-fn profile(session: &mut Session, views: &[TensorView], runs: usize) -> Result<Vec<StepTotal>> {
+fn profile(engine: &Engine, session: &mut Session, views: &[TensorView], runs: usize) -> Result<Vec<StepTotal>> {
     session.start_profile();
     for _ in 0..runs {
         session.run_ordered(views)?;
@@ -103,6 +105,7 @@ fn profile(session: &mut Session, views: &[TensorView], runs: usize) -> Result<V
                 name: r.name.clone(),
                 op: r.op.clone(),
                 kernel: r.kernel.clone(),
+                precision: engine.precision_of(&r.kernel).name(),
                 ms: 0.0,
                 gflop_per_s: 0.0,
                 gb_per_s: 0.0,

@@ -100,10 +100,15 @@ impl Engine {
         self.backend.name()
     }
 
+    /// The arithmetic of a kernel of its backend.
+    pub(crate) fn precision_of(&self, kernel: &str) -> Precision {
+        self.backend.precision_of(kernel)
+    }
+
     /// The least exact arithmetic of its kernels.
     pub fn precision(&self) -> Precision {
         let narrow = |step: &oxrt_plan::Step| match &step.kind {
-            oxrt_plan::StepKind::Kernel { candidate, .. } => self.backend.precision_of(candidate),
+            oxrt_plan::StepKind::Kernel { candidate, .. } => self.precision_of(candidate),
             _ => Precision::F32,
         };
         self.plan().steps.iter().map(narrow).max().unwrap_or_default()

@@ -10,6 +10,8 @@ use std::path::Path;
 pub struct Ceilings {
     /// fp32 multiply-adds of all threads, counted as two operations.
     pub gflops: f64,
+    /// The same for products of bfloat16 summed in fp32, where the processor has a unit for them.
+    pub bf16_gflops: Option<f64>,
     /// Reading memory with all threads.
     pub gb_per_s: f64,
 }
@@ -18,7 +20,7 @@ pub struct Ceilings {
 pub fn measure_ceilings(threads: usize) -> Ceilings {
     let backend = CpuBackend::new(threads);
     let c = oxrt_cpu::ceiling::measure(oxrt_cpu::kernels::Kernels::best(), backend.pool());
-    Ceilings { gflops: c.fma_gflops, gb_per_s: c.read_gbs }
+    Ceilings { gflops: c.fma_gflops, bf16_gflops: c.bf16_gflops, gb_per_s: c.read_gbs }
 }
 
 /// The kernels that engines built here use: `avx512`.

@@ -1,6 +1,6 @@
 //! `oxrt.Assert(condition)`: an error with the attribute `message` unless every element of the bool tensor is true. It
 //! has no result, so no pass takes it for dead. In ONNX files it is a call of a function that passes a value through
-//! (`docs/decisions/assertions.md`).
+//! (`docs/decisions/0013-assertions.md`).
 
 use crate::def::OpDef;
 use crate::eval::Eval;

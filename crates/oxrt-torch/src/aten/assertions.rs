@@ -1,4 +1,4 @@
-//! Assertions of the program: nodes that check when the model runs (`docs/decisions/assertions.md`).
+//! Assertions of the program: nodes that check when the model runs (`docs/decisions/0013-assertions.md`).
 
 use crate::args::{Arg, Args, Scalar};
 use crate::cx::{Cx, Val, real_dtype};
