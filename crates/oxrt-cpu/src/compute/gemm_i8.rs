@@ -90,7 +90,7 @@ pub fn packed_len(kernels: &DotKernels, size: Size) -> usize {
 /// Packs panel `p` of a right operand whose element (tap, k, n) is `at(tap * kc + k, n)`.
 pub fn pack_panel(kernels: &DotKernels, size: Size, p: usize, out: &mut [i8], at: impl Fn(usize, usize) -> i8) {
     let (first, width) = (p * kernels.nr, width(kernels, size.n, p));
-    let group = size.kc.next_multiple_of(4) / 4;
+    let group = size.kc.div_ceil(4);
     for tap in 0..size.taps {
         for g in 0..group {
             for c in 0..width {

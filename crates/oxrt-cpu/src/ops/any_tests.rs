@@ -47,7 +47,7 @@ fn reductions_over_every_type() {
     for dtype in INTEGERS.into_iter().chain([DType::F64, DType::Bool]) {
         let names: &[&'static str] = match dtype {
             DType::Bool => &["ReduceMax", "ReduceMin"],
-            _ => &super::reduce::OPS,
+            _ => super::reduce::OPS,
         };
         for &op in names {
             let tolerance = if dtype == DType::F64 { 1e-12 } else { 0.0 };
