@@ -1,15 +1,14 @@
 //! From a graph to a plan: profiles, engine passes, the choice of kernels, packing of weights.
 
 mod narrow;
-mod plan_graph;
 mod profiles;
 mod tune;
 
 pub use profiles::{DimSpec, profiles_for};
 pub use tune::TuningRecord;
 
-use oxrt_backend::{Backend, NodeView, Precision};
-use oxrt_ir::{Model, NodeId, Symbol, ValueType};
+use oxrt_backend::{Backend, Precision};
+use oxrt_ir::{Model, NodeId, Symbol};
 use oxrt_plan::{Plan, Step, StepKind};
 use oxrt_tensor::{Context, Error, Result};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -61,7 +60,7 @@ pub fn build(
         let log = oxrt_passes::prepare_engine(&mut model)?;
         report.rules = log.counts();
     }
-    plan_graph::detach_sizes(&mut model);
+    oxrt_plan::choose::detach_sizes(&mut model.graph);
     model.graph.remove_dead_nodes();
     model.graph.sort()?;
     model.graph.verify()?;
@@ -98,60 +97,20 @@ fn choose(
     report: &mut BuildReport,
     progress: &mut dyn FnMut(&str, usize, usize),
 ) -> Result<Vec<Step>> {
-    // Symbols whose sizes are known when a step is reached; a node that makes others runs on the host,
-    // which finds out their sizes.
-    let mut known = plan_graph::symbols_of(&model.graph, &model.graph.inputs);
-    let nodes = model.graph.node_ids();
-    let total = nodes.len();
-    let mut steps = Vec::with_capacity(total);
-    for (i, id) in nodes.into_iter().enumerate() {
-        progress("packing weights", i, total);
-        let g = &model.graph;
-        let node = &g[id];
-        let mut new = BTreeSet::new();
-        for &v in node.outputs().iter().flatten() {
-            g[v].ty.for_each_symbol(&mut |s| {
-                new.insert(s.clone());
-            });
+    let g = &model.graph;
+    for (_, node) in g.nodes() {
+        if oxrt_ops::registry::find(&node.op).is_none() {
+            return Err(Error::unsupported(format!("the operator {} is unknown here", node.op)).help(
+                "give its meaning by an ONNX function (`oxrt export --functions FILE`), or register it: `oxrt::ops::registry::register`",
+            ))
+            .at(|| node.describe());
         }
-        let sizes_known = new.is_subset(&known) && node.outputs().iter().flatten().all(|&v| g[v].ty.dims().is_some());
-        // The run learns a symbol from a result that it sizes, when the size can be solved for it, and from a result
-        // that holds it.
-        for &v in node.outputs().iter().flatten() {
-            for d in g[v].ty.dims().unwrap_or_default() {
-                if let Some((symbol, _)) = d.solve(None, &|s| known.contains(s).then_some(1)) {
-                    known.insert(symbol);
-                }
-            }
-            known.extend(g[v].contents.iter().flat_map(|c| &c.elements).filter_map(|d| d.as_symbol().cloned()));
-        }
-        let kind = match sizes_known {
-            true if plan_graph::is_alias(g, id) => StepKind::Alias,
-            true => kernel(NodeView::new(g, id), backend, chosen.get(&id).copied()).at(|| node.describe())?,
-            false => StepKind::Host,
-        };
-        if matches!(kind, StepKind::Host) {
-            report.host_nodes.push((node.op.to_string(), node.name.clone()));
-        }
-        steps.push(Step { node: id, kind });
     }
+    let steps = oxrt_plan::choose::steps(g, backend, chosen, &mut |i, total| progress("packing weights", i, total))?;
+    let host = steps.iter().filter(|s| matches!(s.kind, StepKind::Host)).map(|s| &g[s.node]);
+    report.host_nodes.extend(host.map(|node| (node.op.to_string(), node.name.clone())));
     drop_packed_constants(model, &steps);
     Ok(steps)
-}
-
-fn kernel(view: NodeView, backend: &dyn Backend, chosen: Option<&'static str>) -> Result<StepKind> {
-    if oxrt_ops::registry::find(view.op()).is_none() {
-        return Err(Error::unsupported(format!("the operator {} is unknown here", view.op())).help(
-            "give its meaning by an ONNX function (`oxrt export --functions FILE`), or register it: `oxrt::ops::registry::register`",
-        ));
-    }
-    let plain = |v: &Option<oxrt_ir::ValueId>| v.is_none_or(|v| matches!(view.graph[v].ty, ValueType::Tensor(_)));
-    let all_tensors = view.node().inputs().iter().chain(view.node().outputs()).all(plain);
-    let Some(candidate) = chosen.or_else(|| backend.candidates(view).first().copied()).filter(|_| all_tensors) else {
-        return Ok(StepKind::Host);
-    };
-    let packing = backend.pack(view, candidate)?;
-    Ok(StepKind::Kernel { candidate: candidate.to_string(), packed: packing.tensors, consumed: packing.consumed })
 }
 
 /// Constants that every reader has packed are not stored again.

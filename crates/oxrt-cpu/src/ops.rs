@@ -86,6 +86,7 @@ pub(crate) static OPS: &[&Entry] = &[
     &resize::RESIZE,
     &grid_sample::GRID_SAMPLE,
     &resize::BYTES,
+    &resize::NEAREST,
     &gemm::PACKED,
     &gemm::DYNAMIC,
     &product::PRODUCT,

@@ -22,6 +22,7 @@ mod raise;
 mod read;
 #[cfg(test)]
 mod read_tests;
+mod scan_8;
 mod tensor_io;
 mod write;
 

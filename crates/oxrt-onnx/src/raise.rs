@@ -58,7 +58,7 @@ const RULES: &[(&str, i64, Rule)] = &[
     ("RoiAlign", 16, roi_align_16),
     ("GroupNormalization", 21, group_normalization_21),
     ("DFT", 20, dft_20),
-    ("Scan", 9, scan_9),
+    ("Scan", 9, crate::scan_8::raise),
     ("Tile", 6, tile_6),
     ("Scatter", 11, |g, _, n| {
         g[n].op = "ScatterElements".into();
@@ -247,7 +247,7 @@ fn softmax_13(graph: &mut Graph, symbols: &mut Symbols, id: NodeId) -> Result<()
     Ok(())
 }
 
-fn drop_attrs(graph: &mut Graph, id: NodeId, names: &[&str]) -> Result<()> {
+pub(crate) fn drop_attrs(graph: &mut Graph, id: NodeId, names: &[&str]) -> Result<()> {
     names.iter().for_each(|n| drop(graph[id].attrs.remove(n)));
     Ok(())
 }
@@ -260,7 +260,7 @@ fn default_int(graph: &mut Graph, id: NodeId, name: &str, value: i64) -> Result<
 }
 
 /// Puts nodes in front of node `id`: `make` gives the value that takes the place of input `at`.
-fn before(
+pub(crate) fn before(
     graph: &mut Graph,
     symbols: &mut Symbols,
     id: NodeId,
@@ -372,43 +372,6 @@ fn dft_20(graph: &mut Graph, _: &mut Symbols, id: NodeId) -> Result<()> {
         _ => 1,
     };
     add_input(graph, id, 2, Tensor::scalar(axis));
-    Ok(())
-}
-
-/// Sequences came in batches, with their lengths in input 0: a batch of one is what can be told apart.
-fn scan_9(graph: &mut Graph, symbols: &mut Symbols, id: NodeId) -> Result<()> {
-    if graph[id].input(0).is_some() {
-        bail!(unsupported, "Scan of opset 8 with sequence lengths");
-    }
-    let inputs: Vec<Option<ValueId>> = graph[id].inputs().iter().skip(1).copied().collect();
-    let batch_of_one =
-        |v: &Option<ValueId>| v.and_then(|v| graph.dims(v)).is_some_and(|d| d.first().is_some_and(|d| d.is(1)));
-    if !inputs.iter().all(batch_of_one) {
-        bail!(unsupported, "Scan of opset 8 over a batch of several");
-    }
-    let scans = graph[id].attrs.int_or("num_scan_inputs", 0)?;
-    let directions = graph[id].attrs.ints_or("directions", &vec![0; scans.clamp(0, 1 << 16) as usize])?;
-    drop_attrs(graph, id, &["directions"])?;
-    graph[id].attrs.set("scan_input_directions", directions);
-    // The batch axis goes before the scan and comes back after it.
-    graph.set_inputs(id, &inputs);
-    for at in 0..inputs.len() {
-        before(graph, symbols, id, at, |b, v| b.squeeze(v, &[0]))?;
-    }
-    let outputs = graph[id].outputs().to_vec();
-    let node = graph[id].clone();
-    graph.remove_node(id);
-    let attrs = node.attrs.clone();
-    let inner: Vec<Option<ValueId>> = (outputs.iter().enumerate())
-        .map(|(i, v)| v.map(|_| graph.add_value(&format!("{}/out{i}", node.name), ValueType::Unknown)))
-        .collect();
-    let scan = graph.add_node_with_outputs("Scan", &node.name, node.inputs(), attrs, &inner);
-    graph[scan].source = node.source;
-    for (i, (outer, inner)) in outputs.into_iter().zip(inner).enumerate() {
-        let name = format!("{}/batch{i}", node.name);
-        let axes = graph.add_constant(&format!("{name}/axes"), Tensor::from_slice(&[1], &[0i64]));
-        graph.add_node_with_outputs("Unsqueeze", &name, &[inner, Some(axes)], Attrs::new(), &[outer]);
-    }
     Ok(())
 }
 

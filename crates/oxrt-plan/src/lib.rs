@@ -15,6 +15,7 @@
 //! …   data                   tensors, each at a multiple of 64, mapped in place
 //! ```
 
+pub mod choose;
 mod file;
 mod json;
 pub mod memory;

@@ -2,13 +2,14 @@
 
 use crate::arena::Arena;
 use crate::binding::{Action, Binding, BoundStep, Loc, host_reads};
+use crate::bodies::runner;
 use crate::dynamic;
 use crate::engine::{Engine, Inner};
 use crate::sizes;
 use oxrt_backend::Io;
 use oxrt_ir::ValueId;
 use oxrt_ops::Datum;
-use oxrt_ops::eval::eval_node;
+use oxrt_ops::eval::eval_node_by;
 use oxrt_plan::StepKind;
 use oxrt_tensor::{Context as _, DType, Error, Result, Tensor, TensorView, bail};
 use std::sync::Arc;
@@ -262,7 +263,7 @@ fn host_step(
         let known = inner.plan.graph.constant(v).map(|t| t.clone().into());
         known.or_else(|| captured[reads[inputs.len()..].iter().position(|r| *r == Some(v))?].clone())
     };
-    let results = eval_node(node, inputs, &lookup)?;
+    let results = eval_node_by(node, inputs, &lookup, &runner(inner))?;
     for (i, result) in results.into_iter().enumerate() {
         let Some(v) = node.output(i) else { continue };
         let t = result.into_tensor()?;

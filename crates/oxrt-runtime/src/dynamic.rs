@@ -1,13 +1,14 @@
 //! Runs step by step when sizes depend on data: every buffer is made when its size is known.
 
 use crate::binding::known_tensor;
+use crate::bodies::runner;
 use crate::context::StepProfile;
 use crate::engine::{Engine, Inner};
 use crate::sizes::{Sizes, shape_of};
 use oxrt_backend::{ALIGN, BindArgs, BindInput, Io};
 use oxrt_ir::{Contents, Node, ValueId, ValueType};
 use oxrt_ops::Datum;
-use oxrt_ops::eval::eval_node;
+use oxrt_ops::eval::{eval_node, eval_node_by};
 use oxrt_plan::StepKind;
 use oxrt_tensor::{Context as _, DType, Error, Result, Tensor, bail};
 use std::collections::HashMap;
@@ -61,7 +62,7 @@ pub(crate) fn run(inner: &Inner, inputs: Vec<Datum>, mut profile: Option<&mut Ve
                 }
             }
             StepKind::Alias => alias(node, &ins, g[node.output(0).unwrap_or(ValueId(0))].ty.clone(), &sizes),
-            StepKind::Host => eval_node(node, &ins, &|v| lookup(v).ok().flatten()),
+            StepKind::Host => eval_node_by(node, &ins, &|v| lookup(v).ok().flatten(), &runner(inner)),
         };
         let outs = outs.at(|| node.describe())?;
         if let Some(p) = profile.as_deref_mut() {

@@ -1,5 +1,6 @@
 //! A plan made ready to run.
 
+use crate::bodies::Bodies;
 use crate::context::Context;
 use crate::sizes::{self, Sizes};
 use oxrt_backend::{Backend, Kernel, NodeView};
@@ -27,6 +28,8 @@ pub(crate) struct Inner {
     pub conditions: Vec<(String, Expr)>,
     /// Whether all sizes follow from the input sizes.
     pub is_static: bool,
+    /// What the host runs inside of `If`, `Loop` and `Scan`.
+    pub bodies: Bodies,
 }
 
 /// A loaded engine. Cloning shares it; it may be used from many threads at once.
@@ -87,9 +90,10 @@ impl Engine {
         }
         let port = |v: &ValueId| Port { name: g[*v].name.clone(), ty: g[*v].ty.clone() };
         let (inputs, outputs) = (g.inputs.iter().map(port).collect(), g.outputs.iter().map(port).collect());
+        let bodies = Bodies::of(&plan, backend);
         let conditions = plan.metadata.get(CONDITIONS).map_or("", String::as_str).lines();
         let conditions = conditions.filter_map(|c| Some((c.to_string(), Expr::parse(c).ok()?))).collect();
-        let inner = Inner { conditions, inputs, outputs, kernels, root, is_static, plan };
+        let inner = Inner { conditions, inputs, outputs, kernels, root, is_static, bodies, plan };
         Ok(Engine { inner: Arc::new(inner), pool: Arc::default() })
     }
 

@@ -9,6 +9,7 @@
 
 mod arena;
 mod binding;
+mod bodies;
 mod context;
 mod dynamic;
 mod engine;

@@ -97,6 +97,16 @@ def control(s, x):
             batch = row[None]
             node = helper.make_node("Scan", ["", "h0", "x"], ["h1", "y"], body=body, num_scan_inputs=1, directions=[1])
             fed = {"h0": batch[:, 0].copy(), "x": batch}
+            # A batch of three, and one with a length for each.
+            several = np.stack([row, row + 1, row * 2])
+            many = {"h0": several[:, 0].copy(), "x": several}
+            for name, lengths in (("batch", None), ("lengths", np.array([len(row), 1, len(row) - 1]))):
+                first = "n" if lengths is not None else ""
+                other = helper.make_node("Scan", [first, "h0", "x"], ["h1", "y"], body=body, num_scan_inputs=1)
+                given = many if lengths is None else {"n": lengths, **many}
+                infos = [info(k, i64 if k == "n" else f, list(v.shape)) for k, v in given.items()]
+                s.model(f"Scan_8_{name}", make_model([other], infos, ["h1", "y"], following - 1, ir=4,
+                                                     known={"h1": info("h1", f, None), "y": info("y", f, None)}), given)
         else:
             node = helper.make_node("Scan", ["h0", "x"], ["h1", "y"], body=body, num_scan_inputs=1, scan_input_directions=[1], scan_output_directions=[0])
             fed = {"h0": row[0].copy(), "x": row}

@@ -47,7 +47,7 @@ fn reductions_over_every_type() {
     for dtype in INTEGERS.into_iter().chain([DType::F64, DType::Bool]) {
         let names: &[&'static str] = match dtype {
             DType::Bool => &["ReduceMax", "ReduceMin"],
-            _ => &super::reduce::OPS,
+            _ => super::reduce::OPS,
         };
         for &op in names {
             let tolerance = if dtype == DType::F64 { 1e-12 } else { 0.0 };
@@ -289,4 +289,21 @@ fn casts_between_all_types() {
     // Rounded once: by way of f32 both would become even neighbours.
     let wide = Tensor::from_slice(&[2], &[2049i64 * (1 << 40) + 1, 1025]);
     check("Cast", attrs().with("to", BF16.to_onnx() as i64), vec![Some(x(&wide))], 1, 0.0);
+}
+
+#[test]
+fn the_nearest_of_every_type() {
+    for dtype in INTEGERS.into_iter().chain([DType::F64, DType::F16, DType::F32, DType::Bool]) {
+        for (shape, scales) in
+            [(&[1, 2, 5, 7][..], &[1.0f32, 1.0, 2.0, 1.6][..]), (&[3, 8], &[0.5, 0.3]), (&[4], &[3.0])]
+        {
+            for place in ["half_pixel", "asymmetric", "align_corners"] {
+                for rounding in ["round_prefer_floor", "floor", "ceil"] {
+                    let a = attrs().with("coordinate_transformation_mode", place).with("nearest_mode", rounding);
+                    let scales = (Tensor::from_slice(&[scales.len()], scales), true);
+                    check("Resize", a, vec![Some(x(&numbers(dtype, shape, 1))), None, Some(scales)], 1, 0.0);
+                }
+            }
+        }
+    }
 }

@@ -79,10 +79,10 @@ fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
 unsafe fn run(pool: &ThreadPool, kind: Kind, dtype: DType, m: Middle, x: *const u8, io: &Io) {
     let y = io.outputs[0];
     macro_rules! any {
-        // SAFETY: as the caller promises.
-        ($t:ty) => {
+        ($t:ty) => {{
+            // SAFETY: as the caller promises.
             unsafe { typed::<$t>(pool, kind, m, x.cast(), y.cast(), dtype == DType::Bool) }
-        };
+        }};
     }
     match dtype {
         // SAFETY: as the caller promises.

@@ -136,6 +136,7 @@ unsafe fn copy(from: *const u8, to: *mut u8, bytes: usize) {
         match bytes {
             4 => to.cast::<[u8; 4]>().write(from.cast::<[u8; 4]>().read()),
             8 => to.cast::<[u8; 8]>().write(from.cast::<[u8; 8]>().read()),
+            16 => to.cast::<[u8; 16]>().write(from.cast::<[u8; 16]>().read()),
             _ => core::ptr::copy_nonoverlapping(from, to, bytes),
         }
     }

@@ -46,9 +46,8 @@ fn softmax(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> 
         let shape = args.shape(0)?;
         let len: usize = shape.iter().product();
         makes(args, len)?;
-        if shape.is_empty() {
-            bail!(unsupported, "softmax of a scalar");
-        }
+        // A scalar is a line of its own.
+        let shape = if shape.is_empty() { &[1][..] } else { shape };
         let axis = axis_of(axis, shape.len())?;
         let n = shape[axis];
         let inner: usize = shape[axis + 1..].iter().product();

@@ -124,8 +124,8 @@ unsafe fn one<T: Element>(w: &Window, kind: Kind, ends: [usize; 3], x: *const T,
                         }
                     }
                     Kind::Average { .. } => sum += v.to_f64(),
-                    Kind::Norm(p) if p == 1.0 => sum += v.to_f64().abs(),
-                    Kind::Norm(p) if p == 2.0 => sum += v.to_f64() * v.to_f64(),
+                    Kind::Norm(1.0) => sum += v.to_f64().abs(),
+                    Kind::Norm(2.0) => sum += v.to_f64() * v.to_f64(),
                     Kind::Norm(p) => sum += v.to_f64().abs().powf(p),
                 }
                 inside += 1;
@@ -143,8 +143,8 @@ unsafe fn one<T: Element>(w: &Window, kind: Kind, ends: [usize; 3], x: *const T,
             let n = if padded { within(0) * within(1) * within(2) } else { inside };
             (T::from_f64(sum / n.max(1) as f64), 0)
         }
-        Kind::Norm(p) if p == 1.0 => (T::from_f64(sum), 0),
-        Kind::Norm(p) if p == 2.0 => (T::from_f64(sum.sqrt()), 0),
+        Kind::Norm(1.0) => (T::from_f64(sum), 0),
+        Kind::Norm(2.0) => (T::from_f64(sum.sqrt()), 0),
         Kind::Norm(p) => (T::from_f64(sum.powf(1.0 / p)), 0),
     }
 }

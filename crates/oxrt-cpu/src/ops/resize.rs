@@ -1,7 +1,9 @@
 //! Resize: nearest, linear and cubic, over any axes.
 
+use super::copy::{Move, element_size, moves, sized};
 use super::{Entry, axis_of, float, pack_nothing, require};
 use crate::backend::{Ctx, bound, kernel};
+use crate::compute::copy::{StridedCopy, contiguous};
 use crate::compute::resample::{AxisTaps, Resample};
 use crate::compute::{Shared, cut};
 use oxrt_backend::{BindArgs, Kernel, NodeView};
@@ -32,6 +34,79 @@ fn options_support(node: &NodeView) -> Option<()> {
     let scales = if node.op() == "Upsample" { 1 } else { 2 };
     let Some(id) = node.node().input(scales) else { return Some(()) };
     require(node.constant(scales).is_some() || node.graph[id].contents.is_some())
+}
+
+/// The nearest element, of any type: elements are moved, not computed.
+pub(super) const NEAREST: Entry = Entry {
+    name: "resize_nearest",
+    ops: &["Resize", "oxrt.Resize", "Upsample"],
+    supports: nearest_supports,
+    pack: pack_nothing,
+    load: nearest_load,
+};
+
+fn nearest_supports(node: &NodeView) -> Option<()> {
+    require(node.attrs().string_or("mode", "nearest").ok()? == "nearest")?;
+    sized(node)?;
+    options_support(node)
+}
+
+fn nearest_load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
+    let spec = spec(node)?;
+    let size = element_size(node)?;
+    let ctx = ctx.clone();
+    kernel(move |args| {
+        let (x, y) = (args.shape(0)?, args.output(0)?.to_vec());
+        if x.len() != y.len() || (x.contains(&0) && !y.contains(&0)) {
+            bail!(invalid, "resizing shape {x:?} to {y:?}");
+        }
+        let scales = scales(&spec, args)?;
+        let strides = contiguous(x);
+        // Offsets in bytes of every position along each axis.
+        let places: Vec<Vec<usize>> = (0..x.len())
+            .map(|d| taps(&spec, x[d], y[d], scales[d]).index.iter().map(|i| i * strides[d] as usize * size).collect())
+            .collect();
+        let Some(last) = x.len().checked_sub(1) else {
+            let copy = StridedCopy::new(&[], &[], &[], size);
+            return moves(&ctx, size, vec![Move { copy, input: 0, from: 0, output: 0, to: 0 }]);
+        };
+        let (n, total) = (y[last], y.iter().product::<usize>());
+        let rows = total.checked_div(n).unwrap_or(0);
+        let ctx = ctx.clone();
+        bound(move |io| {
+            let (from, to) = (Shared(io.inputs[0].cast_mut()), Shared(io.outputs[0]));
+            let parts = (total * size / (64 * 1024)).clamp(1, 4 * ctx.threads()).min(rows.max(1));
+            ctx.pool.run(parts, |part| {
+                let (start, count) = cut(rows, parts, part);
+                for row in start..start + count {
+                    let (mut rest, mut base) = (row, 0);
+                    for d in (0..last).rev() {
+                        base += places[d][rest % y[d]];
+                        rest /= y[d];
+                    }
+                    macro_rules! run {
+                        ($t:ty) => {
+                            // SAFETY: places lie inside the input, rows of the output are disjoint.
+                            unsafe {
+                                let to = to.at(row * n * size).cast::<$t>();
+                                for (i, place) in places[last].iter().enumerate() {
+                                    *to.add(i) = *from.at(base + place).cast::<$t>();
+                                }
+                            }
+                        };
+                    }
+                    match size {
+                        1 => run!(u8),
+                        2 => run!(u16),
+                        4 => run!(u32),
+                        8 => run!(u64),
+                        _ => run!([u64; 2]),
+                    }
+                }
+            });
+        })
+        .boxed()
+    })
 }
 
 /// The nearest elements of channels-last bytes: whole pixels are copied.

@@ -1,0 +1,132 @@
+//! From a graph to steps: what follows from sizes alone is taken out of it, and each node gets the way it runs.
+//!
+//! Graphs are planned when an engine is built. Bodies of `If`, `Loop` and `Scan` are planned when it is loaded: they are
+//! small, and read their weights from the graph around them.
+
+use crate::{Step, StepKind};
+use oxrt_backend::{Backend, NodeView};
+use oxrt_ir::{Graph, NodeId, Symbol, ValueId, ValueType};
+use oxrt_tensor::{Context, Result};
+use std::collections::{BTreeSet, HashMap};
+
+/// Chooses a kernel for each node (the one in `chosen`, where it stands there) and packs its weights. A node that makes sizes which are not known before it runs goes to
+/// the host, which finds them out.
+pub fn steps(
+    g: &Graph,
+    backend: &dyn Backend,
+    chosen: &HashMap<NodeId, &'static str>,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Vec<Step>> {
+    // Symbols whose sizes are known when a step is reached.
+    let mut known = symbols_of(g, &g.inputs);
+    let nodes = g.node_ids();
+    let total = nodes.len();
+    let mut steps = Vec::with_capacity(total);
+    for (i, id) in nodes.into_iter().enumerate() {
+        progress(i, total);
+        let node = &g[id];
+        let mut new = BTreeSet::new();
+        for &v in node.outputs().iter().flatten() {
+            g[v].ty.for_each_symbol(&mut |s| {
+                new.insert(s.clone());
+            });
+        }
+        let sizes_known = new.is_subset(&known) && node.outputs().iter().flatten().all(|&v| g[v].ty.dims().is_some());
+        // The run learns a symbol from a result that it sizes, when the size can be solved for it, and from a result
+        // that holds it.
+        for &v in node.outputs().iter().flatten() {
+            for d in g[v].ty.dims().unwrap_or_default() {
+                if let Some((symbol, _)) = d.solve(None, &|s| known.contains(s).then_some(1)) {
+                    known.insert(symbol);
+                }
+            }
+            known.extend(g[v].contents.iter().flat_map(|c| &c.elements).filter_map(|d| d.as_symbol().cloned()));
+        }
+        let kind = match sizes_known {
+            true if is_alias(g, id) => StepKind::Alias,
+            true => kernel(NodeView::new(g, id), backend, chosen.get(&id).copied()).at(|| node.describe())?,
+            false => StepKind::Host,
+        };
+        steps.push(Step { node: id, kind });
+    }
+    Ok(steps)
+}
+
+fn kernel(view: NodeView, backend: &dyn Backend, chosen: Option<&'static str>) -> Result<StepKind> {
+    let plain = |v: &Option<ValueId>| v.is_none_or(|v| matches!(view.graph[v].ty, ValueType::Tensor(_)));
+    let all_tensors = view.node().inputs().iter().chain(view.node().outputs()).all(plain);
+    let Some(candidate) = chosen.or_else(|| backend.candidates(view).first().copied()).filter(|_| all_tensors) else {
+        return Ok(StepKind::Host);
+    };
+    let packing = backend.pack(view, candidate)?;
+    Ok(StepKind::Kernel { candidate: candidate.to_string(), packed: packing.tensors, consumed: packing.consumed })
+}
+
+/// Cuts values with known contents (shapes, indices computed from sizes) from the nodes that compute
+/// them: the runtime evaluates their expressions when sizes are bound. What follows from sizes that depend on
+/// data (`item`, `nonzero`, `floor(h * 1.3)`) is computed by its nodes.
+pub fn detach_sizes(g: &mut Graph) {
+    let mut known = BTreeSet::new();
+    for &v in &g.inputs {
+        g[v].ty.for_each_symbol(&mut |s| {
+            known.insert(s.clone());
+        });
+    }
+    for v in g.value_ids() {
+        let value = &g[v];
+        let computed = value.producer().is_some() && !value.is_constant() && !g.outputs.contains(&v);
+        let Some(contents) = value.contents.clone().filter(|_| computed) else { continue };
+        let mut evaluable = !value.users().is_empty();
+        contents.elements.iter().for_each(|d| d.for_each_symbol(&mut |s| evaluable &= known.contains(s)));
+        if !evaluable {
+            continue;
+        }
+        let name = g.unused_value_name(&format!("{}_sizes", value.name));
+        let ty = value.ty.clone();
+        let detached = g.add_value(&name, ty);
+        match contents.to_tensor(g[v].ty.dtype().unwrap_or(oxrt_ir::DType::I64)) {
+            Some(t) => g.set_constant(detached, t),
+            None => g[detached].contents = Some(contents),
+        }
+        g.replace_uses(v, detached);
+    }
+}
+
+/// Symbols that a run learns from the shapes of these values, or from their elements.
+fn symbols_of(g: &Graph, values: &[ValueId]) -> BTreeSet<Symbol> {
+    let mut out = BTreeSet::new();
+    for &v in values {
+        g[v].ty.for_each_symbol(&mut |s| {
+            out.insert(s.clone());
+        });
+        let elements = g[v].contents.iter().flat_map(|c| &c.elements);
+        out.extend(elements.filter_map(|d| d.as_symbol().cloned()));
+    }
+    out
+}
+
+/// Whether output 0 of the node is input 0 under another shape, so that nothing needs to run.
+fn is_alias(g: &Graph, id: NodeId) -> bool {
+    let node = &g[id];
+    let (Some(x), Some(y)) = (node.input(0), node.output(0)) else { return false };
+    let only_output = node.outputs().iter().flatten().count() == 1;
+    // Memory of constants is shared too, but strings have none.
+    let plain = g[x].ty.dtype().is_some_and(|d| d != oxrt_ir::DType::String) && g[x].ty.dtype() == g[y].ty.dtype();
+    let moves_nothing = match &*node.op {
+        "Reshape" | "Squeeze" | "Unsqueeze" | "Flatten" | "Identity" => true,
+        // Inference: dropout passes its input through.
+        "Dropout" => node.input(2).is_none(),
+        "Cast" => true,
+        "Transpose" => transposes_only_ones(g, id),
+        _ => false,
+    };
+    plain && only_output && moves_nothing
+}
+
+/// A transposition that keeps the order of all axes longer than 1 leaves memory as it is.
+fn transposes_only_ones(g: &Graph, id: NodeId) -> bool {
+    let Some(dims) = g[id].input(0).and_then(|x| g.dims(x)) else { return false };
+    let Ok(Some(perm)) = g[id].attrs.ints("perm") else { return false };
+    let long: Vec<i64> = perm.iter().copied().filter(|&p| dims.get(p as usize).is_some_and(|d| !d.is(1))).collect();
+    long.is_sorted()
+}
