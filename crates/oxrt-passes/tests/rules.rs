@@ -356,6 +356,7 @@ fn gelu_in_whatever_order_it_is_multiplied_out() {
     assert_eq!(m.graph.num_nodes(), 1, "{}", m.graph);
     // Another constant is another function.
     check(&bloom.replace("0.044715", "0.0448"), simple, &[], &["fuse-gelu-tanh"]);
+}
 
 /// A quantised graph: nothing but operators on bytes is left between the first rounding and the last.
 fn quantised(body: &str, expect: &[&str], left: &[(&str, usize)]) {
