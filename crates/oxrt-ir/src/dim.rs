@@ -168,7 +168,8 @@ impl Dim {
         let g = terms.iter().fold(gcd(by, constant), |g, t| gcd(g, t.1));
         if g > 1 {
             let smaller = Dim::from_terms(terms.iter().map(|(m, c)| (m.clone(), c / g)).collect(), constant / g);
-            if by / g == 1 { smaller } else { Dim::atom(Atom::FloorDiv(smaller, Dim::Const(by / g))) }
+            // What is left may itself be a quotient.
+            smaller.floor_div(&Dim::Const(by / g))
         } else {
             Dim::atom(Atom::FloorDiv(rest.clone(), Dim::Const(by)))
         }

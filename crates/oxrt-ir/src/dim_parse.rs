@@ -137,6 +137,7 @@ mod tests {
         assert_eq!(d("floor((2*h)/2)"), d("h"));
         assert_eq!(d("floor((4*h + 6)/4)"), d("h + 1"));
         assert_eq!(d("floor(floor((h)/2)/2)"), d("floor(h/4)"));
+        assert_eq!(d("floor(2*floor(h/2)/4)"), d("floor(h/4)"));
         assert_eq!(d("(a + 1)*(b + 2)"), d("a*b + 2*a + b + 2"));
         assert_eq!(d("mod(8*h + 3, 4)"), d("3"));
         assert_eq!(d("min(h, h + 1)"), d("h"));
