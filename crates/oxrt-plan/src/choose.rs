@@ -9,8 +9,8 @@ use oxrt_ir::{Graph, NodeId, Symbol, ValueId, ValueType};
 use oxrt_tensor::{Context, Result};
 use std::collections::{BTreeSet, HashMap};
 
-/// Chooses a kernel for each node (the one in `chosen`, where it stands there) and packs its weights. A node that makes sizes which are not known before it runs goes to
-/// the host, which finds them out.
+/// Chooses a kernel for each node (the one in `chosen`, where it stands there) and packs its weights. A node that makes
+/// sizes which are not known before it runs goes to the host, which finds them out.
 pub fn steps(
     g: &Graph,
     backend: &dyn Backend,
@@ -64,7 +64,7 @@ fn kernel(view: NodeView, backend: &dyn Backend, chosen: Option<&'static str>) -
 
 /// Cuts values with known contents (shapes, indices computed from sizes) from the nodes that compute
 /// them: the runtime evaluates their expressions when sizes are bound. What follows from sizes that depend on
-/// data (`item`, `nonzero`, `floor(h * 1.3)`) is computed by its nodes.
+/// data (`item`, `nonzero`, `floor(h * 1.3)`) is computed by its nodes, and so is what leaves 64 bits, where nodes wrap around.
 pub fn detach_sizes(g: &mut Graph) {
     let mut known = BTreeSet::new();
     for &v in &g.inputs {
@@ -77,7 +77,12 @@ pub fn detach_sizes(g: &mut Graph) {
         let computed = value.producer().is_some() && !value.is_constant() && !g.outputs.contains(&v);
         let Some(contents) = value.contents.clone().filter(|_| computed) else { continue };
         let mut evaluable = !value.users().is_empty();
-        contents.elements.iter().for_each(|d| d.for_each_symbol(&mut |s| evaluable &= known.contains(s)));
+        for d in &contents.elements {
+            d.for_each_symbol(&mut |s| evaluable &= known.contains(s));
+            // Usual sizes, of which five can be multiplied: arithmetic that overflows for them is not that of shapes.
+            let (lo, hi) = d.bounds(&|_| (0, 1 << 12));
+            evaluable &= d.as_const().is_some() || (lo > i64::MIN && hi < i64::MAX);
+        }
         if !evaluable {
             continue;
         }

@@ -128,3 +128,18 @@ fn control_flow_runs() {
         assert_eq!(out[0].as_slice::<f32>(), want);
     }
 }
+
+#[test]
+fn integers_made_of_sizes_wrap_around_like_any_others() {
+    let text = "(f32[n] x) { s = Shape(x)\n y = Mul(s, i64[1]{9223372036854775807}) } => y";
+    let engine = build(text);
+    let judge = model(text).build(&BuildOptions { device: Device::Reference, ..Default::default() }).unwrap();
+    for n in [1usize, 2, 3] {
+        let x = vec![0f32; n];
+        let shape = [n];
+        let x = [("x", TensorView::of(&shape, &x).unwrap())];
+        let want = (n as i64).wrapping_mul(i64::MAX);
+        assert_eq!(engine.run(&x).unwrap()[0].as_slice::<i64>(), [want]);
+        assert_eq!(judge.run(&x).unwrap()[0].as_slice::<i64>(), [want]);
+    }
+}
