@@ -69,9 +69,13 @@ fn over_batch(graph: &mut Graph, id: NodeId, scans: i64) -> Result<()> {
     for i in 0..total {
         inputs.push(Some(element(&mut middle, node.input(i + 1), &format!("in{i}"))?));
     }
-    let ints = |g: &mut Graph, name: &str, list: &[i64]| g.add_constant(name, Tensor::from_slice(&[list.len()], list));
+    let ints = |g: &mut Graph, name: &str, list: &[i64]| {
+        let name = g.unused_value_name(name);
+        g.add_constant(&name, Tensor::from_slice(&[list.len()], list))
+    };
     let one = |g: &mut Graph, op: &str, inputs: &[Option<ValueId>]| -> Result<ValueId> {
-        let made = g.add_node(op, "", inputs, Attrs::new(), 1);
+        let name = g.unused_value_name(&op.to_lowercase());
+        let made = g.add_node(op, &name, inputs, Attrs::new(), 1);
         g[made].output(0).ok_or_else(|| oxrt_tensor::Error::bug("a node without a result"))
     };
     // How much is missing to the longest sequence.
@@ -108,7 +112,8 @@ fn over_batch(graph: &mut Graph, id: NodeId, scans: i64) -> Result<()> {
         let Some(mut v) = result else { bail!(invalid, "the scan has no result {i}") };
         if let (Some(missing), true) = (missing, i >= states) {
             let (zero, axis) = (ints(&mut middle, "none", &[0]), ints(&mut middle, "first", &[0]));
-            let made = middle.add_node("Concat", "", &[Some(zero), Some(missing)], Attrs::new().with("axis", 0), 1);
+            let name = middle.unused_value_name("pads");
+            let made = middle.add_node("Concat", &name, &[Some(zero), Some(missing)], Attrs::new().with("axis", 0), 1);
             let pads = middle[made].output(0);
             v = one(&mut middle, "Pad", &[Some(v), pads, None, Some(axis)])?;
         }
