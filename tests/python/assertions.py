@@ -150,9 +150,13 @@ def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("--oxrt", required=True)
     ap.add_argument("--only", default="")
+    ap.add_argument("--cases", help="folder to keep the programs in; by default one that goes away")
     a = ap.parse_args()
     failed = passed = 0
     with tempfile.TemporaryDirectory() as tmp:
+        if a.cases:
+            tmp = a.cases
+            pathlib.Path(tmp).mkdir(parents=True, exist_ok=True)
         for name, (*_, forms) in CASES.items():
             for form in forms:
                 if a.only not in name:

@@ -40,12 +40,13 @@ pub fn venv() -> Outcome {
 pub fn test() -> Outcome {
     venv()?;
     run(cargo().args(["build", "--profile", "fast", "-p", "oxrt-cli"]))?;
-    // Exported programs, TorchScript files, Darknet networks, baked-in sizes, quantised models.
+    // Exported programs, TorchScript files, Darknet networks, baked-in sizes, assertions, quantised models.
     for (script, cases) in [
         ("families.py", "pt2-cases"),
         ("torchscript.py", "script-cases"),
         ("darknet.py", "darknet-cases"),
         ("repair.py", "repair-cases"),
+        ("assertions.py", "assertion-cases"),
         ("int8.py", "int8-cases"),
     ] {
         run(Command::new(python())
