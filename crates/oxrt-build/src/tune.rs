@@ -30,9 +30,14 @@ impl TuningRecord {
     /// Reads a record; a missing file is an empty one.
     ///
     /// # Errors
-    /// A file that is not a record.
+    /// A file that is not a record, or a folder that is not there.
     pub fn read(path: &Path) -> Result<TuningRecord> {
         if !path.exists() {
+            // Said before minutes of timing, not after.
+            let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+            if let Some(folder) = folder.filter(|p| !p.is_dir()) {
+                return Err(Error::invalid(format!("there is no folder {} for the tuning record", folder.display())));
+            }
             return Ok(TuningRecord::default());
         }
         let bytes = map_file(path)?;

@@ -73,6 +73,14 @@ fn a_file_that_is_no_record_is_refused_and_kept() {
 }
 
 #[test]
+fn a_record_without_a_folder_is_refused_before_the_work() {
+    let path = std::env::temp_dir().join("no such folder").join("times.json");
+    let options = BuildOptions { tuning: Tuning::Record(path), ..Default::default() };
+    let e = model().build(&options).err().unwrap().to_string();
+    assert!(e.contains("there is no folder"), "{e}");
+}
+
+#[test]
 fn bf16_stays_close_and_says_when_it_cannot_be_had() {
     let has_unit = oxrt::cpu::CpuBackend::bf16_unit().is_some();
     let options = BuildOptions { precision: Precision::Bf16, ..Default::default() };
