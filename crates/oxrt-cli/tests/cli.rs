@@ -114,10 +114,12 @@ fn external_data_and_simplify_round_trip() {
 
 #[test]
 fn equal_builds_are_byte_identical_and_profiles_are_chosen() {
+    // Kernels chosen by timing may differ from build to build; by estimate or by a record they do not.
     let b = Bench::new();
     for name in ["a.engine", "b.engine"] {
         b.ok(&[
             "build",
+            "--no-tune",
             &example("digits/model.pt2"),
             "-o",
             &b.path(name),
