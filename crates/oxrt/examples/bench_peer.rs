@@ -1,6 +1,6 @@
 //! Speaks the command-peer protocol of the side-by-side benchmark through the public library alone.
 //!
-//! `bench_peer MODEL.onnx INPUTS_DIR THREADS [fp32|bf16|int8]` prints `ready LOAD_S`, answers each line
+//! `bench_peer MODEL.onnx INPUTS_DIR THREADS [fp32|bf16]` prints `ready LOAD_S`, answers each line
 //! `go K` with the median milliseconds of K runs, and on `out DIR` writes its outputs there as `outI.bin`.
 //! `INPUTS_DIR` holds `inI.bin` (raw, C order) and `inI.txt` (`dtype dim dim …`, numpy's names).
 
@@ -30,7 +30,7 @@ fn read_inputs(dir: &Path) -> Result<Vec<Tensor>> {
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().collect();
     let [_, model, dir, threads, rest @ ..] = &args[..] else {
-        return Err(Error::invalid("usage: bench_peer MODEL.onnx INPUTS_DIR THREADS [fp32|bf16|int8]"));
+        return Err(Error::invalid("usage: bench_peer MODEL.onnx INPUTS_DIR THREADS [fp32|bf16]"));
     };
     let precision = rest.first().map_or(Ok(Precision::F32), |p| p.parse())?;
     let inputs = read_inputs(Path::new(dir))?;

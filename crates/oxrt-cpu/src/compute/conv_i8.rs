@@ -8,7 +8,7 @@ pub(crate) use super::conv::each_run;
 use super::gemm_i8::{self, ByteMatrix, ByteRows, Cut, End, Io, MAX_MR, Size};
 use super::window::Window;
 use super::{Shared, cut};
-use crate::kernels::dot_i8::{DEPTH_PIXELS, DepthRun, Finish, Store};
+use crate::kernels::dot_i8::{DEPTH_PIXELS, DepthRun, Store};
 use crate::kernels::dot_tables::DotKernels;
 use crate::pool::ThreadPool;
 
@@ -342,50 +342,16 @@ impl ConvI8 {
                                 out: acc.as_mut_ptr(),
                                 out_stride: DEPTH_CHANNELS,
                             });
-                            (self.kernels.finish)(&self.finish(op, acc.as_ptr(), row * out_w + ow, pixels, c, cols));
+                            let rows = (row * out_w + ow, pixels);
+                            let end = End { w_zero: 0, ..op.end };
+                            let finish =
+                                gemm_i8::finish_of(&op.io, &end, acc.as_ptr(), DEPTH_CHANNELS, rows, (c, cols));
+                            (self.kernels.finish)(&finish);
                         }
                     }
                 }
             }
         });
-    }
-
-    /// The end of a part of a depthwise convolution.
-    fn finish(&self, op: &Operands, acc: *const i32, row: usize, rows: usize, c: usize, cols: usize) -> Finish {
-        let (io, end) = (&op.io, &op.end);
-        let size_of = if end.store == Store::Byte { 1 } else { 4 };
-        Finish {
-            acc,
-            acc_stride: DEPTH_CHANNELS,
-            rows,
-            cols,
-            row_sums: core::ptr::null(),
-            w_zero: 0,
-            store: end.store,
-            scale: io.scale.wrapping_add(c),
-            bias: if io.bias.is_null() { io.bias } else { io.bias.wrapping_add(c) },
-            act: end.act,
-            mid: end.mid,
-            mid_table: io.mid_table,
-            mid_flip: end.mid_flip,
-            mid_zero: end.mid_zero,
-            mid_scale: end.mid_scale,
-            residual: if io.residual.is_null() {
-                io.residual
-            } else {
-                io.residual.wrapping_add(row * io.residual_stride + c)
-            },
-            residual_stride: io.residual_stride,
-            residual_flip: end.residual_flip,
-            residual_zero: end.residual_zero,
-            residual_scale: end.residual_scale,
-            y: end.y,
-            saturates: end.saturates,
-            signed: end.signed,
-            table: io.table,
-            out: io.y.wrapping_add(row * io.y_stride + c * size_of),
-            out_stride: io.y_stride,
-        }
     }
 }
 

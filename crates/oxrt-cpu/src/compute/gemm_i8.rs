@@ -245,7 +245,6 @@ pub unsafe fn block(kernels: &DotKernels, size: Size, how: Cut, rows: &impl Byte
     let sums = sums.as_mut_ptr().cast::<i32>();
     let mut acc = [MaybeUninit::<i32>::uninit(); TILE];
     let acc = acc.as_mut_ptr().cast::<i32>();
-    let size_of = if end.store == Store::Byte { 1 } else { 4 };
     let tile_of = |p: *const *const u8| DotTile {
         a: p,
         a_tap: mr,
@@ -285,41 +284,53 @@ pub unsafe fn block(kernels: &DotKernels, size: Size, how: Cut, rows: &impl Byte
                     };
                     kernels.tile[count - 1][vectors](&tile);
                     let sums = sums.add(t * mr).cast_const();
-                    (kernels.finish)(&Finish {
-                        acc,
-                        acc_stride: width,
-                        rows: count,
-                        cols: width.min(size.n - col),
-                        row_sums: if end.w_zero == 0 { core::ptr::null() } else { sums },
-                        w_zero: end.w_zero,
-                        store: end.store,
-                        scale: io.scale.wrapping_add(col),
-                        bias: if io.bias.is_null() { io.bias } else { io.bias.add(col) },
-                        act: end.act,
-                        mid: end.mid,
-                        mid_table: io.mid_table,
-                        mid_flip: end.mid_flip,
-                        mid_zero: end.mid_zero,
-                        mid_scale: end.mid_scale,
-                        residual: if io.residual.is_null() {
-                            io.residual
-                        } else {
-                            io.residual.add(row * io.residual_stride + col)
-                        },
-                        residual_stride: io.residual_stride,
-                        residual_flip: end.residual_flip,
-                        residual_zero: end.residual_zero,
-                        residual_scale: end.residual_scale,
-                        y: end.y,
-                        saturates: end.saturates,
-                        signed: end.signed,
-                        table: io.table,
-                        out: io.y.add(row * io.y_stride + col * size_of),
-                        out_stride: io.y_stride,
-                    });
+                    let row_sums = if end.w_zero == 0 { core::ptr::null() } else { sums };
+                    let cols = width.min(size.n - col);
+                    (kernels.finish)(&Finish { row_sums, ..finish_of(io, end, acc, width, (row, count), (col, cols)) });
                 }
             }
         }
+    }
+}
+
+/// The end of a rectangle of sums: rows and columns as (first, count). Row sums are left out.
+pub(super) fn finish_of(
+    io: &Io,
+    end: &End,
+    acc: *const i32,
+    acc_stride: usize,
+    (row, rows): (usize, usize),
+    (col, cols): (usize, usize),
+) -> Finish {
+    let at = |p: *const u8, n: usize| if p.is_null() { p } else { p.wrapping_add(n) };
+    let size_of = if end.store == Store::Byte { 1 } else { 4 };
+    Finish {
+        acc,
+        acc_stride,
+        rows,
+        cols,
+        row_sums: core::ptr::null(),
+        w_zero: end.w_zero,
+        store: end.store,
+        scale: io.scale.wrapping_add(col),
+        bias: if io.bias.is_null() { io.bias } else { io.bias.wrapping_add(col) },
+        act: end.act,
+        mid: end.mid,
+        mid_table: io.mid_table,
+        mid_flip: end.mid_flip,
+        mid_zero: end.mid_zero,
+        mid_scale: end.mid_scale,
+        residual: at(io.residual, row * io.residual_stride + col),
+        residual_stride: io.residual_stride,
+        residual_flip: end.residual_flip,
+        residual_zero: end.residual_zero,
+        residual_scale: end.residual_scale,
+        y: end.y,
+        saturates: end.saturates,
+        signed: end.signed,
+        table: io.table,
+        out: io.y.wrapping_add(row * io.y_stride + col * size_of),
+        out_stride: io.y_stride,
     }
 }
 

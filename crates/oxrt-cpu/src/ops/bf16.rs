@@ -5,7 +5,7 @@
 
 use super::conv::{self, Geometry};
 use super::gemm;
-use super::{Entry, activation, known_shape, require, static_shape};
+use super::{Entry, activation, known_shape, makes, require, static_shape};
 use crate::backend::{Ctx, bound, kernel};
 use crate::compute::conv_bf16::{self, ConvBf16};
 use crate::compute::gemm::{Matrix, Size};
@@ -208,6 +208,7 @@ fn gemm_load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Ke
             bail!(unsupported, "a residual of shape {:?} for a result of shape {:?}", args.shape(3)?, args.output(0)?);
         }
         let m: usize = x[..x.len() - 1].iter().product();
+        makes(args, m * n)?;
         let as_it_lies = halves.input && k.is_multiple_of(KB);
         let plan = Plan::new(unit, Size::plain(m, n, k), ctx.threads(), as_it_lies.then_some(k));
         let (ctx, w, bias, act) = (ctx.clone(), w.clone(), bias.clone(), spec.act);

@@ -213,8 +213,10 @@ impl Geometry {
             bail!(unsupported, "a residual of shape {:?} for a result of shape {y:?}", args.shape(3)?);
         }
         let (input, output) = (&x[spatial.clone()], &y[spatial]);
-        Window::new(x[0], input, &self.kernel, &self.strides, &self.dilations, &self.pads, output)
-            .ok_or_else(|| Error::unsupported(format!("a convolution over shape {x:?}")))
+        let window = Window::new(x[0], input, &self.kernel, &self.strides, &self.dilations, &self.pads, output)
+            .ok_or_else(|| Error::unsupported(format!("a convolution over shape {x:?}")))?;
+        makes(args, x[0] * filter.cout * window.output_pixels())?;
+        Ok(window)
     }
 }
 
@@ -232,7 +234,6 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor], method: Method, channels_
     kernel(move |args| {
         let (x, y) = (args.shape(0)?, args.output(0)?);
         let window = geometry.window(args)?;
-        makes(args, x[0] * filter.cout * window.output_pixels())?;
         let conv = match method {
             Method::Direct => Step::Direct(Conv::new(ctx.kernels, filter, window, ctx.threads())),
             Method::Winograd(m) => Step::Winograd(Winograd::new(ctx.kernels, filter, window, m, ctx.threads())),

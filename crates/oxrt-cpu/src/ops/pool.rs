@@ -28,6 +28,11 @@ pub(super) const GLOBAL: Entry = Entry {
 
 fn supports(node: &NodeView) -> Option<()> {
     float(node, 0)?;
+    has_plain_windows(node)
+}
+
+/// Whether the node's windows have stated pads, and nobody asks for the places of the maxima.
+pub(super) fn has_plain_windows(node: &NodeView) -> Option<()> {
     let attrs = node.attrs();
     // Positions of the maxima are left to the reference.
     require((1..node.num_outputs()).all(|i| node.node().output(i).is_none()))?;

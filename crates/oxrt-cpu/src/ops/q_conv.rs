@@ -1,7 +1,7 @@
 //! `oxrt.QConv`: quantised convolution, channels last.
 
 use super::quantised::{Ending, ending, ending_supported, flip, is_byte, kernels, moved, packed_as, spread, tame};
-use super::{Entry, known_shape, require, sizes};
+use super::{Entry, holds, known_shape, makes, require, sizes};
 use crate::backend::{Ctx, bound, kernel};
 use crate::compute::conv::Filter;
 use crate::compute::conv_i8::{ConvI8, Operands, Path, Weights};
@@ -113,6 +113,9 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
         };
         let window = Window::new(x[0], &x[1..last], &kernel_shape, &strides, &dilations, &pads, &y[1..last])
             .ok_or_else(|| Error::unsupported(format!("a convolution over shape {x:?}")))?;
+        makes(args, x[0] * filter.cout * window.output_pixels())?;
+        holds(args, 5, 256)?;
+        holds(args, 6, 256)?;
         let conv = ConvI8::new(kernels, weights, window, ctx.threads());
         let flops = 2 * y.iter().product::<usize>() * filter.taps * (filter.cin / filter.groups);
         let workspace = conv.workspace_len();

@@ -2,7 +2,7 @@
 
 use super::gemm::{Pair, pair_up};
 use super::quantised::{Ending, ending, ending_supported, flip, is_byte, kernels, moved, packed_as, tame};
-use super::{Entry, known_shape, pack_nothing, require};
+use super::{Entry, holds, known_shape, makes, pack_nothing, require};
 use crate::backend::{Ctx, bound, kernel};
 use crate::compute::gemm_i8::{self, ByteMatrix, Cut, End, Io, Size};
 use crate::compute::{Shared, cut};
@@ -81,7 +81,10 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
         if x.last() != Some(&k) {
             bail!(invalid, "weights for {k} columns cannot take a matrix of shape {x:?}");
         }
-        let m = x[..x.len() - 1].iter().product();
+        let m: usize = x[..x.len() - 1].iter().product();
+        makes(args, m * n)?;
+        holds(args, 5, 256)?;
+        holds(args, 6, 256)?;
         let residual_stride = match args.opt_shape(4) {
             Some(r) if r == [n] => 0,
             Some(r) if r != y => bail!(unsupported, "a residual of shape {r:?} for a result of shape {y:?}"),
@@ -178,6 +181,10 @@ impl Product {
             bail!(invalid, "matrices of shapes {a:?} and {b:?} cannot be multiplied");
         }
         let (mut pairs, b_count) = pair_up(a_batch, b_batch, m * k)?;
+        makes(args, pairs.len() * m * n)?;
+        if let Some(table) = table {
+            holds(args, table, 256)?;
+        }
         if b_count == 1 {
             // One right operand for all: one tall product.
             m *= pairs.len();

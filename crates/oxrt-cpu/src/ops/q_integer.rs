@@ -2,7 +2,7 @@
 
 use super::q_gemm::{Product, operand_types};
 use super::quantised::{flip, is_byte, kernels, moved, packed_as, sums};
-use super::{Entry, known_shape, pack_nothing, require, sizes, static_shape};
+use super::{Entry, known_shape, makes, pack_nothing, require, sizes, static_shape};
 use crate::backend::{Ctx, bound, kernel};
 use crate::compute::conv::Filter;
 use crate::compute::conv_i8::{ConvI8, Operands, Path, Weights};
@@ -113,6 +113,7 @@ fn packed_load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn 
             bail!(invalid, "weights for {k} columns cannot take a matrix of shape {x:?}");
         }
         let size = Size { m: x[..x.len() - 1].iter().product(), ..own };
+        makes(args, size.m * n)?;
         let how = Cut::choose(kernels, size, ctx.threads());
         let (ctx, w, columns) = (ctx.clone(), w.clone(), columns.clone());
         let len = columns.len();
@@ -216,6 +217,7 @@ fn conv_load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Ke
         }
         let window = Window::new(x[0], &x[2..], &kernel_shape, &strides, &dilations, &pads, &y[2..])
             .ok_or_else(|| Error::unsupported(format!("a convolution over shape {x:?}")))?;
+        makes(args, x[0] * filter.cout * window.output_pixels())?;
         let conv = ConvI8::new(kernels, weights, window, ctx.threads());
         let (pixels_in, pixels_out): (usize, usize) = (x[2..].iter().product(), y[2..].iter().product());
         let turn_in = StridedCopy::transpose(&[x[0], filter.cin, pixels_in], &[0, 2, 1], 1);
@@ -253,11 +255,11 @@ fn conv_load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Ke
     })
 }
 
-fn dynamic_load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
-    let _ = node;
+fn dynamic_load(ctx: &Ctx, _: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
     let (ctx, bytes) = (ctx.clone(), kernels(ctx));
     kernel(move |args| {
         let len: usize = args.shape(0)?.iter().product();
+        makes(args, len)?;
         let parts = (len / (16 * 1024)).clamp(1, 2 * ctx.threads());
         let ctx = ctx.clone();
         bound(move |io| {

@@ -1,7 +1,7 @@
 //! Quantised operators that are no products: sums and products by element, tables, pools.
 
 use super::quantised::{flip, is_byte, kernels, moved, rounding};
-use super::{Entry, pack_nothing, require, sizes};
+use super::{Entry, makes, pack_nothing, require, sizes};
 use crate::backend::{Ctx, bound, kernel};
 use crate::compute::broadcast::Space;
 use crate::compute::conv_i8::each_run;
@@ -148,6 +148,7 @@ fn lookup(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
     let (ctx, kernels) = (ctx.clone(), kernels(ctx));
     kernel(move |args| {
         let len: usize = args.shape(0)?.iter().product();
+        makes(args, len)?;
         let parts = (len / MIN_PER_TASK).clamp(1, 2 * ctx.threads());
         let ctx = ctx.clone();
         let done = bound(move |io| {
@@ -195,6 +196,7 @@ fn global(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
         let shape = args.shape(0)?;
         let (batch, channels) = (shape[0], shape[shape.len() - 1]);
         let pixels = shape[1..shape.len() - 1].iter().product::<usize>();
+        makes(args, batch * channels)?;
         let scale = vec![x.scale * factor / pixels.max(1) as f32; channels];
         let size_of = if store == Store::Byte { 1 } else { 4 };
         // Channels are cut at whole cache lines.
@@ -255,12 +257,7 @@ fn global(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
 
 fn max_supports(node: &NodeView) -> Option<()> {
     require(is_byte(node.dtype(0)))?;
-    let attrs = node.attrs();
-    require((1..node.num_outputs()).all(|i| node.node().output(i).is_none()))?;
-    require((3..=5).contains(&node.rank(0)?))?;
-    require(attrs.string_or("auto_pad", "NOTSET").ok()? == "NOTSET")?;
-    sizes(attrs.ints("pads").ok()?.unwrap_or(&[]))?;
-    sizes(attrs.ints("kernel_shape").ok()??).map(|_| ())
+    super::pool::has_plain_windows(node)
 }
 
 fn max_pool(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
@@ -278,6 +275,7 @@ fn max_pool(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>>
         let channels = x[last];
         let window = Window::new(x[0], &x[1..last], &kernel_shape, &strides, &dilations, &pads, &y[1..last])
             .ok_or_else(|| Error::unsupported(format!("pooling over shape {x:?}")))?;
+        makes(args, x[0] * channels * window.output_pixels())?;
         let step = window.strides[2] * channels;
         let ctx = ctx.clone();
         bound(move |io| {
