@@ -1,13 +1,13 @@
-//! Tensors between steps in bfloat16, where the build allows it and no step has to convert for it.
+//! Tensors between steps in half the bytes, where the build allows it and no step has to convert for it.
 
 use oxrt_backend::{Backend, NodeView};
 use oxrt_ir::{DType, Graph, NodeId, ValueId, ValueType};
 use std::collections::HashMap;
 
-/// Gives every value type bfloat16 whose maker and readers, by the kernels `chosen` or else preferred, take it as it comes
+/// Gives every value the type `narrow` (bfloat16, half precision) whose maker and readers, by the kernels `chosen` or else preferred, take it as it comes
 /// ([`Backend::mixes_floats`]). Inputs,
 /// outputs and constants keep their types.
-pub fn narrow(g: &mut Graph, backend: &dyn Backend, chosen: &HashMap<NodeId, &'static str>) {
+pub fn narrow(g: &mut Graph, narrow: DType, backend: &dyn Backend, chosen: &HashMap<NodeId, &'static str>) {
     let takes = |g: &Graph, id: NodeId| {
         let candidates = backend.candidates(NodeView::new(g, id));
         let name = chosen.get(&id).or(candidates.first());
@@ -23,7 +23,7 @@ pub fn narrow(g: &mut Graph, backend: &dyn Backend, chosen: &HashMap<NodeId, &'s
         if readers.is_empty() {
             continue;
         }
-        set(g, v, DType::BF16);
+        set(g, v, narrow);
         if !takes(g, maker) || !readers.iter().all(|&id| takes(g, id)) {
             set(g, v, DType::F32);
         }
