@@ -7,7 +7,7 @@ mod tune;
 pub use profiles::{DimSpec, profiles_for};
 pub use tune::TuningRecord;
 
-use oxrt_backend::{Backend, Precision};
+use oxrt_backend::{Backend, NodeView, Precision};
 use oxrt_ir::{DType, Model, NodeId, Symbol};
 use oxrt_plan::{Plan, Step, StepKind};
 use oxrt_tensor::{Context, Error, Result};
@@ -104,6 +104,11 @@ fn choose(
     progress: &mut dyn FnMut(&str, usize, usize),
 ) -> Result<Vec<Step>> {
     let g = &model.graph;
+    if backend.device().is_some() {
+        let preferred = |id: NodeId| chosen.get(&id).copied().or(backend.candidates(NodeView::new(g, id)).first().copied());
+        let work: Vec<_> = g.node_ids().into_iter().filter_map(|id| Some((id, preferred(id)?))).collect();
+        tune::warm(g, backend, &work, progress);
+    }
     for (_, node) in g.nodes() {
         if oxrt_ops::registry::find(&node.op).is_none() {
             return Err(Error::unsupported(format!("the operator {} is unknown here", node.op)).help(

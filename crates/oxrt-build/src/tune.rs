@@ -89,8 +89,18 @@ pub fn tune(
     }
     let weights: usize = g.value_ids().filter_map(|v| g.constant(v)).map(|t| t.bytes().len()).sum();
     let mut flush = vec![1u8; if weights > (4 << 20) { weights.min(FLUSH) } else { 0 }];
+    let device = backend.device();
     let times = record.machines.entry(backend.timing_context()).or_default();
     let total = rivals.len();
+    if device.is_some() {
+        // Texts are compiled side by side.
+        let missing = |(id, names): &(NodeId, Vec<&'static str>)| -> Vec<(NodeId, &'static str)> {
+            let known = Shapes::of(g, *id, sizes).and_then(|shapes| times.get(&key(g, *id, &shapes)));
+            names.iter().filter(|n| known.is_none_or(|k| !k.contains_key(**n))).map(|n| (*id, *n)).collect()
+        };
+        let work: Vec<(NodeId, &'static str)> = rivals.iter().flat_map(missing).collect();
+        warm(g, backend, &work, progress);
+    }
     for (i, (id, names)) in rivals.into_iter().enumerate() {
         progress("timing kernels", i, total);
         let Some(shapes) = Shapes::of(g, id, sizes) else { continue };
@@ -98,8 +108,8 @@ pub fn tune(
         for name in &names {
             if !times.contains_key(*name) {
                 let view = NodeView::new(g, id);
-                let took = match backend.device() {
-                    Some(device) => time_on_device(view, backend, &device, name, &shapes),
+                let took = match &device {
+                    Some(device) => time_on_device(view, backend, device, name, &shapes),
                     None => time(view, backend, name, &shapes, &mut flush),
                 };
                 let took = took.at(|| g[id].describe())?;
@@ -116,6 +126,33 @@ pub fn tune(
     }
     progress("timing kernels", total, total);
     Ok(chosen)
+}
+
+/// Packs in parallel what will be packed again, one by one: what a backend compiles on the way, it keeps.
+pub(crate) fn warm(
+    g: &Graph,
+    backend: &dyn Backend,
+    work: &[(NodeId, &'static str)],
+    progress: &mut dyn FnMut(&str, usize, usize),
+) {
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(work.len().max(1));
+    let one = || {
+        let i = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let (id, name) = work.get(i)?;
+        // What goes wrong here goes wrong again where it is reported.
+        let _ = backend.pack(NodeView::new(g, *id), name);
+        Some(i)
+    };
+    progress("compiling kernels", 0, work.len());
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(|| while one().is_some() {});
+        }
+        while let Some(i) = one() {
+            progress("compiling kernels", i, work.len());
+        }
+    });
 }
 
 /// Shapes of a node's operands at the sizes tuned for.
@@ -281,9 +318,18 @@ fn time_on_device(
         let Some((v, shape)) = x else { return Ok(None) };
         let dtype = g[*v].ty.dtype().unwrap_or(DType::F32);
         let block = Block::new(device, dtype.bytes_for(shape.iter().product()))?;
-        let mut data = Buffer::new(dtype, shape);
-        // SAFETY: both have the tensor's bytes; the queue is waited for.
-        unsafe { queue.copy_in(block.ptr(), data.ptr(), block.len())? };
+        // A pattern, and copies of it on the device: large tensors would take longer to make than to time.
+        const PATTERN: usize = 1 << 20;
+        let mut have = block.len().min(PATTERN);
+        let mut data = Buffer::new(dtype, &[(PATTERN / dtype.bytes_for(1).max(1)).min(shape.iter().product())]);
+        // SAFETY: both have that many bytes; the queue is waited for.
+        unsafe { queue.copy_in(block.ptr(), data.ptr(), have)? };
+        while have < block.len() {
+            let more = have.min(block.len() - have);
+            // SAFETY: both ends lie inside the block and do not overlap.
+            unsafe { queue.copy(block.ptr().add(have), block.ptr(), more)? };
+            have += more;
+        }
         queue.synchronize()?;
         Ok(Some(block))
     };

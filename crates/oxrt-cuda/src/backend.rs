@@ -17,7 +17,7 @@ pub(crate) struct Ctx {
     pub gpu: Arc<dyn Gpu>,
     pub precision: Precision,
     /// Compiled texts, by the text's hash: nodes of one kind share their code.
-    codes: Arc<Mutex<HashMap<u64, Tensor>>>,
+    codes: Arc<Mutex<HashMap<u64, Arc<Mutex<Option<Tensor>>>>>>,
     modules: Arc<Mutex<HashMap<u64, u64>>>,
 }
 
@@ -30,14 +30,14 @@ impl Ctx {
     pub fn code(&self, body: &str) -> Result<Tensor> {
         let full = text::with_prelude(body);
         let hash = xxhash_rust::xxh3::xxh3_64(full.as_bytes());
-        let lock = || self.codes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(code) = lock().get(&hash) {
+        let cell = self.codes.lock().unwrap_or_else(PoisonError::into_inner).entry(hash).or_default().clone();
+        // Who comes second waits for the first.
+        let mut code = cell.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(code) = &*code {
             return Ok(code.clone());
         }
         let bytes = self.gpu.compile(&full)?;
-        let code = Tensor::from_bytes(DType::U8, &[bytes.len()], &bytes)?;
-        lock().insert(hash, code.clone());
-        Ok(code)
+        Ok(code.insert(Tensor::from_bytes(DType::U8, &[bytes.len()], &bytes)?).clone())
     }
 
     /// A kernel of compiled code, allowed `shared` bytes of dynamic shared memory.

@@ -182,7 +182,8 @@ impl Gpu for Cuda {
         unsafe {
             let result = sys::cuModuleGetFunction(&mut function, module as sys::CUmodule, c_name.as_ptr());
             check(result, &format!("finding the kernel `{name}`"))?;
-            if shared > 48 << 10 {
+            // Static shared memory counts as well.
+            if shared > 40 << 10 {
                 let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
                 let what = format!("giving {shared} bytes of shared memory to `{name}`");
                 check(sys::cuFuncSetAttribute(function, attribute, shared as c_int), &what)?;
@@ -217,7 +218,8 @@ impl Gpu for Cuda {
                 std::ptr::null_mut(),
             )
         };
-        check(result, "launching a kernel")
+        let what = || format!("launching {grid:?} blocks of {threads} threads with {shared} bytes of shared memory");
+        if result == CUresult::CUDA_SUCCESS { Ok(()) } else { check(result, &what()) }
     }
 
     fn as_cuda(&self) -> Option<&Cuda> {

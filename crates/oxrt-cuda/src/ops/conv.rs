@@ -1,7 +1,7 @@
 //! Convolution, channels last: as a product on the matrix units or by plain multiply-adds, and depthwise.
 
 use super::gemm::{epilogue_fits, floats, narrow, types};
-use super::product::{Method, Product, Sizes, TILES, Window2, text};
+use super::product::{Copy, Method, Product, Sizes, TILES, Window2, text};
 use super::{Entry, counts, makes, require};
 use crate::backend::Ctx;
 use crate::gpu::Params;
@@ -58,6 +58,11 @@ impl Filter {
 
     fn depth(&self) -> usize {
         self.cin * self.kernel.iter().product::<usize>()
+    }
+
+    /// Images of a few channels, whose pixels are widened to four.
+    fn is_thin(&self) -> bool {
+        self.cin <= 4 && self.groups == 1
     }
 
     fn is_depthwise(&self) -> bool {
@@ -122,7 +127,8 @@ fn window(args: &BindArgs, attrs: &Attrs, f: &Filter) -> Result<Window2> {
 }
 
 /// The weights as [M][tap][channel], each row filled up with zeros to `pitch`.
-fn pack_rows(node: &NodeView, f: &Filter, of: DType, pitch: usize) -> Result<Tensor> {
+/// A pixel has `cin` places, of which channels that are not there stay zero.
+fn pack_rows(node: &NodeView, f: &Filter, of: DType, cin: usize, pitch: usize) -> Result<Tensor> {
     let w = node.constant(1).ok_or_else(|| Error::bug("the weights are not constant"))?;
     let data = w.to_f32_cow()?;
     let taps: usize = f.kernel.iter().product();
@@ -130,7 +136,7 @@ fn pack_rows(node: &NodeView, f: &Filter, of: DType, pitch: usize) -> Result<Ten
     for m in 0..f.cout {
         for c in 0..f.cin {
             for t in 0..taps {
-                rows[m * pitch + t * f.cin + c] = data[(m * f.cin + c) * taps + t];
+                rows[m * pitch + t * cin + c] = data[(m * f.cin + c) * taps + t];
             }
         }
     }
@@ -140,21 +146,41 @@ fn pack_rows(node: &NodeView, f: &Filter, of: DType, pitch: usize) -> Result<Ten
 fn pack<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     let f = Filter::of(node)?;
     let of = narrow(ctx, node).ok_or_else(|| Error::bug("no narrow type for a convolution"))?;
-    let x_async = node.dtype(0) == Some(of) && f.cin % 8 == 0;
-    let method = Method::Mma { tile: TILES[I], conv: true, of, x_async, w_turned: false, w_async: true };
-    let code = ctx.code(&text(node, method, types(node, of)?, true)?)?;
-    Ok(Packing { tensors: vec![code, pack_rows(node, &f, of, f.depth().next_multiple_of(8))?], consumed: vec![1] })
+    let mut types = types(node, of)?;
+    let x_copy = if f.is_thin() {
+        types.x = of;
+        Copy::Pixels
+    } else if types.x == of && f.cin % 8 == 0 {
+        Copy::Chunks
+    } else {
+        Copy::Elements
+    };
+    let method = Method::Mma { tile: TILES[I], conv: true, of, x_copy, w_turned: false, w_async: true };
+    let code = ctx.code(&text(node, method, types, true)?)?;
+    if x_copy != Copy::Pixels {
+        let rows = pack_rows(node, &f, of, f.cin, f.depth().next_multiple_of(8))?;
+        return Ok(Packing { tensors: vec![code, rows], consumed: vec![1] });
+    }
+    let taps: usize = f.kernel.iter().product();
+    let rows = pack_rows(node, &f, of, 4, (taps * 4).next_multiple_of(8))?;
+    let widen = ctx.code(&format!(
+        "typedef {} TX;\ntypedef {} T;\n#define CHANNELS {}\n{WIDEN}",
+        super::c_type(super::dtype(node, 0)?)?,
+        super::c_type(of)?,
+        f.cin
+    ))?;
+    Ok(Packing { tensors: vec![code, rows, widen], consumed: vec![1] })
 }
 
 fn load<const I: usize>(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
     let of = packed.get(1).ok_or_else(|| Error::invalid("packed weights are missing"))?.dtype();
-    load_as(ctx, node, packed, Method::Mma { tile: TILES[I], conv: true, of, x_async: true, w_turned: false, w_async: true })
+    load_as(ctx, node, packed, Method::Mma { tile: TILES[I], conv: true, of, x_copy: Copy::Chunks, w_turned: false, w_async: true })
 }
 
 fn pack_plain(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     let f = Filter::of(node)?;
     let code = ctx.code(&text(node, Method::Simt { conv: true }, types(node, DType::F32)?, false)?)?;
-    Ok(Packing { tensors: vec![code, pack_rows(node, &f, DType::F32, f.depth())?], consumed: vec![1] })
+    Ok(Packing { tensors: vec![code, pack_rows(node, &f, DType::F32, f.cin, f.depth())?], consumed: vec![1] })
 }
 
 fn load_plain(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
@@ -169,18 +195,22 @@ fn load_as(ctx: &Ctx, node: &NodeView, packed: &[Tensor], method: Method) -> Res
     let weights = ctx.upload(weights)?;
     let attrs = node.attrs().clone();
     let simt = matches!(method, Method::Simt { .. });
+    let widen = packed.get(2).map(|code| ctx.function(Some(code), "widen", 0)).transpose()?;
     kernel(move |args| {
-        let window = window(args, &attrs, &f)?;
+        let mut window = window(args, &attrs, &f)?;
         epilogue_fits(args, f.cout)?;
         let pixels = window.output[0] * window.output[1];
         let (n, images) = (f.cout / f.groups, args.shape(0)?[0]);
         counts(args.shape(0)?.iter().product())?;
         let (ldw, w_n) = if simt { (1, pitch) } else { (pitch, 0) };
+        let image = images * window.input[0] * window.input[1];
+        let cin = if widen.is_some() { 4 } else { f.cin };
+        window.cin = cin;
         let sizes = Sizes {
             m: images * pixels,
             n,
-            k: f.depth(),
-            ldx: f.cin * f.groups,
+            k: f.depth() / f.cin.max(1) * cin,
+            ldx: cin * f.groups,
             ldw,
             w_n,
             ldy: f.cout,
@@ -192,12 +222,23 @@ fn load_as(ctx: &Ctx, node: &NodeView, packed: &[Tensor], method: Method) -> Res
             window: Some(window),
         };
         let plan = product.plan(sizes)?;
-        let (product, weights) = (product.clone(), weights.clone());
-        let (workspace, flops) = (plan.workspace(), plan.flops());
+        let (product, weights, widen) = (product.clone(), weights.clone(), widen.clone());
+        let flops = plan.flops();
+        // The widened image lies behind the product's own workspace.
+        let own = plan.workspace().next_multiple_of(256);
+        let workspace = own + if widen.is_some() { image * 8 } else { 0 };
         bound(move |io| {
-            let (x, bias, residual) = (io.input::<u8>(0), io.input(2), io.input(3));
+            let (mut x, bias, residual) = (io.input::<u8>(0), io.input(2), io.input(3));
             // SAFETY: buffers have the bound sizes, the weights were packed for this node.
-            unsafe { product.run(&plan, io, x, weights.ptr(), bias, residual, io.output(0)) }
+            unsafe {
+                if let Some(widen) = &widen {
+                    let wide = io.workspace.add(own);
+                    let p = Params::new().ptr(x).ptr(wide.cast_const()).u32(image).finish();
+                    widen.run(io, [image.div_ceil(256), 1, 1], 256, 0, &p)?;
+                    x = wide.cast_const();
+                }
+                product.run(&plan, io, x, weights.ptr(), bias, residual, io.output(0))
+            }
         })
         .workspace(workspace)
         .flops(flops)
@@ -205,9 +246,23 @@ fn load_as(ctx: &Ctx, node: &NodeView, packed: &[Tensor], method: Method) -> Res
     })
 }
 
+/// Copies pixels of a few channels to pixels of four.
+const WIDEN: &str = r#"
+struct P { const TX* x; T* y; u32 count; };
+KERNEL(256, widen, P) {
+    u32 index = blockIdx.x * 256 + threadIdx.x;
+    if (index >= p.count) return;
+    Pack<T, 4> out;
+    PRAGMA_UNROLL for (int c = 0; c < 4; c++) out.at[c] = put<T>(c < CHANNELS ? get<f32>(p.x[(i64)index * CHANNELS + min(c, CHANNELS - 1)]) : 0.0f);
+    *(Pack<T, 4>*)(p.y + (i64)index * 4) = out;
+}
+"#;
+
 const DEPTHWISE_TEXT: &str = include_str!("../text/depthwise.cuh");
 /// Neighbouring pixels of a thread of the depthwise kernel.
 const WIDE: usize = 4;
+/// Channels of a thread, and pixels, where there is little work.
+const FEW: [usize; 2] = [2, 1];
 
 fn channels_at_once(f: &Filter) -> usize {
     [8, 4, 2].into_iter().find(|v| f.cout % v == 0).unwrap_or(1)
@@ -224,9 +279,10 @@ fn pack_depthwise(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     let t = types(node, of)?;
     let c = super::c_type;
     let body = format!(
-        "#define VECTOR {}\n#define WIDE {WIDE}\ntypedef {} TX;\ntypedef {} T;\ntypedef {} TR;\ntypedef {} TY;\n\
+        "#define VECTOR {}\n#define FEW {}\ntypedef {} TX;\ntypedef {} T;\ntypedef {} TR;\ntypedef {} TY;\n\
          DEVICE f32 activate(f32 x) {{ {body}return {y}; }}\n{DEPTHWISE_TEXT}",
         channels_at_once(&f),
+        if f.cout % FEW[0] == 0 { FEW[0] } else { 1 },
         c(t.x)?,
         c(of)?,
         c(t.residual)?,
@@ -241,7 +297,8 @@ fn pack_depthwise(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
 
 fn load_depthwise(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
     let f = Filter::of(node)?;
-    let launcher = ctx.function(packed.first(), "depthwise", 0)?;
+    let launchers = [ctx.function(packed.first(), "depthwise", 0)?, ctx.function(packed.first(), "depthwise_few", 0)?];
+    let processors = ctx.gpu.processors() as usize;
     let weights = ctx.upload(packed.get(1).ok_or_else(|| Error::invalid("packed weights are missing"))?)?;
     let attrs = node.attrs().clone();
     kernel(move |args| {
@@ -249,11 +306,16 @@ fn load_depthwise(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<d
         epilogue_fits(args, f.cout)?;
         let images = args.shape(0)?[0];
         counts(args.shape(0)?.iter().product())?;
-        let groups = f.cout / channels_at_once(&f);
-        let columns = win.output[1].div_ceil(WIDE);
+        // Large pieces for each thread share loads; small ones fill the GPU.
+        let large = images * win.output[0] * win.output[1].div_ceil(WIDE) * (f.cout / channels_at_once(&f));
+        let few = usize::from(large < processors * 1024);
+        let few_channels = if f.cout % FEW[0] == 0 { FEW[0] } else { 1 };
+        let [vector, wide] = if few == 1 { [few_channels, FEW[1]] } else { [channels_at_once(&f), WIDE] };
+        let groups = f.cout / vector;
+        let columns = win.output[1].div_ceil(wide);
         let count = counts(images * win.output[0] * columns * groups)?;
         let flops = 2 * images * win.output[0] * win.output[1] * f.cout * win.kernel[0] * win.kernel[1];
-        let (launcher, weights, channels) = (launcher.clone(), weights.clone(), f.cout);
+        let (launcher, weights, channels) = (launchers[few].clone(), weights.clone(), f.cout);
         bound(move |io| {
             let p = Params::new()
                 .ptr(io.input::<u8>(0))

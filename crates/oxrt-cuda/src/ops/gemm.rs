@@ -1,7 +1,7 @@
 //! Matrix products: `oxrt.Gemm` with packed weights, and products of two activations.
 
 use super::map::collapse;
-use super::product::{Method, Plan, Product, Sizes, TILES, Types, text};
+use super::product::{Copy, Method, Plan, Product, Sizes, TILES, Types, text};
 use super::{Entry, contiguous, dtype, makes, output_dtype, require};
 use crate::backend::Ctx;
 use oxrt_backend::{BindArgs, Bound, Kernel, NodeView, Packing, Precision, bound, kernel};
@@ -115,8 +115,8 @@ fn pack_rows(node: &NodeView, of: DType, pitch: usize) -> Result<Tensor> {
 fn method<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Method> {
     let of = narrow(ctx, node).ok_or_else(|| Error::bug("no narrow type for a product"))?;
     let [_, k] = weight_sizes(node)?;
-    let x_async = node.dtype(0) == Some(of) && k % 8 == 0;
-    Ok(Method::Mma { tile: TILES[I], conv: false, of, x_async, w_turned: false, w_async: true })
+    let x_copy = if node.dtype(0) == Some(of) && k % 8 == 0 { Copy::Chunks } else { Copy::Elements };
+    Ok(Method::Mma { tile: TILES[I], conv: false, of, x_copy, w_turned: false, w_async: true })
 }
 
 fn pack<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
@@ -130,7 +130,7 @@ fn pack<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
 fn load<const I: usize>(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
     // What the text was made for is known by the weights' type, whatever precision this backend was made with.
     let of = packed.get(1).ok_or_else(|| Error::invalid("packed weights are missing"))?.dtype();
-    let method = Method::Mma { tile: TILES[I], conv: false, of, x_async: true, w_turned: false, w_async: true };
+    let method = Method::Mma { tile: TILES[I], conv: false, of, x_copy: Copy::Chunks, w_turned: false, w_async: true };
     load_as(ctx, node, packed, method)
 }
 
@@ -196,7 +196,11 @@ fn plain_matmul_supports(_: &Ctx, node: &NodeView) -> Option<()> {
 
 /// The texts for operands whose rows start at 16 bytes, and for others.
 fn dynamic_methods<const I: usize>(of: DType) -> [Method; 2] {
-    [true, false].map(|fits| Method::Mma { tile: TILES[I], conv: false, of, x_async: fits, w_turned: true, w_async: fits })
+    let method = |x_copy: Copy| {
+        let w_async = x_copy == Copy::Chunks;
+        Method::Mma { tile: TILES[I], conv: false, of, x_copy, w_turned: true, w_async }
+    };
+    [method(Copy::Chunks), method(Copy::Elements)]
 }
 
 fn pack_dynamic<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
@@ -205,7 +209,7 @@ fn pack_dynamic<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     let mut tensors = Vec::new();
     for method in dynamic_methods::<I>(of) {
         // Copies as they lie need equal types.
-        let fits = !matches!(method, Method::Mma { x_async: true, .. }) || node.dtype(0) == Some(of);
+        let fits = !matches!(method, Method::Mma { x_copy: Copy::Chunks, .. }) || node.dtype(0) == Some(of);
         let method = if fits { method } else { dynamic_methods::<I>(of)[1] };
         tensors.push(ctx.code(&text(node, method, types, true)?)?);
     }

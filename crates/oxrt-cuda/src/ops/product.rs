@@ -45,9 +45,9 @@ impl Tile {
         self.warps[0] * self.warps[1] * 32
     }
 
-    /// Bytes of shared memory: the slices, or the sums on their way out.
-    fn shared(&self) -> usize {
-        (self.stages * (self.m + self.n) * DEPTH * 2).max(self.m * (self.n + 4) * 4)
+    /// Bytes of shared memory: slices on their way, or the sums on their way out.
+    fn shared(&self, stages: usize) -> usize {
+        (stages * (self.m + self.n) * DEPTH * 2).max(self.m * (self.n + 4) * 4)
     }
 }
 
@@ -60,11 +60,22 @@ pub(super) struct Types {
     pub y: DType,
 }
 
+/// How the left operand comes to shared memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Copy {
+    /// Element by element, through registers.
+    Elements = 0,
+    /// Eight elements at once.
+    Chunks = 1,
+    /// Four channels of a pixel at once.
+    Pixels = 2,
+}
+
 /// How a product is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Method {
     /// On the matrix units, in f16 or bf16.
-    Mma { tile: Tile, conv: bool, of: DType, x_async: bool, w_turned: bool, w_async: bool },
+    Mma { tile: Tile, conv: bool, of: DType, x_copy: Copy, w_turned: bool, w_async: bool },
     /// By plain multiply-adds.
     Simt { conv: bool },
 }
@@ -89,7 +100,7 @@ pub(super) fn text(node: &NodeView, method: Method, types: Types, fast: bool) ->
     );
     let flag = |b: bool| u8::from(b);
     Ok(match method {
-        Method::Mma { tile, conv, of, x_async, w_turned, w_async } => format!(
+        Method::Mma { tile, conv, of, x_copy, w_turned, w_async } => format!(
             "#define BM {}\n#define BN {}\n#define WARPS_M {}\n#define WARPS_N {}\n#define STAGES {}\n\
              #define CONV {}\n#define ASYNC {}\n#define W_TURNED {}\n#define W_ASYNC {}\n{}typedef {} T;\n\
              {types_text}{activate}{MMA}",
@@ -99,7 +110,7 @@ pub(super) fn text(node: &NodeView, method: Method, types: Types, fast: bool) ->
             tile.warps[1],
             tile.stages,
             flag(conv),
-            flag(x_async),
+            x_copy as u8,
             flag(w_turned),
             flag(w_async),
             if of == DType::BF16 { "#define T_IS_BF16\n" } else { "" },
@@ -175,7 +186,7 @@ impl Plan {
 impl Product {
     pub fn load(ctx: &Ctx, code: Option<&Tensor>, method: Method, types: Types) -> Result<Arc<Product>> {
         let shared = match method {
-            Method::Mma { tile, .. } => tile.shared(),
+            Method::Mma { tile, .. } => tile.shared(tile.stages),
             Method::Simt { .. } => 0,
         };
         let kernel = ctx.function(code, "product", shared)?;
@@ -241,7 +252,12 @@ impl Product {
             p = p.i64(steps[0] as i64).i64(steps[1] as i64);
         }
         p = p.divider(s.batch[0].max(1)).u32(s.m).u32(s.n).u32(s.k).u32(s.ldx).u32(s.ldw).u32(s.ldy);
-        p = if mma { p.u32(plan.slices).u32(plan.splits) } else { p.u32(s.w_n) };
+        // No more stages than slices: what is left of the shared memory serves other blocks.
+        let stages = match self.method {
+            Method::Mma { tile, .. } => tile.stages.min(plan.slices).max(1),
+            Method::Simt { .. } => 0,
+        };
+        p = if mma { p.u32(plan.slices).u32(plan.splits).u32(stages) } else { p.u32(s.w_n) };
         let win = s.window.unwrap_or_default();
         p = p.u32(win.input[0]).u32(win.input[1]).i32(win.pads[0]).i32(win.pads[1]);
         p = p.u32(win.strides[0]).u32(win.strides[1]).u32(win.dilations[0]).u32(win.dilations[1]);
@@ -253,7 +269,7 @@ impl Product {
         };
         let params = p.divider(s.m.div_ceil(bm).max(1)).status(&io.device).finish();
         let (threads, shared) = match self.method {
-            Method::Mma { tile, .. } => (tile.threads(), tile.shared()),
+            Method::Mma { tile, .. } => (tile.threads(), tile.shared(stages)),
             Method::Simt { .. } => (256, 0),
         };
         // SAFETY: the caller's promise.

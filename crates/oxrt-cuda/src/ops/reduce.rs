@@ -165,6 +165,7 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
         warps: ctx.function(code, "warps", 0)?,
         blocks: ctx.function(code, "blocks", 0)?,
         columns: ctx.function(code, "columns", 0)?,
+        long_columns: ctx.function(code, "long_columns", 0)?,
     };
     kernel(move |args| {
         let axes = axes(args, &reduced)?;
@@ -179,6 +180,7 @@ struct Kernels {
     warps: Launcher,
     blocks: Launcher,
     columns: Launcher,
+    long_columns: Launcher,
 }
 
 impl Kernels {
@@ -203,12 +205,14 @@ impl Kernels {
         }
         // Neighbouring threads read neighbouring elements.
         let along = kept_step.last() == Some(&1) && count > 1 && gone_step.last() != Some(&1);
-        let (launcher, grid) = if along {
-            (self.columns.clone(), count.div_ceil(32))
+        let (launcher, grid, threads) = if along && n >= 128 && count < 1 << 14 {
+            (self.long_columns.clone(), count.div_ceil(32), 1024)
+        } else if along {
+            (self.columns.clone(), count.div_ceil(32), 256)
         } else if n >= 1024 && count < 2048 {
-            (self.blocks.clone(), count)
+            (self.blocks.clone(), count, 256)
         } else {
-            (self.warps.clone(), count.div_ceil(8))
+            (self.warps.clone(), count.div_ceil(8), 256)
         };
         bound(move |io| {
             let mut p = Params::new().ptr(io.input::<u8>(0)).ptr(io.output::<u8>(0)).u32(count).u32(n);
@@ -224,7 +228,7 @@ impl Kernels {
                 }
             }
             // SAFETY: buffers have the bound sizes.
-            unsafe { launcher.run(io, [grid, 1, 1], 256, 0, &p.finish()) }
+            unsafe { launcher.run(io, [grid, 1, 1], threads, 0, &p.finish()) }
         })
         .flops(count * n)
         .boxed()

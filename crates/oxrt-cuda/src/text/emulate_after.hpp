@@ -32,6 +32,7 @@ static inline u32 round_tf32(f32 x) { u32 b = bits_of(x); return x != x ? b : (b
 static inline u32 high_product(u32 a, u32 b) { return (u32)((u64)a * b >> 32); }
 static inline f32 fast_exp(f32 x) { return expf(x); }
 static inline void copy_async(void* to, const void* from, bool valid) { if (valid) memcpy(to, from, 16); else memset(to, 0, 16); }
+static inline void copy_async_8(void* to, const void* from, bool valid) { if (valid) memcpy(to, from, 8); else memset(to, 0, 8); }
 static inline void copy_async_commit() {}
 template <int N> static inline void copy_async_wait() {}
 template <class T> static T exchange(T x, unsigned from) {

@@ -21,7 +21,7 @@ struct P {
     f32* partial; u32* counters;
     i64 x_step[2], w_step[2], y_step[2];
     Divider batch;
-    i32 m, n, k, ldx, ldw, ldy, slices, splits;
+    i32 m, n, k, ldx, ldw, ldy, slices, splits, stages;
     i32 height, width, pad_h, pad_w, stride_h, stride_w, dilation_h, dilation_w;
     Divider out_w, out_pixels, cin, kernel_w;
     Divider tiles_m;
@@ -53,7 +53,7 @@ KERNEL(THREADS, product, P) {
     const T* w = p.w + z1 * p.w_step[1] + z0 * p.w_step[0];
 
     u8* const xs = memory;
-    u8* const ws = memory + STAGES * BM * 128;
+    u8* const ws = memory + p.stages * BM * 128;
     const i32 chunk = tid & 7, row0 = tid >> 3;
     const i32 first = split * p.slices;
     const i32 all = (p.k + BK - 1) / BK;
@@ -79,7 +79,7 @@ KERNEL(THREADS, product, P) {
     auto bring = [&](i32 slice, i32 stage) {
         const i32 k = slice * BK + chunk * 8;
         u8* to = xs + stage * BM * 128;
-#if CONV
+#if CONV && ASYNC != 2
         u32 tap = divide(k, p.cin), c = k - tap * p.cin.divisor;
         u32 kh = divide(tap, p.kernel_w), kw = tap - kh * p.kernel_w.divisor;
         i32 dh = kh * p.dilation_h, dw = kw * p.dilation_w;
@@ -87,7 +87,17 @@ KERNEL(THREADS, product, P) {
         PRAGMA_UNROLL for (int i = 0; i < ROWS_X; i++) {
             i32 r = row0 + i * (THREADS / 8);
             u8* at = to + r * 128 + ((chunk ^ (r & 7)) << 4);
-#if ASYNC
+#if ASYNC == 2
+            // Images of four channels: a chunk is two taps.
+            PRAGMA_UNROLL for (int h = 0; h < 2; h++) {
+                u32 tj = (k >> 2) + h;
+                u32 khj = divide(tj, p.kernel_w), kwj = tj - khj * p.kernel_w.divisor;
+                i32 ih = top[i] + (i32)khj * p.dilation_h, iw = left[i] + (i32)kwj * p.dilation_w;
+                bool valid = k + h * 4 < p.k && (u32)ih < (u32)p.height && (u32)iw < (u32)p.width;
+                const TX* from = x + ((i64)(base[i] + ih) * p.width + iw) * 4;
+                copy_async_8(at + h * 8, valid ? (const void*)from : (const void*)p.x, valid);
+            }
+#elif ASYNC
 #if CONV
             i32 ih = top[i] + dh, iw = left[i] + dw;
             bool valid = k < p.k && (u32)ih < (u32)p.height && (u32)iw < (u32)p.width;

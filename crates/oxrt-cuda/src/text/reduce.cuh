@@ -54,19 +54,22 @@ KERNEL(256, blocks, P) {
     }
 }
 
-// 32 neighbouring outputs per block; eight threads share the work of one.
-KERNEL(256, columns, P) {
-    __shared__ A parts[8][32];
+// 32 neighbouring outputs per block; ROWS threads share the work of one.
+template <int ROWS> DEVICE void column(const P& p) {
+    __shared__ A parts[ROWS][32];
     u32 column = threadIdx.x & 31, row = threadIdx.x >> 5, index = blockIdx.x * 32 + column;
     A a = start();
     if (index < p.count) {
         const TX* x = p.x + place(index, p.kept_rank, p.kept, p.kept_step);
-        for (u32 i = row; i < p.n; i += 8) a = take(a, get<C>(x[place(i, p.gone_rank, p.gone, p.gone_step)]), i);
+        for (u32 i = row; i < p.n; i += ROWS) a = take(a, get<C>(x[place(i, p.gone_rank, p.gone, p.gone_step)]), i);
     }
     parts[row][column] = a;
     __syncthreads();
     if (row == 0 && index < p.count) {
-        for (int i = 1; i < 8; i++) a = join(a, parts[i][column]);
+        for (int i = 1; i < ROWS; i++) a = join(a, parts[i][column]);
         p.y[index] = end(a, p.n);
     }
 }
+
+KERNEL(256, columns, P) { column<8>(p); }
+KERNEL(1024, long_columns, P) { column<32>(p); }
