@@ -9,6 +9,7 @@ mod copy;
 mod elementwise;
 mod gemm;
 mod index;
+mod library;
 mod map;
 mod norm;
 mod pool;
@@ -63,6 +64,7 @@ pub(crate) static OPS: &[&Entry] = &[
     &conv::C5,
     &conv::C6,
     &conv::C7,
+    &library::CONV,
     &conv::PLAIN,
     &gemm::G0,
     &gemm::G1,
@@ -72,6 +74,7 @@ pub(crate) static OPS: &[&Entry] = &[
     &gemm::G5,
     &gemm::G6,
     &gemm::G7,
+    &library::GEMM,
     &gemm::PLAIN,
     &gemm::M0,
     &gemm::M1,
