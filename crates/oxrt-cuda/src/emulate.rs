@@ -101,8 +101,9 @@ impl Device for Emulator {
 }
 
 impl Gpu for Emulator {
+    /// The newest whose instructions are emulated.
     fn arch(&self) -> u32 {
-        80
+        90
     }
 
     fn name(&self) -> String {
@@ -127,7 +128,9 @@ impl Gpu for Emulator {
             std::fs::create_dir_all(&self.cache)?;
             // Where the real compiler is at hand, it reads every new text too, for the architectures named.
             for arch in std::env::var("OXRT_EMULATOR_NVRTC").unwrap_or_default().split(',').filter_map(|a| a.parse().ok()) {
-                crate::driver::compile(text, arch)?;
+                if arch == 90 || !crate::driver::needs_hopper(text) {
+                    crate::driver::compile(text, arch)?;
+                }
             }
             let file = self.cache.join(format!("{hash:016x}.{}.cpp", std::process::id()));
             let made = file.with_extension("made");

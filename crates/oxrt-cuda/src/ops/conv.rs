@@ -1,6 +1,6 @@
 //! Convolution, channels last: as a product on the matrix units or by plain multiply-adds, and depthwise.
 
-use super::gemm::{epilogue_fits, floats, narrow, types};
+use super::gemm::{epilogue_fits, fits_gpu, floats, narrow, types};
 use super::product::{Copy, Method, Product, Sizes, TILES, Window2, text};
 use super::{Entry, counts, makes, require};
 use crate::backend::Ctx;
@@ -20,7 +20,7 @@ macro_rules! tiles {
         $(pub(super) const $id: Entry = Entry {
             name: $name,
             ops: OPS,
-            supports: mma_supports,
+            supports: mma_supports::<$i>,
             pack: pack::<$i>,
             load: load::<$i>,
             mixes: true,
@@ -31,7 +31,9 @@ macro_rules! tiles {
 }
 tiles! {
     0 C0 "conv_128x128" 1 C1 "conv_128x64" 2 C2 "conv_64x128" 3 C3 "conv_64x64"
-    4 C4 "conv_256x128" 5 C5 "conv_128x256" 6 C6 "conv_32x64" 7 C7 "conv_32x128"
+    4 C4 "conv_256x128" 5 C5 "conv_128x256" 6 C6 "conv_32x64" 7 C7 "conv_32x128" 8 C8 "conv_128x32"
+    9 C9 "conv_wgmma_128x128x3" 10 C10 "conv_wgmma_128x128x5" 11 C11 "conv_wgmma_128x256" 12 C12 "conv_wgmma_256x128"
+    13 C13 "conv_wgmma_128x64" 14 C14 "conv_wgmma_64x64" 15 C15 "conv_wgmma_64x128" 16 C16 "conv_wgmma_64x256"
 }
 pub(super) const PLAIN: Entry = Entry::new("conv_plain", OPS, supports, pack_plain, load_plain);
 pub(super) const DEPTHWISE: Entry =
@@ -76,7 +78,8 @@ fn supports(_: &Ctx, node: &NodeView) -> Option<()> {
     Filter::of(node).ok().map(|_| ())
 }
 
-fn mma_supports(ctx: &Ctx, node: &NodeView) -> Option<()> {
+fn mma_supports<const I: usize>(ctx: &Ctx, node: &NodeView) -> Option<()> {
+    fits_gpu(ctx, I)?;
     supports(ctx, node)?;
     narrow(ctx, node)?;
     // A few channels per group would leave the matrix units empty.
