@@ -262,13 +262,37 @@ KERNEL(256, widen, P) {
 "#;
 
 const DEPTHWISE_TEXT: &str = include_str!("../text/depthwise.cuh");
-/// Neighbouring pixels of a thread of the depthwise kernel.
-const WIDE: usize = 4;
+/// Widest kernel whose taps are held in registers.
+const WIDEST: usize = 7;
 /// Channels of a thread, and pixels, where there is little work.
 const FEW: [usize; 2] = [2, 1];
 
-fn channels_at_once(f: &Filter) -> usize {
-    [8, 4, 2].into_iter().find(|v| f.cout % v == 0).unwrap_or(1)
+/// How the depthwise kernel shares its work.
+struct Pieces {
+    /// Channels of a thread.
+    vector: usize,
+    /// Neighbouring pixels of a thread.
+    pixels: usize,
+    /// Whether a thread reads every pixel of a row once; kernel and stride along it are those of the text.
+    in_rows: bool,
+    kernel_w: usize,
+    stride_w: usize,
+}
+
+impl Pieces {
+    fn of(node: &NodeView, f: &Filter) -> Result<Pieces> {
+        let last = |name: &str| -> Result<usize> {
+            let list = node.attrs().ints(name)?.and_then(|l| l.last().copied());
+            Ok(usize::try_from(list.unwrap_or(1)).unwrap_or(1))
+        };
+        let kernel_w = f.kernel.last().copied().unwrap_or(1);
+        let (stride_w, dilation_w) = (last("strides")?, last("dilations")?);
+        let in_rows = kernel_w <= WIDEST && stride_w <= 2 && dilation_w == 1;
+        // Sums and taps of a row fill the registers.
+        let most = if in_rows && kernel_w > 3 { 4 } else { 8 };
+        let vector = [8, 4, 2].into_iter().find(|v| *v <= most && f.cout % v == 0).unwrap_or(1);
+        Ok(Pieces { vector, pixels: if in_rows && kernel_w > 3 { 8 } else { 4 }, in_rows, kernel_w, stride_w })
+    }
 }
 
 fn pack_depthwise(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
@@ -281,10 +305,15 @@ fn pack_depthwise(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     let (body, y) = text::statements(&e.finish(result), &["x".to_string()], Number::F32, fast);
     let t = types(node, of)?;
     let c = super::c_type;
+    let pieces = Pieces::of(node, &f)?;
     let body = format!(
-        "#define VECTOR {}\n#define FEW {}\ntypedef {} TX;\ntypedef {} T;\ntypedef {} TR;\ntypedef {} TY;\n\
+        "#define VECTOR {}\n#define PIXELS {}\n#define IN_ROWS {}\n#define KERNEL_W {}\n#define STRIDE_W {}\n#define FEW {}\ntypedef {} TX;\ntypedef {} T;\ntypedef {} TR;\ntypedef {} TY;\n\
          DEVICE f32 activate(f32 x) {{ {body}return {y}; }}\n{DEPTHWISE_TEXT}",
-        channels_at_once(&f),
+        pieces.vector,
+        pieces.pixels,
+        pieces.in_rows,
+        pieces.kernel_w,
+        pieces.stride_w,
         if f.cout % FEW[0] == 0 { FEW[0] } else { 1 },
         c(t.x)?,
         c(of)?,
@@ -302,6 +331,7 @@ fn load_depthwise(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<d
     let f = Filter::of(node)?;
     let launchers = [ctx.function(packed.first(), "depthwise", 0)?, ctx.function(packed.first(), "depthwise_few", 0)?];
     let processors = ctx.gpu.processors() as usize;
+    let pieces = Pieces::of(node, &f)?;
     let weights = ctx.upload(packed.get(1).ok_or_else(|| Error::invalid("packed weights are missing"))?)?;
     let attrs = node.attrs().clone();
     kernel(move |args| {
@@ -310,10 +340,10 @@ fn load_depthwise(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<d
         let images = args.shape(0)?[0];
         counts(args.shape(0)?.iter().product())?;
         // Large pieces for each thread share loads; small ones fill the GPU.
-        let large = images * win.output[0] * win.output[1].div_ceil(WIDE) * (f.cout / channels_at_once(&f));
-        let few = usize::from(large < processors * 1024);
+        let large = images * win.output[0] * win.output[1].div_ceil(pieces.pixels) * (f.cout / pieces.vector);
+        let few = usize::from(large < processors * 512);
         let few_channels = if f.cout % FEW[0] == 0 { FEW[0] } else { 1 };
-        let [vector, wide] = if few == 1 { [few_channels, FEW[1]] } else { [channels_at_once(&f), WIDE] };
+        let [vector, wide] = if few == 1 { [few_channels, FEW[1]] } else { [pieces.vector, pieces.pixels] };
         let groups = f.cout / vector;
         let columns = win.output[1].div_ceil(wide);
         let count = counts(images * win.output[0] * columns * groups)?;

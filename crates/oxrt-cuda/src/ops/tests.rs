@@ -222,6 +222,8 @@ fn convolutions() {
         ([2, 9, 9, 16], [16, 1, 3, 3], "group=16, pads=[1, 1, 1, 1], strides=[2, 1]"),
         ([1, 7, 9, 5], [5, 1, 5, 3], "group=5, pads=[2, 1, 2, 1]"),
         ([1, 3, 3, 256], [64, 256, 3, 3], "pads=[1, 1, 1, 1]"),
+        ([9, 20, 33, 16], [16, 1, 7, 7], "group=16, pads=[3, 3, 3, 3]"),
+        ([5, 40, 33, 24], [24, 1, 5, 5], "group=24, pads=[2, 2, 2, 2], strides=[2, 2]"),
     ];
     for (x, w, attrs) in cases {
         let (image, weights, bias) = (sample(DType::F32, &x, 1), sample(DType::F32, &w, 2), sample(DType::F32, &w[..1], 3));
@@ -264,6 +266,10 @@ fn reductions() {
     }
     let big = sample(DType::F32, &[2, 3000], 3);
     check("(f32[2, 3000] x) { y = ReduceMean(x, i64[1]{1}) } => y", std::slice::from_ref(&big), 1e-4);
+    let tall = sample(DType::F32, &[2, 3000, 40], 5);
+    for op in ["Mean", "Max", "LogSumExp"] {
+        check(&format!("(f32[2, 3000, 40] x) {{ y = Reduce{op}(x, i64[1]{{1}}) }} => y"), std::slice::from_ref(&tall), 1e-4);
+    }
     let image = sample(DType::F32, &[2, 7, 7, 64], 4);
     check("(f32[2, 7, 7, 64] x) { y = oxrt.GlobalAveragePool(x) } => y", std::slice::from_ref(&image), 1e-5);
     check("(f32[2, 7, 7, 64] x) { y = GlobalMaxPool(x) } => y", std::slice::from_ref(&image), 0.0);
