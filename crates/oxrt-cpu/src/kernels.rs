@@ -132,6 +132,8 @@ kernels! {
     product_i64(t: &ProductTile<i64>) = product::product_tile;
     /// Softmax of rows.
     softmax(x: *const f32, y: *mut f32, rows: usize, n: usize) = rows::softmax;
+    /// Softmax of rows of half floats, step by step.
+    softmax_f16(x: *const u16, y: *mut u16, rows: usize, n: usize) = rows::softmax_f16;
     /// Logarithm of the softmax of rows.
     log_softmax(x: *const f32, y: *mut f32, rows: usize, n: usize) = rows::log_softmax;
     /// Layer and root-mean-square normalisation of rows.
