@@ -23,7 +23,13 @@ fn numbers(dtype: DType, shape: &[usize], seed: u32) -> Tensor {
 
 /// Every output of every candidate of every tier, within `tolerance`.
 #[track_caller]
-fn check(op: &'static str, attrs: Attrs, inputs: Vec<Option<(Tensor, bool)>>, outputs: usize, tolerance: f64) {
+pub(super) fn check(
+    op: &'static str,
+    attrs: Attrs,
+    inputs: Vec<Option<(Tensor, bool)>>,
+    outputs: usize,
+    tolerance: f64,
+) {
     let mut case = Case { op, attrs, inputs, outputs: vec![(DType::F32, vec![]); outputs] };
     let want = reference_tensors(&case);
     case.outputs = want.iter().map(|t| (t.dtype(), t.shape().to_vec())).collect();
