@@ -326,3 +326,36 @@ fn half_precision_runs_on_the_kernels_of_single_precision() {
         check(&case, &[want.collect()], 5e-4);
     }
 }
+
+#[test]
+fn attention_after_a_cache() {
+    let (batch, heads, kv, queries, past, dim, wide) = (2, 4, 2, 3, 5, 8, 6);
+    let data = |shape: &[usize], seed| Some((floats(shape, seed), false));
+    for flat in [false, true] {
+        for (cached, outputs) in [(true, 3), (true, 1), (true, 2), (false, 3)] {
+            for causal in [0, 1] {
+                for masked in [false, true] {
+                    let mut attrs = Attrs::new().with("is_causal", causal);
+                    let part = |heads: usize, dim: usize, seed| {
+                        let split = [batch, heads, queries, dim];
+                        if flat { data(&[batch, queries, heads * dim], seed) } else { data(&split, seed) }
+                    };
+                    if flat {
+                        attrs.set("q_num_heads", heads as i64);
+                        attrs.set("kv_num_heads", kv as i64);
+                    }
+                    let keys = queries + if cached { past } else { 0 };
+                    let inputs = vec![
+                        part(heads, dim, 1),
+                        part(kv, dim, 2),
+                        part(kv, wide, 3),
+                        masked.then(|| (floats(&[queries, keys], 4), false)),
+                        if cached { data(&[batch, kv, past, dim], 5) } else { None },
+                        if cached { data(&[batch, kv, past, wide], 6) } else { None },
+                    ];
+                    super::any_tests::check("Attention", attrs, inputs, outputs, 2e-5);
+                }
+            }
+        }
+    }
+}
