@@ -7,6 +7,7 @@
 mod driver;
 mod fuse;
 mod layout;
+mod lower;
 mod quant;
 mod query;
 mod repair;
@@ -68,7 +69,7 @@ pub fn prepare_engine(model: &mut Model) -> Result<Log> {
         log.extend(driver::run(model, &[simplify::RULES, quant::RULES].concat(), &options)?);
         log.extend(driver::run(model, quant::LEFT_OVER, &options)?);
     }
-    let rules: Vec<Rule> = [simplify::RULES, layout::RULES, quant::RULES, fuse::RULES].concat();
+    let rules: Vec<Rule> = [simplify::RULES, lower::RULES, layout::RULES, quant::RULES, fuse::RULES].concat();
     log.extend(driver::run(model, &rules, &options)?);
     log.extend(driver::run(model, fuse::ELEMENTWISE, &options)?);
     Ok(log)
