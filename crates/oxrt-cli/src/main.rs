@@ -6,6 +6,7 @@ mod build;
 mod check;
 mod convert;
 mod convert_opset;
+mod diff;
 mod doctor;
 mod export;
 mod inspect;
@@ -43,6 +44,7 @@ enum Command {
     Repair(repair::Args),
     Simplify(simplify::Args),
     Verify(verify::Args),
+    Diff(diff::Args),
     Build(build::Args),
     Run(run::Args),
     Bench(bench::Args),
@@ -74,6 +76,7 @@ fn main() -> ExitCode {
         Command::Repair(a) => repair::run(a),
         Command::Simplify(a) => simplify::run(a),
         Command::Verify(a) => verify::run(a),
+        Command::Diff(a) => diff::run(a),
         Command::Build(a) => build::run(a),
         Command::Run(a) => run::run(a),
         Command::Bench(a) => bench::run(a),

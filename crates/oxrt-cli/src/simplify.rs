@@ -47,7 +47,12 @@ pub fn run(a: Args) -> Result<ExitCode> {
     let model = Model::open_with(&a.model, &ExportOptions { dims: a.dims, ..ExportOptions::default() })?;
     progress.stage("simplifying and comparing");
     let options = SimplifyOptions {
-        passes: passes::Options { disabled: a.disabled, stop_at: a.stop_at, fold_limit: a.fold_limit },
+        passes: passes::Options {
+            disabled: a.disabled,
+            stop_at: a.stop_at,
+            fold_limit: a.fold_limit,
+            ..passes::Options::default()
+        },
         no_check: a.no_check,
     };
     let (simple, report) = model.simplify(&options)?;

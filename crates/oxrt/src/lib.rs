@@ -22,6 +22,8 @@
 //! its memory, caches what it worked out for each set of input sizes, and returns outputs as views.
 
 mod bench;
+mod bisect;
+mod diff;
 mod engine;
 pub mod input;
 mod machine;
@@ -30,7 +32,11 @@ mod repair;
 mod verify;
 
 pub use bench::{BenchOptions, BenchReport, StepTotal, bench, resident_peak_bytes};
-pub use engine::{Device, Engine, Outputs, Port, Session, StepProfile};
+pub use bisect::{BisectReport, Guilty, bisect_passes};
+pub use diff::{
+    DiffOptions, DiffReport, Fault, NodePlace, NonFinite, Reproducer, Side, ValueDiff, diff, find_non_finite, reproduce,
+};
+pub use engine::{Device, Engine, Outputs, Port, Seen, Session, StepProfile, Watch};
 pub use machine::{Ceilings, best_target, cache_key, measure_ceilings};
 pub use model::{
     BuildOptions, ExportOptions, Kind as FileKind, Model, SimplifyOptions, SimplifyReport, Tuning, file_kind,
@@ -41,7 +47,7 @@ pub use verify::{
     sizes_to_try, verify_engine, verify_model,
 };
 
-pub use oxrt_backend::Precision;
+pub use oxrt_backend::{self as backend, Precision};
 pub use oxrt_build::{BuildReport, DimSpec};
 pub use oxrt_cpu as cpu;
 pub use oxrt_darknet as darknet;

@@ -2,7 +2,7 @@
 
 use crate::engine::{Device, Engine};
 use crate::verify;
-use oxrt_backend::Precision;
+use oxrt_backend::{Backend, Precision};
 use oxrt_build::{BuildReport, DimSpec, TuningRecord};
 use oxrt_cpu::CpuBackend;
 use oxrt_ir::{Dim, Symbol};
@@ -12,6 +12,7 @@ use oxrt_torch::{DimOption, ImportOptions};
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What a file is, by its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +132,8 @@ pub struct BuildOptions {
     pub tuning: Tuning,
     /// The least exact arithmetic allowed. A CPU without a unit for it computes more exactly; [`BuildReport::notes`] says so.
     pub precision: Precision,
+    /// Rules of the engine that stay off, and further ones.
+    pub passes: oxrt_passes::Options,
 }
 
 fn read_darknet(cfg: &Path, options: &ExportOptions) -> Result<oxrt_ir::Model> {
@@ -385,11 +388,22 @@ impl Model {
         progress: &mut dyn FnMut(&str, usize, usize),
     ) -> Result<(Engine, BuildReport)> {
         let backend = options.device.backend(None, options.threads, options.precision)?;
+        self.build_on(backend, options, progress)
+    }
+
+    /// The same on a backend of the caller's own, in place of the device of the options.
+    pub fn build_on(
+        &self,
+        backend: Arc<dyn Backend>,
+        options: &BuildOptions,
+        progress: &mut dyn FnMut(&str, usize, usize),
+    ) -> Result<(Engine, BuildReport)> {
         let build = oxrt_build::BuildOptions {
             profiles: options.profiles.clone(),
             usual_sizes: self.sample_sizes(),
             no_fusion: options.no_fusion,
             precision: options.precision,
+            passes: options.passes.clone(),
         };
         let mut record = match &options.tuning {
             Tuning::Estimate => None,
