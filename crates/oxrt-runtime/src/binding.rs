@@ -58,7 +58,9 @@ pub(crate) struct Binding {
     /// Peak of live activations: no placement can need less.
     pub lower_bound: usize,
     /// Owns what `Loc::Const` points to.
-    _values: Vec<Tensor>,
+    pub values: Vec<Tensor>,
+    /// Bytes of each graph input.
+    pub input_bytes: Vec<usize>,
 }
 
 // SAFETY: the raw pointers lead to tensors that the binding or the plan owns and nobody writes.
@@ -118,7 +120,7 @@ impl Binder<'_> {
             }
             pending.push((index, self.bind_step(index).at(|| g[step.node].describe())?));
         }
-        for &v in &g.outputs {
+        for &v in g.outputs.iter().chain(&g.inputs) {
             self.note(v)?;
         }
         self.place(pending)
@@ -248,6 +250,7 @@ impl Binder<'_> {
             let (dtype, shape) = (g[v].ty.dtype().unwrap_or(DType::F32), self.shapes[&v].clone());
             outputs.push(OutputBinding { dtype, bytes: self.bytes(v), shape, loc: loc(v)? });
         }
+        let input_bytes = g.inputs.iter().map(|&v| self.bytes(v)).collect();
         let workspace_at = arena_bytes.next_multiple_of(ALIGN);
         arena_bytes = workspace_at + workspace;
         Ok(Binding {
@@ -256,7 +259,8 @@ impl Binder<'_> {
             arena_bytes,
             workspace: workspace_at,
             lower_bound: low,
-            _values: self.values.into_values().collect(),
+            input_bytes,
+            values: self.values.into_values().collect(),
         })
     }
 }
