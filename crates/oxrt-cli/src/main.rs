@@ -1,6 +1,7 @@
 //! The `oxrt` command: one file per verb, over the facade crate.
 
 mod args;
+mod audit;
 mod bench;
 mod build;
 mod check;
@@ -45,6 +46,7 @@ enum Command {
     Simplify(simplify::Args),
     Verify(verify::Args),
     Diff(diff::Args),
+    Audit(audit::Args),
     Build(build::Args),
     Run(run::Args),
     Bench(bench::Args),
@@ -77,6 +79,7 @@ fn main() -> ExitCode {
         Command::Simplify(a) => simplify::run(a),
         Command::Verify(a) => verify::run(a),
         Command::Diff(a) => diff::run(a),
+        Command::Audit(a) => audit::run(a),
         Command::Build(a) => build::run(a),
         Command::Run(a) => run::run(a),
         Command::Bench(a) => bench::run(a),

@@ -3,6 +3,7 @@
 use oxrt_ir::{Model, NodeId};
 use oxrt_ops::Builder;
 use oxrt_tensor::{Error, Result};
+use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// A rewrite of the neighbourhood of one node.
@@ -58,7 +59,7 @@ impl Default for Options {
 }
 
 /// One step.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Applied {
     pub rule: &'static str,
     pub node: String,

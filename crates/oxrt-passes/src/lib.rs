@@ -13,6 +13,7 @@ mod repair;
 mod simplify;
 
 pub use driver::{Applied, Log, Options, Rewrite, Rule};
+pub use simplify::{Unfolded, unfolded};
 pub use repair::{Finding, example_sizes, repair};
 
 use oxrt_ir::{Attr, Dim, Graph, Model, Symbol};

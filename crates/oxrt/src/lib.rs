@@ -21,6 +21,7 @@
 //! [`Engine`] is `Send + Sync` and cheap to clone. For a steady stream of calls take a [`Session`]: it owns
 //! its memory, caches what it worked out for each set of input sizes, and returns outputs as views.
 
+mod audit;
 mod bench;
 mod bisect;
 mod diff;
@@ -31,6 +32,7 @@ mod model;
 mod repair;
 mod verify;
 
+pub use audit::{AuditFinding, AuditReport, Severity, audit};
 pub use bench::{BenchOptions, BenchReport, StepTotal, bench, resident_peak_bytes};
 pub use bisect::{BisectReport, Guilty, bisect_passes};
 pub use diff::{
