@@ -13,9 +13,7 @@ impl<F: Fn(&BindArgs) -> Result<Box<dyn Bound>> + Send + Sync> Kernel for FnKern
 }
 
 /// Boxes a bind function as a kernel.
-pub fn kernel(
-    bind: impl Fn(&BindArgs) -> Result<Box<dyn Bound>> + Send + Sync + 'static,
-) -> Result<Box<dyn Kernel>> {
+pub fn kernel(bind: impl Fn(&BindArgs) -> Result<Box<dyn Bound>> + Send + Sync + 'static) -> Result<Box<dyn Kernel>> {
     Ok(Box::new(FnKernel(bind)))
 }
 

@@ -165,8 +165,6 @@ impl Block {
 impl Drop for Block {
     fn drop(&mut self) {
         // SAFETY: it was allocated so; owners wait for their queues before they let go.
-        unsafe {
-            if self.on_host { self.device.free_host(self.ptr) } else { self.device.free(self.ptr) }
-        }
+        unsafe { if self.on_host { self.device.free_host(self.ptr) } else { self.device.free(self.ptr) } }
     }
 }

@@ -107,7 +107,8 @@ fn choose(
 ) -> Result<Vec<Step>> {
     let g = &model.graph;
     if backend.device().is_some() {
-        let preferred = |id: NodeId| chosen.get(&id).copied().or(backend.candidates(NodeView::new(g, id)).first().copied());
+        let preferred =
+            |id: NodeId| chosen.get(&id).copied().or(backend.candidates(NodeView::new(g, id)).first().copied());
         let work: Vec<_> = g.node_ids().into_iter().filter_map(|id| Some((id, preferred(id)?))).collect();
         tune::warm(g, backend, &work, progress);
     }

@@ -63,7 +63,8 @@ pub fn run(a: Args) -> Result<ExitCode> {
     let mut model = Model::open_with(&a.model, &options)?;
     if let Some(part) = &a.extract {
         let (from, to) = part.split_once("..").ok_or_else(|| {
-            Error::invalid(format!("`--extract {part}` is not FROM..TO")).help("write `--extract hidden..logits`, or `..hidden`")
+            Error::invalid(format!("`--extract {part}` is not FROM..TO"))
+                .help("write `--extract hidden..logits`, or `..hidden`")
         })?;
         let names = |list: &str| list.split(',').filter(|n| !n.is_empty()).map(String::from).collect::<Vec<_>>();
         model = model.extracted(&names(from), &names(to))?;

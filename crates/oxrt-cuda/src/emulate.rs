@@ -126,7 +126,9 @@ impl Gpu for Emulator {
         if !library.exists() {
             std::fs::create_dir_all(&self.cache)?;
             // Where the real compiler is at hand, it reads every new text too, for the architectures named.
-            for arch in std::env::var("OXRT_EMULATOR_NVRTC").unwrap_or_default().split(',').filter_map(|a| a.parse().ok()) {
+            for arch in
+                std::env::var("OXRT_EMULATOR_NVRTC").unwrap_or_default().split(',').filter_map(|a| a.parse().ok())
+            {
                 crate::driver::compile(text, arch)?;
             }
             let file = self.cache.join(format!("{hash:016x}.{}.cpp", std::process::id()));

@@ -13,8 +13,8 @@ mod repair;
 mod simplify;
 
 pub use driver::{Applied, Log, Options, Rewrite, Rule};
-pub use simplify::{Unfolded, unfolded};
 pub use repair::{Finding, example_sizes, repair};
+pub use simplify::{Unfolded, unfolded};
 
 use oxrt_ir::{Attr, Dim, Graph, Model, Symbol};
 use oxrt_tensor::Result;

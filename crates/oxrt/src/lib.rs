@@ -21,6 +21,7 @@
 //! [`Engine`] is `Send + Sync` and cheap to clone. For a steady stream of calls take a [`Session`]: it owns
 //! its memory, caches what it worked out for each set of input sizes, and returns outputs as views.
 
+mod accept;
 mod audit;
 mod bench;
 mod bisect;
@@ -32,6 +33,7 @@ mod model;
 mod repair;
 mod verify;
 
+pub use accept::{Acceptance, Refusal, Target, acceptance};
 pub use audit::{AuditFinding, AuditReport, Severity, audit};
 pub use bench::{BenchOptions, BenchReport, StepTotal, bench, resident_peak_bytes};
 pub use bisect::{BisectReport, Guilty, bisect_passes};

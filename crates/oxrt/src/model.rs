@@ -254,16 +254,23 @@ impl Model {
         let g = &self.ir.graph;
         let find = |name: &String| {
             g.find_value(name).ok_or_else(|| {
-                let like = |v: &oxrt_ir::ValueId| !name.is_empty() && g[*v].name.contains(name.as_str()) && !g[*v].is_constant();
+                let like = |v: &oxrt_ir::ValueId| {
+                    !name.is_empty() && g[*v].name.contains(name.as_str()) && !g[*v].is_constant()
+                };
                 let names: Vec<&str> = g.value_ids().filter(like).take(5).map(|v| g[v].name.as_str()).collect();
-                let hint = if names.is_empty() { "`oxrt inspect --nodes` lists them".to_string() } else { format!("did you mean {}?", names.join(", ")) };
+                let hint = if names.is_empty() {
+                    "`oxrt inspect --nodes` lists them".to_string()
+                } else {
+                    format!("did you mean {}?", names.join(", "))
+                };
                 Error::invalid(format!("the model has no value `{name}`")).help(hint)
             })
         };
         let from = from.iter().map(find).collect::<Result<Vec<_>>>()?;
         let to = to.iter().map(find).collect::<Result<Vec<_>>>()?;
         let graph = g.extracted(&from, if to.is_empty() { &g.outputs } else { &to })?;
-        let samples = if graph.inputs.len() == g.inputs.len() && from.is_empty() { self.samples.clone() } else { Vec::new() };
+        let samples =
+            if graph.inputs.len() == g.inputs.len() && from.is_empty() { self.samples.clone() } else { Vec::new() };
         let mut ir = oxrt_ir::Model { graph, ..self.ir.clone() };
         oxrt_ops::infer::infer_model(&mut ir)?;
         Ok(Model { ir, path: self.path.clone(), samples, warnings: Vec::new() })
@@ -371,8 +378,12 @@ impl Model {
     /// When the simplified graph gives other numbers (which is a bug, and is caught here).
     pub fn simplify(&self, options: &SimplifyOptions) -> Result<(Model, SimplifyReport)> {
         let (known, of_engines) = oxrt_passes::rule_names();
-        if let Some(bad) = options.passes.disabled.iter().find(|d| !known.contains(&d.as_str()) && !of_engines.contains(&d.as_str())) {
-            return Err(Error::invalid(format!("there is no rule `{bad}`")).help(format!("the rules are {}", known.join(", "))));
+        if let Some(bad) =
+            options.passes.disabled.iter().find(|d| !known.contains(&d.as_str()) && !of_engines.contains(&d.as_str()))
+        {
+            return Err(
+                Error::invalid(format!("there is no rule `{bad}`")).help(format!("the rules are {}", known.join(", ")))
+            );
         }
         let mut simple = self.clone();
         let nodes_before = simple.ir.graph.num_nodes();
@@ -392,15 +403,14 @@ impl Model {
                 .help("`--disable-rule NAME` leaves a rule out; `--stop-at N` finds the one that does it"));
             }
         }
-        let report =
-            SimplifyReport {
-                nodes_before,
-                nodes_after: simple.ir.graph.num_nodes(),
-                rules: log.counts(),
-                kept: oxrt_passes::unfolded(&simple.ir.graph, options.passes.fold_limit),
-                steps: log.steps,
-                checks,
-            };
+        let report = SimplifyReport {
+            nodes_before,
+            nodes_after: simple.ir.graph.num_nodes(),
+            rules: log.counts(),
+            kept: oxrt_passes::unfolded(&simple.ir.graph, options.passes.fold_limit),
+            steps: log.steps,
+            checks,
+        };
         Ok((simple, report))
     }
 

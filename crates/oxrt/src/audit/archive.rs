@@ -22,21 +22,35 @@ fn le(bytes: &[u8], at: usize, n: usize) -> Option<u64> {
 
 pub(super) fn audit(bytes: &[u8], r: &mut AuditReport) {
     let Some(entries) = directory(bytes) else {
-        return r.add(Severity::High, "damaged", "", "the directory of the archive is missing, cut off or points outside");
+        return r.add(
+            Severity::High,
+            "damaged",
+            "",
+            "the directory of the archive is missing, cut off or points outside",
+        );
     };
     let (mut total, mut seen) = (0u64, HashMap::new());
     let mut spans: Vec<(u64, u64, usize)> = Vec::new();
     for (i, e) in entries.iter().enumerate() {
         let name = e.name.as_str();
         total = total.saturating_add(e.unpacked);
-        if name.starts_with('/') || name.contains('\\') || name.as_bytes().get(1) == Some(&b':') || name.split('/').any(|p| p == "..") {
+        if name.starts_with('/')
+            || name.contains('\\')
+            || name.as_bytes().get(1) == Some(&b':')
+            || name.split('/').any(|p| p == "..")
+        {
             r.add(Severity::High, "member-path", name, "a member that would be written outside of the folder");
         }
         if e.mode >> 12 == 0o12 {
             r.add(Severity::High, "member-symlink", name, "a symbolic link");
         }
         if *seen.entry(name).and_modify(|n| *n += 1).or_insert(1) == 2 {
-            r.add(Severity::High, "member-twice", name, "two members of this name: readers disagree on which they take");
+            r.add(
+                Severity::High,
+                "member-twice",
+                name,
+                "two members of this name: readers disagree on which they take",
+            );
         }
         if e.flags & 1 != 0 {
             r.add(Severity::Medium, "encrypted", name, "it cannot be looked into");
@@ -45,7 +59,12 @@ pub(super) fn audit(bytes: &[u8], r: &mut AuditReport) {
             r.add(Severity::High, "zip-bomb", name, format!("{} bytes unpack to {}", e.packed, e.unpacked));
         }
         if e.method == 0 && e.packed != e.unpacked {
-            r.add(Severity::High, "length-mismatch", name, format!("stored as it is, yet {} bytes and {}", e.packed, e.unpacked));
+            r.add(
+                Severity::High,
+                "length-mismatch",
+                name,
+                format!("stored as it is, yet {} bytes and {}", e.packed, e.unpacked),
+            );
         }
         if [".so", ".dll", ".dylib", ".exe", ".cubin", ".o"].iter().any(|x| name.ends_with(x)) {
             r.add(Severity::High, "native-code", name, "a library or program for a machine");
@@ -55,7 +74,12 @@ pub(super) fn audit(bytes: &[u8], r: &mut AuditReport) {
             continue;
         };
         if local != name {
-            r.add(Severity::High, "name-mismatch", name, format!("at its place the archive calls it `{}`", printable(&local)));
+            r.add(
+                Severity::High,
+                "name-mismatch",
+                name,
+                format!("at its place the archive calls it `{}`", printable(&local)),
+            );
         }
         spans.push((e.header, start + e.packed, i));
         if (name.ends_with(".pkl") || name.ends_with(".pickle")) && e.method == 0 && e.flags & 1 == 0 {

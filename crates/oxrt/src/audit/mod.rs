@@ -5,7 +5,7 @@
 mod archive;
 mod onnx;
 mod pickle;
-mod wire;
+pub(crate) mod wire;
 
 use crate::model::{Kind, file_kind};
 use oxrt_tensor::{Context, Result, map_file};

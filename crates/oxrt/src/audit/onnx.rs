@@ -47,7 +47,12 @@ pub(super) fn audit(bytes: &[u8], path: &Path, report: &mut AuditReport) {
         (7, Field::Bytes(graph)) => w.graph(graph, 1),
         (8, Field::Bytes(b)) => w.opset(b),
         (14, Field::Bytes(b)) if b.len() > 1 << 20 => {
-            w.report.add(Severity::Medium, "large-metadata", "", format!("an entry of the metadata has {} bytes", b.len()));
+            w.report.add(
+                Severity::Medium,
+                "large-metadata",
+                "",
+                format!("an entry of the metadata has {} bytes", b.len()),
+            );
             Ok(())
         }
         (20, Field::Bytes(_)) => {
@@ -70,7 +75,12 @@ impl Walk<'_> {
         for (op, n) in &self.operators {
             let times = format!("{n} nodes");
             if self.functions.contains(op) {
-                self.report.add(Severity::Low, "function", op.as_str(), format!("{times}, defined by a function of the file"));
+                self.report.add(
+                    Severity::Low,
+                    "function",
+                    op.as_str(),
+                    format!("{times}, defined by a function of the file"),
+                );
             } else if !known(op) && !special(op) {
                 let what = match op.contains('.') {
                     true => format!("{times} of a custom operator: running it needs a library from elsewhere"),
@@ -80,7 +90,8 @@ impl Walk<'_> {
             }
         }
         if self.odd_names > 0 {
-            let what = format!("{} names hold control characters, which can forge what a terminal shows", self.odd_names);
+            let what =
+                format!("{} names hold control characters, which can forge what a terminal shows", self.odd_names);
             self.report.add(Severity::Medium, "control-characters", "", what);
         }
         self.report.fact("nodes", self.nodes);
@@ -114,7 +125,12 @@ impl Walk<'_> {
         self.report.fact(&format!("opset {shown}"), version);
         let usual = ["", "ai.onnx", "ai.onnx.ml", "com.microsoft", "ai.onnx.preview.training", "com.ms.internal.nhwc"];
         if !usual.contains(&domain.as_str()) && !domain.starts_with("pkg.") {
-            self.report.add(Severity::Low, "custom-domain", domain, format!("version {version} of operators from elsewhere"));
+            self.report.add(
+                Severity::Low,
+                "custom-domain",
+                domain,
+                format!("version {version} of operators from elsewhere"),
+            );
         }
         Ok(())
     }
@@ -189,7 +205,12 @@ impl Walk<'_> {
         // A few stored elements may stand for any size.
         let elements = dims.iter().try_fold(1i64, |n, &d| if d < 0 { None } else { n.checked_mul(d) });
         if elements.is_none_or(|n| n as u64 > self.report.bytes.saturating_mul(1000).max(1 << 30)) {
-            self.report.add(Severity::High, "oversized-tensor", "sparse tensor", format!("its dimensions are {dims:?}"));
+            self.report.add(
+                Severity::High,
+                "oversized-tensor",
+                "sparse tensor",
+                format!("its dimensions are {dims:?}"),
+            );
         }
         Ok(())
     }
@@ -287,7 +308,12 @@ impl Walk<'_> {
         let number = |key: &str| get(key).map(|v| v.parse::<u64>());
         let (offset, length) = (number("offset").unwrap_or(Ok(0)), number("length"));
         let (Ok(offset), Ok(length)) = (offset, length.transpose()) else {
-            return r.add(Severity::High, "external-range", place, outside("with an offset or length that is no number"));
+            return r.add(
+                Severity::High,
+                "external-range",
+                place,
+                outside("with an offset or length that is no number"),
+            );
         };
         let length = length.unwrap_or_else(|| need.unwrap_or(0));
         self.weight_bytes = self.weight_bytes.saturating_add(length);

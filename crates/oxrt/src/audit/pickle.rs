@@ -31,16 +31,43 @@ const HARMLESS: &[&str] = &[
 
 /// Modules through which a pickle runs whatever it likes.
 const DANGEROUS: &[&str] = &[
-    "os", "posix", "nt", "subprocess", "sys", "builtins", "__builtin__", "runpy", "shutil", "socket", "ctypes", "importlib", "pickle",
-    "_pickle", "code", "commands", "pty", "webbrowser", "urllib", "requests", "marshal", "types", "functools", "operator", "pip",
-    "torch.hub", "torch.utils.cpp_extension",
+    "os",
+    "posix",
+    "nt",
+    "subprocess",
+    "sys",
+    "builtins",
+    "__builtin__",
+    "runpy",
+    "shutil",
+    "socket",
+    "ctypes",
+    "importlib",
+    "pickle",
+    "_pickle",
+    "code",
+    "commands",
+    "pty",
+    "webbrowser",
+    "urllib",
+    "requests",
+    "marshal",
+    "types",
+    "functools",
+    "operator",
+    "pip",
+    "torch.hub",
+    "torch.utils.cpp_extension",
 ];
 
 fn is_harmless(name: &str) -> bool {
     let torch_type = name.strip_prefix("torch ").is_some_and(|n| {
-        n.ends_with("Storage") || n.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_') && {
-            ["float", "int", "uint", "bool", "complex", "bfloat", "half", "double", "long", "short", "strided"].iter().any(|t| n.starts_with(t))
-        }
+        n.ends_with("Storage")
+            || n.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_') && {
+                ["float", "int", "uint", "bool", "complex", "bfloat", "half", "double", "long", "short", "strided"]
+                    .iter()
+                    .any(|t| n.starts_with(t))
+            }
     });
     torch_type || HARMLESS.iter().any(|h| name.starts_with(h))
 }
@@ -60,7 +87,12 @@ pub(super) fn audit(bytes: &[u8], member: &str, report: &mut AuditReport) {
             continue;
         }
         if dangerous || name.contains('?') {
-            report.add(Severity::High, "pickle-code", member, format!("it imports `{}`: it runs code when it is opened", name.replace(' ', ".")));
+            report.add(
+                Severity::High,
+                "pickle-code",
+                member,
+                format!("it imports `{}`: it runs code when it is opened", name.replace(' ', ".")),
+            );
         } else {
             *others.entry(name).or_default() += 1;
         }
@@ -213,9 +245,8 @@ impl<'a> Scan<'a> {
                     self.push(s);
                 }
                 // Pushes without an argument, and what takes from the stack: neither is a string.
-                b'N' | 0x88 | 0x89 | b']' | b'}' | b')' | 0x8f | b't' | b'l' | b'd' | 0x85 | 0x86 | 0x87 | 0x91 | b'Q' | 0x97 | 0x98 => {
-                    self.push(None)
-                }
+                b'N' | 0x88 | 0x89 | b']' | b'}' | b')' | 0x8f | b't' | b'l' | b'd' | 0x85 | 0x86 | 0x87 | 0x91
+                | b'Q' | 0x97 | 0x98 => self.push(None),
                 b'(' | b'a' | b'e' | b's' | b'u' | 0x90 | b'0' | b'1' | b'2' => {}
                 other => return Err(format!("opcode {other:#04x} at byte {} is unknown", self.at - 1)),
             }
@@ -244,7 +275,10 @@ mod tests {
     fn imports_are_found_however_they_are_written() {
         let names = |bytes: &[u8]| scan(bytes).0.into_iter().collect::<Vec<_>>();
         assert_eq!(names(b"cos\nsystem\n(S'ls'\ntR."), ["os system"]);
-        assert_eq!(names(b"\x80\x04\x8c\x02os\x94\x8c\x06system\x94\x93\x94\x8c\x02ls\x94\x85\x94R\x94."), ["os system"]);
+        assert_eq!(
+            names(b"\x80\x04\x8c\x02os\x94\x8c\x06system\x94\x93\x94\x8c\x02ls\x94\x85\x94R\x94."),
+            ["os system"]
+        );
         assert_eq!(names(b"\x80\x02X\x02\0\0\0osq\x01X\x06\0\0\0systemq\x02h\x01h\x02\x93."), ["os system"]);
         // Put together while it runs: unknown, and said so.
         assert_eq!(names(b"\x80\x04N\x8c\x06system\x93."), ["? system"]);

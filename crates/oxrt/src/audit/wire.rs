@@ -2,14 +2,14 @@
 
 /// One field.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Field<'a> {
+pub(crate) enum Field<'a> {
     Number(u64),
     Bytes(&'a [u8]),
     Fixed,
 }
 
 /// Walks the fields of a message; `Err` says what is wrong with it and where.
-pub(super) fn fields<'a>(
+pub(crate) fn fields<'a>(
     bytes: &'a [u8],
     mut each: impl FnMut(u32, Field<'a>) -> Result<(), String>,
 ) -> Result<(), String> {
@@ -42,7 +42,7 @@ fn take<'a>(bytes: &'a [u8], at: &mut usize, n: u64, number: u32, start: usize) 
     Ok(part)
 }
 
-pub(super) fn varint(bytes: &[u8], at: &mut usize) -> Option<u64> {
+pub(crate) fn varint(bytes: &[u8], at: &mut usize) -> Option<u64> {
     let mut value = 0u64;
     for shift in (0..64).step_by(7) {
         let byte = *bytes.get(*at)?;
@@ -55,6 +55,6 @@ pub(super) fn varint(bytes: &[u8], at: &mut usize) -> Option<u64> {
     None
 }
 
-pub(super) fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
