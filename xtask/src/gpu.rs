@@ -38,12 +38,12 @@ pub fn gpu_test(args: &[String]) -> Outcome {
     copy(&root().join("tests/expectations/onnx-cuda.txt"), "expectations/onnx-cuda.txt")?;
     fs::write(folder.join("run.sh"), SCRIPT).map_err(io)?;
     // The whole models of the suite `light` are larger than all other cases together.
-    run(Command::new("tar")
-        .arg("cJf")
-        .arg(folder.join("cases.tar.xz"))
-        .arg("-C")
-        .arg(root().join("target"))
-        .args(["--exclude=light", "--transform", "s/^onnx-cases/cases/", "onnx-cases"]))?;
+    run(Command::new("tar").arg("cJf").arg(folder.join("cases.tar.xz")).arg("-C").arg(root().join("target")).args([
+        "--exclude=light",
+        "--transform",
+        "s/^onnx-cases/cases/",
+        "onnx-cases",
+    ]))?;
     eprintln!("xtask: carry {} to a machine with a GPU and run `sh run.sh` there", folder.display());
     if args.iter().any(|a| a == "--run") {
         return run(Command::new("sh").arg(folder.join("run.sh")));

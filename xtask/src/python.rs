@@ -163,9 +163,16 @@ pub fn kernels() -> Outcome {
     if !output.status.success() {
         return Err(format!("NVRTC is not in the virtual environment: {}", String::from_utf8_lossy(&output.stderr)));
     }
-    run(cargo()
-        .env("LD_LIBRARY_PATH", String::from_utf8_lossy(&output.stdout).trim())
-        .args(["test", "--profile", "fast", "-p", "oxrt-cuda", "--", "--ignored", "texts_compile"]))
+    run(cargo().env("LD_LIBRARY_PATH", String::from_utf8_lossy(&output.stdout).trim()).args([
+        "test",
+        "--profile",
+        "fast",
+        "-p",
+        "oxrt-cuda",
+        "--",
+        "--ignored",
+        "texts_compile",
+    ]))
 }
 
 /// Operators without official cases, old opsets, element types and models that onnxruntime optimised, with onnxruntime's

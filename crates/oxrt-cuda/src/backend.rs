@@ -169,14 +169,19 @@ impl Backend for CudaBackend {
     }
 
     fn candidates(&self, node: NodeView) -> Vec<&'static str> {
-        let fits = |e: &&&Entry| (e.ops.is_empty() || e.ops.contains(&node.op())) && (e.supports)(&self.ctx, &node).is_some();
+        let fits =
+            |e: &&&Entry| (e.ops.is_empty() || e.ops.contains(&node.op())) && (e.supports)(&self.ctx, &node).is_some();
         OPS.iter().filter(fits).map(|e| e.name).collect()
     }
 
     fn rivals(&self, node: NodeView) -> Vec<&'static str> {
         let names: Vec<&'static str> = self.candidates(node);
         let timed = |name: &str| OPS.iter().any(|e| e.name == name && e.timed);
-        if names.first().is_some_and(|n| timed(n)) { names.into_iter().filter(|n| timed(n)).collect() } else { Vec::new() }
+        if names.first().is_some_and(|n| timed(n)) {
+            names.into_iter().filter(|n| timed(n)).collect()
+        } else {
+            Vec::new()
+        }
     }
 
     fn timing_context(&self) -> String {

@@ -441,7 +441,12 @@ pub fn compile(text: &str, arch: u32) -> Result<Vec<u8>> {
     let failed = |e: nvrtc::result::NvrtcError| Error::invalid(format!("NVRTC: {e}"));
     let program = nvrtc::result::create_program(&source, None).map_err(failed)?;
     let hopper = needs_hopper(text);
-    let options = [format!("--gpu-architecture=sm_{arch}{}", if hopper { "a" } else { "" }), "--std=c++17".into(), "-default-device".into(), "--extra-device-vectorization".into()];
+    let options = [
+        format!("--gpu-architecture=sm_{arch}{}", if hopper { "a" } else { "" }),
+        "--std=c++17".into(),
+        "-default-device".into(),
+        "--extra-device-vectorization".into(),
+    ];
     // SAFETY: the program lives until it is destroyed below; buffers have the sizes that NVRTC states.
     unsafe {
         let result = (|| {
@@ -450,8 +455,7 @@ pub fn compile(text: &str, arch: u32) -> Result<Vec<u8>> {
                 let log: Vec<u8> = log.iter().map(|&c| c as u8).take_while(|&c| c != 0).collect();
                 return Err(Error::bug(format!("a kernel does not compile ({e}):\n{}", String::from_utf8_lossy(&log))));
             }
-            let ptx: Vec<u8> =
-                nvrtc::result::get_ptx(program).map_err(failed)?.into_iter().map(|c| c as u8).collect();
+            let ptx: Vec<u8> = nvrtc::result::get_ptx(program).map_err(failed)?.into_iter().map(|c| c as u8).collect();
             let mut size = MaybeUninit::uninit();
             nvrtc::sys::nvrtcGetCUBINSize(program, size.as_mut_ptr()).result().map_err(failed)?;
             let mut machine = vec![0u8; size.assume_init()];

@@ -127,13 +127,16 @@ impl Gpu for Emulator {
         if !library.exists() {
             std::fs::create_dir_all(&self.cache)?;
             // Where the real compiler is at hand, it reads every new text too, for the architectures named.
-            for arch in std::env::var("OXRT_EMULATOR_NVRTC").unwrap_or_default().split(',').filter_map(|a| a.parse().ok()) {
+            for arch in
+                std::env::var("OXRT_EMULATOR_NVRTC").unwrap_or_default().split(',').filter_map(|a| a.parse().ok())
+            {
                 if arch == 90 || !crate::driver::needs_hopper(text) {
                     crate::driver::compile(text, arch)?;
                 }
             }
             let thread = std::thread::current().id();
-            let file = self.cache.join(format!("{hash:016x}.{}.{thread:?}.cpp", std::process::id()).replace(['(', ')'], ""));
+            let file =
+                self.cache.join(format!("{hash:016x}.{}.{thread:?}.cpp", std::process::id()).replace(['(', ')'], ""));
             let made = file.with_extension("made");
             std::fs::write(&file, &source)?;
             let output = Command::new("g++")

@@ -45,11 +45,9 @@ impl Libraries {
             DType::F16 => sys::cudaDataType::CUDA_R_16F,
             _ => sys::cudaDataType::CUDA_R_16BF,
         };
-        let desc = result::create_matmul_desc(
-            sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
-            sys::cudaDataType::CUDA_R_32F,
-        )
-        .map_err(failed)?;
+        let desc =
+            result::create_matmul_desc(sys::cublasComputeType_t::CUBLAS_COMPUTE_32F, sys::cudaDataType::CUDA_R_32F)
+                .map_err(failed)?;
         // The library counts by columns: yᵀ = w · xᵀ.
         let layout = |rows: usize, columns: usize, ld: usize| {
             result::create_matrix_layout(data, rows as u64, columns as u64, ld as i64).map_err(failed)

@@ -82,7 +82,9 @@ impl Number {
 /// A number as C text.
 fn literal(c: f64, n: Number) -> String {
     match n {
-        Number::I64 => format!("((i64){}ll)", c as i64 as i128).replace("-9223372036854775808ll", "(-9223372036854775807ll - 1)"),
+        Number::I64 => {
+            format!("((i64){}ll)", c as i64 as i128).replace("-9223372036854775808ll", "(-9223372036854775807ll - 1)")
+        }
         Number::U64 => format!("((u64){}ull)", c as i64 as u64),
         _ if c.is_nan() => format!("(({})NAN_F32)", n.name()),
         _ if c.is_infinite() => format!("(({}){}INFINITE_F32)", n.name(), if c < 0.0 { "-" } else { "" }),
@@ -168,7 +170,8 @@ fn binary(op: Binary, a: &str, b: &str, n: Number) -> String {
     let ty = n.name();
     let suffix = if n == Number::F32 { "f" } else { "" };
     let wrap = |sign: &str| format!("({ty})((u64){a} {sign} (u64){b})");
-    let bits = |sign: &str| if integer { format!("{a} {sign} {b}") } else { format!("({ty})((i64){a} {sign} (i64){b})") };
+    let bits =
+        |sign: &str| if integer { format!("{a} {sign} {b}") } else { format!("({ty})((i64){a} {sign} (i64){b})") };
     match op {
         Add if integer => wrap("+"),
         Sub if integer => wrap("-"),

@@ -17,5 +17,6 @@ mod engine;
 mod sizes;
 
 pub use context::{Context, StepProfile};
+pub use dynamic::{Seen, Watch};
 pub use engine::{Engine, Port};
 pub use oxrt_tensor::{DType, Error, Result, Tensor, TensorView};

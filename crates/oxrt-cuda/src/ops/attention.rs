@@ -11,8 +11,7 @@ const TEXT: &str = include_str!("../text/attention.cuh");
 /// Most elements of a head.
 const WIDEST: usize = 512;
 
-pub(super) const ATTENTION: Entry =
-    Entry::new("attention", &["oxrt.Attention", "Attention"], supports, pack, load);
+pub(super) const ATTENTION: Entry = Entry::new("attention", &["oxrt.Attention", "Attention"], supports, pack, load);
 
 /// Sizes of a head of the queries (and keys) and of the values.
 fn head_sizes(node: &NodeView) -> Option<[usize; 2]> {

@@ -36,8 +36,7 @@ tiles! {
     13 C13 "conv_wgmma_128x64" 14 C14 "conv_wgmma_64x64" 15 C15 "conv_wgmma_64x128" 16 C16 "conv_wgmma_64x256"
 }
 pub(super) const PLAIN: Entry = Entry::new("conv_plain", OPS, supports, pack_plain, load_plain);
-pub(super) const DEPTHWISE: Entry =
-    Entry::new("depthwise", OPS, depthwise_supports, pack_depthwise, load_depthwise);
+pub(super) const DEPTHWISE: Entry = Entry::new("depthwise", OPS, depthwise_supports, pack_depthwise, load_depthwise);
 
 /// What the weights and attributes say: weights [M, C/group, k…] of one or two axes.
 struct Filter {
@@ -177,7 +176,12 @@ fn pack<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
 
 fn load<const I: usize>(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
     let of = packed.get(1).ok_or_else(|| Error::invalid("packed weights are missing"))?.dtype();
-    load_as(ctx, node, packed, Method::Mma { tile: TILES[I], conv: true, of, x_copy: Copy::Chunks, w_turned: false, w_async: true })
+    load_as(
+        ctx,
+        node,
+        packed,
+        Method::Mma { tile: TILES[I], conv: true, of, x_copy: Copy::Chunks, w_turned: false, w_async: true },
+    )
 }
 
 fn pack_plain(ctx: &Ctx, node: &NodeView) -> Result<Packing> {

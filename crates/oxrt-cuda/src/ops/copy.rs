@@ -15,8 +15,7 @@ pub(super) const SPLIT: Entry = Entry::new("split", &["Split"], sized, pack, spl
 pub(super) const SLICE: Entry = Entry::new("slice", &["Slice"], slice_supports, pack, slice);
 pub(super) const EXPAND: Entry = Entry::new("expand", &["Expand"], sized, pack, expand);
 pub(super) const TILE: Entry = Entry::new("tile", &["Tile"], sized, pack, tile);
-pub(super) const SHUFFLE: Entry =
-    Entry::new("pixel_shuffle", &["DepthToSpace", "SpaceToDepth"], sized, pack, shuffle);
+pub(super) const SHUFFLE: Entry = Entry::new("pixel_shuffle", &["DepthToSpace", "SpaceToDepth"], sized, pack, shuffle);
 /// A Gather of one place that is known: a slice without its axis.
 pub(super) const SELECT: Entry = Entry::new("select", &["Gather"], select_supports, pack, select);
 pub(super) const RESHAPE: Entry =

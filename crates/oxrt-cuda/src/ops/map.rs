@@ -273,8 +273,7 @@ pub(super) fn broadcast(shape: &[usize], out: &[usize]) -> Result<Vec<isize>> {
     let own = super::contiguous(shape);
     let lead = out.len().checked_sub(shape.len());
     let fits = |lead: &usize| (0..shape.len()).all(|d| shape[d] == 1 || shape[d] == out[lead + d]);
-    let lead = lead
-        .filter(fits)
-        .ok_or_else(|| Error::invalid(format!("shape {shape:?} does not broadcast to {out:?}")))?;
+    let lead =
+        lead.filter(fits).ok_or_else(|| Error::invalid(format!("shape {shape:?} does not broadcast to {out:?}")))?;
     Ok((0..out.len()).map(|d| if d < lead || shape[d - lead] == 1 { 0 } else { own[d - lead] }).collect())
 }

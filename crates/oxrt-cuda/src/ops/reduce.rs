@@ -14,8 +14,19 @@ const TEXT: &str = include_str!("../text/reduce.cuh");
 pub(super) const REDUCE: Entry = Entry::new(
     "reduce",
     &[
-        "ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceSumSquare",
-        "ReduceLogSum", "ReduceLogSumExp", "GlobalAveragePool", "GlobalMaxPool", "oxrt.GlobalAveragePool",
+        "ReduceSum",
+        "ReduceMean",
+        "ReduceMax",
+        "ReduceMin",
+        "ReduceProd",
+        "ReduceL1",
+        "ReduceL2",
+        "ReduceSumSquare",
+        "ReduceLogSum",
+        "ReduceLogSumExp",
+        "GlobalAveragePool",
+        "GlobalMaxPool",
+        "oxrt.GlobalAveragePool",
     ],
     supports,
     pack,
@@ -55,7 +66,9 @@ fn functions(node: &NodeView) -> Result<String> {
         DType::U8 | DType::U16 | DType::U32 => format!("(C)((1ll << {}) - 1)", x.bytes_for(1) * 8),
         d => format!("(C)(((1ull << {}) - 1))", d.bytes_for(1) * 8 - 1),
     };
-    let sum = |take: &str, end: &str| ("0".to_string(), format!("a.v += {take};"), "a.v += b.v;".to_string(), end.to_string());
+    let sum = |take: &str, end: &str| {
+        ("0".to_string(), format!("a.v += {take};"), "a.v += b.v;".to_string(), end.to_string())
+    };
     let pick = |start: String, sign: &str| {
         let better = format!("x {sign} a.v || x != x");
         (

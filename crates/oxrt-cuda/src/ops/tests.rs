@@ -37,12 +37,7 @@ pub(super) fn check_with(backend: &CudaBackend, text: &str, inputs: &[Tensor], t
     names
 }
 
-pub(super) fn run(
-    backend: &CudaBackend,
-    text: &str,
-    inputs: &[Tensor],
-    tolerance: f64,
-) -> Result<Vec<&'static str>> {
+pub(super) fn run(backend: &CudaBackend, text: &str, inputs: &[Tensor], tolerance: f64) -> Result<Vec<&'static str>> {
     let mut graph = parse_graph(text)?;
     oxrt_ops::infer::infer_graph(&mut graph, &mut Default::default())?;
     let want = Interpreter::new(&graph).run(inputs.iter().cloned().map(Into::into).collect())?;
@@ -59,8 +54,7 @@ pub(super) fn run(
             at.map_or_else(|| graph.constant(v).unwrap().clone(), |at| inputs[at].clone())
         };
         let operands: Vec<Option<Tensor>> = graph[id].inputs().iter().map(|v| v.map(value)).collect();
-        let known: Vec<bool> =
-            graph[id].inputs().iter().map(|v| v.is_some_and(|v| graph[v].is_constant())).collect();
+        let known: Vec<bool> = graph[id].inputs().iter().map(|v| v.is_some_and(|v| graph[v].is_constant())).collect();
         let bind: Vec<Option<BindInput>> = (operands.iter().zip(&known))
             .map(|(t, known)| t.as_ref().map(|t| BindInput { shape: t.shape(), value: known.then_some(t) }))
             .collect();
@@ -159,7 +153,11 @@ fn copies_reorder_cut_and_repeat() {
     }
     check("(f32[2, 3, 4, 8] x) { y = Concat<axis=1>(x, x, x) } => y", one, 0.0);
     check("(f32[2, 3, 4, 8] x) { y = Concat<axis=-1>(x, x) } => y", one, 0.0);
-    check("(f32[2, 3, 4, 8] x) { y = Slice(x, i64[2]{1, 7}, i64[2]{3, -9}, i64[2]{1, 3}, i64[2]{1, -2}) } => y", one, 0.0);
+    check(
+        "(f32[2, 3, 4, 8] x) { y = Slice(x, i64[2]{1, 7}, i64[2]{3, -9}, i64[2]{1, 3}, i64[2]{1, -2}) } => y",
+        one,
+        0.0,
+    );
     check("(f32[2, 3, 4, 8] x) { y = Tile(x, i64[4]{1, 2, 1, 3}) } => y", one, 0.0);
     check("(f32[2, 3, 4, 8] x) { y = Expand(x, i64[5]{2, 1, 3, 1, 1}) } => y", one, 0.0);
     check("(f32[2, 3, 4, 8] x) { y = SpaceToDepth<blocksize=2>(x) } => y", one, 0.0);
@@ -226,13 +224,18 @@ fn convolutions() {
         ([5, 40, 33, 24], [24, 1, 5, 5], "group=24, pads=[2, 2, 2, 2], strides=[2, 2]"),
     ];
     for (x, w, attrs) in cases {
-        let (image, weights, bias) = (sample(DType::F32, &x, 1), sample(DType::F32, &w, 2), sample(DType::F32, &w[..1], 3));
+        let (image, weights, bias) =
+            (sample(DType::F32, &x, 1), sample(DType::F32, &w, 2), sample(DType::F32, &w[..1], 3));
         let list = |t: &Tensor| t.as_slice::<f32>().iter().map(|v| format!("{v}")).collect::<Vec<_>>().join(", ");
         let comma = if attrs.is_empty() { "" } else { ", " };
         let text = |ty: &str| {
             format!(
                 "({ty}{x:?} x) {{ y = oxrt.Conv<activation=\"silu\", kernel_shape=[{}, {}]{comma}{attrs}>(x, f32{w:?}{{{}}}, f32[{}]{{{}}}) }} => y",
-                w[2], w[3], list(&weights), w[0], list(&bias)
+                w[2],
+                w[3],
+                list(&weights),
+                w[0],
+                list(&bias)
             )
         };
         check(&text("f32"), std::slice::from_ref(&image), 1e-4);
@@ -256,7 +259,11 @@ fn reductions() {
     }
     let i = sample(DType::I32, &[3, 5, 40], 2);
     for op in ["Sum", "Max", "Min", "Mean", "Prod"] {
-        check(&format!("(i32[3, 5, 40] x) {{ y = Reduce{op}<keepdims=0>(x, i64[1]{{1}}) }} => y"), std::slice::from_ref(&i), 0.0);
+        check(
+            &format!("(i32[3, 5, 40] x) {{ y = Reduce{op}<keepdims=0>(x, i64[1]{{1}}) }} => y"),
+            std::slice::from_ref(&i),
+            0.0,
+        );
     }
     for op in ["ArgMax", "ArgMin"] {
         for (axis, last) in [(0, 0), (1, 1), (-1, 0)] {
@@ -268,7 +275,11 @@ fn reductions() {
     check("(f32[2, 3000] x) { y = ReduceMean(x, i64[1]{1}) } => y", std::slice::from_ref(&big), 1e-4);
     let tall = sample(DType::F32, &[2, 3000, 40], 5);
     for op in ["Mean", "Max", "LogSumExp"] {
-        check(&format!("(f32[2, 3000, 40] x) {{ y = Reduce{op}(x, i64[1]{{1}}) }} => y"), std::slice::from_ref(&tall), 1e-4);
+        check(
+            &format!("(f32[2, 3000, 40] x) {{ y = Reduce{op}(x, i64[1]{{1}}) }} => y"),
+            std::slice::from_ref(&tall),
+            1e-4,
+        );
     }
     let image = sample(DType::F32, &[2, 7, 7, 64], 4);
     check("(f32[2, 7, 7, 64] x) { y = oxrt.GlobalAveragePool(x) } => y", std::slice::from_ref(&image), 1e-5);
@@ -336,7 +347,12 @@ fn indices_pick_and_place() {
     let one = check("(f32[4, 5, 6] x) { y = Gather<axis=1>(x, i64{-2}) } => y", std::slice::from_ref(&x), 0.0);
     assert_eq!(one[0], "select");
     let bad = Tensor::from_i64(DType::I64, &[1], &[9]).unwrap();
-    let e = run(&backend(), "(f32[4, 5, 6] x, i64[1] i) { y = Identity(x) y = Gather(x, i) } => y", &[x.clone(), bad.clone()], 0.0);
+    let e = run(
+        &backend(),
+        "(f32[4, 5, 6] x, i64[1] i) { y = Identity(x) y = Gather(x, i) } => y",
+        &[x.clone(), bad.clone()],
+        0.0,
+    );
     assert!(e.is_err());
     let i = Tensor::from_i64(DType::I32, &[4, 2, 6], &(0..48).map(|v| v % 9 % 5 - 2).collect::<Vec<_>>()).unwrap();
     check("(f32[4, 5, 6] x, i32[4, 2, 6] i) { y = GatherElements<axis=1>(x, i) } => y", &[x.clone(), i], 0.0);
@@ -345,7 +361,11 @@ fn indices_pick_and_place() {
     check("(f32[4, 5, 6] x, i64[2, 2] i, f32[2, 6] u) { y = ScatterND(x, i, u) } => y", &[x.clone(), at, u], 0.0);
     let i = Tensor::from_i64(DType::I64, &[1, 2, 6], &[0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3]).unwrap();
     let u = sample(DType::F32, &[1, 2, 6], 4);
-    check("(f32[4, 5, 6] x, i64[1, 2, 6] i, f32[1, 2, 6] u) { y = ScatterElements<axis=0>(x, i, u) } => y", &[x, i, u], 0.0);
+    check(
+        "(f32[4, 5, 6] x, i64[1, 2, 6] i, f32[1, 2, 6] u) { y = ScatterElements<axis=0>(x, i, u) } => y",
+        &[x, i, u],
+        0.0,
+    );
 }
 
 #[test]
@@ -378,7 +398,8 @@ fn queries_attend() {
         }
     }
     let (q, k) = (sample(DType::F16, &[1, 4, 6, 16], 1), sample(DType::F16, &[1, 2, 6, 16], 2));
-    let mask = Tensor::from_i64(DType::Bool, &[1, 1, 6, 6], &(0..36).map(|i| i64::from(i % 7 < 3)).collect::<Vec<_>>()).unwrap();
+    let mask = Tensor::from_i64(DType::Bool, &[1, 1, 6, 6], &(0..36).map(|i| i64::from(i % 7 < 3)).collect::<Vec<_>>())
+        .unwrap();
     check(
         "(f16[1, 4, 6, 16] q, f16[1, 2, 6, 16] k, bool[1, 1, 6, 6] m) { y = oxrt.Attention(q, k, k, m) } => y",
         &[q, k, mask],
