@@ -5,16 +5,95 @@ use crate::bodies::runner;
 use crate::context::StepProfile;
 use crate::engine::{Engine, Inner};
 use crate::sizes::{Sizes, shape_of};
-use oxrt_backend::{ALIGN, BindArgs, BindInput, Io};
+use oxrt_backend::{ALIGN, BindArgs, BindInput, Bound, Io};
 use oxrt_ir::{Contents, Node, ValueId, ValueType};
 use oxrt_ops::Datum;
 use oxrt_ops::eval::{eval_node, eval_node_by};
 use oxrt_plan::StepKind;
-use oxrt_tensor::{Context as _, DType, Error, Result, Tensor, bail};
+use oxrt_tensor::{Context as _, DType, Error, Result, Tensor, bail, num_elements};
 use std::collections::HashMap;
 use std::time::Instant;
 
-pub(crate) fn run(inner: &Inner, inputs: Vec<Datum>, mut profile: Option<&mut Vec<StepProfile>>) -> Result<Vec<Datum>> {
+/// What one run leaves to the next: kernels bound to sizes that come again, and memory.
+#[derive(Default)]
+pub(crate) struct Kept {
+    /// By step: the kernel as it was bound last.
+    bound: HashMap<usize, BoundStep>,
+    free: Free,
+    workspace: Option<Tensor>,
+}
+
+struct BoundStep {
+    inputs: Vec<Option<Vec<usize>>>,
+    outputs: Vec<Option<Vec<usize>>>,
+    known: Vec<Option<Tensor>>,
+    bound: Box<dyn Bound>,
+}
+
+/// Elements up to which values are compared with those that a kernel was bound to.
+const COMPARED: usize = 64;
+
+impl BoundStep {
+    /// Whether binding again would make the same.
+    fn fits(&self, inputs: &[Option<Vec<usize>>], outputs: &[Option<&[usize]>], known: &[Option<Tensor>]) -> bool {
+        let same = |(a, b): (&Option<Tensor>, &Option<Tensor>)| match (a, b) {
+            (None, None) => true,
+            (Some(a), Some(b)) => {
+                a.same_storage(b) || (a.len() <= COMPARED && a.dtype() == b.dtype() && a.bytes() == b.bytes())
+            }
+            _ => false,
+        };
+        self.inputs == inputs
+            && self.outputs.iter().map(Option::as_deref).eq(outputs.iter().copied())
+            && self.known.iter().zip(known).all(same)
+    }
+}
+
+/// Memory of tensors that nobody reads any more.
+#[derive(Default)]
+struct Free {
+    /// With the run that put it here.
+    blocks: Vec<(u64, Tensor)>,
+    run: u64,
+}
+
+impl Free {
+    /// Takes back what was a tensor, unless somebody else holds it.
+    fn put(&mut self, mut t: Tensor) {
+        if t.own_bytes() > 0 {
+            self.blocks.push((self.run, t));
+        }
+    }
+
+    /// A tensor of any contents: in the tightest memory that is free and not more than twice as large, else in new one.
+    fn take(&mut self, dtype: DType, shape: &[usize]) -> Result<Tensor> {
+        let need = dtype.bytes_for(num_elements(shape)?);
+        let fitting = |t: &mut Tensor| Some(t.own_bytes()).filter(|&own| own >= need && own / 2 <= need.max(ALIGN));
+        let best = self.blocks.iter_mut().enumerate().filter_map(|(i, (_, t))| Some((fitting(t)?, i))).min();
+        let reused = best.and_then(|(_, i)| self.blocks.swap_remove(i).1.recycled(dtype, shape));
+        reused.map_or_else(|| Tensor::try_zeros(dtype, shape), Ok)
+    }
+
+    /// Ends a run: what it had no use for goes.
+    fn end(&mut self) {
+        self.blocks.retain(|(run, _)| *run == self.run);
+        self.run += 1;
+    }
+}
+
+impl Kept {
+    /// Takes back outputs of an earlier run.
+    pub fn put(&mut self, outputs: impl IntoIterator<Item = Tensor>) {
+        outputs.into_iter().for_each(|t| self.free.put(t));
+    }
+}
+
+pub(crate) fn run(
+    inner: &Inner,
+    inputs: Vec<Datum>,
+    kept: &mut Kept,
+    mut profile: Option<&mut Vec<StepProfile>>,
+) -> Result<Vec<Datum>> {
     let plan = &inner.plan;
     let g = &plan.graph;
     if inputs.len() != g.inputs.len() {
@@ -57,7 +136,7 @@ pub(crate) fn run(inner: &Inner, inputs: Vec<Datum>, mut profile: Option<&mut Ve
                 // A size that no earlier result told (a factor of zero hid it): the evaluator finds it out.
                 let told = node.outputs().iter().flatten().all(|v| shape_of(&g[*v].ty, &sizes).is_some());
                 match told || !consumed.is_empty() {
-                    true => run_kernel(inner, index, node, &ins, consumed, &sizes, &mut flops),
+                    true => run_kernel(inner, index, node, &ins, consumed, &sizes, kept, &mut flops),
                     false => eval_node(node, &ins, &|v| lookup(v).ok().flatten()),
                 }
             }
@@ -79,8 +158,10 @@ pub(crate) fn run(inner: &Inner, inputs: Vec<Datum>, mut profile: Option<&mut Ve
         for v in g.reads(step.node) {
             let left = remaining.get_mut(&v).ok_or_else(|| Error::bug("uses out of step"))?;
             *left -= 1;
-            if *left == 0 {
-                env.remove(&v);
+            if *left == 0
+                && let Some(Datum::Tensor(t)) = env.remove(&v)
+            {
+                kept.free.put(t);
             }
         }
         for (v, datum) in node.outputs().iter().zip(outs) {
@@ -98,6 +179,7 @@ pub(crate) fn run(inner: &Inner, inputs: Vec<Datum>, mut profile: Option<&mut Ve
             }
         }
     }
+    kept.free.end();
     g.outputs
         .iter()
         .map(|&v| match env.get(&v) {
@@ -153,11 +235,6 @@ fn alias(node: &Node, ins: &[Option<Datum>], ty: ValueType, sizes: &Sizes) -> Re
     }
 }
 
-/// A block for kernel scratch memory.
-fn scratch(bytes: usize) -> Result<Tensor> {
-    Tensor::try_zeros(DType::U8, &[bytes.max(ALIGN)])
-}
-
 fn run_kernel(
     inner: &Inner,
     index: usize,
@@ -165,6 +242,7 @@ fn run_kernel(
     ins: &[Option<Datum>],
     consumed: &[usize],
     sizes: &Sizes,
+    kept: &mut Kept,
     flops: &mut u64,
 ) -> Result<Vec<Datum>> {
     let g = &inner.plan.graph;
@@ -195,28 +273,38 @@ fn run_kernel(
             Some(v) => {
                 let shape = shape_of(&g[*v].ty, sizes)
                     .ok_or_else(|| Error::bug(format!("the size of `{}` {} is unknown", g[*v].name, g[*v].ty)))?;
-                Some(Tensor::try_zeros(g[*v].ty.dtype().unwrap_or(DType::F32), &shape)?)
+                Some(kept.free.take(g[*v].ty.dtype().unwrap_or(DType::F32), &shape)?)
             }
         });
     }
     let kernel = inner.kernels[index].as_ref().ok_or_else(|| Error::bug("the step has no kernel"))?;
     let out_shapes: Vec<Option<&[usize]>> = outs.iter().map(|t| t.as_ref().map(Tensor::shape)).collect();
-    let bound = kernel.bind(&BindArgs { inputs: &inputs, outputs: &out_shapes })?;
+    if !kept.bound.get(&index).is_some_and(|b| b.fits(&shapes, &out_shapes, &known)) {
+        let bound = kernel.bind(&BindArgs { inputs: &inputs, outputs: &out_shapes })?;
+        let outputs = out_shapes.iter().map(|s| s.map(<[usize]>::to_vec)).collect();
+        kept.bound.insert(index, BoundStep { inputs: shapes.clone(), outputs, known: known.clone(), bound });
+    }
+    let bound = &*kept.bound[&index].bound;
     *flops = bound.flops();
     if let Some(on) = &inner.device {
-        crate::device::run_alone(on, &*bound, ins, consumed, &mut outs, index)?;
+        crate::device::run_alone(on, bound, ins, consumed, &mut outs, index)?;
     } else {
-        let mut workspace = scratch(bound.workspace_bytes())?;
+        let need = bound.workspace_bytes().max(ALIGN);
+        let mut workspace = match kept.workspace.take().filter(|w| w.len() >= need) {
+            Some(workspace) => workspace,
+            None => Tensor::try_zeros(DType::U8, &[need])?,
+        };
         let in_ptrs: Vec<*const u8> = ins
             .iter()
             .map(|d| d.as_ref().and_then(Datum::as_tensor).map_or(std::ptr::null(), |t| t.bytes().as_ptr()))
             .collect();
         let out_ptrs: Vec<*mut u8> =
             outs.iter_mut().map(|t| t.as_mut().map_or(std::ptr::null_mut(), |t| t.bytes_mut().as_mut_ptr())).collect();
-        let workspace = workspace.bytes_mut().as_mut_ptr();
-        let io = Io { inputs: &in_ptrs, outputs: &out_ptrs, workspace, device: Default::default() };
+        let scratch = workspace.bytes_mut().as_mut_ptr();
+        let io = Io { inputs: &in_ptrs, outputs: &out_ptrs, workspace: scratch, device: Default::default() };
         // SAFETY: shapes are those bound, and every output has memory of its own.
         unsafe { bound.run(&io) }?;
+        kept.workspace = Some(workspace);
     }
     Ok(outs.into_iter().map(|t| Datum::Tensor(t.unwrap_or_else(|| Tensor::zeros(DType::F32, &[0])))).collect())
 }
