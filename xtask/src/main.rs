@@ -1,6 +1,7 @@
 //! Chores: `cargo xtask` lists them.
 
 mod bench;
+mod gpu;
 mod python;
 mod tidy;
 
@@ -20,6 +21,8 @@ cargo xtask <chore>
   onnx-extra    operators without official cases, old opsets, conversions (--suite NAME, --only REGEX)
   operators     writes docs/operators.md from the official cases
   fuzz-onnx     random graphs against onnxruntime (--graphs N --seed S, --only FAMILY, --jobs N)
+  kernels       compiles the CUDA kernel texts for compute capability 8.0, 9.0 and 10.0 (NVRTC from PyPI; no GPU)
+  gpu-test      packs target/gpu-test, a folder that tests and times everything on a machine with a GPU; --run does so here
   bench         times oxrt beside onnxruntime and OpenVINO on the benchmark models (needs ../shared/bench); models are named
                 or all; --precision bf16, --threads N, --rounds N, --check against benches/cpu_ratios.json, --record writes it
 ";
@@ -39,6 +42,8 @@ fn main() -> ExitCode {
         Some("operators") => python::onnx_cases(&["--write".to_string()]),
         Some("onnx-cases") => python::onnx_cases(&args[1..]),
         Some("onnx-extra") => python::onnx_extra(&args[1..]),
+        Some("kernels") => python::kernels(),
+        Some("gpu-test") => gpu::gpu_test(&args[1..]),
         Some("bench") => bench::bench(&args[1..]),
         _ => {
             print!("{HELP}");
@@ -63,6 +68,7 @@ fn python_test() -> Outcome {
     python::onnx_extra(&[])
         .and_then(|()| python::onnx_cases(&[]))
         .and_then(|()| python::fuzz_onnx(&small))
+        .and_then(|()| python::kernels())
         .and_then(|()| python::test())
 }
 

@@ -60,7 +60,7 @@ fn simple(m: &mut Model) -> Log {
 }
 
 fn engine(m: &mut Model) -> Log {
-    prepare_engine(m).unwrap()
+    prepare_engine(m, &Options::default()).unwrap()
 }
 
 fn count(m: &Model, op: &str) -> usize {

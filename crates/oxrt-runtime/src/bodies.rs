@@ -1,7 +1,7 @@
 //! Bodies of `If`, `Loop` and `Scan` as engines of their own, so that their nodes run by kernels too.
 
-use crate::dynamic::Kept;
 use crate::engine::{Engine, Inner};
+use crate::kept::Kept;
 use oxrt_backend::Backend;
 use oxrt_ir::{Graph, ValueId};
 use oxrt_ops::Datum;

@@ -4,7 +4,7 @@ use crate::arena::Arena;
 use crate::binding::{Action, Binding, BoundStep, Loc, host_reads};
 use crate::bodies::runner;
 use crate::device::{DeviceContext, Ends};
-use crate::dynamic;
+use crate::dynamic::{self, Watch};
 use crate::engine::{Engine, Inner};
 use crate::sizes;
 use oxrt_backend::Io;
@@ -28,7 +28,7 @@ pub struct Context {
     /// Outputs of the last run that went step by step.
     dynamic_outputs: Vec<Tensor>,
     /// Memory and bound kernels of runs step by step.
-    kept: dynamic::Kept,
+    kept: crate::kept::Kept,
     pointers: Vec<*const u8>,
     /// Made at the first run on a device with memory of its own.
     device: Option<DeviceContext>,
@@ -212,6 +212,12 @@ impl Context {
     /// Runs on any kind of values (strings, sequences, optionals too), step by step.
     pub fn run_datums(&mut self, inputs: Vec<Datum>) -> Result<Vec<Datum>> {
         dynamic::run(&self.inner, inputs, &mut self.kept, self.profile.as_mut())
+    }
+
+    /// The same, showing each result to `watch`, which may replace it or end the run (`None`). For finding faults: values have
+    /// memory of their own, so that none is overwritten by a later step.
+    pub fn run_watched(&mut self, inputs: Vec<Datum>, watch: Watch) -> Result<Option<Vec<Datum>>> {
+        dynamic::run_watched(&self.inner, inputs, &mut self.kept, None, watch)
     }
 
     /// Runs on inputs that lie in the device's memory, and writes the outputs there. Each pointer leads to memory of the

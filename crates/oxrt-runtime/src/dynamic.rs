@@ -4,96 +4,48 @@ use crate::binding::known_tensor;
 use crate::bodies::runner;
 use crate::context::StepProfile;
 use crate::engine::{Engine, Inner};
+use crate::kept::{BoundStep, Kept};
 use crate::sizes::{Sizes, shape_of};
-use oxrt_backend::{ALIGN, BindArgs, BindInput, Bound, Io};
+use oxrt_backend::{ALIGN, BindArgs, BindInput, Io};
 use oxrt_ir::{Contents, Node, ValueId, ValueType};
 use oxrt_ops::Datum;
 use oxrt_ops::eval::{eval_node, eval_node_by};
 use oxrt_plan::StepKind;
-use oxrt_tensor::{Context as _, DType, Error, Result, Tensor, bail, num_elements};
+use oxrt_tensor::{Context as _, DType, Error, Result, Tensor, bail};
 use std::collections::HashMap;
 use std::time::Instant;
 
-/// What one run leaves to the next: kernels bound to sizes that come again, and memory.
-#[derive(Default)]
-pub(crate) struct Kept {
-    /// By step: the kernel as it was bound last.
-    bound: HashMap<usize, BoundStep>,
-    free: Free,
-    workspace: Option<Tensor>,
-}
+/// Sees each result of a run step by step, with the number of its step in the plan.
+pub type Watch<'a> = &'a mut dyn FnMut(usize, ValueId, &Datum) -> Result<Seen>;
 
-struct BoundStep {
-    inputs: Vec<Option<Vec<usize>>>,
-    outputs: Vec<Option<Vec<usize>>>,
-    known: Vec<Option<Tensor>>,
-    bound: Box<dyn Bound>,
-}
-
-/// Elements up to which values are compared with those that a kernel was bound to.
-const COMPARED: usize = 64;
-
-impl BoundStep {
-    /// Whether binding again would make the same.
-    fn fits(&self, inputs: &[Option<Vec<usize>>], outputs: &[Option<&[usize]>], known: &[Option<Tensor>]) -> bool {
-        let same = |(a, b): (&Option<Tensor>, &Option<Tensor>)| match (a, b) {
-            (None, None) => true,
-            (Some(a), Some(b)) => {
-                a.same_storage(b) || (a.len() <= COMPARED && a.dtype() == b.dtype() && a.bytes() == b.bytes())
-            }
-            _ => false,
-        };
-        self.inputs == inputs
-            && self.outputs.iter().map(Option::as_deref).eq(outputs.iter().copied())
-            && self.known.iter().zip(known).all(same)
-    }
-}
-
-/// Memory of tensors that nobody reads any more.
-#[derive(Default)]
-struct Free {
-    /// With the run that put it here.
-    blocks: Vec<(u64, Tensor)>,
-    run: u64,
-}
-
-impl Free {
-    /// Takes back what was a tensor, unless somebody else holds it.
-    fn put(&mut self, mut t: Tensor) {
-        if t.own_bytes() > 0 {
-            self.blocks.push((self.run, t));
-        }
-    }
-
-    /// A tensor of any contents: in the tightest memory that is free and not more than twice as large, else in new one.
-    fn take(&mut self, dtype: DType, shape: &[usize]) -> Result<Tensor> {
-        let need = dtype.bytes_for(num_elements(shape)?);
-        let fitting = |t: &mut Tensor| Some(t.own_bytes()).filter(|&own| own >= need && own / 2 <= need.max(ALIGN));
-        let best = self.blocks.iter_mut().enumerate().filter_map(|(i, (_, t))| Some((fitting(t)?, i))).min();
-        let reused = best.and_then(|(_, i)| self.blocks.swap_remove(i).1.recycled(dtype, shape));
-        reused.map_or_else(|| Tensor::try_zeros(dtype, shape), Ok)
-    }
-
-    /// Ends a run: what it had no use for goes.
-    fn end(&mut self) {
-        self.blocks.retain(|(run, _)| *run == self.run);
-        self.run += 1;
-    }
-}
-
-impl Kept {
-    /// Takes back outputs of an earlier run.
-    pub fn put(&mut self, outputs: impl IntoIterator<Item = Tensor>) {
-        outputs.into_iter().for_each(|t| self.free.put(t));
-    }
+/// What becomes of a value that was seen.
+#[derive(Clone, Debug)]
+pub enum Seen {
+    Keep,
+    /// The steps that follow read this instead.
+    Replace(Datum),
+    /// The run ends here.
+    Stop,
 }
 
 pub(crate) fn run(
     inner: &Inner,
     inputs: Vec<Datum>,
     kept: &mut Kept,
-    mut profile: Option<&mut Vec<StepProfile>>,
+    profile: Option<&mut Vec<StepProfile>>,
 ) -> Result<Vec<Datum>> {
+    let outputs = run_watched(inner, inputs, kept, profile, &mut |_, _, _| Ok(Seen::Keep))?;
+    outputs.ok_or_else(|| Error::bug("a run stopped that nobody watched"))
+}
+
+/// Outputs; `None` when the watch stopped the run.
+pub(crate) fn run_watched(
+    inner: &Inner,
+    inputs: Vec<Datum>,
+    kept: &mut Kept,
+    mut profile: Option<&mut Vec<StepProfile>>,
+    watch: Watch,
+) -> Result<Option<Vec<Datum>>> {
     let plan = &inner.plan;
     let g = &plan.graph;
     if inputs.len() != g.inputs.len() {
@@ -166,6 +118,11 @@ pub(crate) fn run(
         }
         for (v, datum) in node.outputs().iter().zip(outs) {
             let Some(v) = *v else { continue };
+            let datum = match watch(index, v, &datum)? {
+                Seen::Keep => datum,
+                Seen::Replace(other) => other,
+                Seen::Stop => return Ok(None),
+            };
             if let Datum::Tensor(t) = &datum {
                 learn(&g[v].ty, t.shape(), &mut sizes);
                 // Kernels trust sizes that were inferred, so a wrong one must not get through.
@@ -180,15 +137,13 @@ pub(crate) fn run(
         }
     }
     kept.free.end();
-    g.outputs
-        .iter()
-        .map(|&v| match env.get(&v) {
-            Some(d) => Ok(d.clone()),
-            None => known_tensor(plan, v, &sizes)?
-                .map(Datum::Tensor)
-                .ok_or_else(|| Error::bug(format!("output `{}` was not made", g[v].name))),
-        })
-        .collect()
+    let outputs = g.outputs.iter().map(|&v| match env.get(&v) {
+        Some(d) => Ok(d.clone()),
+        None => known_tensor(plan, v, &sizes)?
+            .map(Datum::Tensor)
+            .ok_or_else(|| Error::bug(format!("output `{}` was not made", g[v].name))),
+    });
+    outputs.collect::<Result<Vec<Datum>>>().map(Some)
 }
 
 /// Sizes of the symbols, from the inputs that are tensors.

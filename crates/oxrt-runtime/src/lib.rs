@@ -14,8 +14,10 @@ mod context;
 mod device;
 mod dynamic;
 mod engine;
+mod kept;
 mod sizes;
 
 pub use context::{Context, StepProfile};
+pub use dynamic::{Seen, Watch};
 pub use engine::{Engine, Port};
 pub use oxrt_tensor::{DType, Error, Result, Tensor, TensorView};

@@ -21,7 +21,11 @@
 //! [`Engine`] is `Send + Sync` and cheap to clone. For a steady stream of calls take a [`Session`]: it owns
 //! its memory, caches what it worked out for each set of input sizes, and returns outputs as views.
 
+mod accept;
+mod audit;
 mod bench;
+mod bisect;
+mod diff;
 mod engine;
 pub mod input;
 mod machine;
@@ -29,8 +33,14 @@ mod model;
 mod repair;
 mod verify;
 
+pub use accept::{Acceptance, Refusal, Target, acceptance};
+pub use audit::{AuditFinding, AuditReport, Severity, audit};
 pub use bench::{BenchOptions, BenchReport, StepTotal, bench, resident_peak_bytes};
-pub use engine::{Device, Engine, Outputs, Port, Session, StepProfile};
+pub use bisect::{BisectReport, Guilty, bisect_passes};
+pub use diff::{
+    DiffOptions, DiffReport, Fault, NodePlace, NonFinite, Reproducer, Side, ValueDiff, diff, find_non_finite, reproduce,
+};
+pub use engine::{Device, Engine, Outputs, Port, Seen, Session, StepProfile, Watch};
 pub use machine::{Ceilings, best_target, cache_key, measure_ceilings};
 pub use model::{
     BuildOptions, ExportOptions, Kind as FileKind, Model, SimplifyOptions, SimplifyReport, Tuning, file_kind,
@@ -41,7 +51,7 @@ pub use verify::{
     sizes_to_try, verify_engine, verify_model,
 };
 
-pub use oxrt_backend::Precision;
+pub use oxrt_backend::{self as backend, Precision};
 pub use oxrt_build::{BuildReport, DimSpec};
 pub use oxrt_cpu as cpu;
 pub use oxrt_cuda as cuda;
