@@ -31,6 +31,7 @@ mod quantize;
 mod recurrent;
 mod reduce;
 mod resize;
+mod roi_align;
 mod select;
 mod wide;
 
@@ -85,6 +86,7 @@ pub(crate) static OPS: &[&Entry] = &[
     &reduce::ARG,
     &resize::RESIZE,
     &grid_sample::GRID_SAMPLE,
+    &roi_align::ROI_ALIGN,
     &resize::BYTES,
     &resize::NEAREST,
     &gemm::PACKED,

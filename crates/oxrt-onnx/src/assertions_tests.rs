@@ -69,3 +69,20 @@ fn old_files_cannot_say_checks() {
     let read = through_a_file(TWO, "old", Some(7));
     assert_eq!(run(&read, &[-1.0, 2.0]), Ok(1.0));
 }
+
+#[test]
+fn nodes_of_a_file_have_names_of_their_own() {
+    use prost::Message as _;
+    let path = std::env::temp_dir().join(format!("oxrt-assert-{}-names.onnx", std::process::id()));
+    // Reading makes two nodes of each check.
+    let read = through_a_file(TWO, "names-before", None);
+    write_file(&read, &path, &WriteOptions::default()).unwrap();
+    let file = crate::proto::ModelProto::decode(std::fs::read(&path).unwrap().as_slice()).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let mut names: Vec<String> =
+        file.graph.unwrap().node.into_iter().map(|n| n.name).filter(|n| !n.is_empty()).collect();
+    let all = names.len();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), all, "{names:?}");
+}

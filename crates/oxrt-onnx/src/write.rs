@@ -230,20 +230,26 @@ fn entries(list: impl IntoIterator<Item = (String, String)>) -> Vec<StringString
 struct Writer {
     /// Names of all graphs: a subgraph may not shadow.
     taken: HashSet<String>,
+    /// Names of nodes, which some readers want to differ too.
+    nodes: HashSet<String>,
     weights: Vec<(String, Tensor)>,
     domains: BTreeSet<String>,
 }
 
+/// `base`, or else the first of `base_1`, `base_2` … that is not taken.
+fn free_name(taken: &mut HashSet<String>, base: &str) -> String {
+    let mut name = base.to_string();
+    let mut n = 0;
+    while !taken.insert(name.clone()) {
+        n += 1;
+        name = format!("{base}_{n}");
+    }
+    name
+}
+
 impl Writer {
     fn unique(&mut self, base: &str) -> String {
-        let base = if base.is_empty() { "value" } else { base };
-        let mut name = base.to_string();
-        let mut n = 0;
-        while !self.taken.insert(name.clone()) {
-            n += 1;
-            name = format!("{base}_{n}");
-        }
-        name
+        free_name(&mut self.taken, if base.is_empty() { "value" } else { base })
     }
 
     /// `outer` gives the names of captured values for a subgraph; the main graph has none.
@@ -303,9 +309,10 @@ impl Writer {
                     source
                 };
                 let input = vec![source];
+                let node_name = free_name(&mut self.nodes, &name);
                 proto.node.push(NodeProto {
                     op_type: "Identity".into(),
-                    name: name.clone(),
+                    name: node_name,
                     input,
                     output: vec![name.clone()],
                     ..NodeProto::default()
@@ -358,8 +365,10 @@ impl Writer {
             let pairs = [("oxrt.module", &s.module), ("oxrt.source", &s.location), ("oxrt.code", &s.code)];
             entries(pairs.into_iter().filter(|p| !p.1.is_empty()).map(|(k, v)| (k.to_string(), v.clone())))
         });
+        // A nameless node is nobody's namesake.
+        let name = if node.name.is_empty() { String::new() } else { free_name(&mut self.nodes, &node.name) };
         Ok(NodeProto {
-            name: node.name.clone(),
+            name,
             op_type: op,
             domain,
             input: list(node.inputs()),

@@ -85,6 +85,20 @@ pub fn select(x: &Tensor, shape: &[usize], offsets: impl IntoIterator<Item = usi
     assemble(&[x], shape, offsets.into_iter().map(|i| (0, i)))
 }
 
+/// A tensor of `shape` made of runs of `run` elements of `x`, each from one of `starts`.
+pub fn select_runs(x: &Tensor, shape: &[usize], starts: impl IntoIterator<Item = usize>, run: usize) -> Result<Tensor> {
+    let starts = starts.into_iter();
+    let Some(size) = x.dtype().size().filter(|_| run > 1 && x.strings().is_none()) else {
+        return select(x, shape, starts.flat_map(|s| s..s + run));
+    };
+    checked_len(shape)?;
+    let mut out = Tensor::try_zeros(x.dtype(), shape)?;
+    for (to, start) in out.bytes_mut().chunks_exact_mut(run * size).zip(starts) {
+        to.copy_from_slice(&x.bytes()[start * size..][..run * size]);
+    }
+    Ok(out)
+}
+
 /// `shape` filled with the one element of `value`.
 pub fn fill(value: &Tensor, shape: &[usize]) -> Result<Tensor> {
     if value.len() != 1 {

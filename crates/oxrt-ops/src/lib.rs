@@ -34,6 +34,7 @@ pub mod reduce;
 pub mod regex;
 pub mod registry;
 pub mod resample;
+pub mod roi;
 pub mod scalar;
 pub mod shape;
 pub mod spectral;

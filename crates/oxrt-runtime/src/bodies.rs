@@ -1,12 +1,14 @@
 //! Bodies of `If`, `Loop` and `Scan` as engines of their own, so that their nodes run by kernels too.
 
 use crate::engine::{Engine, Inner};
+use crate::kept::Kept;
 use oxrt_backend::Backend;
 use oxrt_ir::{Graph, ValueId};
 use oxrt_ops::Datum;
 use oxrt_plan::{Plan, StepKind, choose};
 use oxrt_tensor::{DType, Result, Tensor, TensorView, bail};
 use std::collections::HashMap;
+use std::sync::Mutex;
 
 /// The engines of a plan's bodies, by where the bodies lie. A body stays where it is as long as its plan lives.
 #[derive(Default)]
@@ -18,6 +20,8 @@ struct Body {
     engine: Engine,
     /// Captured values (as the body names them) that come after its inputs; those that are constant are part of the engine.
     captured: Vec<ValueId>,
+    /// Of bodies whose sizes depend on data, one for each run at a time.
+    kept: Mutex<Vec<Kept>>,
 }
 
 fn key(body: &Graph) -> usize {
@@ -41,7 +45,7 @@ impl Bodies {
 
     /// Runs a body; `None` when there is no engine for it, or its inputs are not those that it was planned for.
     pub fn run(&self, body: &Graph, inputs: &[Datum], captures: &[(ValueId, Datum)]) -> Option<Result<Vec<Datum>>> {
-        let Body { engine, captured } = self.engines.get(&key(body))?;
+        let Body { engine, captured, kept } = self.engines.get(&key(body))?;
         let find = |v: &ValueId| captures.iter().find(|c| c.0 == *v).map(|c| &c.1);
         let all: Vec<&Datum> = inputs.iter().map(Some).chain(captured.iter().map(find)).collect::<Option<_>>()?;
         // Sequences and the like are handed from node to node by the evaluator.
@@ -50,7 +54,11 @@ impl Bodies {
         // A loop may carry what its body does not say.
         Engine::sizes(&engine.inner, &shapes).ok()?;
         if !engine.is_static() {
-            return Some(crate::dynamic::run(&engine.inner, all.into_iter().cloned().collect(), None));
+            let lock = || kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut own = lock().pop().unwrap_or_default();
+            let outputs = crate::dynamic::run(&engine.inner, all.into_iter().cloned().collect(), &mut own, None);
+            lock().push(own);
+            return Some(outputs);
         }
         let views: Result<Vec<TensorView>> = tensors.iter().map(|t| t.view()).collect();
         let outputs = views.and_then(|views| engine.run(&views));
@@ -88,7 +96,7 @@ impl Body {
             steps,
             metadata: Default::default(),
         };
-        Ok(Body { engine: Engine::new(plan, backend)?, captured })
+        Ok(Body { engine: Engine::new(plan, backend)?, captured, kept: Mutex::default() })
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Context {
     bindings: Vec<(Vec<Vec<usize>>, Arc<Binding>)>,
     /// Outputs of the last run that went step by step.
     dynamic_outputs: Vec<Tensor>,
+    /// Memory and bound kernels of runs step by step.
+    kept: crate::kept::Kept,
     pointers: Vec<*const u8>,
     /// Made at the first run on a device with memory of its own.
     device: Option<DeviceContext>,
@@ -56,6 +58,7 @@ impl Context {
             arena: Arena::default(),
             bindings: Vec::new(),
             dynamic_outputs: Vec::new(),
+            kept: Default::default(),
             pointers: Vec::new(),
             device: None,
             profile: None,
@@ -124,6 +127,7 @@ impl Context {
     pub fn run(&mut self, inputs: &[TensorView]) -> Result<Vec<TensorView<'_>>> {
         if !self.inner.is_static {
             let tensors = inputs.iter().map(|t| Ok(t.to_tensor()?.into())).collect::<Result<Vec<Datum>>>()?;
+            self.kept.put(self.dynamic_outputs.drain(..));
             let outputs = self.run_datums(tensors)?;
             self.dynamic_outputs = outputs.into_iter().map(Datum::into_tensor).collect::<Result<_>>()?;
             return self.dynamic_outputs.iter().map(Tensor::view).collect();
@@ -207,13 +211,13 @@ impl Context {
 
     /// Runs on any kind of values (strings, sequences, optionals too), step by step.
     pub fn run_datums(&mut self, inputs: Vec<Datum>) -> Result<Vec<Datum>> {
-        dynamic::run(&self.inner, inputs, self.profile.as_mut())
+        dynamic::run(&self.inner, inputs, &mut self.kept, self.profile.as_mut())
     }
 
     /// The same, showing each result to `watch`, which may replace it or end the run (`None`). For finding faults: values have
     /// memory of their own, so that none is overwritten by a later step.
     pub fn run_watched(&mut self, inputs: Vec<Datum>, watch: Watch) -> Result<Option<Vec<Datum>>> {
-        dynamic::run_watched(&self.inner, inputs, None, watch)
+        dynamic::run_watched(&self.inner, inputs, &mut self.kept, None, watch)
     }
 
     /// Runs on inputs that lie in the device's memory, and writes the outputs there. Each pointer leads to memory of the

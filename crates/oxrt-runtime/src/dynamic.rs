@@ -4,6 +4,7 @@ use crate::binding::known_tensor;
 use crate::bodies::runner;
 use crate::context::StepProfile;
 use crate::engine::{Engine, Inner};
+use crate::kept::{BoundStep, Kept};
 use crate::sizes::{Sizes, shape_of};
 use oxrt_backend::{ALIGN, BindArgs, BindInput, Io};
 use oxrt_ir::{Contents, Node, ValueId, ValueType};
@@ -27,8 +28,13 @@ pub enum Seen {
     Stop,
 }
 
-pub(crate) fn run(inner: &Inner, inputs: Vec<Datum>, profile: Option<&mut Vec<StepProfile>>) -> Result<Vec<Datum>> {
-    let outputs = run_watched(inner, inputs, profile, &mut |_, _, _| Ok(Seen::Keep))?;
+pub(crate) fn run(
+    inner: &Inner,
+    inputs: Vec<Datum>,
+    kept: &mut Kept,
+    profile: Option<&mut Vec<StepProfile>>,
+) -> Result<Vec<Datum>> {
+    let outputs = run_watched(inner, inputs, kept, profile, &mut |_, _, _| Ok(Seen::Keep))?;
     outputs.ok_or_else(|| Error::bug("a run stopped that nobody watched"))
 }
 
@@ -36,6 +42,7 @@ pub(crate) fn run(inner: &Inner, inputs: Vec<Datum>, profile: Option<&mut Vec<St
 pub(crate) fn run_watched(
     inner: &Inner,
     inputs: Vec<Datum>,
+    kept: &mut Kept,
     mut profile: Option<&mut Vec<StepProfile>>,
     watch: Watch,
 ) -> Result<Option<Vec<Datum>>> {
@@ -81,7 +88,7 @@ pub(crate) fn run_watched(
                 // A size that no earlier result told (a factor of zero hid it): the evaluator finds it out.
                 let told = node.outputs().iter().flatten().all(|v| shape_of(&g[*v].ty, &sizes).is_some());
                 match told || !consumed.is_empty() {
-                    true => run_kernel(inner, index, node, &ins, consumed, &sizes, &mut flops),
+                    true => run_kernel(inner, index, node, &ins, consumed, &sizes, kept, &mut flops),
                     false => eval_node(node, &ins, &|v| lookup(v).ok().flatten()),
                 }
             }
@@ -103,8 +110,10 @@ pub(crate) fn run_watched(
         for v in g.reads(step.node) {
             let left = remaining.get_mut(&v).ok_or_else(|| Error::bug("uses out of step"))?;
             *left -= 1;
-            if *left == 0 {
-                env.remove(&v);
+            if *left == 0
+                && let Some(Datum::Tensor(t)) = env.remove(&v)
+            {
+                kept.free.put(t);
             }
         }
         for (v, datum) in node.outputs().iter().zip(outs) {
@@ -127,6 +136,7 @@ pub(crate) fn run_watched(
             }
         }
     }
+    kept.free.end();
     let outputs = g.outputs.iter().map(|&v| match env.get(&v) {
         Some(d) => Ok(d.clone()),
         None => known_tensor(plan, v, &sizes)?
@@ -180,11 +190,6 @@ fn alias(node: &Node, ins: &[Option<Datum>], ty: ValueType, sizes: &Sizes) -> Re
     }
 }
 
-/// A block for kernel scratch memory.
-fn scratch(bytes: usize) -> Result<Tensor> {
-    Tensor::try_zeros(DType::U8, &[bytes.max(ALIGN)])
-}
-
 fn run_kernel(
     inner: &Inner,
     index: usize,
@@ -192,6 +197,7 @@ fn run_kernel(
     ins: &[Option<Datum>],
     consumed: &[usize],
     sizes: &Sizes,
+    kept: &mut Kept,
     flops: &mut u64,
 ) -> Result<Vec<Datum>> {
     let g = &inner.plan.graph;
@@ -222,28 +228,38 @@ fn run_kernel(
             Some(v) => {
                 let shape = shape_of(&g[*v].ty, sizes)
                     .ok_or_else(|| Error::bug(format!("the size of `{}` {} is unknown", g[*v].name, g[*v].ty)))?;
-                Some(Tensor::try_zeros(g[*v].ty.dtype().unwrap_or(DType::F32), &shape)?)
+                Some(kept.free.take(g[*v].ty.dtype().unwrap_or(DType::F32), &shape)?)
             }
         });
     }
     let kernel = inner.kernels[index].as_ref().ok_or_else(|| Error::bug("the step has no kernel"))?;
     let out_shapes: Vec<Option<&[usize]>> = outs.iter().map(|t| t.as_ref().map(Tensor::shape)).collect();
-    let bound = kernel.bind(&BindArgs { inputs: &inputs, outputs: &out_shapes })?;
+    if !kept.bound.get(&index).is_some_and(|b| b.fits(&shapes, &out_shapes, &known)) {
+        let bound = kernel.bind(&BindArgs { inputs: &inputs, outputs: &out_shapes })?;
+        let outputs = out_shapes.iter().map(|s| s.map(<[usize]>::to_vec)).collect();
+        kept.bound.insert(index, BoundStep { inputs: shapes.clone(), outputs, known: known.clone(), bound });
+    }
+    let bound = &*kept.bound[&index].bound;
     *flops = bound.flops();
     if let Some(on) = &inner.device {
-        crate::device::run_alone(on, &*bound, ins, consumed, &mut outs, index)?;
+        crate::device::run_alone(on, bound, ins, consumed, &mut outs, index)?;
     } else {
-        let mut workspace = scratch(bound.workspace_bytes())?;
+        let need = bound.workspace_bytes().max(ALIGN);
+        let mut workspace = match kept.workspace.take().filter(|w| w.len() >= need) {
+            Some(workspace) => workspace,
+            None => Tensor::try_zeros(DType::U8, &[need])?,
+        };
         let in_ptrs: Vec<*const u8> = ins
             .iter()
             .map(|d| d.as_ref().and_then(Datum::as_tensor).map_or(std::ptr::null(), |t| t.bytes().as_ptr()))
             .collect();
         let out_ptrs: Vec<*mut u8> =
             outs.iter_mut().map(|t| t.as_mut().map_or(std::ptr::null_mut(), |t| t.bytes_mut().as_mut_ptr())).collect();
-        let workspace = workspace.bytes_mut().as_mut_ptr();
-        let io = Io { inputs: &in_ptrs, outputs: &out_ptrs, workspace, device: Default::default() };
+        let scratch = workspace.bytes_mut().as_mut_ptr();
+        let io = Io { inputs: &in_ptrs, outputs: &out_ptrs, workspace: scratch, device: Default::default() };
         // SAFETY: shapes are those bound, and every output has memory of its own.
         unsafe { bound.run(&io) }?;
+        kept.workspace = Some(workspace);
     }
     Ok(outs.into_iter().map(|t| Datum::Tensor(t.unwrap_or_else(|| Tensor::zeros(DType::F32, &[0])))).collect())
 }

@@ -14,6 +14,7 @@ mod context;
 mod device;
 mod dynamic;
 mod engine;
+mod kept;
 mod sizes;
 
 pub use context::{Context, StepProfile};

@@ -76,6 +76,24 @@ impl Storage {
         Some(Storage::Owned { lines, len })
     }
 
+    /// Room for `len` bytes in memory that is there already, whatever it holds; `None` where that is too small.
+    pub fn reused(self, len: usize) -> Option<Self> {
+        match self {
+            Storage::Owned { lines, .. } if lines.len() * size_of::<Line>() >= len => {
+                Some(Storage::Owned { lines, len })
+            }
+            _ => None,
+        }
+    }
+
+    /// Bytes that [`Storage::reused`] can give.
+    pub fn capacity(&self) -> usize {
+        match self {
+            Storage::Owned { lines, .. } => lines.len() * size_of::<Line>(),
+            _ => 0,
+        }
+    }
+
     pub fn copied(bytes: &[u8]) -> Self {
         let mut s = Self::zeroed(bytes.len());
         s.bytes_mut().expect("owned").copy_from_slice(bytes);

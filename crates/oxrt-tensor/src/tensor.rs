@@ -65,6 +65,26 @@ impl Tensor {
         Ok(Tensor { dtype, shape: shape.to_vec(), data: Arc::new(data) })
     }
 
+    /// Bytes that [`Tensor::recycled`] could give out: none when the memory is shared or not the tensor's own.
+    pub fn own_bytes(&mut self) -> usize {
+        Arc::get_mut(&mut self.data).map_or(0, |data| data.capacity())
+    }
+
+    /// A tensor in the memory of one that nobody needs; its elements are whatever lay there (of booleans: false). `None` when
+    /// [`Tensor::own_bytes`] does not suffice.
+    pub fn recycled(self, dtype: DType, shape: &[usize]) -> Option<Tensor> {
+        let len = dtype.bytes_for(num_elements(shape).ok()?);
+        if dtype == DType::String {
+            return None;
+        }
+        let data = Arc::try_unwrap(self.data).ok()?.reused(len)?;
+        let mut t = Tensor { dtype, shape: shape.to_vec(), data: Arc::new(data) };
+        if dtype == DType::Bool {
+            t.bytes_mut().fill(0);
+        }
+        Some(t)
+    }
+
     /// From a slice of elements in row-major order.
     ///
     /// # Panics

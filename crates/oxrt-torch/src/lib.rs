@@ -25,6 +25,7 @@ mod promote;
 mod pytree;
 mod schema;
 mod script;
+mod subgraph;
 mod symbols;
 mod weights;
 mod widen;

@@ -4,6 +4,7 @@ Each entry holds for a shrunk graph, and asks as closely as it can for the one t
 """
 
 import re
+from fractions import Fraction
 
 import numpy as np
 
@@ -121,6 +122,20 @@ def resize_symmetric(graph, bad):
     return False
 
 
+def resize_symmetric_between_pixels(graph, bad):
+    """Sizes alone, and a point that lies exactly where one nearest pixel gives way to the next."""
+    for node in any_of(graph, "Resize"):
+        sizes, x = array(graph, node, 3), array(graph, node, 0)
+        if attr(node, "coordinate_transformation_mode") != "half_pixel_symmetric" or attr(node, "mode", "nearest") != "nearest" or sizes is None or x is None:
+            continue
+        half = Fraction(1, 2)
+        edge = half if attr(node, "nearest_mode", "round_prefer_floor").startswith("round") else 0
+        for axis, out in zip(attr(node, "axes") or range(x.ndim), sizes.tolist()):
+            if any(((y + half) * Fraction(x.shape[axis], out) - half - edge).denominator == 1 for y in range(out) if out != x.shape[axis]):
+                return all_ways(bad)
+    return False
+
+
 def resize_antialiased_by_scales(graph, bad):
     """By a scale that is not the quotient of the two lengths."""
     for node in any_of(graph, "Resize"):
@@ -228,6 +243,8 @@ KNOWN = [
     ("MaxPool, ReduceMax and ReduceMin of NaN: unspecified; oxrt hands it on, onnxruntime takes the other elements.", not_a_number_in_max),
     ("ScatterND and ScatterElements, min and max of NaN: unspecified; oxrt hands it on.", scatter_not_a_number),
     ("Resize with half_pixel_symmetric: oxrt does as the reference implementation of ONNX, onnxruntime does not for 8-bit types.", resize_symmetric),
+    ("Resize of the nearest with half_pixel_symmetric by sizes: oxrt does as the reference implementation of ONNX, whose adjustment is then 1; "
+     "onnxruntime's is 1 but for a rounding of single precision, which moves points that lie on an edge.", resize_symmetric_between_pixels),
     ("Resize with antialias by scales: oxrt does as the reference implementation of ONNX and uses the scale given; onnxruntime uses the quotient of "
      "the lengths.", resize_antialiased_by_scales),
     ("Resize of infinities and NaN: unspecified whether a weight of 0 takes them away.", resize_not_finite),

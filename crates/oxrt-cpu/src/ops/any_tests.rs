@@ -148,6 +148,36 @@ fn samples_of_grids() {
 }
 
 #[test]
+fn regions_of_interest() {
+    // Inside, over the border, far outside, turned round, empty, large enough for many points.
+    let rois = [
+        [1.0f32, 2.0, 9.0, 7.5],
+        [-3.0, -2.0, 4.0, 30.0],
+        [100.0, 100.0, 120.0, 130.0],
+        [8.0, 8.0, 2.0, 3.0],
+        [5.0, 5.0, 5.0, 5.0],
+        [0.0, 0.0, 60.0, 50.0],
+    ];
+    let rois = Tensor::from_slice(&[6, 4], rois.as_flattened());
+    let batches = Tensor::from_slice(&[6], &[0i64, 1, 0, -1, 1, 0]);
+    for mode in ["avg", "max"] {
+        for place in ["half_pixel", "output_half_pixel"] {
+            for samples in [0, 2] {
+                let a = attrs()
+                    .with("mode", mode)
+                    .with("coordinate_transformation_mode", place)
+                    .with("sampling_ratio", samples)
+                    .with("spatial_scale", 0.5f32)
+                    .with("output_height", 3)
+                    .with("output_width", 2);
+                let data = numbers(DType::F32, &[2, 5, 9, 11], 1);
+                check("RoiAlign", a, vec![Some(x(&data)), Some(x(&rois)), Some(x(&batches))], 1, 2e-5);
+            }
+        }
+    }
+}
+
+#[test]
 fn scatters_that_join() {
     for dtype in INTEGERS.into_iter().chain([DType::F64, DType::F32]) {
         for how in ["none", "add", "mul", "min", "max"] {

@@ -1,6 +1,6 @@
 //! <https://onnx.ai/onnx/operators/onnx__Compress.html>
 
-use crate::copy::{around, select};
+use crate::copy::{around, select_runs};
 use crate::def::OpDef;
 use crate::eval::{Datum, Eval};
 use crate::infer::Infer;
@@ -42,7 +42,6 @@ fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
     }
     shape[at] = picks.len();
     let picks = &picks;
-    let offsets =
-        (0..outer).flat_map(|o| picks.iter().flat_map(move |&p| (o * n + p) * inner..(o * n + p + 1) * inner));
-    Ok(vec![select(x, &shape, offsets)?.into()])
+    let starts = (0..outer).flat_map(|o| picks.iter().map(move |&p| (o * n + p) * inner));
+    Ok(vec![select_runs(x, &shape, starts, inner)?.into()])
 }

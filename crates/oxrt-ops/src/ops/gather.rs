@@ -1,6 +1,6 @@
 //! <https://onnx.ai/onnx/operators/onnx__Gather.html>
 
-use crate::copy::{around, index, select};
+use crate::copy::{around, index, select_runs};
 use crate::def::OpDef;
 use crate::eval::{Datum, Eval};
 use crate::infer::Infer;
@@ -40,7 +40,6 @@ fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
     let shape = [&x.shape()[..at], picks.shape(), &x.shape()[at + 1..]].concat();
     let places = picks.to_i64_vec()?.into_iter().map(|i| index(i, n)).collect::<Result<Vec<_>>>()?;
     let places = &places;
-    let offsets =
-        (0..outer).flat_map(|o| places.iter().flat_map(move |&p| (0..inner).map(move |k| (o * n + p) * inner + k)));
-    Ok(vec![select(x, &shape, offsets)?.into()])
+    let starts = (0..outer).flat_map(|o| places.iter().map(move |&p| (o * n + p) * inner));
+    Ok(vec![select_runs(x, &shape, starts, inner)?.into()])
 }

@@ -1,6 +1,6 @@
 //! <https://onnx.ai/onnx/operators/onnx__GatherND.html>
 
-use crate::copy::{index, select};
+use crate::copy::{index, select_runs};
 use crate::def::OpDef;
 use crate::eval::{Datum, Eval};
 use crate::infer::Infer;
@@ -40,7 +40,7 @@ fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
     let (starts, inner) = slice_offsets(x.shape(), indices.shape(), &indices.to_i64_vec()?, batch)?;
     let depth = indices.shape()[indices.rank() - 1];
     let shape = [&indices.shape()[..indices.rank() - 1], &x.shape()[batch + depth..]].concat();
-    Ok(vec![select(x, &shape, starts.into_iter().flat_map(|s| s..s + inner))?.into()])
+    Ok(vec![select_runs(x, &shape, starts, inner)?.into()])
 }
 
 /// Where each addressed slice starts, and how many elements it has.

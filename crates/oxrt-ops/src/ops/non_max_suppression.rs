@@ -54,49 +54,85 @@ fn overlap(a: &Area, b: &Area) -> f64 {
     if common <= 0.0 || x <= 0.0 || y <= 0.0 { 0.0 } else { common / (x + y - common) }
 }
 
-/// The boxes kept so far: corners side by side, so that most are told apart without a branch for each.
+/// Boxes side by side in a [`Block`].
+const LANES: usize = 16;
+
+/// Corners (low, high of either axis) and areas of some boxes; those that are not there have no area.
+#[derive(Default)]
+struct Block {
+    corners: [[f64; LANES]; 4],
+    area: [f64; LANES],
+}
+
+impl Block {
+    /// Whether [`overlap`] with each box, of which none may be infinite or NaN, surely is at most `limit`: less by more than
+    /// what a product rounds away. A quotient each would take most of the time.
+    fn surely_clear(&self, a: &Area, limit: f64) -> bool {
+        let limit = limit * (1.0 - 1e-12);
+        // Plain comparisons, and no early end: the loop is one of vectors.
+        let span = |(low, high): (f64, f64), from: f64, to: f64| {
+            let (from, to) = (if from > low { from } else { low }, if to < high { to } else { high });
+            if to > from { to - from } else { 0.0 }
+        };
+        let [y0, y1, x0, x1] = &self.corners;
+        (0..LANES).fold(1u64, |clear, k| {
+            let common = span(a.sides[0], y0[k], y1[k]) * span(a.sides[1], x0[k], x1[k]);
+            clear & u64::from(common <= limit * (a.area + self.area[k] - common))
+        }) != 0
+    }
+}
+
+/// The boxes kept so far.
 #[derive(Default)]
 struct Kept {
     places: Vec<usize>,
-    corners: [Vec<f64>; 4],
-    /// One of them has a corner that is NaN, about which comparisons say nothing.
+    blocks: Vec<Block>,
+    /// One of them has a corner that is not finite, and so perhaps a share of 0/0.
     odd: bool,
 }
 
 impl Kept {
     fn push(&mut self, i: usize, area: &Area) {
-        self.places.push(i);
-        self.odd |= area.area.is_nan();
-        let [(y0, y1), (x0, x1)] = area.sides;
-        for (list, v) in self.corners.iter_mut().zip([y0, y1, x0, x1]) {
-            list.push(v);
+        let lane = self.places.len() % LANES;
+        if lane == 0 {
+            self.blocks.push(Block::default());
         }
-    }
-
-    /// Whether a kept box touches this one at all.
-    fn touches(&self, area: &Area) -> bool {
-        let n = self.places.len();
-        let [y0, y1, x0, x1] = self.corners.each_ref().map(|c| &c[..n]);
-        let [(a0, a1), (b0, b1)] = area.sides;
-        // No early end: the loop is one of vectors.
-        (0..n).fold(0u32, |sum, k| {
-            sum + u32::from((a0 < y1[k]) & (y0[k] < a1) & (b0 < x1[k]) & (x0[k] < b1))
-        }) > 0
+        self.places.push(i);
+        self.odd |= !area.area.is_finite();
+        let Some(block) = self.blocks.last_mut() else { return };
+        let [(y0, y1), (x0, x1)] = area.sides;
+        for (list, v) in block.corners.iter_mut().zip([y0, y1, x0, x1]) {
+            list[lane] = v;
+        }
+        block.area[lane] = area.area;
     }
 }
 
-/// The boxes of one class, best first, by the scores in `score`.
-fn select(score: &[f64], areas: &[Area], most: f64, limit: f64, least: Option<f64>) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..score.len()).filter(|&i| least.is_none_or(|l| score[i] > l)).collect();
-    order.sort_by(|&a, &b| score[b].total_cmp(&score[a]));
+/// The boxes of one class, best first, by the scores in `score`; of equal ones the first.
+fn select(score: &[f32], areas: &[Area], most: f64, limit: f64, least: Option<f64>) -> Vec<usize> {
+    // Numbers that fall as the scores rise, before places.
+    let key = |s: f32| !(s.to_bits() ^ ((s.to_bits() as i32 >> 31) as u32 | 1 << 31));
+    let taken = |s: f32| least.is_none_or(|l| f64::from(s) > l);
+    let mut order: Vec<(u32, usize)> =
+        score.iter().enumerate().filter(|&(_, &s)| taken(s)).map(|(i, &s)| (key(s), i)).collect();
+    order.sort_unstable();
     let mut kept = Kept::default();
-    for i in order {
+    for (_, i) in order {
         if kept.places.len() as f64 >= most {
             break;
         }
-        // Boxes that do not touch overlap by 0, which a negative limit alone forbids.
-        let free = limit >= 0.0 && !kept.odd && !areas[i].area.is_nan() && !kept.touches(&areas[i]);
-        if free || kept.places.iter().all(|&k| overlap(&areas[i], &areas[k]) <= limit) {
+        // Blocks hold boxes of no area, which a negative limit would forbid.
+        let plain = limit >= 0.0 && !kept.odd && areas[i].area.is_finite();
+        let blocks = kept.places.chunks(LANES).zip(&kept.blocks);
+        let mut free = true;
+        for (places, block) in blocks {
+            free = plain && block.surely_clear(&areas[i], limit)
+                || places.iter().all(|&k| overlap(&areas[i], &areas[k]) <= limit);
+            if !free {
+                break;
+            }
+        }
+        if free {
             kept.push(i, &areas[i]);
         }
     }
@@ -117,7 +153,7 @@ fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
     let most = number(2)?.unwrap_or(0.0).max(0.0);
     let (limit, least) = (number(3)?.unwrap_or(0.0), number(4)?);
     let centred = ctx.attrs().bool_or("center_point_box", false)?;
-    let (boxes, scores) = (boxes.to_f64_vec()?, scores.to_f64_vec()?);
+    let (boxes, scores) = (boxes.to_f64_vec()?, scores.to_f32_cow()?);
     let areas: Vec<Area> = boxes.chunks(4).map(|b| Area::new(b, centred)).collect();
     let (n, classes) = (*n, *classes);
     let selected = parallel(batches * classes, scores.len().saturating_mul(8), |job| {

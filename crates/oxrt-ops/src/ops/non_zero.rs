@@ -39,7 +39,16 @@ fn found(x: &Tensor) -> Result<Vec<usize>> {
         data.iter().enumerate().filter(|(_, v)| is(v)).map(|(i, _)| i).collect()
     }
     Ok(match x.dtype() {
-        DType::Bool | DType::U8 | DType::I8 => of(x.bytes(), |&v| v != 0),
+        DType::Bool | DType::U8 | DType::I8 => {
+            // Eight at a time: most masks are mostly empty.
+            let mut found = Vec::new();
+            for (i, eight) in x.bytes().chunks(8).enumerate() {
+                if eight.iter().fold(0, |a, b| a | b) != 0 {
+                    found.extend(eight.iter().enumerate().filter(|(_, v)| **v != 0).map(|(k, _)| 8 * i + k));
+                }
+            }
+            found
+        }
         DType::F32 => of(x.as_slice::<f32>(), |&v| v != 0.0),
         DType::I32 => of(x.as_slice::<i32>(), |&v| v != 0),
         DType::I64 => of(x.as_slice::<i64>(), |&v| v != 0),

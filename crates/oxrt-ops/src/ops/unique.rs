@@ -1,12 +1,11 @@
 //! <https://onnx.ai/onnx/operators/onnx__Unique.html>
 
-use crate::copy::{around, select};
+use crate::copy::{around, select_runs};
 use crate::def::OpDef;
 use crate::eval::{Datum, Eval};
 use crate::infer::Infer;
 use crate::shape::axis;
 use oxrt_tensor::{DType, Result, Tensor};
-use std::cmp::Ordering;
 
 /// The different elements, or slices along `axis`: sorted, or in order of appearance. Outputs 1 to 3: first
 /// places, the place of each element among the different ones, counts.
@@ -39,6 +38,30 @@ fn infer(ctx: &mut Infer) -> Result<()> {
     Ok(())
 }
 
+/// Puts place `i` into the last group, when that is `alike`, else into a new one.
+fn join(groups: &mut Vec<Vec<usize>>, i: usize, alike: impl Fn(usize) -> bool) {
+    match groups.last_mut() {
+        Some(g) if alike(g[0]) => g.push(i),
+        _ => groups.push(vec![i]),
+    }
+}
+
+/// Integers that order as the elements do: zeros are equal, and so are NaNs, which come last.
+fn keys(x: &Tensor) -> Result<Vec<i64>> {
+    if !x.dtype().is_float() {
+        // The sign bit turned, unsigned numbers of 64 bits order as signed ones do.
+        let turn = if x.dtype() == DType::U64 { i64::MIN } else { 0 };
+        return Ok(x.to_i64_vec()?.into_iter().map(|v| v ^ turn).collect());
+    }
+    let key = |v: f64| match v {
+        v if v.is_nan() => i64::MAX,
+        0.0 => 0,
+        // The bits of a negative number fall as it rises.
+        v => v.to_bits() as i64 ^ ((v.to_bits() as i64 >> 63) as u64 >> 1) as i64,
+    };
+    Ok(x.to_f64_vec()?.into_iter().map(key).collect())
+}
+
 fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
     let x = ctx.tensor(0)?;
     let (mut shape, at) = match ctx.attrs().get_int("axis")? {
@@ -48,29 +71,24 @@ fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
     let (outer, n, inner) = around(&shape, at);
     // Offsets of the elements of slice i, in order.
     let slice = |i: usize| (0..outer).flat_map(move |o| (o * n + i) * inner..(o * n + i + 1) * inner);
-    let (floats, ints);
-    let compare: &dyn Fn(usize, usize) -> Ordering = if let Some(s) = x.strings() {
-        &|a, b| s[a].cmp(&s[b])
-    } else if x.dtype().is_float() {
-        floats = x.to_f64_vec()?;
-        &|a, b| floats[a].partial_cmp(&floats[b]).unwrap_or_else(|| floats[a].is_nan().cmp(&floats[b].is_nan()))
-    } else {
-        // The sign bit turned, unsigned numbers of 64 bits order as signed ones do.
-        let turn = if x.dtype() == DType::U64 { i64::MIN } else { 0 };
-        ints = x.to_i64_vec()?.into_iter().map(|v| v ^ turn).collect::<Vec<_>>();
-        &|a, b| ints[a].cmp(&ints[b])
-    };
-    let order = |a: &usize, b: &usize| {
-        slice(*a).zip(slice(*b)).map(|(p, q)| compare(p, q)).find(|o| o.is_ne()).unwrap_or(Ordering::Equal)
-    };
-    let mut sorted: Vec<usize> = (0..n).collect();
-    sorted.sort_by(order);
-    // Runs of equal slices; within one, the first place comes first, for the sort is stable.
+    // Runs of equal slices, each by rising place.
     let mut groups: Vec<Vec<usize>> = Vec::new();
-    for i in sorted {
-        match groups.last_mut() {
-            Some(g) if order(&g[0], &i).is_eq() => g.push(i),
-            _ => groups.push(vec![i]),
+    if let Some(s) = x.strings() {
+        let order = |a: &usize, b: &usize| slice(*a).map(|p| &s[p]).cmp(slice(*b).map(|p| &s[p]));
+        let mut sorted: Vec<usize> = (0..n).collect();
+        sorted.sort_by(order);
+        sorted.into_iter().for_each(|i| join(&mut groups, i, |g| order(&g, &i).is_eq()));
+    } else {
+        let keys = keys(x)?;
+        if outer * inner == 1 {
+            let mut sorted: Vec<(i64, usize)> = keys.iter().copied().zip(0..).collect();
+            sorted.sort_unstable();
+            sorted.into_iter().for_each(|(key, i)| join(&mut groups, i, |g| keys[g] == key));
+        } else {
+            let order = |a: &usize, b: &usize| slice(*a).map(|p| keys[p]).cmp(slice(*b).map(|p| keys[p]));
+            let mut sorted: Vec<usize> = (0..n).collect();
+            sorted.sort_by(order);
+            sorted.into_iter().for_each(|i| join(&mut groups, i, |g| order(&g, &i).is_eq()));
         }
     }
     if !ctx.attrs().bool_or("sorted", true)? {
@@ -82,11 +100,10 @@ fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
     }
     shape[at] = groups.len();
     let groups = &groups;
-    let offsets =
-        (0..outer).flat_map(|o| groups.iter().flat_map(move |g| (o * n + g[0]) * inner..(o * n + g[0] + 1) * inner));
+    let starts = (0..outer).flat_map(|o| groups.iter().map(move |g| (o * n + g[0]) * inner));
     let list = |v: Vec<i64>| Datum::from(Tensor::from_slice(&[v.len()], &v));
     Ok(vec![
-        select(x, &shape, offsets)?.into(),
+        select_runs(x, &shape, starts, inner)?.into(),
         list(groups.iter().map(|g| g[0] as i64).collect()),
         list(places),
         list(groups.iter().map(|g| g.len() as i64).collect()),

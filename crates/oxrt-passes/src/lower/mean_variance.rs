@@ -1,9 +1,9 @@
 //! MeanVarianceNormalization by its definition: (x - mean) / (deviation + 1e-9).
 
-use super::{replace, widened};
+use super::replace;
 use crate::driver::{Rewrite, Rule};
 use oxrt_ir::{Attrs, NodeId};
-use oxrt_tensor::Result;
+use oxrt_tensor::{DType, Result};
 
 pub(crate) const RULE: Rule =
     Rule { name: "lower-mean-variance-normalization", ops: &["MeanVarianceNormalization"], apply };
@@ -15,7 +15,8 @@ fn apply(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
     };
     let axes = g[id].attrs.ints_or("axes", &[0, 2, 3])?;
     let mut b = rw.builder(id);
-    let (dtype, axes, wide) = (b.dtype(x)?, b.ints(&axes), widened(&mut b, x)?);
+    // In single precision, what rounding takes from the mean is all that is left of equal elements, and is divided by itself.
+    let (dtype, axes, wide) = (b.dtype(x)?, b.ints(&axes), b.cast(x, DType::F64)?);
     let mean = b.op("ReduceMean", &[wide, axes], Attrs::new())?;
     let centred = b.call("Sub", &[wide, mean])?;
     let squares = b.call("Mul", &[centred, centred])?;

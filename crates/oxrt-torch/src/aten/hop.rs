@@ -5,10 +5,10 @@ use crate::argument::Argument;
 use crate::cx::{Cx, Scope, Val, real_dtype};
 use crate::lower::{collect_names, inline, run_nodes, value_of};
 use crate::schema::{Graph, Node};
+use crate::subgraph::{Start, Subgraph, finish};
 use oxrt_ir::{Attr, Attrs, DType, Dim, Graph as IrGraph, ValueId, ValueType};
-use oxrt_ops::Builder;
 use oxrt_tensor::{Error, Result, bail};
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashSet;
 
 fn operand<'a>(arg: &Arg<'a>) -> Val<'a> {
     match arg {
@@ -81,10 +81,6 @@ fn subgraph<'a>(
     captured: &[Val<'a>],
     build: impl for<'h> FnOnce(&mut Cx<'a, 'h>, Vec<Val<'a>>, Vec<Val<'a>>) -> Result<Vec<ValueId>>,
 ) -> Result<IrGraph> {
-    let mut inner = IrGraph::new(label);
-    let input_values: Vec<ValueId> =
-        inputs.iter().enumerate().map(|(i, ty)| inner.add_input(&format!("in{i}"), ty.clone())).collect();
-    let mut inside: FxHashMap<ValueId, ValueId> = FxHashMap::default();
     let mut outer_values = Vec::new();
     for val in captured {
         outer_values.push(match val {
@@ -93,73 +89,21 @@ fn subgraph<'a>(
             _ => None,
         });
     }
-    // Sizes are read from the inputs of the enclosing graph.
-    let carriers: Vec<ValueId> = (cx.b.graph.inputs.iter().copied())
-        .chain(cx.b.graph.captures.iter().map(|c| c.1))
-        .filter(|&v| cx.b.graph.dims(v).is_some_and(|d| d.iter().any(|d| d.as_symbol().is_some())))
-        .collect();
-    for v in outer_values.iter().flatten().copied().chain(carriers.iter().copied()) {
-        inside.entry(v).or_insert_with(|| {
-            let value = &cx.b.graph[v];
-            let copy = inner.add_value(&value.name, value.ty.clone());
-            inner[copy].constant = value.constant.clone();
-            inner[copy].contents = value.contents.clone();
-            inner.captures.push((v, copy));
-            copy
-        });
-    }
-    let prefix = cx.b.prefix.clone();
-    let source = cx.b.source.clone();
-    let mut icx = Cx {
-        b: Builder::new(&mut inner, &mut *cx.b.symbols),
-        symbols: std::mem::take(&mut cx.symbols),
-        slots: Vec::new(),
-        scopes: Vec::new(),
-        autocast: cx.autocast,
-        complex: Default::default(),
-        warnings: std::mem::take(&mut cx.warnings),
-        problems: std::mem::take(&mut cx.problems),
-        taken: std::mem::take(&mut cx.taken),
-        assumed: Default::default(),
-        last_source: cx.last_source.clone(),
-    };
-    icx.b.prefix = prefix;
-    icx.b.source = source;
-    for &v in outer_values.iter().flatten().chain(&carriers) {
-        icx.b.note_symbols(inside[&v]);
-    }
-    let input_vals = input_values.iter().map(|&v| Val::Tensor(icx.new_tensor(v))).collect();
-    let captured_vals = (captured.iter().zip(&outer_values))
-        .map(|(val, outer)| match (val, outer) {
-            (Val::Tensor(_), Some(v)) => Val::Tensor(icx.new_tensor(inside[v])),
-            (Val::Runtime(_), Some(v)) => Val::Runtime(inside[v]),
-            (other, _) => other.clone(),
-        })
-        .collect();
-    let built = build(&mut icx, input_vals, captured_vals).and_then(|outputs| {
-        // Every output is made inside, once.
-        let mut done = Vec::new();
-        for v in outputs {
-            let fresh = icx.b.graph[v].producer().is_some() && !done.contains(&v);
-            done.push(if fresh { v } else { icx.call("Identity", &[v])? });
-        }
-        Ok(done)
-    });
-    let Cx { symbols, warnings, problems, taken, .. } = icx;
-    (cx.symbols, cx.warnings, cx.problems, cx.taken) = (symbols, warnings, problems, taken);
-    inner.outputs = built?;
-    inner.remove_dead_nodes();
-    let mut inner = inner.compacted();
-    let unread: Vec<_> = inner.captures.iter().copied().filter(|c| inner[c.1].users().is_empty()).collect();
-    inner.captures.retain(|c| !unread.contains(c));
-    // Names of a subgraph must differ from those outside.
-    for v in inner.value_ids() {
-        inner[v].name = format!("{label}/{}", inner[v].name);
-    }
-    for n in inner.node_ids() {
-        inner[n].name = format!("{label}/{}", inner[n].name);
-    }
-    Ok(inner)
+    let mut sub = Subgraph::new(cx, label, inputs, outer_values.iter().flatten().copied());
+    let (input_values, inside) = (sub.inputs.clone(), sub.inside.clone());
+    let start = Start { slots: Vec::new(), scopes: Vec::new(), complex: Default::default() };
+    let outputs = sub.build(cx, start, |cx| {
+        let inputs = input_values.into_iter().map(|v| Val::Tensor(cx.new_tensor(v))).collect();
+        let captured = (captured.iter().zip(&outer_values))
+            .map(|(val, outer)| match (val, outer) {
+                (Val::Tensor(_), Some(v)) => Val::Tensor(cx.new_tensor(inside[v])),
+                (Val::Runtime(_), Some(v)) => Val::Runtime(inside[v]),
+                (other, _) => other.clone(),
+            })
+            .collect();
+        build(cx, inputs, captured)
+    })?;
+    finish(sub.graph, cx.b.symbols, label, outputs)
 }
 
 /// Runs a graph of the program inside a subgraph and reads its outputs.

@@ -2,11 +2,12 @@
 
 use super::ast::{Stmt, assigned};
 use super::interp::{Flow, Interp};
-use super::region::{Before, Effects, LeafKind, Merged, Out, finish, kind_of};
+use super::region::{Before, Effects, LeafKind, Merged, Out, kind_of};
 use super::value::{Ref, Sv, same};
 use crate::alias::TensorId;
 use crate::aten::assertions::check;
 use crate::cx::Cx;
+use crate::subgraph::finish;
 use oxrt_ir::{Attr, Attrs, DType, Dim, Graph, TensorType, ValueId, ValueType};
 use oxrt_ops::Builder;
 use oxrt_tensor::{Error, Result, bail};

@@ -3,10 +3,11 @@
 use super::ast::{Expr, Stmt, assigned};
 use super::control::{Side, captured, cast_in, describe, element_rank, element_type, sequence_in, with_graph};
 use super::interp::{Flow, Interp, Truth};
-use super::region::{LeafKind, Merged, Out, finish, kind_of};
+use super::region::{LeafKind, Merged, Out, kind_of};
 use super::value::{Cell, Ref, Sv, same};
 use crate::alias::TensorId;
 use crate::cx::Cx;
+use crate::subgraph::finish;
 use oxrt_ir::{Attrs, DType, Dim, TensorType, ValueId, ValueType};
 use oxrt_tensor::{Error, Result, bail};
 use std::rc::Rc;
@@ -226,7 +227,7 @@ impl Interp<'_> {
                 path.clone(),
                 fields.iter().map(|(n, v)| (n.clone(), Merged::Fixed(v.clone()))).collect(),
             ),
-            Cell::Sequence(v) => Merged::Fixed(Sv::Scalar(*v)),
+            Cell::Sequence(v) => Merged::Sequence(*v),
         })
     }
 
@@ -331,7 +332,7 @@ impl Interp<'_> {
                 let ty = ValueType::Sequence(Box::new(ValueType::Tensor(TensorType { dtype, dims })));
                 self.new_leaf(state, outputs, seq, ty, LeafKind::Sequence)
             }
-            (Merged::Fixed(Sv::Scalar(seq)), Out::Sequence(_)) => {
+            (Merged::Sequence(seq), Out::Sequence(_)) => {
                 *changed = true;
                 let ty = cx.b.graph[*seq].ty.clone();
                 self.new_leaf(state, outputs, *seq, ty, LeafKind::Sequence)

@@ -5,8 +5,8 @@ use super::value::{Cell, Heap, Ref, Sv, map_values, same};
 use crate::alias::TensorId;
 use crate::cx::{Cx, Scope};
 use crate::schema;
-use oxrt_ir::{DType, Dim, Graph, Symbols, ValueId, ValueType};
-use oxrt_ops::Builder;
+use crate::subgraph::{Start, Subgraph};
+use oxrt_ir::{DType, Dim, Graph, ValueId, ValueType};
 use oxrt_tensor::{Result, bail};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::rc::Rc;
@@ -87,9 +87,6 @@ impl Interp<'_> {
         inputs: &[ValueType],
         f: impl FnOnce(&mut Self, &mut Cx<'static, '_>, &[ValueId], &Before) -> Result<R>,
     ) -> Result<(Graph, R)> {
-        let mut inner = Graph::new(label);
-        let input_values: Vec<ValueId> =
-            inputs.iter().enumerate().map(|(i, ty)| inner.add_input(&format!("in{i}"), ty.clone())).collect();
         let outer_env = self.frames.last().map(|f| f.env.clone()).unwrap_or_default();
         let outer_heap = self.heap.clone();
         let outer_sources = self.int_sources.clone();
@@ -108,20 +105,8 @@ impl Interp<'_> {
             frame.env.values_mut().for_each(|v| map_values(v, &mut note));
         }
         self.heap.cells_mut().for_each(|c| c.map_values(&mut note));
-        let carriers: Vec<ValueId> = (cx.b.graph.inputs.iter().copied())
-            .chain(cx.b.graph.captures.iter().map(|c| c.1))
-            .filter(|&v| cx.b.graph.dims(v).is_some_and(|d| d.iter().any(|d| d.as_symbol().is_some())))
-            .collect();
-        carriers.iter().for_each(|v| note(&mut v.clone()));
-        let mut inside: FxHashMap<ValueId, ValueId> = FxHashMap::default();
-        for &v in &reachable {
-            let value = &cx.b.graph[v];
-            let copy = inner.add_value(&value.name, value.ty.clone());
-            inner[copy].constant = value.constant.clone();
-            inner[copy].contents = value.contents.clone();
-            inner.captures.push((v, copy));
-            inside.insert(v, copy);
-        }
+        let mut sub = Subgraph::new(cx, label, inputs, reachable);
+        let inside = &sub.inside;
         let mut map = |v: &mut ValueId| {
             if let Some(&copy) = inside.get(v) {
                 *v = copy;
@@ -143,36 +128,20 @@ impl Interp<'_> {
             heap: self.heap.clone(),
             first_symbol: symbol_number(marker.as_str()).unwrap_or(u64::MAX),
         };
-        let mut icx = Cx {
-            b: Builder::new(&mut inner, &mut *cx.b.symbols),
-            symbols: std::mem::take(&mut cx.symbols),
-            slots,
-            scopes: vec![empty_scope()],
-            autocast: cx.autocast,
-            complex,
-            warnings: std::mem::take(&mut cx.warnings),
-            problems: std::mem::take(&mut cx.problems),
-            taken: std::mem::take(&mut cx.taken),
-            last_source: None,
-            assumed: Default::default(),
-        };
-        icx.b.prefix = cx.b.prefix.clone();
-        icx.b.source = cx.b.source.clone();
-        for &v in &reachable {
-            icx.b.note_symbols(inside[&v]);
-        }
-        for (d, v) in &self.int_sources {
-            icx.b.note_dim_value(d.clone(), *v);
-        }
-        let result = f(self, &mut icx, &input_values, &before);
-        let Cx { symbols, warnings, problems, taken, .. } = icx;
-        (cx.symbols, cx.warnings, cx.problems, cx.taken) = (symbols, warnings, problems, taken);
+        let start = Start { slots, scopes: vec![empty_scope()], complex };
+        let input_values = sub.inputs.clone();
+        let result = sub.build(cx, start, |cx| {
+            for (d, v) in &self.int_sources {
+                cx.b.note_dim_value(d.clone(), *v);
+            }
+            f(self, cx, &input_values, &before)
+        });
         self.heap = outer_heap;
         self.int_sources = outer_sources;
         if let Some(frame) = self.frames.last_mut() {
             frame.env = outer_env;
         }
-        Ok((inner, result?))
+        Ok((sub.graph, result?))
     }
 
     /// What a region did, seen from outside: the variables `names`, writes in place, changed containers.
@@ -256,32 +225,6 @@ fn same_cell(a: &Cell, b: &Cell) -> bool {
     }
 }
 
-/// Gives a region its outputs, drops what it does not need, and makes its names differ from those outside.
-pub(crate) fn finish(mut inner: Graph, symbols: &mut Symbols, label: &str, outputs: Vec<ValueId>) -> Result<Graph> {
-    let mut done: Vec<ValueId> = Vec::new();
-    {
-        let mut b = Builder::new(&mut inner, symbols);
-        for v in outputs {
-            let fresh = b.graph[v].producer().is_some() && !done.contains(&v);
-            done.push(if fresh { v } else { b.call("Identity", &[v])? });
-        }
-    }
-    inner.outputs = done;
-    inner.remove_dead_nodes();
-    let mut inner = inner.compacted();
-    let outputs: FxHashSet<ValueId> = inner.outputs.iter().copied().collect();
-    let unread: FxHashSet<ValueId> =
-        inner.captures.iter().map(|c| c.1).filter(|v| inner[*v].users().is_empty() && !outputs.contains(v)).collect();
-    inner.captures.retain(|c| !unread.contains(&c.1));
-    for v in inner.value_ids() {
-        inner[v].name = format!("{label}/{}", inner[v].name);
-    }
-    for n in inner.node_ids() {
-        inner[n].name = format!("{label}/{}", inner[n].name);
-    }
-    Ok(inner)
-}
-
 // ---- what two ways agree on ----
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -303,6 +246,8 @@ pub(crate) enum Merged {
     List(Vec<Merged>),
     Dict(Vec<(Sv, Merged)>),
     Object(Rc<str>, Rc<str>, Vec<(Rc<str>, Merged)>),
+    /// A list of tensors of which only the run knows how many.
+    Sequence(ValueId),
 }
 
 pub(crate) fn kind_of(dtype: DType) -> LeafKind {
@@ -327,7 +272,7 @@ impl Interp<'_> {
             Merged::Named(class, items) => {
                 Sv::NamedTuple(class.clone(), Rc::new(self.rebuild_fields(cx, items, leaves)?))
             }
-            Merged::List(_) | Merged::Dict(_) | Merged::Object(..) => {
+            Merged::List(_) | Merged::Dict(_) | Merged::Object(..) | Merged::Sequence(_) => {
                 let cell = self.rebuild_cell(cx, m, leaves)?;
                 let make = match cell {
                     Cell::Dict(_) => Sv::Dict,
@@ -351,6 +296,7 @@ impl Interp<'_> {
     pub fn rebuild_cell(&mut self, cx: &mut Cx<'static, '_>, m: &Merged, leaves: &[ValueId]) -> Result<Cell> {
         Ok(match m {
             Merged::Leaf(i, LeafKind::Sequence) => Cell::Sequence(leaves[*i]),
+            Merged::Sequence(v) => Cell::Sequence(*v),
             Merged::List(items) => {
                 Cell::List(items.iter().map(|i| self.rebuild(cx, i, leaves)).collect::<Result<_>>()?)
             }
