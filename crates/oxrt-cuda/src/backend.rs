@@ -16,6 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub(crate) struct Ctx {
     pub gpu: Arc<dyn Gpu>,
     pub precision: Precision,
+    /// Whether kernels of installed libraries are candidates.
+    pub libraries: bool,
     /// Compiled texts, by the text's hash: nodes of one kind share their code.
     codes: Arc<Mutex<HashMap<u64, Arc<Mutex<Option<Tensor>>>>>>,
     modules: Arc<Mutex<HashMap<u64, u64>>>,
@@ -23,7 +25,7 @@ pub(crate) struct Ctx {
 
 impl Ctx {
     fn new(gpu: Arc<dyn Gpu>) -> Ctx {
-        Ctx { gpu, precision: Precision::F32, codes: Arc::default(), modules: Arc::default() }
+        Ctx { gpu, precision: Precision::F32, libraries: true, codes: Arc::default(), modules: Arc::default() }
     }
 
     /// Compiles a text (the prelude is put before it) to what an engine stores.
@@ -122,9 +124,21 @@ impl CudaBackend {
         CudaBackend { ctx: Ctx::new(Emulator::new(cache)), host: None }
     }
 
+    /// On any GPU.
+    #[cfg(test)]
+    pub(crate) fn on(gpu: Arc<dyn Gpu>) -> CudaBackend {
+        CudaBackend { ctx: Ctx::new(gpu), host: None }
+    }
+
     /// The same, offering kernels down to this precision when it builds. (Running an engine does not ask.)
     pub fn with_precision(mut self, precision: Precision) -> CudaBackend {
         self.ctx.precision = precision;
+        self
+    }
+
+    /// The same without kernels of installed libraries: its engines need the driver alone.
+    pub fn self_contained(mut self) -> CudaBackend {
+        self.ctx.libraries = false;
         self
     }
 

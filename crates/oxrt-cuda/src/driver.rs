@@ -404,10 +404,10 @@ impl<'a> Code<'a> {
     /// What a GPU of an architecture loads.
     fn for_arch(&self, arch: u32) -> Result<&'a [u8]> {
         // Machine code runs on later GPUs of the same generation, PTX on all later ones.
-        if arch / 10 == self.arch / 10 && arch >= self.arch {
+        if arch == self.arch || (arch / 10 == self.arch / 10 && arch > self.arch && self.ptx.len() > 1) {
             return Ok(self.machine);
         }
-        if arch > self.arch {
+        if arch > self.arch && self.ptx.len() > 1 {
             return Ok(self.ptx);
         }
         Err(Error::unsupported(format!(
@@ -419,6 +419,11 @@ impl<'a> Code<'a> {
         ))
         .help("build it on this GPU, or on an older one: `oxrt build MODEL --device cuda -o FILE.engine`"))
     }
+}
+
+/// Whether a text uses instructions that only compute capability 9.0 has.
+pub(crate) fn needs_hopper(text: &str) -> bool {
+    text.contains("wgmma.mma_async")
 }
 
 /// Compiles a kernel text with NVRTC for a compute capability; needs no GPU.
@@ -435,8 +440,9 @@ pub fn compile(text: &str, arch: u32) -> Result<Vec<u8>> {
     let source = CString::new(text).map_err(|_| Error::bug("a kernel text with a zero"))?;
     let failed = |e: nvrtc::result::NvrtcError| Error::invalid(format!("NVRTC: {e}"));
     let program = nvrtc::result::create_program(&source, None).map_err(failed)?;
+    let hopper = needs_hopper(text);
     let options = [
-        format!("--gpu-architecture=sm_{arch}"),
+        format!("--gpu-architecture=sm_{arch}{}", if hopper { "a" } else { "" }),
         "--std=c++17".into(),
         "-default-device".into(),
         "--extra-device-vectorization".into(),
@@ -454,7 +460,8 @@ pub fn compile(text: &str, arch: u32) -> Result<Vec<u8>> {
             nvrtc::sys::nvrtcGetCUBINSize(program, size.as_mut_ptr()).result().map_err(failed)?;
             let mut machine = vec![0u8; size.assume_init()];
             nvrtc::sys::nvrtcGetCUBIN(program, machine.as_mut_ptr().cast()).result().map_err(failed)?;
-            Ok(Code::write(arch, &machine, &ptx))
+            // Such texts run nowhere else, as PTX neither.
+            Ok(Code::write(arch, &machine, if hopper { &[0] } else { &ptx }))
         })();
         let _ = nvrtc::result::destroy_program(program);
         result

@@ -101,8 +101,9 @@ impl Device for Emulator {
 }
 
 impl Gpu for Emulator {
+    /// The newest whose instructions are emulated.
     fn arch(&self) -> u32 {
-        80
+        90
     }
 
     fn name(&self) -> String {
@@ -129,9 +130,13 @@ impl Gpu for Emulator {
             for arch in
                 std::env::var("OXRT_EMULATOR_NVRTC").unwrap_or_default().split(',').filter_map(|a| a.parse().ok())
             {
-                crate::driver::compile(text, arch)?;
+                if arch == 90 || !crate::driver::needs_hopper(text) {
+                    crate::driver::compile(text, arch)?;
+                }
             }
-            let file = self.cache.join(format!("{hash:016x}.{}.cpp", std::process::id()));
+            let thread = std::thread::current().id();
+            let file =
+                self.cache.join(format!("{hash:016x}.{}.{thread:?}.cpp", std::process::id()).replace(['(', ')'], ""));
             let made = file.with_extension("made");
             std::fs::write(&file, &source)?;
             let output = Command::new("g++")
@@ -205,6 +210,9 @@ impl Gpu for Emulator {
 /// # Safety
 /// As [`Gpu::launch`].
 unsafe fn run(state: &State, launch: &Launch) {
+    /// A library holds the state of one launch, and all emulators of a process share it.
+    static RUNNING: Mutex<()> = Mutex::new(());
+    let _one = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
     let (emulate, entry) = state.functions[launch.function as usize];
     // Structs of parameters are read at their alignment.
     let mut words = vec![0u64; launch.params.len().div_ceil(8)];

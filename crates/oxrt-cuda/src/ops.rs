@@ -9,6 +9,7 @@ mod copy;
 mod elementwise;
 mod gemm;
 mod index;
+mod library;
 mod map;
 mod norm;
 mod pool;
@@ -63,6 +64,16 @@ pub(crate) static OPS: &[&Entry] = &[
     &conv::C5,
     &conv::C6,
     &conv::C7,
+    &conv::C8,
+    &conv::C9,
+    &conv::C10,
+    &conv::C11,
+    &conv::C12,
+    &conv::C13,
+    &conv::C14,
+    &conv::C15,
+    &conv::C16,
+    &library::CONV,
     &conv::PLAIN,
     &gemm::G0,
     &gemm::G1,
@@ -72,6 +83,16 @@ pub(crate) static OPS: &[&Entry] = &[
     &gemm::G5,
     &gemm::G6,
     &gemm::G7,
+    &gemm::G8,
+    &gemm::G9,
+    &gemm::G10,
+    &gemm::G11,
+    &gemm::G12,
+    &gemm::G13,
+    &gemm::G14,
+    &gemm::G15,
+    &gemm::G16,
+    &library::GEMM,
     &gemm::PLAIN,
     &gemm::M0,
     &gemm::M1,
@@ -89,6 +110,7 @@ pub(crate) static OPS: &[&Entry] = &[
     &resize::RESIZE,
     &norm::ROWS,
     &norm::GROUPS,
+    &copy::SELECT,
     &index::GATHER,
     &index::GATHER_ELEMENTS,
     &index::SCATTER_ELEMENTS,

@@ -251,7 +251,8 @@ impl Binder<'_> {
             outputs.push(OutputBinding { dtype, bytes: self.bytes(v), shape, loc: loc(v)? });
         }
         let input_bytes = g.inputs.iter().map(|&v| self.bytes(v)).collect();
-        let workspace_at = arena_bytes.next_multiple_of(ALIGN);
+        // Libraries of devices want more than kernels do.
+        let workspace_at = arena_bytes.next_multiple_of(256);
         arena_bytes = workspace_at + workspace;
         Ok(Binding {
             steps,

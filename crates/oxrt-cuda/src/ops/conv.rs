@@ -1,6 +1,6 @@
 //! Convolution, channels last: as a product on the matrix units or by plain multiply-adds, and depthwise.
 
-use super::gemm::{epilogue_fits, floats, narrow, types};
+use super::gemm::{epilogue_fits, fits_gpu, floats, narrow, types};
 use super::product::{Copy, Method, Product, Sizes, TILES, Window2, text};
 use super::{Entry, counts, makes, require};
 use crate::backend::Ctx;
@@ -20,7 +20,7 @@ macro_rules! tiles {
         $(pub(super) const $id: Entry = Entry {
             name: $name,
             ops: OPS,
-            supports: mma_supports,
+            supports: mma_supports::<$i>,
             pack: pack::<$i>,
             load: load::<$i>,
             mixes: true,
@@ -31,7 +31,9 @@ macro_rules! tiles {
 }
 tiles! {
     0 C0 "conv_128x128" 1 C1 "conv_128x64" 2 C2 "conv_64x128" 3 C3 "conv_64x64"
-    4 C4 "conv_256x128" 5 C5 "conv_128x256" 6 C6 "conv_32x64" 7 C7 "conv_32x128"
+    4 C4 "conv_256x128" 5 C5 "conv_128x256" 6 C6 "conv_32x64" 7 C7 "conv_32x128" 8 C8 "conv_128x32"
+    9 C9 "conv_wgmma_128x128x3" 10 C10 "conv_wgmma_128x128x5" 11 C11 "conv_wgmma_128x256" 12 C12 "conv_wgmma_256x128"
+    13 C13 "conv_wgmma_128x64" 14 C14 "conv_wgmma_64x64" 15 C15 "conv_wgmma_64x128" 16 C16 "conv_wgmma_64x256"
 }
 pub(super) const PLAIN: Entry = Entry::new("conv_plain", OPS, supports, pack_plain, load_plain);
 pub(super) const DEPTHWISE: Entry = Entry::new("depthwise", OPS, depthwise_supports, pack_depthwise, load_depthwise);
@@ -75,7 +77,8 @@ fn supports(_: &Ctx, node: &NodeView) -> Option<()> {
     Filter::of(node).ok().map(|_| ())
 }
 
-fn mma_supports(ctx: &Ctx, node: &NodeView) -> Option<()> {
+fn mma_supports<const I: usize>(ctx: &Ctx, node: &NodeView) -> Option<()> {
+    fits_gpu(ctx, I)?;
     supports(ctx, node)?;
     narrow(ctx, node)?;
     // A few channels per group would leave the matrix units empty.
@@ -263,13 +266,37 @@ KERNEL(256, widen, P) {
 "#;
 
 const DEPTHWISE_TEXT: &str = include_str!("../text/depthwise.cuh");
-/// Neighbouring pixels of a thread of the depthwise kernel.
-const WIDE: usize = 4;
+/// Widest kernel whose taps are held in registers.
+const WIDEST: usize = 7;
 /// Channels of a thread, and pixels, where there is little work.
 const FEW: [usize; 2] = [2, 1];
 
-fn channels_at_once(f: &Filter) -> usize {
-    [8, 4, 2].into_iter().find(|v| f.cout % v == 0).unwrap_or(1)
+/// How the depthwise kernel shares its work.
+struct Pieces {
+    /// Channels of a thread.
+    vector: usize,
+    /// Neighbouring pixels of a thread.
+    pixels: usize,
+    /// Whether a thread reads every pixel of a row once; kernel and stride along it are those of the text.
+    in_rows: bool,
+    kernel_w: usize,
+    stride_w: usize,
+}
+
+impl Pieces {
+    fn of(node: &NodeView, f: &Filter) -> Result<Pieces> {
+        let last = |name: &str| -> Result<usize> {
+            let list = node.attrs().ints(name)?.and_then(|l| l.last().copied());
+            Ok(usize::try_from(list.unwrap_or(1)).unwrap_or(1))
+        };
+        let kernel_w = f.kernel.last().copied().unwrap_or(1);
+        let (stride_w, dilation_w) = (last("strides")?, last("dilations")?);
+        let in_rows = kernel_w <= WIDEST && stride_w <= 2 && dilation_w == 1;
+        // Sums and taps of a row fill the registers.
+        let most = if in_rows && kernel_w > 3 { 4 } else { 8 };
+        let vector = [8, 4, 2].into_iter().find(|v| *v <= most && f.cout % v == 0).unwrap_or(1);
+        Ok(Pieces { vector, pixels: if in_rows && kernel_w > 3 { 8 } else { 4 }, in_rows, kernel_w, stride_w })
+    }
 }
 
 fn pack_depthwise(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
@@ -282,10 +309,15 @@ fn pack_depthwise(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     let (body, y) = text::statements(&e.finish(result), &["x".to_string()], Number::F32, fast);
     let t = types(node, of)?;
     let c = super::c_type;
+    let pieces = Pieces::of(node, &f)?;
     let body = format!(
-        "#define VECTOR {}\n#define FEW {}\ntypedef {} TX;\ntypedef {} T;\ntypedef {} TR;\ntypedef {} TY;\n\
+        "#define VECTOR {}\n#define PIXELS {}\n#define IN_ROWS {}\n#define KERNEL_W {}\n#define STRIDE_W {}\n#define FEW {}\ntypedef {} TX;\ntypedef {} T;\ntypedef {} TR;\ntypedef {} TY;\n\
          DEVICE f32 activate(f32 x) {{ {body}return {y}; }}\n{DEPTHWISE_TEXT}",
-        channels_at_once(&f),
+        pieces.vector,
+        pieces.pixels,
+        pieces.in_rows,
+        pieces.kernel_w,
+        pieces.stride_w,
         if f.cout % FEW[0] == 0 { FEW[0] } else { 1 },
         c(t.x)?,
         c(of)?,
@@ -303,6 +335,7 @@ fn load_depthwise(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<d
     let f = Filter::of(node)?;
     let launchers = [ctx.function(packed.first(), "depthwise", 0)?, ctx.function(packed.first(), "depthwise_few", 0)?];
     let processors = ctx.gpu.processors() as usize;
+    let pieces = Pieces::of(node, &f)?;
     let weights = ctx.upload(packed.get(1).ok_or_else(|| Error::invalid("packed weights are missing"))?)?;
     let attrs = node.attrs().clone();
     kernel(move |args| {
@@ -311,10 +344,10 @@ fn load_depthwise(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<d
         let images = args.shape(0)?[0];
         counts(args.shape(0)?.iter().product())?;
         // Large pieces for each thread share loads; small ones fill the GPU.
-        let large = images * win.output[0] * win.output[1].div_ceil(WIDE) * (f.cout / channels_at_once(&f));
-        let few = usize::from(large < processors * 1024);
+        let large = images * win.output[0] * win.output[1].div_ceil(pieces.pixels) * (f.cout / pieces.vector);
+        let few = usize::from(large < processors * 512);
         let few_channels = if f.cout % FEW[0] == 0 { FEW[0] } else { 1 };
-        let [vector, wide] = if few == 1 { [few_channels, FEW[1]] } else { [channels_at_once(&f), WIDE] };
+        let [vector, wide] = if few == 1 { [few_channels, FEW[1]] } else { [pieces.vector, pieces.pixels] };
         let groups = f.cout / vector;
         let columns = win.output[1].div_ceil(wide);
         let count = counts(images * win.output[0] * columns * groups)?;

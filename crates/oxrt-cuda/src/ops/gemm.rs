@@ -19,25 +19,26 @@ const fn entry(
 }
 
 /// One entry per tile.
-macro_rules! tiles {
-    ($($i:literal $packed:ident $dynamic:ident $name:literal $dynamic_name:literal)*) => {
-        $(
-            pub(super) const $packed: Entry =
-                entry(concat!("gemm_", $name), &["oxrt.Gemm"], packed_supports, pack::<$i>, load::<$i>);
-            pub(super) const $dynamic: Entry =
-                entry($dynamic_name, &["MatMul"], dynamic_supports, pack_dynamic::<$i>, load_dynamic::<$i>);
-        )*
+macro_rules! packed {
+    ($($i:literal $id:ident $name:literal)*) => {
+        $(pub(super) const $id: Entry = entry($name, &["oxrt.Gemm"], packed_supports::<$i>, pack::<$i>, load::<$i>);)*
     };
 }
-tiles! {
-    0 G0 M0 "128x128" "matmul_128x128"
-    1 G1 M1 "128x64" "matmul_128x64"
-    2 G2 M2 "64x128" "matmul_64x128"
-    3 G3 M3 "64x64" "matmul_64x64"
-    4 G4 M4 "256x128" "matmul_256x128"
-    5 G5 M5 "128x256" "matmul_128x256"
-    6 G6 M6 "32x64" "matmul_32x64"
-    7 G7 M7 "32x128" "matmul_32x128"
+macro_rules! dynamic {
+    ($($i:literal $id:ident $name:literal)*) => {
+        $(pub(super) const $id: Entry =
+            entry($name, &["MatMul"], dynamic_supports, pack_dynamic::<$i>, load_dynamic::<$i>);)*
+    };
+}
+packed! {
+    0 G0 "gemm_128x128" 1 G1 "gemm_128x64" 2 G2 "gemm_64x128" 3 G3 "gemm_64x64" 4 G4 "gemm_256x128"
+    5 G5 "gemm_128x256" 6 G6 "gemm_32x64" 7 G7 "gemm_32x128" 8 G8 "gemm_128x32"
+    9 G9 "gemm_wgmma_128x128x3" 10 G10 "gemm_wgmma_128x128x5" 11 G11 "gemm_wgmma_128x256" 12 G12 "gemm_wgmma_256x128"
+    13 G13 "gemm_wgmma_128x64" 14 G14 "gemm_wgmma_64x64" 15 G15 "gemm_wgmma_64x128" 16 G16 "gemm_wgmma_64x256"
+}
+dynamic! {
+    0 M0 "matmul_128x128" 1 M1 "matmul_128x64" 2 M2 "matmul_64x128" 3 M3 "matmul_64x64" 4 M4 "matmul_256x128"
+    5 M5 "matmul_128x256" 6 M6 "matmul_32x64" 7 M7 "matmul_32x128"
 }
 /// Full single (or double) precision.
 pub(super) const PLAIN: Entry = Entry::new("gemm_plain", &["oxrt.Gemm"], plain_supports, pack_plain, load_plain);
@@ -52,6 +53,11 @@ pub(super) fn narrow(ctx: &Ctx, node: &NodeView) -> Option<DType> {
         (Precision::Bf16, DType::F32) => Some(DType::BF16),
         _ => None,
     }
+}
+
+/// Whether the GPU has the units of a tile.
+pub(super) fn fits_gpu(ctx: &Ctx, tile: usize) -> Option<()> {
+    require(!TILES[tile].wgmma || ctx.gpu.arch() == 90)
 }
 
 pub(super) fn is_float(d: DType) -> bool {
@@ -75,7 +81,8 @@ fn weights_fixed(node: &NodeView) -> Option<()> {
     require(shape.len() == 2 && node.constant(1)?.dtype() == DType::F32)
 }
 
-fn packed_supports(ctx: &Ctx, node: &NodeView) -> Option<()> {
+fn packed_supports<const I: usize>(ctx: &Ctx, node: &NodeView) -> Option<()> {
+    fits_gpu(ctx, I)?;
     narrow(ctx, node)?;
     floats(node)?;
     weights_fixed(node)

@@ -9,24 +9,35 @@ use oxrt_ops::scalar::Emit;
 use oxrt_tensor::{DType, Result, Tensor, bail};
 use std::sync::Arc;
 
+const TILE: &str = include_str!("../text/tile.cuh");
+const TILE_START: &str = include_str!("../text/tile_start.cuh");
+const TILE_END: &str = include_str!("../text/tile_end.cuh");
 const MMA: &str = include_str!("../text/mma.cuh");
+const WGMMA: &str = include_str!("../text/wgmma.cuh");
 const SIMT: &str = include_str!("../text/simt.cuh");
 
-/// A tile of the matrix kernel: rows and columns of a block, its warps in both directions, slices on their way.
+/// A tile of the matrix kernels: rows and columns of a block, its warps in both directions, slices on their way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tile {
     pub m: usize,
     pub n: usize,
     pub warps: [usize; 2],
     pub stages: usize,
+    /// On the units that work for whole warpgroups (compute capability 9.0 alone).
+    pub wgmma: bool,
 }
 
 const fn tile(m: usize, n: usize, warps: [usize; 2], stages: usize) -> Tile {
-    Tile { m, n, warps, stages }
+    Tile { m, n, warps, stages, wgmma: false }
+}
+
+/// `groups` warpgroups, one below the other.
+const fn hopper(m: usize, n: usize, groups: usize, stages: usize) -> Tile {
+    Tile { m, n, warps: [4 * groups, 1], stages, wgmma: true }
 }
 
 /// The tiles that compete; which is quickest depends on sizes and the GPU.
-pub(super) const TILES: [Tile; 8] = [
+pub(super) const TILES: [Tile; 17] = [
     tile(128, 128, [2, 4], 3),
     tile(128, 64, [2, 2], 4),
     tile(64, 128, [2, 2], 4),
@@ -35,6 +46,15 @@ pub(super) const TILES: [Tile; 8] = [
     tile(128, 256, [2, 4], 3),
     tile(32, 64, [1, 4], 4),
     tile(32, 128, [1, 4], 4),
+    tile(128, 32, [4, 1], 4),
+    hopper(128, 128, 2, 3),
+    hopper(128, 128, 2, 5),
+    hopper(128, 256, 2, 4),
+    hopper(256, 128, 2, 4),
+    hopper(128, 64, 2, 4),
+    hopper(64, 64, 1, 5),
+    hopper(64, 128, 1, 4),
+    hopper(64, 256, 1, 3),
 ];
 
 /// Depth of a slice of the matrix kernel.
@@ -47,7 +67,7 @@ impl Tile {
 
     /// Bytes of shared memory: slices on their way, or the sums on their way out.
     fn shared(&self, stages: usize) -> usize {
-        (stages * (self.m + self.n) * DEPTH * 2).max(self.m * (self.n + 4) * 4)
+        (stages * (self.m + self.n) * DEPTH * 2).max(self.m * (self.n + 4) * 4) + if self.wgmma { 1024 } else { 0 }
     }
 }
 
@@ -101,23 +121,44 @@ pub(super) fn text(node: &NodeView, method: Method, types: Types, fast: bool) ->
     let flag = |b: bool| u8::from(b);
     Ok(match method {
         Method::Mma { tile, conv, of, x_copy, w_turned, w_async } => format!(
-            "#define BM {}\n#define BN {}\n#define WARPS_M {}\n#define WARPS_N {}\n#define STAGES {}\n\
+            "#define BM {}\n#define BN {}\n#define WARPS_M {}\n#define WARPS_N {}\n#define THREADS {}\n#define STAGES {}\n\
              #define CONV {}\n#define ASYNC {}\n#define W_TURNED {}\n#define W_ASYNC {}\n{}typedef {} T;\n\
-             {types_text}{activate}{MMA}",
+             {types_text}{activate}{TILE}\n{}",
             tile.m,
             tile.n,
             tile.warps[0],
             tile.warps[1],
+            tile.threads(),
             tile.stages,
             flag(conv),
             x_copy as u8,
             flag(w_turned),
             flag(w_async),
             if of == DType::BF16 { "#define T_IS_BF16\n" } else { "" },
-            storage(of)?
+            storage(of)?,
+            matrix_kernel(tile, of).replace("    TILE_START\n", TILE_START).replace("    TILE_END\n", TILE_END)
         ),
         Method::Simt { conv } => format!("#define CONV {}\n{types_text}{activate}{SIMT}", flag(conv)),
     })
+}
+
+/// The text of the kernel that a tile's units want.
+fn matrix_kernel(tile: Tile, of: DType) -> String {
+    if !tile.wgmma {
+        return MMA.to_string();
+    }
+    // d is 64 rows by n columns, n / 2 numbers in every thread.
+    let (n, count) = (tile.n, tile.n / 2);
+    let ty = if of == DType::BF16 { "bf16" } else { "f16" };
+    let list = |f: &dyn Fn(usize) -> String| (0..count).map(f).collect::<Vec<_>>().join(", ");
+    let asm = format!(
+        "asm volatile(\"{{ .reg .pred p; setp.ne.b32 p, 1, 0; wgmma.mma_async.sync.aligned.m64n{n}k16.f32.{ty}.{ty} {{{}}}, \
+         %{count}, %{}, p, 1, 1, 0, 0; }}\" : {} : \"l\"(da), \"l\"(db));",
+        list(&|i| format!("%{i}")),
+        count + 1,
+        list(&|i| format!("\"+f\"(d[{i}])")),
+    );
+    WGMMA.replace("WGMMA_ASM", &asm)
 }
 
 /// A product's kernel.

@@ -155,6 +155,9 @@ fn axes(args: &BindArgs, node: &Reduced) -> Result<Vec<usize>> {
     }
 }
 
+/// Bytes of what a kernel carries along (`A` in the text).
+const FOUND: usize = 24;
+
 /// Which axes go.
 enum Reduced {
     Listed { attribute: Option<Vec<i64>>, empty_is_none: bool },
@@ -179,6 +182,8 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
         blocks: ctx.function(code, "blocks", 0)?,
         columns: ctx.function(code, "columns", 0)?,
         long_columns: ctx.function(code, "long_columns", 0)?,
+        shared_columns: ctx.function(code, "shared_columns", 0)?,
+        join_columns: ctx.function(code, "join_columns", 0)?,
     };
     kernel(move |args| {
         let axes = axes(args, &reduced)?;
@@ -194,6 +199,8 @@ struct Kernels {
     blocks: Launcher,
     columns: Launcher,
     long_columns: Launcher,
+    shared_columns: Launcher,
+    join_columns: Launcher,
 }
 
 impl Kernels {
@@ -218,6 +225,10 @@ impl Kernels {
         }
         // Neighbouring threads read neighbouring elements.
         let along = kept_step.last() == Some(&1) && count > 1 && gone_step.last() != Some(&1);
+        // Few outputs of many elements along a dense axis: blocks share an output.
+        let parts = if along && n >= 2048 { (n / 512).min(1 + 8192 / count.div_ceil(32)).clamp(1, 64) } else { 1 };
+        let part = n.div_ceil(parts);
+        let join = (parts > 1).then(|| (self.shared_columns.clone(), self.join_columns.clone()));
         let (launcher, grid, threads) = if along && n >= 128 && count < 1 << 14 {
             (self.long_columns.clone(), count.div_ceil(32), 1024)
         } else if along {
@@ -240,9 +251,15 @@ impl Kernels {
                     p = p.i32(steps.get(d).copied().unwrap_or(0) as i64);
                 }
             }
+            let p = p.u32(parts).u32(part).ptr(io.workspace.cast_const()).finish();
             // SAFETY: buffers have the bound sizes.
-            unsafe { launcher.run(io, [grid, 1, 1], threads, 0, &p.finish()) }
+            unsafe {
+                let Some((shared, join)) = &join else { return launcher.run(io, [grid, 1, 1], threads, 0, &p) };
+                shared.run(io, [count.div_ceil(32), parts, 1], 1024, 0, &p)?;
+                join.run(io, [count.div_ceil(256), 1, 1], 256, 0, &p)
+            }
         })
+        .workspace(if parts > 1 { parts * count * FOUND } else { 0 })
         .flops(count * n)
         .boxed()
     }

@@ -11,17 +11,23 @@ struct P {
     f32 scale, softcap;
 };
 
+// A score in units of the exponent that is taken of it: times log2(e), so that weights are powers of two.
+#define LOG2E 1.4426950408889634f
 DEVICE f32 score(const P& p, f32 s, i64 mask_at, i32 query, i32 key) {
-    s *= p.scale;
-    if (p.softcap > 0) s = p.softcap * tanhf(s / p.softcap);
-    if (p.mask) {
-#if BOOL_MASK
-        if (!p.mask[mask_at + key * p.mask_step[3]]) s = -INFINITE_F32;
+#if SOFTCAP
+    s = p.softcap * tanhf(s * p.scale / p.softcap) * LOG2E;
 #else
-        s += get<f32>(p.mask[mask_at + key * p.mask_step[3]]);
+    s *= p.scale * LOG2E;
 #endif
-    }
-    return key > query + p.shift ? -INFINITE_F32 : s;
+#if MASK == 1
+    s += get<f32>(p.mask[mask_at + key * p.mask_step[3]]) * LOG2E;
+#elif MASK == 2
+    if (!p.mask[mask_at + key * p.mask_step[3]]) s = -INFINITE_F32;
+#endif
+#if CAUSAL
+    if (key > query + p.shift) s = -INFINITE_F32;
+#endif
+    return s;
 }
 
 #if MMA
@@ -104,21 +110,28 @@ KERNEL(128, attention, P) {
         PRAGMA_UNROLL for (int j = 0; j < 8; j++)
             PRAGMA_UNROLL for (int e = 0; e < 4; e++) {
                 i32 key = t * 64 + j * 8 + (lane & 3) * 2 + (e & 1), query = row0 + (e >> 1) * 8;
+#if MASK
+                // Queries behind the last have no mask.
                 f32 x = key < p.keys && query < p.queries ? score(p, s[j][e], mask0 + query * p.mask_step[2], query, key) : -INFINITE_F32;
+#else
+                f32 x = score(p, s[j][e], 0, query, key);
+                if (t == tiles - 1 && key >= p.keys) x = -INFINITE_F32;
+#endif
                 s[j][e] = x;
                 highest[e >> 1] = fmaxf(highest[e >> 1], x);
             }
         PRAGMA_UNROLL for (int h = 0; h < 2; h++) {
             highest[h] = fmaxf(highest[h], lane_xor(highest[h], 1));
             highest[h] = fmaxf(highest[h], lane_xor(highest[h], 2));
-            f32 factor = highest[h] == -INFINITE_F32 ? 1.0f : fast_exp(top[h] - highest[h]);
+            f32 factor = highest[h] == -INFINITE_F32 ? 1.0f : fast_exp2(top[h] - highest[h]);
             top[h] = highest[h];
             sum[h] *= factor;
             PRAGMA_UNROLL for (int j = 0; j < VDIM / 8; j++) { out[j][h * 2] *= factor; out[j][h * 2 + 1] *= factor; }
         }
         PRAGMA_UNROLL for (int j = 0; j < 8; j++)
             PRAGMA_UNROLL for (int e = 0; e < 4; e++) {
-                f32 x = s[j][e] == -INFINITE_F32 ? 0.0f : fast_exp(s[j][e] - top[e >> 1]);
+                // A row that has seen nothing yet has no largest score to take away.
+                f32 x = s[j][e] == -INFINITE_F32 ? 0.0f : fast_exp2(s[j][e] - top[e >> 1]);
                 s[j][e] = x;
                 sum[e >> 1] += x;
             }
@@ -143,8 +156,10 @@ KERNEL(128, attention, P) {
         f32 factor = sum[h] > 0 ? 1 / sum[h] : EMPTY_ROW;
         TY* y = p.y + batch * p.ys.batch + head * p.ys.head + query * p.ys.row;
         PRAGMA_UNROLL for (int j = 0; j < VDIM / 8; j++) {
-            y[j * 8 + (lane & 3) * 2] = put<TY>(out[j][h * 2] * factor);
-            y[j * 8 + (lane & 3) * 2 + 1] = put<TY>(out[j][h * 2 + 1] * factor);
+            Pack<TY, 2> two;
+            two.at[0] = put<TY>(out[j][h * 2] * factor);
+            two.at[1] = put<TY>(out[j][h * 2 + 1] * factor);
+            *(Pack<TY, 2>*)(y + j * 8 + (lane & 3) * 2) = two;
         }
     }
 }
@@ -171,7 +186,7 @@ KERNEL(128, attention, P) {
         }
         f32 highest = fmaxf(top, warp_max(s));
         if (highest == -INFINITE_F32) continue;
-        f32 factor = expf(top - highest), weight = s == -INFINITE_F32 ? 0.0f : expf(s - highest);
+        f32 factor = exp2f(top - highest), weight = s == -INFINITE_F32 ? 0.0f : exp2f(s - highest);
         top = highest;
         sum = sum * factor + warp_sum(weight);
         PRAGMA_UNROLL for (int j = 0; j < WIDE; j++) out[j] *= factor;

@@ -6,7 +6,9 @@ struct P {
     Divider groups, columns, rows;
 };
 
-template <int V, int WIDE> DEVICE void run(const P& p) {
+// With ROW, the kernel's width and the stride are those of the text: every pixel that a thread needs is read once, and its
+// taps are held in registers for a row.
+template <int V, int WIDE, bool ROW> DEVICE void run(const P& p) {
     u32 index = blockIdx.x * 256 + threadIdx.x;
     if (index >= p.count) return;
     u32 q = divide(index, p.groups), c = (index - q * p.groups.divisor) * V;
@@ -19,6 +21,27 @@ template <int V, int WIDE> DEVICE void run(const P& p) {
         i32 ih = (i32)oh * p.stride_h - p.pad_h + kh * p.dilation_h;
         if ((u32)ih >= (u32)p.height) continue;
         const TX* row = p.x + ((i64)(image * p.height + ih) * p.width) * p.channels + c;
+        if (ROW) {
+            f32 taps[KERNEL_W][V];
+            PRAGMA_UNROLL for (int kw = 0; kw < KERNEL_W; kw++) {
+                Pack<T, V> w = *(const Pack<T, V>*)(p.w + (i64)(kh * KERNEL_W + kw) * p.channels + c);
+                PRAGMA_UNROLL for (int j = 0; j < V; j++) taps[kw][j] = get<f32>(w.at[j]);
+            }
+            i32 left = (i32)ow0 * STRIDE_W - p.pad_w;
+            PRAGMA_UNROLL for (int i = 0; i < (WIDE - 1) * STRIDE_W + KERNEL_W; i++) {
+                if ((u32)(left + i) >= (u32)p.width) continue;
+                Pack<TX, V> x = *(const Pack<TX, V>*)(row + (i64)(left + i) * p.channels);
+                f32 v[V];
+                PRAGMA_UNROLL for (int j = 0; j < V; j++) v[j] = get<f32>(x.at[j]);
+                PRAGMA_UNROLL for (int o = 0; o < WIDE; o++) {
+                    const int kw = i - o * STRIDE_W;
+                    if (kw >= 0 && kw < KERNEL_W) {
+                        PRAGMA_UNROLL for (int j = 0; j < V; j++) acc[o][j] += v[j] * taps[kw < 0 || kw >= KERNEL_W ? 0 : kw][j];
+                    }
+                }
+            }
+            continue;
+        }
         for (i32 kw = 0; kw < p.kernel_w; kw++) {
             Pack<T, V> w = *(const Pack<T, V>*)(p.w + (i64)(kh * p.kernel_w + kw) * p.channels + c);
             PRAGMA_UNROLL for (int o = 0; o < WIDE; o++) {
@@ -42,5 +65,5 @@ template <int V, int WIDE> DEVICE void run(const P& p) {
     }
 }
 
-KERNEL(256, depthwise, P) { run<VECTOR, 4>(p); }
-KERNEL(256, depthwise_few, P) { run<FEW, 1>(p); }
+KERNEL(256, depthwise, P) { run<VECTOR, PIXELS, IN_ROWS>(p); }
+KERNEL(256, depthwise_few, P) { run<FEW, 1, false>(p); }

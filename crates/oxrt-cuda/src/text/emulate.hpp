@@ -7,7 +7,7 @@ void* malloc(unsigned long);
 void* memset(void*, int, unsigned long);
 void* memcpy(void*, const void*, unsigned long);
 void abort();
-float expf(float); float logf(float); float tanhf(float); float erff(float); float sinf(float); float cosf(float);
+float expf(float); float exp2f(float); float logf(float); float tanhf(float); float erff(float); float sinf(float); float cosf(float);
 float tanf(float); float asinf(float); float acosf(float); float atanf(float); float sinhf(float); float coshf(float);
 float asinhf(float); float acoshf(float); float atanhf(float); float powf(float, float); float fmodf(float, float);
 float atan2f(float, float); float floorf(float); float ceilf(float); float rintf(float); float truncf(float);

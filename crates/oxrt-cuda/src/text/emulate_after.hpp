@@ -31,6 +31,7 @@ static inline u32 pack_bf16(f32 lo, f32 hi) { return narrow_bf16(lo).bits | (u32
 static inline u32 round_tf32(f32 x) { u32 b = bits_of(x); return x != x ? b : (b + 0x1000) & ~0x1fffu; }
 static inline u32 high_product(u32 a, u32 b) { return (u32)((u64)a * b >> 32); }
 static inline f32 fast_exp(f32 x) { return expf(x); }
+static inline f32 fast_exp2(f32 x) { return exp2f(x); }
 static inline void copy_async(void* to, const void* from, bool valid) { if (valid) memcpy(to, from, 16); else memset(to, 0, 16); }
 static inline void copy_async_8(void* to, const void* from, bool valid) { if (valid) memcpy(to, from, 8); else memset(to, 0, 8); }
 static inline void copy_async_commit() {}

@@ -7,6 +7,8 @@ struct P {
     i32 kept_rank, gone_rank;
     Divider kept[4], gone[4];
     i32 kept_step[4], gone_step[4];
+    // Parts of what is reduced, for few outputs of many elements; what each block found.
+    u32 parts, part; A* found;
 };
 
 DEVICE i32 place(u32 index, i32 rank, const Divider (&dims)[4], const i32 (&step)[4]) {
@@ -73,3 +75,29 @@ template <int ROWS> DEVICE void column(const P& p) {
 
 KERNEL(256, columns, P) { column<8>(p); }
 KERNEL(1024, long_columns, P) { column<32>(p); }
+
+// Several blocks share the work of 32 outputs; a second kernel joins what they found.
+KERNEL(1024, shared_columns, P) {
+    __shared__ A parts[32][32];
+    u32 column = threadIdx.x & 31, row = threadIdx.x >> 5, index = blockIdx.x * 32 + column;
+    u32 from = blockIdx.y * p.part, to = from + p.part < p.n ? from + p.part : p.n;
+    A a = start();
+    if (index < p.count) {
+        const TX* x = p.x + place(index, p.kept_rank, p.kept, p.kept_step);
+        for (u32 i = from + row; i < to; i += 32) a = take(a, get<C>(x[place(i, p.gone_rank, p.gone, p.gone_step)]), i);
+    }
+    parts[row][column] = a;
+    __syncthreads();
+    if (row == 0 && index < p.count) {
+        for (int i = 1; i < 32; i++) a = join(a, parts[i][column]);
+        p.found[(i64)blockIdx.y * p.count + index] = a;
+    }
+}
+
+KERNEL(256, join_columns, P) {
+    u32 index = blockIdx.x * 256 + threadIdx.x;
+    if (index >= p.count) return;
+    A a = p.found[index];
+    for (u32 i = 1; i < p.parts; i++) a = join(a, p.found[(i64)i * p.count + index]);
+    p.y[index] = end(a, p.n);
+}
