@@ -267,7 +267,7 @@ fn simplify_extracts_renames_and_names_its_rules() {
     let report: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!(
         report["steps"].as_array().unwrap().len(),
-        report["rules"].as_array().unwrap().iter().map(|r| r[1].as_u64().unwrap() as usize).sum()
+        report["rules"].as_array().unwrap().iter().map(|r| r[1].as_u64().unwrap() as usize).sum::<usize>()
     );
     let inspected: serde_json::Value = serde_json::from_str(&b.ok(&["inspect", &part, "--json"])).unwrap();
     let text = inspected.to_string();
