@@ -1,6 +1,7 @@
 //! Chores: `cargo xtask` lists them.
 
 mod bench;
+mod gpu;
 mod python;
 mod tidy;
 
@@ -22,6 +23,8 @@ cargo xtask <chore>
   fuzz-onnx     random graphs against onnxruntime (--graphs N --seed S, --only FAMILY, --jobs N)
   simplify-peers  oxrt simplify beside onnxsim and OnnxSlim (--only TEXT, --again, --pt2 DIR)
   acceptance    tests the tables of `oxrt check --for` against onnxruntime; `acceptance write` makes them anew
+  kernels       compiles the CUDA kernel texts for compute capability 8.0, 9.0 and 10.0 (NVRTC from PyPI; no GPU)
+  gpu-test      packs target/gpu-test, a folder that tests and times everything on a machine with a GPU; --run does so here
   bench         times oxrt beside onnxruntime and OpenVINO on the benchmark models (needs ../shared/bench); models are named
                 or all; --precision bf16, --threads N, --rounds N, --check against benches/cpu_ratios.json, --record writes it
 ";
@@ -43,6 +46,8 @@ fn main() -> ExitCode {
         Some("onnx-extra") => python::onnx_extra(&args[1..]),
         Some("simplify-peers") => python::simplify_peers(&args[1..]),
         Some("acceptance") => python::acceptance(&args[1..]),
+        Some("kernels") => python::kernels(),
+        Some("gpu-test") => gpu::gpu_test(&args[1..]),
         Some("bench") => bench::bench(&args[1..]),
         _ => {
             print!("{HELP}");
@@ -67,6 +72,7 @@ fn python_test() -> Outcome {
     python::onnx_extra(&[])
         .and_then(|()| python::onnx_cases(&[]))
         .and_then(|()| python::fuzz_onnx(&small))
+        .and_then(|()| python::kernels())
         .and_then(|()| python::test())
 }
 

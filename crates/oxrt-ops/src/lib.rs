@@ -14,6 +14,7 @@ pub mod control;
 pub mod conv;
 pub mod copy;
 pub mod def;
+pub mod einsum;
 pub mod eval;
 mod fft32;
 pub mod grid;

@@ -7,6 +7,7 @@
 mod driver;
 mod fuse;
 mod layout;
+mod lower;
 mod quant;
 mod query;
 mod repair;
@@ -79,7 +80,7 @@ pub fn prepare_engine(model: &mut Model, options: &Options) -> Result<Log> {
         run(&[simplify::RULES, quant::RULES].concat(), &mut log)?;
         run(quant::LEFT_OVER, &mut log)?;
     }
-    run(&[simplify::RULES, layout::RULES, quant::RULES, fuse::RULES].concat(), &mut log)?;
+    run(&[simplify::RULES, lower::RULES, layout::RULES, quant::RULES, fuse::RULES].concat(), &mut log)?;
     run(fuse::ELEMENTWISE, &mut log)?;
     Ok(log)
 }

@@ -34,7 +34,7 @@ impl OnDevice {
                 let Some(t) = v.and_then(|v| g.constant(v)).filter(|_| !consumed.contains(&i)) else { continue };
                 let bytes = t.bytes();
                 let key = bytes.as_ptr() as usize;
-                if bytes.is_empty() || constants.get(&key).is_some_and(|b: &Block| b.len() >= bytes.len()) {
+                if constants.get(&key).is_some_and(|b: &Block| b.len() >= bytes.len()) {
                     continue;
                 }
                 constants.insert(key, upload(&device, &*queue, bytes)?);
@@ -421,7 +421,7 @@ impl DeviceBinding {
         let mut values = HashMap::new();
         for t in &binding.values {
             let key = t.bytes().as_ptr() as usize;
-            if !t.bytes().is_empty() && !on.constants.contains_key(&key) && t.bytes().len() <= SMALL {
+            if !on.constants.contains_key(&key) && t.bytes().len() <= SMALL {
                 values.insert(key, upload(&on.device, queue, t.bytes())?);
             }
         }

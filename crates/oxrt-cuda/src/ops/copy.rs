@@ -258,7 +258,8 @@ fn shuffle(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kern
         let (dims, perm) = match (to_space, columns) {
             (true, false) => ([n, b, b, c / (b * b), h, w], [0, 3, 4, 1, 5, 2]),
             (true, true) => ([n, c / (b * b), b, b, h, w], [0, 1, 4, 2, 5, 3]),
-            (false, _) => ([n, c, h / b, b, w / b, b], [0, 3, 5, 1, 2, 4]),
+            (false, false) => ([n, c, h / b, b, w / b, b], [0, 3, 5, 1, 2, 4]),
+            (false, true) => ([n, c, h / b, b, w / b, b], [0, 1, 3, 5, 2, 4]),
         };
         let own = contiguous(&dims);
         one(&map, &perm.map(|p| dims[p]), (perm.map(|p| own[p]).to_vec(), 0))

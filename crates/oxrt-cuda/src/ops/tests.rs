@@ -161,6 +161,7 @@ fn copies_reorder_cut_and_repeat() {
     check("(f32[2, 3, 4, 8] x) { y = Tile(x, i64[4]{1, 2, 1, 3}) } => y", one, 0.0);
     check("(f32[2, 3, 4, 8] x) { y = Expand(x, i64[5]{2, 1, 3, 1, 1}) } => y", one, 0.0);
     check("(f32[2, 3, 4, 8] x) { y = SpaceToDepth<blocksize=2>(x) } => y", one, 0.0);
+    check("(f32[2, 3, 4, 8] x) { y = SpaceToDepth<blocksize=2, mode=\"CRD\">(x) } => y", one, 0.0);
     let x = sample(DType::U8, &[1, 8, 2, 3], 2);
     for mode in ["DCR", "CRD"] {
         let text = format!("(u8[1, 8, 2, 3] x) {{ y = DepthToSpace<blocksize=2, mode=\"{mode}\">(x) }} => y");

@@ -159,7 +159,7 @@ pub(super) struct Mask {
 
 impl Mask {
     pub(super) fn new(t: &Tensor) -> Result<Mask> {
-        if t.rank() == 0 || t.rank() > 4 {
+        if t.rank() > 4 {
             bail!(invalid, "a mask of shape {:?}", t.shape());
         }
         let shape = [&vec![1; 4 - t.rank()], t.shape()].concat();
