@@ -6,7 +6,7 @@
 DIR holds one folder per onnxruntime (`pip install --no-deps --target DIR/1.17.3 onnxruntime==1.17.3 'numpy<2'`); `fetch` makes them. The
 kernels and schemas are those that each package states of itself; the newest IR version and opset are found by loading models. `test` loads
 every official single-node case with each version and compares with what `oxrt check --for` says; exit status 1 when they differ on more than
-one in a hundred (each is printed).
+1 % (each is printed): what a table cannot show are operators made of others whose parts lack a kernel, and attributes.
 """
 import argparse
 import json
@@ -50,7 +50,8 @@ for path in json.load(sys.stdin):
         ort.InferenceSession(path, o, providers=["CPUExecutionProvider"])
         out[path] = ""
     except Exception as e:
-        out[path] = str(e)[:300] or "fails"
+        # A locale that this machine lacks says nothing of the file.
+        out[path] = "" if "locale" in str(e) else str(e)[:300] or "fails"
 json.dump(out, sys.stdout)
 """
 
@@ -196,7 +197,7 @@ def test(a):
         yes = sum(not e for e in loaded[m].values())
         print(f"onnxruntime {m}: {len(paths)} files, {yes} load; predicted wrongly: {len(wrong[m])}")
     print(f"not read by oxrt: {unread}")
-    sys.exit(any(len(w) * 100 > len(paths) for w in wrong.values()) or unread > 0)
+    sys.exit(any(len(w) > 0.01 * len(paths) for w in wrong.values()) or unread > 0)
 
 
 def fetch(a):

@@ -21,6 +21,8 @@ cargo xtask <chore>
   onnx-extra    operators without official cases, old opsets, conversions (--suite NAME, --only REGEX)
   operators     writes docs/operators.md from the official cases
   fuzz-onnx     random graphs against onnxruntime (--graphs N --seed S, --only FAMILY, --jobs N)
+  simplify-peers  oxrt simplify beside onnxsim and OnnxSlim (--only TEXT, --again, --pt2 DIR)
+  acceptance    tests the tables of `oxrt check --for` against onnxruntime; `acceptance write` makes them anew
   kernels       compiles the CUDA kernel texts for compute capability 8.0, 9.0 and 10.0 (NVRTC from PyPI; no GPU)
   gpu-test      packs target/gpu-test, a folder that tests and times everything on a machine with a GPU; --run does so here
   bench         times oxrt beside onnxruntime and OpenVINO on the benchmark models (needs ../shared/bench); models are named
@@ -42,6 +44,8 @@ fn main() -> ExitCode {
         Some("operators") => python::onnx_cases(&["--write".to_string()]),
         Some("onnx-cases") => python::onnx_cases(&args[1..]),
         Some("onnx-extra") => python::onnx_extra(&args[1..]),
+        Some("simplify-peers") => python::simplify_peers(&args[1..]),
+        Some("acceptance") => python::acceptance(&args[1..]),
         Some("kernels") => python::kernels(),
         Some("gpu-test") => gpu::gpu_test(&args[1..]),
         Some("bench") => bench::bench(&args[1..]),

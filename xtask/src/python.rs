@@ -18,6 +18,9 @@ const PACKAGES: &[&str] = &[
     "numpy",
 ];
 
+/// Simplifiers that ours is compared with.
+const SIMPLIFIERS: &[&str] = &["onnxsim==0.8.1", "onnxslim==0.1.98"];
+
 pub fn python() -> PathBuf {
     root().join("target/venv/bin/python")
 }
@@ -212,4 +215,53 @@ pub fn fuzz_onnx(options: &[String]) -> Outcome {
         .arg("--keep")
         .arg(root().join("target/onnx-random"))
         .args(options))
+}
+
+/// `oxrt simplify` beside onnxsim and OnnxSlim: nodes, contract, numbers, time; arguments go to the script (`--only TEXT`,
+/// `--pt2 DIR` for programs that node_counts.py kept).
+pub fn simplify_peers(args: &[String]) -> Outcome {
+    venv()?;
+    let target = root().join("target");
+    run(Command::new(python())
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+        .args(SIMPLIFIERS))?;
+    run(Command::new(python()).arg(root().join("tests/python/onnx_cases.py")).arg(target.join("onnx-cases")))?;
+    run(cargo().args(["build", "--profile", "fast", "-p", "oxrt-cli"]))?;
+    run(Command::new(python())
+        .env("OMP_NUM_THREADS", "1")
+        .arg(root().join("tests/python/simplify_peers.py"))
+        .arg("--oxrt")
+        .arg(target.join("fast/oxrt"))
+        .arg("--cases")
+        .arg(target.join("simplify-cases"))
+        .arg("--onnx-cases")
+        .arg(target.join("onnx-cases"))
+        .arg("--out")
+        .arg(target.join("simplify-peers.jsonl"))
+        .args(args))
+}
+
+/// The tables behind `oxrt check --for`: `write` makes those of onnxruntime and OpenVINO anew from the packages of every
+/// version, without it they are tested against the oldest and the newest.
+pub fn acceptance(args: &[String]) -> Outcome {
+    venv()?;
+    let target = root().join("target");
+    let script = |what: &str| {
+        let mut c = Command::new(python());
+        c.env("OMP_NUM_THREADS", "1").arg(root().join("tests/python/acceptance.py")).arg(what);
+        c.arg("--ort").arg(target.join("onnxruntime"));
+        c
+    };
+    run(&mut script("fetch"))?;
+    if args.first().is_some_and(|a| a == "write") {
+        return run(script("table").arg("--write").arg(root().join("crates/oxrt/src/accept")));
+    }
+    run(Command::new(python()).arg(root().join("tests/python/onnx_cases.py")).arg(target.join("onnx-cases")))?;
+    run(cargo().args(["build", "--profile", "fast", "-p", "oxrt-cli"]))?;
+    run(script("test")
+        .arg("--oxrt")
+        .arg(target.join("fast/oxrt"))
+        .arg("--onnx-cases")
+        .arg(target.join("onnx-cases"))
+        .args(args))
 }

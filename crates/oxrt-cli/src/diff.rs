@@ -300,8 +300,7 @@ fn inputs(a: &Args, reference: &Side, tested: Option<&Side>) -> Result<Vec<(Stri
         sizes.insert(name.to_string(), size);
     }
     let files = [Some(&a.reference), a.tested.as_ref()];
-    let models =
-        files.into_iter().flatten().filter(|p| is_model(p)).map(|p| Model::open(p)).collect::<Result<Vec<_>>>()?;
+    let models = files.into_iter().flatten().filter(|p| is_model(p)).map(Model::open).collect::<Result<Vec<_>>>()?;
     if let Some(m) = models.iter().find(|m| sizes.is_empty() && m.samples().len() == ports.len() && !ports.is_empty()) {
         return Ok(ports.iter().map(|p| p.name.clone()).zip(m.samples().iter().cloned()).collect());
     }
@@ -329,7 +328,7 @@ fn parse_bytes(text: &str) -> Result<usize> {
         _ => f64::NAN,
     };
     let bytes = digits.parse::<f64>().unwrap_or(f64::NAN) * unit;
-    if !(bytes >= 0.0) {
+    if bytes.is_nan() || bytes < 0.0 {
         return Err(Error::invalid(format!("`{text}` is no amount of memory")).help("write 512M or 2G"));
     }
     Ok(bytes as usize)

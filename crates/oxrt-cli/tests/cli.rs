@@ -212,3 +212,74 @@ fn reports_are_json_where_machines_read_them() {
     assert_eq!(convert["host_nodes"].as_array().unwrap().len(), 0);
     assert!(b.ok(&["completions", "bash"]).contains("oxrt"));
 }
+
+#[test]
+fn diff_finds_a_changed_weight_and_cuts_it_out() {
+    let b = Bench::new();
+    let (a, wrong) = (b.path("a.onnx"), b.path("wrong.onnx"));
+    b.ok(&["export", &example("digits/model.pt2"), "-o", &a, "--external-data", "64"]);
+    assert!(b.ok(&["diff", &a]).contains("no node is beyond its budget"));
+    assert!(b.ok(&["diff", &example("digits/model.pt2"), &a, "--mem", "1K"]).contains("in a temporary file"));
+    // Another weight in the second file.
+    std::fs::copy(&a, &wrong).unwrap();
+    let mut weights = std::fs::read(b.path("a.onnx.data")).unwrap();
+    let clean = weights.clone();
+    let at = weights.len() / 2 / 4 * 4;
+    weights[at..at + 4].copy_from_slice(&1.5f32.to_le_bytes());
+    std::fs::create_dir(b.path("other")).unwrap();
+    std::fs::rename(&wrong, b.path("other/wrong.onnx")).unwrap();
+    std::fs::write(b.path("other/a.onnx.data"), &weights).unwrap();
+    assert_ne!(clean, weights);
+    let r = b.run(&["diff", &a, &b.path("other/wrong.onnx"), "--minimise", &b.path("small"), "--json"]);
+    assert_eq!(r.code, Some(1), "{}{}", r.out, r.err);
+    let report: serde_json::Value = serde_json::from_str(&r.out).unwrap();
+    let fault = &report["report"]["fault"];
+    assert!(fault["differing"][0].as_str().unwrap().contains("constant input 1"), "{fault}");
+    assert!(fault["reference_nodes"][0]["location"].as_str().unwrap().contains("train.py"), "{fault}");
+    assert_eq!(report["reproducer"]["reproduces"], true);
+    assert!(report["nodes"].as_array().unwrap().iter().all(|n| n["error"].is_number()));
+    // The small model alone shows it.
+    let r = b.run(&["diff", &b.path("small.npz"), &b.path("small.onnx")]);
+    assert_eq!(r.code, Some(1), "{}{}", r.out, r.err);
+    assert!(b.ok(&["diff", &a, "--bisect-pass"]).contains("give the same outputs"));
+    assert!(b.ok(&["diff", &a, "--non-finite"]).contains("every value is finite"));
+    b.fails(&["diff", &b.path("small.npz")], &["nothing to compare with"]);
+}
+
+#[test]
+fn simplify_extracts_renames_and_names_its_rules() {
+    let b = Bench::new();
+    let (a, part) = (b.path("a.onnx"), b.path("part.onnx"));
+    b.ok(&["export", &example("digits/model.pt2"), "-o", &a]);
+    let out = b.ok(&[
+        "simplify",
+        &a,
+        "-o",
+        &part,
+        "--extract",
+        "relu_2..output",
+        "--input-name",
+        "hidden",
+        "--output-name",
+        "output=logits",
+        "--json",
+    ]);
+    let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        report["steps"].as_array().unwrap().len(),
+        report["rules"].as_array().unwrap().iter().map(|r| r[1].as_u64().unwrap() as usize).sum::<usize>()
+    );
+    let inspected: serde_json::Value = serde_json::from_str(&b.ok(&["inspect", &part, "--json"])).unwrap();
+    let text = inspected.to_string();
+    assert!(text.contains("hidden") && text.contains("logits") && !text.contains("pixels"), "{text}");
+    b.fails(&["simplify", &a, "--extract", "nothing..output"], &["no value `nothing`"]);
+    b.fails(&["simplify", &a, "--disable-rule", "fuse-everything"], &["no rule `fuse-everything`", "fuse-conv-bn"]);
+    b.ok(&["simplify", &a, "-o", &part, "--dim", "batch=3", "--opset", "22"]);
+    assert!(b.ok(&["inspect", &part, "--json"]).contains("pixels f32[3, 1, 8, 8]"));
+    b.ok(&["check", &part, "--for", "onnxruntime", "--for", "openvino"]);
+    let r = b.run(&["check", &part, "--for", "onnxruntime=1.15"]);
+    assert_eq!(r.code, Some(1), "{}", r.out);
+    assert!(r.out.contains("newer than 19") && r.out.contains("convert-opset"), "{}", r.out);
+    b.fails(&["check", &example("digits/model.pt2"), "--for", "openvino"], &["oxrt export"]);
+    b.fails(&["check", &part, "--for", "onnxruntime=2"], &["1.x"]);
+}

@@ -139,6 +139,22 @@ fn equal_nodes_merge_unless_both_are_outputs() {
     let m = check("(f32[3] x) { a = Exp(x)\n b = Exp(x)\n y = Add(a, b) } => y", simple, &["merge-common"], &[]);
     assert_eq!(count(&m, "Exp"), 1);
     check("(f32[3] x) { a = Exp(x)\n b = Exp(x) } => a, b", simple, &[], &["merge-common"]);
+    // Equal convolutions whose scales differ fold them, which one for both could not; equal scales leave one.
+    let scaled = |second: &str| {
+        format!(
+            "(f32[1, 1, 4, 4] x) {{
+                a = Conv(x, f32[2, 1, 3, 3]{{..}})
+                b = Conv(x, f32[2, 1, 3, 3]{{..}})
+                s = BatchNormalization(a, f32[2]{{1, 2}}, f32[2]{{0, 1}}, f32[2]{{..}}, f32[2]{{0.5}})
+                t = BatchNormalization(b, f32[2]{{{second}}}, f32[2]{{0, 1}}, f32[2]{{..}}, f32[2]{{0.5}})
+                y = Concat<axis=1>(s, t)
+            }} => y"
+        )
+    };
+    let m = check(&scaled("3, 4"), simple, &["fuse-conv-bn"], &["merge-common"]);
+    assert_eq!((count(&m, "Conv"), count(&m, "BatchNormalization")), (2, 0));
+    let m = check(&scaled("1, 2"), simple, &["fuse-conv-bn", "merge-common"], &[]);
+    assert_eq!((count(&m, "Conv"), count(&m, "BatchNormalization")), (1, 0));
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! Runs the built `oxrt` binary on files in a temporary folder.
 
+// Each file of tests is a program of its own that uses a part of this.
+#![allow(dead_code)]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use tempfile::TempDir;

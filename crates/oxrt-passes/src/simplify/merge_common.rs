@@ -1,6 +1,7 @@
 //! Two nodes that compute the same are one.
 
 use crate::driver::{Rewrite, Rule};
+use crate::query::only_user;
 use oxrt_ir::{Graph, NodeId, ValueId};
 use oxrt_tensor::Result;
 
@@ -10,6 +11,9 @@ fn apply(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
     let g = &rw.model.graph;
     let node = &g[id];
     if node.subgraphs().next().is_some() || oxrt_ops::registry::find(&node.op).is_none_or(|op| op.random) {
+        return Ok(false);
+    }
+    if takes_in_its_reader(g, id) {
         return Ok(false);
     }
     // The twin reads the same first computed input; it is among that input's users.
@@ -32,6 +36,17 @@ fn apply(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
         }
     }
     Ok(true)
+}
+
+/// A convolution whose only reader is a scale per channel: it takes that in first, which one with two readers could not.
+fn takes_in_its_reader(g: &Graph, id: NodeId) -> bool {
+    let Some(reader) = g[id].output(0).and_then(|v| only_user(g, v)) else { return false };
+    let scales = match &*g[reader].op {
+        "BatchNormalization" => true,
+        "Mul" | "Add" => g[reader].inputs().iter().flatten().any(|&v| g[v].is_constant()),
+        _ => false,
+    };
+    scales && matches!(&*g[id].op, "Conv" | "ConvTranspose")
 }
 
 fn equal(g: &Graph, a: NodeId, b: NodeId) -> bool {

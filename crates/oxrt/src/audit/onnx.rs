@@ -249,7 +249,7 @@ impl Walk<'_> {
             self.report.add(Severity::High, "impossible-size", place, format!("dimensions {dims:?}"));
             return Ok(());
         };
-        let kind = i32::try_from(dtype).ok().and_then(|t| DType::from_onnx(t));
+        let kind = i32::try_from(dtype).ok().and_then(DType::from_onnx);
         let need = kind.filter(|k| *k != DType::String).map(|k| k.bytes_for(elements as usize) as u64);
         if kind.is_none() {
             self.report.add(Severity::Medium, "unknown-type", place.as_str(), format!("element type {dtype}"));

@@ -217,7 +217,7 @@ impl<'a> Scan<'a> {
                     self.push(None);
                 }
                 // Extension registry: names that only the opening process knows.
-                0x82 | 0x83 | 0x84 => {
+                0x82..=0x84 => {
                     self.take([1, 2, 4][op as usize - 0x82])?;
                     names.insert("? extension".to_string());
                     self.push(None);
