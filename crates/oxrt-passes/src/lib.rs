@@ -7,6 +7,7 @@
 mod driver;
 mod fuse;
 mod layout;
+mod origins;
 mod quant;
 mod query;
 mod repair;
