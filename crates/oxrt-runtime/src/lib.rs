@@ -13,8 +13,10 @@ mod bodies;
 mod context;
 mod dynamic;
 mod engine;
+mod memory;
 mod sizes;
 
 pub use context::{Context, StepProfile};
 pub use engine::{Engine, Port};
+pub use memory::{MemoryPlan, PlannedBuffer, PlannedStep};
 pub use oxrt_tensor::{DType, Error, Result, Tensor, TensorView};

@@ -30,7 +30,7 @@ mod repair;
 mod verify;
 
 pub use bench::{BenchOptions, BenchReport, StepTotal, bench, resident_peak_bytes};
-pub use engine::{Device, Engine, Outputs, Port, Session, StepProfile};
+pub use engine::{Device, Engine, MemoryPlan, Outputs, PlannedBuffer, PlannedStep, Port, Session, StepProfile};
 pub use machine::{Ceilings, best_target, cache_key, measure_ceilings};
 pub use model::{
     BuildOptions, ExportOptions, Kind as FileKind, Model, SimplifyOptions, SimplifyReport, Tuning, file_kind,
