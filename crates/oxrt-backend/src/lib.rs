@@ -12,9 +12,18 @@
 //! Buffers are contiguous and row-major, aligned to [`ALIGN`] when they lie in the arena. A node that a
 //! backend offers no candidate for runs by the reference evaluator on the host; the plan lists it.
 
+mod closures;
+mod device;
+
+pub use closures::{FnBound, FnKernel, Outcome, bound, kernel};
+pub use device::{
+    Block, Device, DeviceIo, Queue, Recording, STATUS_ASSERT, STATUS_DIVISION, STATUS_INDEX, status_error,
+};
+
 use oxrt_ir::{Attrs, DType, Dim, Graph, Node, NodeId, Tensor, TensorType};
 use oxrt_tensor::{Error, Result};
 use std::fmt;
+use std::sync::Arc;
 
 /// Alignment of arena buffers and packed tensors, in bytes.
 pub const ALIGN: usize = 64;
@@ -25,6 +34,10 @@ pub enum Precision {
     /// Single precision.
     #[default]
     F32,
+    /// Operands of products rounded to tf32 (11 bits of precision); tensors and sums in single precision.
+    Tf32,
+    /// Operands of products, and tensors between steps, rounded to half precision (11 bits); sums in single precision.
+    F16,
     /// Operands of products, and tensors between steps, rounded to bfloat16 (8 bits of precision); sums in single precision.
     Bf16,
 }
@@ -34,7 +47,18 @@ impl Precision {
     pub fn name(self) -> &'static str {
         match self {
             Precision::F32 => "fp32",
+            Precision::Tf32 => "tf32",
+            Precision::F16 => "fp16",
             Precision::Bf16 => "bf16",
+        }
+    }
+
+    /// The element type of tensors between steps.
+    pub fn storage(self) -> DType {
+        match self {
+            Precision::F32 | Precision::Tf32 => DType::F32,
+            Precision::F16 => DType::F16,
+            Precision::Bf16 => DType::BF16,
         }
     }
 }
@@ -45,8 +69,11 @@ impl std::str::FromStr for Precision {
     fn from_str(s: &str) -> Result<Precision> {
         match s {
             "fp32" | "f32" => Ok(Precision::F32),
+            "tf32" => Ok(Precision::Tf32),
+            "fp16" | "f16" => Ok(Precision::F16),
             "bf16" => Ok(Precision::Bf16),
-            other => Err(Error::unsupported(format!("precision `{other}`")).help("precisions are `fp32` and `bf16`")),
+            other => Err(Error::unsupported(format!("precision `{other}`"))
+                .help("precisions are `fp32`, `tf32` and `fp16` (both on CUDA devices), and `bf16`")),
         }
     }
 }
@@ -79,7 +106,18 @@ pub trait Backend: Send + Sync {
         Precision::F32
     }
 
-    /// Whether a candidate takes and gives each of its tensors in single precision or bfloat16, as they come.
+    /// The device, when it has memory of its own; [`Bound::run`] then only puts its work into a queue.
+    fn device(&self) -> Option<Arc<dyn Device>> {
+        None
+    }
+
+    /// The backend of what runs on the host beside the device: bodies of `If`, `Loop` and `Scan`.
+    fn host(&self) -> Option<Arc<dyn Backend>> {
+        None
+    }
+
+    /// Whether a candidate takes and gives each of its tensors in single precision or the narrower type of the build's
+    /// precision, as they come.
     fn mixes_floats(&self, _candidate: &str) -> bool {
         false
     }
@@ -159,7 +197,7 @@ pub trait Bound: Send + Sync {
         0
     }
 
-    /// Does the work.
+    /// Does the work, or queues it on a device with memory of its own.
     ///
     /// # Safety
     /// Pointers match the bound sizes and element types, are null exactly for absent or packed inputs
@@ -174,6 +212,8 @@ pub struct Io<'a> {
     pub outputs: &'a [*mut u8],
     /// Aligned to [`ALIGN`], of [`Bound::workspace_bytes`] bytes.
     pub workspace: *mut u8,
+    /// On devices with memory of their own.
+    pub device: DeviceIo,
 }
 
 impl Io<'_> {

@@ -7,8 +7,8 @@ mod tune;
 pub use profiles::{DimSpec, profiles_for};
 pub use tune::TuningRecord;
 
-use oxrt_backend::{Backend, Precision};
-use oxrt_ir::{Model, NodeId, Symbol};
+use oxrt_backend::{Backend, NodeView, Precision};
+use oxrt_ir::{DType, Model, NodeId, Symbol};
 use oxrt_plan::{Plan, Step, StepKind};
 use oxrt_tensor::{Context, Error, Result};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -65,6 +65,12 @@ pub fn build(
     model.graph.remove_dead_nodes();
     model.graph.sort()?;
     model.graph.verify()?;
+    let storage = options.precision.storage();
+    // Kernels of a device take narrow tensors whichever of them is chosen: they are timed on what they will get.
+    let first = backend.device().is_some();
+    if storage != DType::F32 && first {
+        narrow::narrow(&mut model.graph, storage, backend, &HashMap::new());
+    }
     let chosen = match record {
         Some(record) => {
             let sizes = profiles.first().map(|p| p.ranges.iter().map(|(s, r)| (s.clone(), r.opt)).collect());
@@ -72,8 +78,8 @@ pub fn build(
         }
         None => HashMap::new(),
     };
-    if options.precision == Precision::Bf16 {
-        narrow::narrow(&mut model.graph, backend, &chosen);
+    if storage != DType::F32 && !first {
+        narrow::narrow(&mut model.graph, storage, backend, &chosen);
     }
     report.nodes_after = model.graph.num_nodes();
     let steps = choose(&mut model, backend, &chosen, &mut report, progress)?;
@@ -99,6 +105,12 @@ fn choose(
     progress: &mut dyn FnMut(&str, usize, usize),
 ) -> Result<Vec<Step>> {
     let g = &model.graph;
+    if backend.device().is_some() {
+        let preferred =
+            |id: NodeId| chosen.get(&id).copied().or(backend.candidates(NodeView::new(g, id)).first().copied());
+        let work: Vec<_> = g.node_ids().into_iter().filter_map(|id| Some((id, preferred(id)?))).collect();
+        tune::warm(g, backend, &work, progress);
+    }
     for (_, node) in g.nodes() {
         if oxrt_ops::registry::find(&node.op).is_none() {
             return Err(Error::unsupported(format!("the operator {} is unknown here", node.op)).help(

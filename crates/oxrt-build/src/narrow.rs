@@ -1,33 +1,49 @@
-//! Tensors between steps in bfloat16, where the build allows it and no step has to convert for it.
+//! Tensors between steps in half the bytes, where the build allows it and no step has to convert for it.
 
 use oxrt_backend::{Backend, NodeView};
 use oxrt_ir::{DType, Graph, NodeId, ValueId, ValueType};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
-/// Gives every value type bfloat16 whose maker and readers, by the kernels `chosen` or else preferred, take it as it comes
-/// ([`Backend::mixes_floats`]). Inputs,
-/// outputs and constants keep their types.
-pub fn narrow(g: &mut Graph, backend: &dyn Backend, chosen: &HashMap<NodeId, &'static str>) {
+/// Gives every value the type `narrow` (bfloat16, half precision) whose maker and readers, by the kernels `chosen` or else
+/// preferred, take it as it comes ([`Backend::mixes_floats`]). Inputs, outputs and constants keep their types.
+///
+/// All values are narrow to begin with; around a node that does not take its operands so they are widened again, until
+/// every node takes what it gets. Operands that must have one type (of attention) so stay narrow together.
+pub fn narrow(g: &mut Graph, narrow: DType, backend: &dyn Backend, chosen: &HashMap<NodeId, &'static str>) {
+    let mut narrowed: Vec<ValueId> = Vec::new();
+    for v in g.value_ids() {
+        let between = g[v].producer().is_some() && !g[v].users().is_empty() && !g.outputs.contains(&v);
+        if between && g[v].ty.dtype() == Some(DType::F32) && !g[v].is_constant() {
+            set(g, v, narrow);
+            narrowed.push(v);
+        }
+    }
     let takes = |g: &Graph, id: NodeId| {
         let candidates = backend.candidates(NodeView::new(g, id));
         let name = chosen.get(&id).or(candidates.first());
         name.is_some_and(|name| backend.mixes_floats(name) && candidates.contains(name))
     };
-    for v in g.value_ids() {
-        let Some(maker) = g[v].producer().map(|(node, _)| node) else { continue };
-        let is_f32 = g[v].ty.dtype() == Some(DType::F32);
-        if !is_f32 || g.outputs.contains(&v) || g[v].is_constant() {
+    let mut pending: BTreeSet<NodeId> = narrowed.iter().flat_map(|&v| around(g, v)).collect();
+    let narrowed: BTreeSet<ValueId> = narrowed.into_iter().collect();
+    while let Some(id) = pending.pop_first() {
+        if takes(g, id) {
             continue;
         }
-        let readers: Vec<NodeId> = g[v].users().to_vec();
-        if readers.is_empty() {
-            continue;
-        }
-        set(g, v, DType::BF16);
-        if !takes(g, maker) || !readers.iter().all(|&id| takes(g, id)) {
-            set(g, v, DType::F32);
+        // What bodies of control flow read counts as well.
+        let values: Vec<ValueId> = g.reads(id).into_iter().chain(g[id].outputs().iter().flatten().copied()).collect();
+        for v in values {
+            if narrowed.contains(&v) && g[v].ty.dtype() == Some(narrow) {
+                set(g, v, DType::F32);
+                pending.extend(around(g, v).filter(|&other| other != id));
+            }
         }
     }
+}
+
+/// The maker of a value and its readers.
+fn around(g: &Graph, v: ValueId) -> impl Iterator<Item = NodeId> + use<> {
+    let users: Vec<NodeId> = g[v].users().to_vec();
+    g[v].producer().map(|(node, _)| node).into_iter().chain(users)
 }
 
 fn set(g: &mut Graph, v: ValueId, dtype: DType) {

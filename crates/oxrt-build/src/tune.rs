@@ -1,12 +1,13 @@
 //! The choice between kernels by measurement, and the record of it.
 
-use oxrt_backend::{Backend, BindArgs, BindInput, Io, NodeView};
+use oxrt_backend::{Backend, BindArgs, BindInput, Block, Device, DeviceIo, Io, NodeView};
 use oxrt_ir::{DType, Graph, NodeId, Symbol, ValueId};
 use oxrt_tensor::{Context, Error, Result, Tensor, map_file, write_atomically};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Timed runs of a kernel, of which the shortest counts.
@@ -88,8 +89,18 @@ pub fn tune(
     }
     let weights: usize = g.value_ids().filter_map(|v| g.constant(v)).map(|t| t.bytes().len()).sum();
     let mut flush = vec![1u8; if weights > (4 << 20) { weights.min(FLUSH) } else { 0 }];
+    let device = backend.device();
     let times = record.machines.entry(backend.timing_context()).or_default();
     let total = rivals.len();
+    if device.is_some() {
+        // Texts are compiled side by side.
+        let missing = |(id, names): &(NodeId, Vec<&'static str>)| -> Vec<(NodeId, &'static str)> {
+            let known = Shapes::of(g, *id, sizes).and_then(|shapes| times.get(&key(g, *id, &shapes)));
+            names.iter().filter(|n| known.is_none_or(|k| !k.contains_key(**n))).map(|n| (*id, *n)).collect()
+        };
+        let work: Vec<(NodeId, &'static str)> = rivals.iter().flat_map(missing).collect();
+        warm(g, backend, &work, progress);
+    }
     for (i, (id, names)) in rivals.into_iter().enumerate() {
         progress("timing kernels", i, total);
         let Some(shapes) = Shapes::of(g, id, sizes) else { continue };
@@ -97,7 +108,11 @@ pub fn tune(
         for name in &names {
             if !times.contains_key(*name) {
                 let view = NodeView::new(g, id);
-                let took = time(view, backend, name, &shapes, &mut flush).at(|| g[id].describe())?;
+                let took = match &device {
+                    Some(device) => time_on_device(view, backend, device, name, &shapes),
+                    None => time(view, backend, name, &shapes, &mut flush),
+                };
+                let took = took.at(|| g[id].describe())?;
                 times.insert(name.to_string(), (took.as_secs_f64() * 1e7).round() / 10.0);
             }
         }
@@ -111,6 +126,33 @@ pub fn tune(
     }
     progress("timing kernels", total, total);
     Ok(chosen)
+}
+
+/// Packs in parallel what will be packed again, one by one: what a backend compiles on the way, it keeps.
+pub(crate) fn warm(
+    g: &Graph,
+    backend: &dyn Backend,
+    work: &[(NodeId, &'static str)],
+    progress: &mut dyn FnMut(&str, usize, usize),
+) {
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(work.len().max(1));
+    let one = || {
+        let i = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let (id, name) = work.get(i)?;
+        // What goes wrong here goes wrong again where it is reported.
+        let _ = backend.pack(NodeView::new(g, *id), name);
+        Some(i)
+    };
+    progress("compiling kernels", 0, work.len());
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(|| while one().is_some() {});
+        }
+        while let Some(i) = one() {
+            progress("compiling kernels", i, work.len());
+        }
+    });
 }
 
 /// Shapes of a node's operands at the sizes tuned for.
@@ -164,6 +206,11 @@ impl Buffer {
                 DType::F32 => {
                     for (i, b) in line.0.chunks_exact_mut(4).enumerate() {
                         b.copy_from_slice(&pattern(l * 16 + i).to_le_bytes());
+                    }
+                }
+                DType::F16 => {
+                    for (i, b) in line.0.chunks_exact_mut(2).enumerate() {
+                        b.copy_from_slice(&half::f16::from_f32(pattern(l * 32 + i)).to_le_bytes());
                     }
                 }
                 DType::BF16 => {
@@ -224,7 +271,7 @@ fn time(view: NodeView, backend: &dyn Backend, candidate: &str, shapes: &Shapes,
     let out_ptrs: Vec<*mut u8> =
         outs.iter_mut().map(|b| b.as_mut().map_or(std::ptr::null_mut(), Buffer::ptr)).collect();
     let mut workspace = Buffer::bytes(bound.workspace_bytes());
-    let io = Io { inputs: &in_ptrs, outputs: &out_ptrs, workspace: workspace.ptr() };
+    let io = Io { inputs: &in_ptrs, outputs: &out_ptrs, workspace: workspace.ptr(), device: Default::default() };
 
     let mut shortest = Duration::MAX;
     let start = Instant::now();
@@ -245,4 +292,69 @@ fn time(view: NodeView, backend: &dyn Backend, candidate: &str, shapes: &Shapes,
         }
     }
     Ok(shortest)
+}
+
+/// Runs of a kernel in one recording on a device.
+const RECORDED: usize = 10;
+
+/// The shortest of some replays of a recording of runs, per run.
+fn time_on_device(
+    view: NodeView,
+    backend: &dyn Backend,
+    device: &Arc<dyn Device>,
+    candidate: &str,
+    shapes: &Shapes,
+) -> Result<Duration> {
+    let g = view.graph;
+    let packing = backend.pack(view, candidate)?;
+    let kernel = backend.load(view, candidate, &packing.tensors)?;
+    let inputs: Vec<Option<BindInput>> =
+        shapes.inputs.iter().map(|x| x.as_ref().map(|(v, shape)| BindInput { shape, value: g.constant(*v) })).collect();
+    let outputs: Vec<Option<&[usize]>> =
+        shapes.outputs.iter().map(|x| x.as_ref().map(|(_, shape)| shape.as_slice())).collect();
+    let bound = kernel.bind(&BindArgs { inputs: &inputs, outputs: &outputs })?;
+    let queue = device.queue()?;
+    let upload = |x: &Option<(ValueId, Vec<usize>)>| -> Result<Option<Block>> {
+        let Some((v, shape)) = x else { return Ok(None) };
+        let dtype = g[*v].ty.dtype().unwrap_or(DType::F32);
+        let block = Block::new(device, dtype.bytes_for(shape.iter().product()))?;
+        // A pattern, and copies of it on the device: large tensors would take longer to make than to time.
+        const PATTERN: usize = 1 << 20;
+        let mut have = block.len().min(PATTERN);
+        let mut data = Buffer::new(dtype, &[(PATTERN / dtype.bytes_for(1).max(1)).min(shape.iter().product())]);
+        // SAFETY: both have that many bytes; the queue is waited for.
+        unsafe { queue.copy_in(block.ptr(), data.ptr(), have)? };
+        while have < block.len() {
+            let more = have.min(block.len() - have);
+            // SAFETY: both ends lie inside the block and do not overlap.
+            unsafe { queue.copy(block.ptr().add(have), block.ptr(), more)? };
+            have += more;
+        }
+        queue.synchronize()?;
+        Ok(Some(block))
+    };
+    let ins = (shapes.inputs.iter().enumerate())
+        .map(|(i, x)| if packing.consumed.contains(&i) { Ok(None) } else { upload(x) })
+        .collect::<Result<Vec<_>>>()?;
+    let outs = shapes.outputs.iter().map(upload).collect::<Result<Vec<_>>>()?;
+    let in_ptrs: Vec<*const u8> =
+        ins.iter().map(|b| b.as_ref().map_or(std::ptr::null(), |b| b.ptr().cast_const())).collect();
+    let out_ptrs: Vec<*mut u8> = outs.iter().map(|b| b.as_ref().map_or(std::ptr::null_mut(), Block::ptr)).collect();
+    let workspace = Block::new(device, bound.workspace_bytes())?;
+    let status = Block::new(device, 64)?;
+    // SAFETY: the block has 64 bytes.
+    unsafe { queue.clear(status.ptr(), 64)? };
+    let place = DeviceIo { queue: queue.handle(), status: status.ptr().cast(), step: 0 };
+    let io = Io { inputs: &in_ptrs, outputs: &out_ptrs, workspace: workspace.ptr(), device: place };
+    // SAFETY: buffers have the bound sizes and types, and stay until the queue has been waited for.
+    let run = || unsafe { bound.run(&io) };
+    run()?;
+    queue.synchronize()?;
+    let recording = queue.record(&mut || (0..RECORDED).try_for_each(|_| run()))?;
+    let mut shortest = f64::MAX;
+    for _ in 0..RUNS {
+        // SAFETY: as above.
+        shortest = shortest.min(queue.seconds(&mut || unsafe { queue.replay(&*recording) })?);
+    }
+    Ok(Duration::from_secs_f64(shortest / RECORDED as f64))
 }

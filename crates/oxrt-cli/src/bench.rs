@@ -88,6 +88,9 @@ pub fn run(a: Args) -> Result<ExitCode> {
         "  latency     p50 {:.3} ms · p90 {:.3} · p99 {:.3} · min {:.3} ({} runs)",
         report.p50_ms, report.p90_ms, report.p99_ms, report.min_ms, report.runs
     );
+    if let Some(ms) = report.device_ms {
+        println!("  device      {ms:.4} ms per run without copies in and out");
+    }
     println!("  throughput  {:.1} runs/s", report.throughput_per_s);
     if report.arena_bytes > 0 {
         println!(

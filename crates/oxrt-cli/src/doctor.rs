@@ -2,6 +2,7 @@
 
 use crate::ui;
 use oxrt::Result;
+use oxrt::cuda::Gpu;
 use std::process::ExitCode;
 
 /// Shows what this machine offers: processor, caches, threads, measured ceilings
@@ -24,12 +25,13 @@ pub fn run(a: Args) -> Result<ExitCode> {
     let threads = oxrt::cpu::pool::default_threads();
     let tier = oxrt::best_target();
     let bf16 = oxrt::cpu::CpuBackend::bf16_unit();
-    let cuda = ["libcuda.so.1", "libcuda.so"].iter().find(|n| library_exists(n));
+    let gpu = oxrt::cuda::Cuda::open(0).map(|gpu| (gpu.name(), gpu.arch()));
     if a.json {
         ui::print_json(&serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"), "cpu": cpu, "features": features, "caches": caches, "threads": threads,
             "tier": tier, "bf16_unit": bf16,
-            "gflop_per_s": ceilings.gflops, "bf16_gflop_per_s": ceilings.bf16_gflops, "gb_per_s": ceilings.gb_per_s, "cuda_driver": cuda,
+            "gflop_per_s": ceilings.gflops, "bf16_gflop_per_s": ceilings.bf16_gflops, "gb_per_s": ceilings.gb_per_s, "cuda": gpu.as_ref().ok().map(|(name, arch)| serde_json::json!({ "name": name, "arch": arch })),
+            "cuda_error": gpu.as_ref().err().map(ToString::to_string),
         }))?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -47,11 +49,9 @@ pub fn run(a: Args) -> Result<ExitCode> {
         "  ceilings    {:.0} GFLOP/s fp32, {:.1} GB/s read (measured just now)",
         ceilings.gflops, ceilings.gb_per_s
     );
-    match cuda {
-        Some(lib) => println!("  CUDA        driver found ({lib}), but this version has no CUDA backend"),
-        None => {
-            println!("  CUDA        no driver (libcuda.so.1 is in no library folder); this version has no CUDA backend")
-        }
+    match &gpu {
+        Ok((name, arch)) => println!("  CUDA        {name}, compute capability {}.{}", arch / 10, arch % 10),
+        Err(e) => println!("  CUDA        {e}"),
     }
     if tier == "portable" {
         println!("  missing     AVX2 and FMA: everything runs in the slow portable tier");
@@ -96,17 +96,4 @@ fn caches() -> Vec<String> {
             Some(format!("L{} {} {}", level.trim(), kind.trim().to_lowercase(), size.trim()))
         })
         .collect()
-}
-
-fn library_exists(name: &str) -> bool {
-    let folders = [
-        "/usr/lib/x86_64-linux-gnu",
-        "/usr/lib64",
-        "/usr/lib",
-        "/lib/x86_64-linux-gnu",
-        "/usr/lib/wsl/lib",
-        "/usr/local/cuda/lib64",
-    ];
-    let extra = std::env::var("LD_LIBRARY_PATH").unwrap_or_default();
-    folders.into_iter().chain(extra.split(':')).any(|d| !d.is_empty() && std::path::Path::new(d).join(name).exists())
 }

@@ -6,7 +6,8 @@ use crate::kernels::bf16::Bf16Unit;
 use crate::ops::{BF16_OPS, Entry, OPS, RIVALS, Rival};
 use crate::pool::{ThreadPool, default_threads};
 use crate::simd::Isa;
-use oxrt_backend::{Backend, BindArgs, Bound, Io, Kernel, NodeView, Packing, Precision};
+use oxrt_backend::{Backend, Kernel, NodeView, Packing, Precision};
+pub(crate) use oxrt_backend::{bound, kernel};
 use oxrt_ir::Tensor;
 use oxrt_tensor::{DType, Error, Result};
 use std::sync::Arc;
@@ -164,92 +165,4 @@ fn cpu_name() -> String {
         }
     }
     std::env::consts::ARCH.to_string()
-}
-
-/// A kernel from its bind function.
-pub(crate) struct FnKernel<F>(pub F);
-
-impl<F: Fn(&BindArgs) -> Result<Box<dyn Bound>> + Send + Sync> Kernel for FnKernel<F> {
-    fn bind(&self, args: &BindArgs) -> Result<Box<dyn Bound>> {
-        (self.0)(args)
-    }
-}
-
-/// Boxes a bind function as a kernel.
-pub(crate) fn kernel(
-    bind: impl Fn(&BindArgs) -> Result<Box<dyn Bound>> + Send + Sync + 'static,
-) -> Result<Box<dyn Kernel>> {
-    Ok(Box::new(FnKernel(bind)))
-}
-
-/// A bound node from its run function.
-pub(crate) struct FnBound<F> {
-    run: F,
-    workspace: usize,
-    in_place: Vec<usize>,
-    flops: usize,
-}
-
-/// What a run function gives: nothing, or an error about the data it saw.
-pub(crate) trait Outcome {
-    fn into_result(self) -> Result<()>;
-}
-
-impl Outcome for () {
-    fn into_result(self) -> Result<()> {
-        Ok(())
-    }
-}
-
-impl Outcome for Result<()> {
-    fn into_result(self) -> Result<()> {
-        self
-    }
-}
-
-/// Starts a bound node: `run` may rely on the promises of [`Bound::run`].
-pub(crate) fn bound<R: Outcome, F: Fn(&Io) -> R + Send + Sync + 'static>(run: F) -> FnBound<F> {
-    FnBound { run, workspace: 0, in_place: Vec::new(), flops: 0 }
-}
-
-impl<F> FnBound<F> {
-    pub fn workspace(mut self, bytes: usize) -> Self {
-        self.workspace = bytes;
-        self
-    }
-
-    pub fn in_place(mut self, inputs: &[usize]) -> Self {
-        self.in_place = inputs.to_vec();
-        self
-    }
-
-    pub fn flops(mut self, flops: usize) -> Self {
-        self.flops = flops;
-        self
-    }
-
-    pub fn boxed<R: Outcome>(self) -> Result<Box<dyn Bound>>
-    where
-        F: Fn(&Io) -> R + Send + Sync + 'static,
-    {
-        Ok(Box::new(self))
-    }
-}
-
-impl<R: Outcome, F: Fn(&Io) -> R + Send + Sync> Bound for FnBound<F> {
-    fn workspace_bytes(&self) -> usize {
-        self.workspace
-    }
-
-    fn in_place(&self) -> &[usize] {
-        &self.in_place
-    }
-
-    fn flops(&self) -> u64 {
-        self.flops as u64
-    }
-
-    unsafe fn run(&self, io: &Io) -> Result<()> {
-        (self.run)(io).into_result()
-    }
 }

@@ -157,7 +157,12 @@ fn run(ctx: &Ctx, step: &dyn Bound, ins: &[Option<Slot>], outs: &[Option<Slot>],
             to[i] = io.workspace.wrapping_add(slot.at);
         }
     }
-    let inner = Io { inputs: &from[..ins.len()], outputs: &to[..outs.len()], workspace: io.workspace };
+    let inner = Io {
+        inputs: &from[..ins.len()],
+        outputs: &to[..outs.len()],
+        workspace: io.workspace,
+        device: Default::default(),
+    };
     // SAFETY: the pointers are those of the bound sizes in single precision.
     unsafe { step.run(&inner)? };
     for (i, slot) in outs.iter().enumerate() {

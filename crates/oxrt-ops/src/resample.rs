@@ -278,3 +278,35 @@ pub fn resize(ctx: &Eval, x: &Tensor) -> Result<Tensor> {
     }
     Tensor::from_f64(x.dtype(), &shape, &data)
 }
+
+/// Inputs of every output position along one axis, clamped to the axis, with their weights.
+pub type Taps = Vec<Vec<(usize, f64)>>;
+
+/// What a resizing does along each axis (in ONNX's order); `None` where nothing changes.
+///
+/// # Errors
+/// Bad attributes, and regions that are cropped out (`tf_crop_and_resize`), which are no sum of taps.
+pub fn taps(
+    attrs: &Attrs,
+    shape: &[usize],
+    scales: Option<Vec<f64>>,
+    target: Option<Vec<usize>>,
+) -> Result<Vec<Option<Taps>>> {
+    if attrs.string_or("coordinate_transformation_mode", "half_pixel")? == "tf_crop_and_resize" {
+        bail!(unsupported, "cropping while resizing");
+    }
+    let plans = plans(attrs, shape, scales, target, None)?;
+    let along = |(a, plan): (usize, &Plan)| -> Result<Option<Taps>> {
+        let n = shape[a];
+        if plan.out == n && plan.scale == 1.0 {
+            return Ok(None);
+        }
+        if n == 0 && plan.out > 0 {
+            bail!(invalid, "an empty axis cannot grow to {}", plan.out);
+        }
+        let inside = |(i, w): (i64, f64)| (i.clamp(0, n as i64 - 1) as usize, w);
+        let lists = weights(attrs, plan, n)?.into_iter().map(Option::unwrap_or_default);
+        Ok(Some(lists.map(|list| list.into_iter().map(inside).collect()).collect()))
+    };
+    plans.iter().enumerate().map(along).collect()
+}

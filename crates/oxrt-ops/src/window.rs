@@ -32,10 +32,12 @@ struct Transposed {
 pub struct Placed {
     pub kernel: Vec<usize>,
     pub out: Vec<usize>,
-    strides: Vec<i64>,
-    dilations: Vec<i64>,
-    begin: Vec<i64>,
-    end: Vec<i64>,
+    pub strides: Vec<i64>,
+    pub dilations: Vec<i64>,
+    /// Padding in front of each axis.
+    pub begin: Vec<i64>,
+    /// Padding behind each axis.
+    pub end: Vec<i64>,
 }
 
 impl Window {

@@ -60,7 +60,9 @@ pub(crate) struct Binding {
     /// The value that each buffer was made for, its lifetime in bound steps, and its place: for reports.
     pub buffers: Vec<(ValueId, Buffer, usize)>,
     /// Owns what `Loc::Const` points to.
-    _values: Vec<Tensor>,
+    pub values: Vec<Tensor>,
+    /// Bytes of each graph input.
+    pub input_bytes: Vec<usize>,
 }
 
 // SAFETY: the raw pointers lead to tensors that the binding or the plan owns and nobody writes.
@@ -120,7 +122,7 @@ impl Binder<'_> {
             }
             pending.push((index, self.bind_step(index).at(|| g[step.node].describe())?));
         }
-        for &v in &g.outputs {
+        for &v in g.outputs.iter().chain(&g.inputs) {
             self.note(v)?;
         }
         self.place(pending)
@@ -252,7 +254,9 @@ impl Binder<'_> {
             let (dtype, shape) = (g[v].ty.dtype().unwrap_or(DType::F32), self.shapes[&v].clone());
             outputs.push(OutputBinding { dtype, bytes: self.bytes(v), shape, loc: loc(v)? });
         }
-        let workspace_at = arena_bytes.next_multiple_of(ALIGN);
+        let input_bytes = g.inputs.iter().map(|&v| self.bytes(v)).collect();
+        // Libraries of devices want more than kernels do.
+        let workspace_at = arena_bytes.next_multiple_of(256);
         arena_bytes = workspace_at + workspace;
         Ok(Binding {
             steps,
@@ -261,7 +265,8 @@ impl Binder<'_> {
             workspace: workspace_at,
             lower_bound: low,
             buffers: made_for.into_iter().zip(buffers).zip(offsets).map(|((v, b), at)| (v, b, at)).collect(),
-            _values: self.values.into_values().collect(),
+            input_bytes,
+            values: self.values.into_values().collect(),
         })
     }
 }

@@ -3,6 +3,7 @@
 use crate::arena::Arena;
 use crate::binding::{Action, Binding, BoundStep, Loc, host_reads};
 use crate::bodies::runner;
+use crate::device::{DeviceContext, Ends};
 use crate::dynamic;
 use crate::engine::{Engine, Inner};
 use crate::memory::MemoryPlan;
@@ -28,6 +29,8 @@ pub struct Context {
     /// Outputs of the last run that went step by step.
     dynamic_outputs: Vec<Tensor>,
     pointers: Vec<*const u8>,
+    /// Made at the first run on a device with memory of its own.
+    device: Option<DeviceContext>,
     profile: Option<Vec<StepProfile>>,
 }
 
@@ -55,13 +58,14 @@ impl Context {
             bindings: Vec::new(),
             dynamic_outputs: Vec::new(),
             pointers: Vec::new(),
+            device: None,
             profile: None,
         }
     }
 
     /// Bytes of activations and scratch memory held now.
     pub fn arena_bytes(&self) -> usize {
-        self.arena.len()
+        self.device.as_ref().map_or(self.arena.len(), DeviceContext::arena_bytes)
     }
 
     /// Bytes that a run with these input shapes needs, and the least that any placement could need.
@@ -99,12 +103,25 @@ impl Context {
             self.bindings.swap(at, last);
             return Ok(self.bindings[last].1.clone());
         }
-        let sizes = Engine::sizes(&self.inner, &sizes::shapes(inputs))?;
+        self.bind(&sizes::shapes(inputs))
+    }
+
+    /// The same for shapes alone.
+    fn bound_to(&mut self, inputs: &[(DType, &[usize])]) -> Result<Arc<Binding>> {
+        let same = |key: &[Vec<usize>]| key.iter().zip(inputs).all(|(k, (_, shape))| k == shape);
+        match self.bindings.iter().rposition(|(k, _)| k.len() == inputs.len() && same(k)) {
+            Some(at) => Ok(self.bindings[at].1.clone()),
+            None => self.bind(inputs),
+        }
+    }
+
+    fn bind(&mut self, inputs: &[(DType, &[usize])]) -> Result<Arc<Binding>> {
+        let sizes = Engine::sizes(&self.inner, inputs)?;
         let binding = Arc::new(Binding::new(&self.inner, &sizes)?);
         if self.bindings.len() >= CACHED_BINDINGS {
             self.bindings.remove(0);
         }
-        self.bindings.push((inputs.iter().map(|t| t.shape().to_vec()).collect(), binding.clone()));
+        self.bindings.push((inputs.iter().map(|(_, shape)| shape.to_vec()).collect(), binding.clone()));
         Ok(binding)
     }
 
@@ -121,7 +138,10 @@ impl Context {
             return self.dynamic_outputs.iter().map(Tensor::view).collect();
         }
         let binding = self.binding(inputs)?;
-        self.execute(&binding, inputs)?;
+        match self.inner.device {
+            Some(_) => self.on_device(&binding, &Ends::Host(inputs))?,
+            None => self.execute(&binding, inputs)?,
+        }
         self.dynamic_outputs.clear();
         // Outputs that are inputs or constants are copied, so that they do not borrow the caller's data.
         for o in &binding.outputs {
@@ -143,14 +163,20 @@ impl Context {
             }
         };
         let mut views = Vec::with_capacity(outputs.len());
-        for o in outputs {
+        for (i, o) in outputs.iter().enumerate() {
             views.push(match o.loc {
                 Loc::Input(_) | Loc::Const(_) => {
                     copies.next().ok_or_else(|| Error::bug("an output was not copied"))?.view()?
                 }
                 _ => {
-                    let (start, end) = view(o)?;
-                    TensorView::new(o.dtype, &o.shape, &self.arena.bytes()[start..end])?
+                    let bytes = match &self.device {
+                        Some(device) => device.output(&self.bindings[at].1, i)?,
+                        None => {
+                            let (start, end) = view(o)?;
+                            &self.arena.bytes()[start..end]
+                        }
+                    };
+                    TensorView::new(o.dtype, &o.shape, bytes)?
                 }
             });
         }
@@ -193,6 +219,65 @@ impl Context {
         dynamic::run(&self.inner, inputs, self.profile.as_mut())
     }
 
+    /// Runs on inputs that lie in the device's memory, and writes the outputs there. Each pointer leads to memory of the
+    /// device, as large as its tensor; types and ranks are the engine's. Returns the shapes of the outputs.
+    ///
+    /// # Errors
+    /// As [`Context::run`], and for engines of the host and engines whose sizes depend on data.
+    ///
+    /// # Safety
+    /// The pointers lead to that many bytes of the device's memory, which nobody else uses during the run.
+    pub unsafe fn run_on_device(
+        &mut self,
+        inputs: &[*const u8],
+        shapes: &[&[usize]],
+        outputs: &[*mut u8],
+    ) -> Result<Vec<Vec<usize>>> {
+        let types = self.inner.inputs.iter().map(|p| p.ty.dtype().unwrap_or(DType::F32));
+        let named: Vec<_> = types.zip(shapes.iter().copied()).collect();
+        if self.inner.device.is_none() || !self.inner.is_static {
+            bail!(unsupported, "memory of a device for an engine that runs on the host, or whose sizes depend on data");
+        }
+        if inputs.len() != self.inner.inputs.len() || outputs.len() != self.inner.outputs.len() {
+            bail!(invalid, "{} input and {} output pointers", inputs.len(), outputs.len());
+        }
+        let binding = self.bound_to(&named)?;
+        self.on_device(&binding, &Ends::Device(inputs, outputs))?;
+        Ok(binding.outputs.iter().map(|o| o.shape.clone()).collect())
+    }
+
+    /// Seconds that the device takes for each of `runs` runs, without copies in and out.
+    ///
+    /// # Errors
+    /// As [`Context::run`], and for engines of the host.
+    pub fn device_seconds(&mut self, inputs: &[TensorView], runs: usize) -> Result<Vec<f64>> {
+        let inner = self.inner.clone();
+        let Some(on) = inner.device.as_ref().filter(|_| inner.is_static) else {
+            bail!(unsupported, "device times of an engine that runs on the host, or whose sizes depend on data");
+        };
+        let binding = self.binding(inputs)?;
+        self.device_context()?.seconds(&inner, on, &binding, &Ends::Host(inputs), runs)
+    }
+
+    fn device_context(&mut self) -> Result<&mut DeviceContext> {
+        let Some(on) = &self.inner.device else { bail!(bug, "no device") };
+        if self.device.is_none() {
+            self.device = Some(DeviceContext::new(on)?);
+        }
+        self.device.as_mut().ok_or_else(|| Error::bug("no context on the device"))
+    }
+
+    fn on_device(&mut self, binding: &Arc<Binding>, ends: &Ends) -> Result<()> {
+        let inner = self.inner.clone();
+        let Some(on) = &inner.device else { bail!(bug, "no device") };
+        let mut profile = self.profile.take();
+        let context = self.device_context()?;
+        let result = context.run(&inner, on, binding, ends, profile.as_mut());
+        let result = result.and_then(|()| context.verdict(&inner, binding));
+        self.profile = profile;
+        result
+    }
+
     fn execute(&mut self, binding: &Binding, inputs: &[TensorView]) -> Result<()> {
         self.arena.reserve(binding.arena_bytes)?;
         let base = self.arena.base();
@@ -217,7 +302,9 @@ impl Context {
             let result = match &step.action {
                 // SAFETY: shapes, types and pointers are those of the binding; buffers overlap only where
                 // the kernel allowed it.
-                Action::Kernel(bound) => unsafe { bound.run(&Io { inputs: ins, outputs: outs, workspace }) },
+                Action::Kernel(bound) => unsafe {
+                    bound.run(&Io { inputs: ins, outputs: outs, workspace, device: Default::default() })
+                },
                 Action::Host { inputs: types, output_bytes } => {
                     host_step(&self.inner, step, types, output_bytes, ins, outs)
                 }
@@ -232,7 +319,7 @@ impl Context {
     }
 }
 
-fn step_profile(inner: &Inner, step: &BoundStep, seconds: f64) -> StepProfile {
+pub(crate) fn step_profile(inner: &Inner, step: &BoundStep, seconds: f64) -> StepProfile {
     let node = &inner.plan.graph[step.node];
     let kernel = match &inner.plan.steps[step.index].kind {
         StepKind::Kernel { candidate, .. } => candidate.clone(),
@@ -246,7 +333,7 @@ fn step_profile(inner: &Inner, step: &BoundStep, seconds: f64) -> StepProfile {
 }
 
 /// Runs a node by the reference evaluator on arena memory.
-fn host_step(
+pub(crate) fn host_step(
     inner: &Inner,
     step: &BoundStep,
     types: &[Option<(DType, Vec<usize>)>],

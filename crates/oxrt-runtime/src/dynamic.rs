@@ -203,15 +203,20 @@ fn run_kernel(
     let out_shapes: Vec<Option<&[usize]>> = outs.iter().map(|t| t.as_ref().map(Tensor::shape)).collect();
     let bound = kernel.bind(&BindArgs { inputs: &inputs, outputs: &out_shapes })?;
     *flops = bound.flops();
-    let mut workspace = scratch(bound.workspace_bytes())?;
-    let in_ptrs: Vec<*const u8> = ins
-        .iter()
-        .map(|d| d.as_ref().and_then(Datum::as_tensor).map_or(std::ptr::null(), |t| t.bytes().as_ptr()))
-        .collect();
-    let out_ptrs: Vec<*mut u8> =
-        outs.iter_mut().map(|t| t.as_mut().map_or(std::ptr::null_mut(), |t| t.bytes_mut().as_mut_ptr())).collect();
-    let io = Io { inputs: &in_ptrs, outputs: &out_ptrs, workspace: workspace.bytes_mut().as_mut_ptr() };
-    // SAFETY: shapes are those bound, and every output has memory of its own.
-    unsafe { bound.run(&io) }?;
+    if let Some(on) = &inner.device {
+        crate::device::run_alone(on, &*bound, ins, consumed, &mut outs, index)?;
+    } else {
+        let mut workspace = scratch(bound.workspace_bytes())?;
+        let in_ptrs: Vec<*const u8> = ins
+            .iter()
+            .map(|d| d.as_ref().and_then(Datum::as_tensor).map_or(std::ptr::null(), |t| t.bytes().as_ptr()))
+            .collect();
+        let out_ptrs: Vec<*mut u8> =
+            outs.iter_mut().map(|t| t.as_mut().map_or(std::ptr::null_mut(), |t| t.bytes_mut().as_mut_ptr())).collect();
+        let workspace = workspace.bytes_mut().as_mut_ptr();
+        let io = Io { inputs: &in_ptrs, outputs: &out_ptrs, workspace, device: Default::default() };
+        // SAFETY: shapes are those bound, and every output has memory of its own.
+        unsafe { bound.run(&io) }?;
+    }
     Ok(outs.into_iter().map(|t| Datum::Tensor(t.unwrap_or_else(|| Tensor::zeros(DType::F32, &[0])))).collect())
 }

@@ -2,6 +2,7 @@
 
 use crate::bodies::Bodies;
 use crate::context::Context;
+use crate::device::OnDevice;
 use crate::sizes::{self, Sizes};
 use oxrt_backend::{Backend, Kernel, NodeView};
 use oxrt_ir::{CONDITIONS, Expr, Symbol, ValueId, ValueType, holds};
@@ -30,6 +31,8 @@ pub(crate) struct Inner {
     pub is_static: bool,
     /// What the host runs inside of `If`, `Loop` and `Scan`.
     pub bodies: Bodies,
+    /// On devices with memory of their own.
+    pub device: Option<OnDevice>,
 }
 
 /// A loaded engine. Cloning shares it; it may be used from many threads at once.
@@ -90,10 +93,14 @@ impl Engine {
         }
         let port = |v: &ValueId| Port { name: g[*v].name.clone(), ty: g[*v].ty.clone() };
         let (inputs, outputs) = (g.inputs.iter().map(port).collect(), g.outputs.iter().map(port).collect());
-        let bodies = Bodies::of(&plan, backend);
+        let bodies = match backend.host() {
+            Some(host) => Bodies::of(&plan, &*host),
+            None => Bodies::of(&plan, backend),
+        };
+        let device = backend.device().map(|device| OnDevice::new(device, &plan)).transpose()?;
         let conditions = plan.metadata.get(CONDITIONS).map_or("", String::as_str).lines();
         let conditions = conditions.filter_map(|c| Some((c.to_string(), Expr::parse(c).ok()?))).collect();
-        let inner = Inner { conditions, inputs, outputs, kernels, root, is_static, bodies, plan };
+        let inner = Inner { conditions, inputs, outputs, kernels, root, is_static, bodies, device, plan };
         Ok(Engine { inner: Arc::new(inner), pool: Arc::default() })
     }
 

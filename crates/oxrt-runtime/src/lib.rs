@@ -11,6 +11,7 @@ mod arena;
 mod binding;
 mod bodies;
 mod context;
+mod device;
 mod dynamic;
 mod engine;
 mod memory;

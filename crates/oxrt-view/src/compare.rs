@@ -31,7 +31,8 @@ pub fn compare(a: &Document, b: &Document) -> Comparison {
             pair(&mut left, &mut right, x, y);
         }
     }
-    let first_result = |d: &Document, n: usize| d.nodes.outputs[n].first().filter(|v| **v >= 0).map(|&v| d.values.name[v as usize]);
+    let first_result =
+        |d: &Document, n: usize| d.nodes.outputs[n].first().filter(|v| **v >= 0).map(|&v| d.values.name[v as usize]);
     let results: std::collections::HashMap<&str, usize> =
         (0..b.num_nodes()).filter_map(|y| Some((b.text(first_result(b, y)?), y))).collect();
     for x in 0..a.num_nodes() {
@@ -58,7 +59,8 @@ pub fn compare(a: &Document, b: &Document) -> Comparison {
             y = k + 1;
         }
     }
-    let notes = (0..a.num_nodes()).map(|x| if left[x] < 0 { String::new() } else { differences(a, x, b, left[x] as usize) });
+    let notes =
+        (0..a.num_nodes()).map(|x| if left[x] < 0 { String::new() } else { differences(a, x, b, left[x] as usize) });
     Comparison { notes: notes.collect(), left, right }
 }
 
@@ -84,7 +86,9 @@ fn differences(a: &Document, x: usize, b: &Document, y: usize) -> String {
         }
     }
     let types = |d: &Document, list: &[i32]| -> Vec<String> {
-        list.iter().map(|&v| if v < 0 { "absent".to_string() } else { d.text(d.values.ty[v as usize]).to_string() }).collect()
+        list.iter()
+            .map(|&v| if v < 0 { "absent".to_string() } else { d.text(d.values.ty[v as usize]).to_string() })
+            .collect()
     };
     for (what, la, lb) in
         [("input", &a.nodes.inputs[x], &b.nodes.inputs[y]), ("output", &a.nodes.outputs[x], &b.nodes.outputs[y])]
@@ -106,7 +110,7 @@ mod tests {
     use oxrt_ir::{Model, parse_graph};
 
     fn document(text: &str) -> Document {
-        Document::of_model("m", &Model { graph: parse_graph(text).unwrap(), ..Model::default() })
+        Document::of_model("m", &Model { graph: parse_graph(text).unwrap(), ..Model::default() }, &Default::default())
     }
 
     #[test]

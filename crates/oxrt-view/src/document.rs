@@ -1,9 +1,9 @@
 //! What the page draws: a graph with its subgraphs, flat, in columns.
 
 use crate::hierarchy::{self, Groups};
-use crate::overlay::Overlay;
+use crate::overlay::{Overlay, Unit};
 use crate::weights::{Summary, summarise};
-use oxrt_ir::{Attr, Graph, Model, Node, Symbols, Tensor, ValueId};
+use oxrt_ir::{Attr, Graph, Model, Node, Tensor, ValueId};
 use oxrt_plan::{Plan, StepKind};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
@@ -31,6 +31,12 @@ pub struct Document {
     interned: HashMap<String, u32>,
     #[serde(skip)]
     tensors: Vec<Tensor>,
+    /// Sizes at which costs are numbers.
+    #[serde(skip)]
+    sizes: BTreeMap<String, i64>,
+    /// By node: operations, and bytes of inputs and outputs, at those sizes.
+    #[serde(skip)]
+    costs: [Vec<Option<f64>>; 2],
 }
 
 #[derive(Clone, Debug, Default, Serialize)]
@@ -90,9 +96,11 @@ pub enum Weights {
 }
 
 impl Document {
-    /// Of a model before it is an engine.
-    pub fn of_model(name: &str, model: &Model) -> Document {
-        let mut d = Document::start(name, &model.graph, &model.symbols);
+    /// Of a model before it is an engine. Its costs are given at `sizes` of dimensions; those not named have their least size.
+    pub fn of_model(name: &str, model: &Model, sizes: &BTreeMap<String, i64>) -> Document {
+        let least = model.symbols.iter().map(|(s, r)| (s.to_string(), r.min.max(1)));
+        let all = least.chain(sizes.iter().map(|(s, &n)| (s.clone(), n))).collect();
+        let mut d = Document::start(name, &model.graph, all);
         d.fact("made by", &model.producer);
         if model.opset > 0 {
             d.fact("opset", &model.opset.to_string());
@@ -104,7 +112,8 @@ impl Document {
 
     /// Of an engine: each node is a step.
     pub fn of_plan(name: &str, plan: &Plan) -> Document {
-        let mut d = Document::start(name, &plan.graph, &plan.symbols);
+        let tuned = plan.profiles.first().map(|p| p.ranges.iter().map(|(s, r)| (s.to_string(), r.opt)).collect());
+        let mut d = Document::start(name, &plan.graph, tuned.unwrap_or_default());
         d.fact("built by", &plan.producer);
         d.fact("device", &format!("{} ({})", plan.backend, plan.target));
         for p in &plan.profiles {
@@ -131,8 +140,8 @@ impl Document {
         d
     }
 
-    fn start(name: &str, g: &Graph, symbols: &Symbols) -> Document {
-        let mut d = Document { name: name.to_string(), ..Document::default() };
+    fn start(name: &str, g: &Graph, sizes: BTreeMap<String, i64>) -> Document {
+        let mut d = Document { name: name.to_string(), sizes, ..Document::default() };
         d.intern("");
         let mut groups = Groups::new(name);
         let values = d.add_graph(g, &mut groups, 0, &HashMap::new());
@@ -144,7 +153,14 @@ impl Document {
             let one = |v: &ValueId| format!("{} {}", g[*v].name, g[*v].ty);
             list.iter().map(one).collect::<Vec<_>>().join(", ")
         };
-        let _ = symbols;
+        let parameters = d.nodes.parameters.iter().map(|&p| (p > 0).then_some(p as f64)).collect();
+        let [operations, bytes] = std::mem::take(&mut d.costs);
+        let overlay = |name: &str, unit, values| Overlay { name: name.to_string(), unit, values, names: Vec::new() };
+        d.overlays.push(overlay("operations", Unit::Count, operations));
+        d.overlays.push(overlay("bytes moved", Unit::Bytes, bytes));
+        d.overlays.push(overlay("parameters", Unit::Count, parameters));
+        let at: Vec<String> = d.sizes.iter().map(|(s, n)| format!("{s}={n}")).collect();
+        d.fact("costs at", &at.join(" "));
         d.fact("nodes", &d.nodes.op.len().to_string());
         d.fact("inputs", &ports(&g.inputs));
         d.fact("outputs", &ports(&g.outputs));
@@ -195,7 +211,11 @@ impl Document {
             place.push(self.values.name.len() as u32);
             self.values.name.push(name);
             self.values.ty.push(ty);
-            self.values.producer.push(if value.is_constant() || value.packed || value.contents.is_some() { -2 } else { -1 });
+            self.values.producer.push(if value.is_constant() || value.packed || value.contents.is_some() {
+                -2
+            } else {
+                -1
+            });
             if let Some(t) = &value.constant {
                 self.weights.push(WeightRow { value: place[v.0 as usize], bytes: t.bytes().len(), summary: None });
                 self.tensors.push(t.clone());
@@ -233,13 +253,18 @@ impl Document {
     fn add_node(&mut self, g: &Graph, id: oxrt_ir::NodeId, node: &Node, group: usize, place: &[u32]) {
         let cost = oxrt_ops::cost::cost(g, id);
         let source = node.source.as_deref().cloned().unwrap_or_default();
-        let ids = |list: &[Option<ValueId>]| list.iter().map(|v| v.map_or(-1, |v| place[v.0 as usize] as i32)).collect();
+        let ids =
+            |list: &[Option<ValueId>]| list.iter().map(|v| v.map_or(-1, |v| place[v.0 as usize] as i32)).collect();
         let (inputs, outputs) = (ids(node.inputs()), ids(node.outputs()));
         let mut attrs = Vec::new();
         for (name, attr) in node.attrs.iter().filter(|(_, a)| !matches!(a, Attr::Graph(_) | Attr::Graphs(_))) {
             attrs.push(self.intern(name));
             attrs.push(self.intern(&attr_text(attr)));
         }
+        let number =
+            |e: &Option<oxrt_ir::Dim>| Some(e.as_ref()?.eval(&|s| self.sizes.get(s.as_str()).copied())? as f64);
+        let costs = [number(&cost.flops), number(&cost.bytes)];
+        self.costs.iter_mut().zip(costs).for_each(|(column, x)| column.push(x));
         let text = |e: Option<oxrt_ir::Dim>| e.map_or(String::new(), |e| e.to_string());
         let row = [
             node.op.to_string(),
@@ -348,7 +373,7 @@ mod tests {
     pub(crate) fn document(text: &str) -> Document {
         let mut m = Model { graph: parse_graph(text).unwrap(), ..Model::default() };
         oxrt_ops::infer::infer_model(&mut m).unwrap();
-        Document::of_model("m", &m)
+        Document::of_model("m", &m, &BTreeMap::new())
     }
 
     #[test]

@@ -64,9 +64,8 @@ pub(crate) fn assign(groups: &mut Groups, root: usize, nodes: &[(Vec<&str>, &str
     let mut of: Vec<usize> = nodes
         .iter()
         .map(|(path, _)| {
-            path.iter().fold(root, |at, part| {
-                *by_path.entry((at, part)).or_insert_with(|| groups.add(at, part.to_string()))
-            })
+            path.iter()
+                .fold(root, |at, part| *by_path.entry((at, part)).or_insert_with(|| groups.add(at, part.to_string())))
         })
         .collect();
     // Long levels are cut into blocks, the blocks too when they are long.
@@ -192,7 +191,11 @@ mod tests {
         for g in 0..groups.parent.len() {
             let children = (1..groups.parent.len()).filter(|&c| groups.parent[c] == g).count();
             let nodes = of.iter().filter(|&&x| x == g).count();
-            assert!(children + nodes <= 2 * LONGEST_LEVEL + 8, "{} has {children} groups and {nodes} nodes", groups.label[g]);
+            assert!(
+                children + nodes <= 2 * LONGEST_LEVEL + 8,
+                "{} has {children} groups and {nodes} nodes",
+                groups.label[g]
+            );
         }
     }
 }

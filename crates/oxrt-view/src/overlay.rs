@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 pub enum Unit {
     Ms,
     Bytes,
+    /// Operations, parameters.
+    Count,
     /// A difference from the reference, of any measure: shown on a logarithmic scale, and the greatest counts for a group.
     Error,
     /// Names: precision, step.
@@ -88,9 +90,11 @@ impl Overlay {
     /// # Errors
     /// Other JSON, or names that the document does not have.
     pub fn of_errors(json: &str, d: &Document) -> Result<Overlay> {
-        let value: Value = serde_json::from_str(json).map_err(|e| Error::invalid(format!("not a list of errors: {e}")))?;
+        let value: Value =
+            serde_json::from_str(json).map_err(|e| Error::invalid(format!("not a list of errors: {e}")))?;
         let list = value.get("nodes").unwrap_or(&value).as_array();
-        let form = || Error::invalid("the file is no list of errors").help("write `[{\"node\": \"conv1\", \"error\": 1e-6}]`");
+        let form =
+            || Error::invalid("the file is no list of errors").help("write `[{\"node\": \"conv1\", \"error\": 1e-6}]`");
         let index: BTreeMap<&str, usize> = d.nodes_by_name();
         let mut overlay = Overlay::empty("error", Unit::Error, d);
         let mut found = 0;
@@ -129,7 +133,7 @@ mod tests {
 
     fn document() -> Document {
         let graph = parse_graph("(f32[4] x) { a = Exp(x); y = Relu(a) } => y").unwrap();
-        Document::of_model("m", &Model { graph, ..Model::default() })
+        Document::of_model("m", &Model { graph, ..Model::default() }, &Default::default())
     }
 
     #[test]

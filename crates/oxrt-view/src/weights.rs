@@ -42,7 +42,13 @@ pub(crate) fn summarise(t: &Tensor) -> Summary {
     }
     let Ok(all) = sampled(t) else { return Summary { values: Vec::new(), stats: None } };
     let integers = t.dtype().is_int() || t.dtype() == DType::Bool;
-    let show = |x: &f64| if integers { format!("{x:.0}") } else { format!("{x:.5}").trim_end_matches('0').trim_end_matches('.').to_string() };
+    let show = |x: &f64| {
+        if integers {
+            format!("{x:.0}")
+        } else {
+            format!("{x:.5}").trim_end_matches('0').trim_end_matches('.').to_string()
+        }
+    };
     let values = first(t).iter().map(show).collect();
     let finite: Vec<f64> = all.iter().copied().filter(|x| x.is_finite()).collect();
     let count = finite.len().max(1) as f64;
@@ -60,8 +66,18 @@ pub(crate) fn summarise(t: &Tensor) -> Summary {
     }
     let zeros = finite.iter().filter(|&&x| x == 0.0).count() as f64 / count;
     let (picture, picture_width) = picture(t, min.abs().max(max.abs()));
-    let stats =
-        Stats { min, max, mean, std, zeros, not_finite: all.len() - finite.len(), sampled: all.len(), histogram, picture, picture_width };
+    let stats = Stats {
+        min,
+        max,
+        mean,
+        std,
+        zeros,
+        not_finite: all.len() - finite.len(),
+        sampled: all.len(),
+        histogram,
+        picture,
+        picture_width,
+    };
     Summary { values, stats: Some(stats) }
 }
 
@@ -105,7 +121,9 @@ fn picture(t: &Tensor, largest: f64) -> (Vec<i8>, usize) {
     for y in 0..height {
         let row = y * rows / height;
         // Four samples per cell are enough to see structure.
-        let at = |x: usize, k: usize| row * columns + (x * columns / width + k * columns.div_ceil(width) / 4).min(columns - 1);
+        let at = |x: usize, k: usize| {
+            row * columns + (x * columns / width + k * columns.div_ceil(width) / 4).min(columns - 1)
+        };
         let Ok(values) = pick(t, (0..width).flat_map(|x| (0..4).map(move |k| (x, k))).map(|(x, k)| at(x, k))) else {
             return (vec![0; height * width], width);
         };

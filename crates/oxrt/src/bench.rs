@@ -35,6 +35,8 @@ pub struct BenchReport {
     pub p90_ms: f64,
     pub p99_ms: f64,
     pub throughput_per_s: f64,
+    /// What a GPU takes for a run without copies (median of replays); `None` on the host.
+    pub device_ms: Option<f64>,
     pub arena_bytes: usize,
     pub arena_lower_bound_bytes: usize,
     /// Largest resident memory of the process so far.
@@ -86,6 +88,11 @@ pub fn bench(engine: &Engine, inputs: &[Tensor], options: &BenchOptions) -> Resu
     if engine.is_static() {
         let shapes: Vec<_> = inputs.iter().map(|t| (t.dtype(), t.shape())).collect();
         (report.arena_bytes, report.arena_lower_bound_bytes) = session.memory_for(&shapes)?;
+    }
+    if engine.is_static() && engine.device().starts_with("cuda") {
+        let mut seconds = session.device_seconds(&views, report.runs.clamp(10, 100))?;
+        seconds.sort_by(f64::total_cmp);
+        report.device_ms = seconds.get(seconds.len() / 2).map(|s| s * 1e3);
     }
     if options.profile {
         report.steps = profile(engine, &mut session, &views, report.runs.clamp(1, 20))?;

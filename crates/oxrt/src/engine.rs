@@ -2,6 +2,7 @@
 
 use oxrt_backend::{Backend, Precision, ReferenceBackend};
 use oxrt_cpu::CpuBackend;
+use oxrt_cuda::CudaBackend;
 use oxrt_plan::Plan;
 use oxrt_tensor::{Context, DType, Error, Result, Tensor, TensorView, bail};
 use std::path::Path;
@@ -14,6 +15,11 @@ pub use oxrt_runtime::{MemoryPlan, PlannedBuffer, PlannedStep, Port, StepProfile
 pub enum Device {
     #[default]
     Cpu,
+    /// An NVIDIA GPU, by its number.
+    Cuda(usize),
+    /// The kernels of [`Device::Cuda`] on an emulator of a GPU: very slow, for tests without one. Keeps compiled kernels in
+    /// the folder that `OXRT_EMULATOR_CACHE` names, or the system's temporary one.
+    CudaEmulator,
     /// The reference evaluator for every node: slow, exact, the judge of the others.
     Reference,
 }
@@ -27,6 +33,24 @@ impl Device {
         precision: Precision,
     ) -> Result<Arc<dyn Backend>> {
         Ok(match (self, target) {
+            (Device::Cpu, _) if matches!(precision, Precision::F16 | Precision::Tf32) => {
+                return Err(Error::unsupported(format!("precision {} on the CPU", precision.name()))
+                    .help("use `--precision bf16`, or `--device cuda`"));
+            }
+            (Device::Cuda(_) | Device::CudaEmulator, _) if precision == Precision::Tf32 => {
+                return Err(Error::unsupported("precision tf32: no kernel of this version multiplies in it")
+                    .help("use `--precision fp16` or `bf16`"));
+            }
+            (Device::Cuda(ordinal), _) => {
+                let host = Arc::new(CpuBackend::new(threads));
+                Arc::new(CudaBackend::new(ordinal)?.with_precision(precision).with_host(host))
+            }
+            (Device::CudaEmulator, _) => {
+                let cache = std::env::var_os("OXRT_EMULATOR_CACHE").map(std::path::PathBuf::from);
+                let cache = cache.unwrap_or_else(|| std::env::temp_dir().join("oxrt-emulator"));
+                let host = Arc::new(CpuBackend::new(threads));
+                Arc::new(CudaBackend::emulated(cache).with_precision(precision).with_host(host))
+            }
             (Device::Cpu, None) => Arc::new(CpuBackend::new(threads).with_precision(precision)),
             (Device::Cpu, Some(target)) => Arc::new(CpuBackend::for_target(target, threads)?),
             (Device::Reference, _) => Arc::new(ReferenceBackend),
@@ -41,10 +65,13 @@ impl std::str::FromStr for Device {
         match s {
             "cpu" => Ok(Device::Cpu),
             "reference" => Ok(Device::Reference),
-            "cuda" => {
-                Err(Error::unsupported("the CUDA backend is not in this version of oxrt").help("use `--device cpu`"))
-            }
-            other => Err(Error::invalid(format!("unknown device `{other}`")).help("devices are `cpu` and `reference`")),
+            "cuda" => Ok(Device::Cuda(0)),
+            "cuda-emulator" => Ok(Device::CudaEmulator),
+            other => match other.strip_prefix("cuda:").and_then(|n| n.parse().ok()) {
+                Some(ordinal) => Ok(Device::Cuda(ordinal)),
+                None => Err(Error::invalid(format!("unknown device `{other}`"))
+                    .help("devices are `cpu`, `cuda`, `cuda:1` and so on, and `reference`")),
+            },
         }
     }
 }
@@ -224,6 +251,31 @@ impl Session {
         let ordered: Vec<TensorView> = self.order.iter().map(|&i| inputs[i].1).collect();
         let views = self.context.run(&ordered)?;
         Ok(Outputs { items: self.engine.outputs().iter().map(|p| p.name.clone()).zip(views).collect() })
+    }
+
+    /// Seconds that a GPU takes for each of `runs` runs, without copies in and out.
+    ///
+    /// # Errors
+    /// As [`Session::run`], and for engines of the host.
+    pub fn device_seconds(&mut self, inputs: &[TensorView], runs: usize) -> Result<Vec<f64>> {
+        self.context.device_seconds(inputs, runs)
+    }
+
+    /// Runs on tensors in a GPU's memory (see [`oxrt_runtime::Context::run_on_device`]).
+    ///
+    /// # Errors
+    /// As [`Session::run`], and for engines of the host.
+    ///
+    /// # Safety
+    /// The pointers lead to that many bytes of the device's memory, which nobody else uses during the run.
+    pub unsafe fn run_on_device(
+        &mut self,
+        inputs: &[*const u8],
+        shapes: &[&[usize]],
+        outputs: &[*mut u8],
+    ) -> Result<Vec<Vec<usize>>> {
+        // SAFETY: the caller's promise.
+        unsafe { self.context.run_on_device(inputs, shapes, outputs) }
     }
 
     /// Runs with inputs in the engine's order.

@@ -44,6 +44,7 @@ pub use verify::{
 pub use oxrt_backend::Precision;
 pub use oxrt_build::{BuildReport, DimSpec};
 pub use oxrt_cpu as cpu;
+pub use oxrt_cuda as cuda;
 pub use oxrt_darknet as darknet;
 pub use oxrt_ir as ir;
 pub use oxrt_onnx as onnx;

@@ -56,7 +56,12 @@ pub(super) fn run(case: &Case, isa: Isa) -> Vec<(&'static str, Vec<Tensor>)> {
             // Rubbish in the workspace shows kernels that trust it.
             let mut workspace = Tensor::zeros(DType::U8, &[bound.workspace_bytes()]);
             workspace.bytes_mut().fill(0xff);
-            let io = Io { inputs: &pointers, outputs: &out_pointers, workspace: workspace.bytes_mut().as_mut_ptr() };
+            let io = Io {
+                inputs: &pointers,
+                outputs: &out_pointers,
+                workspace: workspace.bytes_mut().as_mut_ptr(),
+                device: Default::default(),
+            };
             // SAFETY: the buffers are the tensors that were bound.
             unsafe { bound.run(&io).unwrap() };
             (name, results)

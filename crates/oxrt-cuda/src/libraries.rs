@@ -1,0 +1,178 @@
+//! NVIDIA's libraries, where they are installed: candidates beside our own kernels.
+
+use cudarc::cublaslt::{result, sys};
+use oxrt_tensor::{DType, Error, Result};
+use std::ffi::c_void;
+use std::sync::{Arc, OnceLock};
+
+/// What was opened so far.
+#[derive(Default)]
+pub struct Libraries {
+    matmul: OnceLock<Option<Arc<Handle>>>,
+}
+
+struct Handle(sys::cublasLtHandle_t);
+
+// SAFETY: cuBLASLt's handle may be used from all threads.
+unsafe impl Send for Handle {}
+// SAFETY: as above.
+unsafe impl Sync for Handle {}
+
+impl Libraries {
+    /// cuBLASLt, when it is installed. The thread has entered the GPU's context.
+    fn matmul(&self) -> Option<Arc<Handle>> {
+        let open = || {
+            // SAFETY: opens the library, or does not.
+            let there = unsafe { sys::is_culib_present() };
+            there.then(|| result::create_handle().ok()).flatten().map(|h| Arc::new(Handle(h)))
+        };
+        self.matmul.get_or_init(open).clone()
+    }
+
+    /// Whether cuBLASLt is there.
+    pub fn has_matmul(&self) -> bool {
+        self.matmul().is_some()
+    }
+
+    /// y[m][n] = act(x[m][k] · w[n][k]ᵀ + bias + residual), all of one type of 16 bits, sums in single precision.
+    ///
+    /// # Errors
+    /// When the library has no kernel for it.
+    pub fn product(&self, spec: &ProductSpec) -> Result<LibraryProduct> {
+        let handle = self.matmul().ok_or_else(|| Error::unsupported("cuBLASLt is not installed"))?;
+        let failed = |e: result::CublasError| Error::unsupported(format!("cuBLASLt: {e}"));
+        let data = match spec.of {
+            DType::F16 => sys::cudaDataType::CUDA_R_16F,
+            _ => sys::cudaDataType::CUDA_R_16BF,
+        };
+        let desc =
+            result::create_matmul_desc(sys::cublasComputeType_t::CUBLAS_COMPUTE_32F, sys::cudaDataType::CUDA_R_32F)
+                .map_err(failed)?;
+        // The library counts by columns: yᵀ = w · xᵀ.
+        let layout = |rows: usize, columns: usize, ld: usize| {
+            result::create_matrix_layout(data, rows as u64, columns as u64, ld as i64).map_err(failed)
+        };
+        let w = layout(spec.k, spec.n, spec.pitch)?;
+        let x = layout(spec.k, spec.m, spec.k)?;
+        let y = layout(spec.n, spec.m, spec.n)?;
+        let set = |attribute, value: &[u8]| {
+            // SAFETY: the description is alive, the value has the size that is stated.
+            unsafe { result::set_matmul_desc_attribute(desc, attribute, value.as_ptr().cast(), value.len()) }
+                .map_err(failed)
+        };
+        use sys::cublasLtEpilogue_t::*;
+        use sys::cublasLtMatmulDescAttributes_t::*;
+        set(CUBLASLT_MATMUL_DESC_TRANSA, &TRANSPOSED.to_le_bytes())?;
+        let epilogue = match (spec.bias, spec.relu) {
+            (true, true) => CUBLASLT_EPILOGUE_RELU_BIAS,
+            (true, false) => CUBLASLT_EPILOGUE_BIAS,
+            (false, true) => CUBLASLT_EPILOGUE_RELU,
+            (false, false) => CUBLASLT_EPILOGUE_DEFAULT,
+        };
+        set(CUBLASLT_MATMUL_DESC_EPILOGUE, &(epilogue as u32).to_le_bytes())?;
+        if spec.bias {
+            set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, &(spec.bias_ptr as u64).to_le_bytes())?;
+        }
+        let preference = result::create_matmul_pref().map_err(failed)?;
+        let most = WORKSPACE as u64;
+        // SAFETY: all descriptions are alive; the value has the size that is stated.
+        let found = unsafe {
+            let attribute = sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
+            let set = result::set_matmul_pref_attribute(preference, attribute, (&raw const most).cast(), 8);
+            let found = set.and_then(|()| result::get_matmul_algo_heuristic(handle.0, desc, w, x, y, y, preference));
+            let _ = result::destroy_matmul_pref(preference);
+            found.map_err(failed)?
+        };
+        Ok(LibraryProduct { handle, desc, w, x, y, algorithm: found.algo, workspace: found.workspaceSize })
+    }
+}
+
+/// `CUBLAS_OP_T`.
+const TRANSPOSED: u32 = 1;
+/// Most bytes of scratch memory that the library may ask for.
+const WORKSPACE: usize = 32 << 20;
+
+/// A product as [`Libraries::product`] does it.
+pub struct ProductSpec {
+    pub m: usize,
+    pub n: usize,
+    pub k: usize,
+    /// Distance of rows of w.
+    pub pitch: usize,
+    pub of: DType,
+    pub bias: bool,
+    /// Where the bias lies on the device.
+    pub bias_ptr: *const u8,
+    pub relu: bool,
+}
+
+/// A product of the library with fixed sizes.
+pub struct LibraryProduct {
+    handle: Arc<Handle>,
+    desc: sys::cublasLtMatmulDesc_t,
+    w: sys::cublasLtMatrixLayout_t,
+    x: sys::cublasLtMatrixLayout_t,
+    y: sys::cublasLtMatrixLayout_t,
+    algorithm: sys::cublasLtMatmulAlgo_t,
+    workspace: usize,
+}
+
+// SAFETY: descriptions are not changed once they are made.
+unsafe impl Send for LibraryProduct {}
+// SAFETY: as above.
+unsafe impl Sync for LibraryProduct {}
+
+impl LibraryProduct {
+    pub fn workspace(&self) -> usize {
+        self.workspace
+    }
+
+    /// # Safety
+    /// Pointers lead to operands of the sizes of the spec; `residual` may be null.
+    pub unsafe fn run(
+        &self,
+        queue: *mut c_void,
+        x: *const u8,
+        w: *const u8,
+        residual: *const u8,
+        y: *mut u8,
+        workspace: *mut u8,
+    ) -> Result<()> {
+        let (one, beta) = (1f32, if residual.is_null() { 0f32 } else { 1f32 });
+        let c = if residual.is_null() { y.cast_const() } else { residual };
+        // SAFETY: the caller's promise.
+        let done = unsafe {
+            result::matmul(
+                self.handle.0,
+                self.desc,
+                (&raw const one).cast(),
+                (&raw const beta).cast(),
+                w.cast(),
+                self.w,
+                x.cast(),
+                self.x,
+                c.cast(),
+                self.y,
+                y.cast(),
+                self.y,
+                &self.algorithm,
+                workspace.cast(),
+                self.workspace,
+                queue.cast(),
+            )
+        };
+        done.map_err(|e| Error::invalid(format!("cuBLASLt: {e}")))
+    }
+}
+
+impl Drop for LibraryProduct {
+    fn drop(&mut self) {
+        // SAFETY: nobody else has the descriptions.
+        unsafe {
+            for layout in [self.w, self.x, self.y] {
+                let _ = result::destroy_matrix_layout(layout);
+            }
+            let _ = result::destroy_matmul_desc(self.desc);
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Which nodes the backend runs, and how: one file per family of operators, one list.
+//!
+//! A family writes the kernel text for the node's element types when an engine is built (`pack`); sizes are fixed when they
+//! are bound, so one text serves all of them.
+
+mod attention;
+mod conv;
+mod copy;
+mod elementwise;
+mod gemm;
+mod index;
+mod library;
+mod map;
+mod norm;
+mod pool;
+mod product;
+mod reduce;
+mod resize;
+
+use crate::backend::Ctx;
+use oxrt_backend::{BindArgs, Kernel, NodeView, Packing};
+use oxrt_tensor::{DType, Error, Result, Tensor, bail};
+
+/// One way to run some operators.
+pub(crate) struct Entry {
+    /// The candidate's name.
+    pub name: &'static str,
+    /// Operators it may run; empty when `supports` looks at the name itself.
+    pub ops: &'static [&'static str],
+    /// `Some` when it can run this node for all of its sizes.
+    pub supports: fn(&Ctx, &NodeView) -> Option<()>,
+    /// Compiles, and packs constants.
+    pub pack: fn(&Ctx, &NodeView) -> Result<Packing>,
+    /// Makes the kernel.
+    pub load: fn(&Ctx, &NodeView, &[Tensor]) -> Result<Box<dyn Kernel>>,
+    /// Whether each float operand may come in single precision or narrower.
+    pub mixes: bool,
+    /// Whether it multiplies in the build's precision.
+    pub narrow: bool,
+    /// Whether only a measurement tells it from other timed entries.
+    pub timed: bool,
+}
+
+impl Entry {
+    const fn new(
+        name: &'static str,
+        ops: &'static [&'static str],
+        supports: fn(&Ctx, &NodeView) -> Option<()>,
+        pack: fn(&Ctx, &NodeView) -> Result<Packing>,
+        load: fn(&Ctx, &NodeView, &[Tensor]) -> Result<Box<dyn Kernel>>,
+    ) -> Entry {
+        Entry { name, ops, supports, pack, load, mixes: true, narrow: false, timed: false }
+    }
+}
+
+/// Every entry; earlier ones are preferred.
+pub(crate) static OPS: &[&Entry] = &[
+    &conv::DEPTHWISE,
+    &conv::C0,
+    &conv::C1,
+    &conv::C2,
+    &conv::C3,
+    &conv::C4,
+    &conv::C5,
+    &conv::C6,
+    &conv::C7,
+    &conv::C8,
+    &conv::C9,
+    &conv::C10,
+    &conv::C11,
+    &conv::C12,
+    &conv::C13,
+    &conv::C14,
+    &conv::C15,
+    &conv::C16,
+    &library::CONV,
+    &conv::PLAIN,
+    &gemm::G0,
+    &gemm::G1,
+    &gemm::G2,
+    &gemm::G3,
+    &gemm::G4,
+    &gemm::G5,
+    &gemm::G6,
+    &gemm::G7,
+    &gemm::G8,
+    &gemm::G9,
+    &gemm::G10,
+    &gemm::G11,
+    &gemm::G12,
+    &gemm::G13,
+    &gemm::G14,
+    &gemm::G15,
+    &gemm::G16,
+    &library::GEMM,
+    &gemm::PLAIN,
+    &gemm::M0,
+    &gemm::M1,
+    &gemm::M2,
+    &gemm::M3,
+    &gemm::M4,
+    &gemm::M5,
+    &gemm::M6,
+    &gemm::M7,
+    &gemm::PLAIN_MATMUL,
+    &attention::ATTENTION,
+    &pool::POOL,
+    &reduce::REDUCE,
+    &reduce::ARG,
+    &resize::RESIZE,
+    &norm::ROWS,
+    &norm::GROUPS,
+    &index::GATHER,
+    &index::GATHER_ELEMENTS,
+    &index::SCATTER_ELEMENTS,
+    &index::GATHER_ND,
+    &index::SCATTER_ND,
+    &elementwise::ELEMENTWISE,
+    &elementwise::CAST,
+    &copy::TRANSPOSE,
+    &copy::CONCAT,
+    &copy::SPLIT,
+    &copy::SLICE,
+    &copy::EXPAND,
+    &copy::TILE,
+    &copy::SHUFFLE,
+    &copy::RESHAPE,
+];
+
+/// `Some` when the condition holds.
+fn require(condition: bool) -> Option<()> {
+    condition.then_some(())
+}
+
+/// An element type of a node's operand that was there when it was chosen.
+fn dtype(node: &NodeView, i: usize) -> Result<DType> {
+    node.dtype(i).ok_or_else(|| Error::bug(format!("input {i} has no element type")))
+}
+
+fn output_dtype(node: &NodeView, i: usize) -> Result<DType> {
+    let ty = node.node().output(i).and_then(|v| node.graph[v].ty.dtype());
+    ty.ok_or_else(|| Error::bug(format!("output {i} has no element type")))
+}
+
+/// The C name of an element type that `supports` let through.
+fn c_type(dtype: DType) -> Result<&'static str> {
+    crate::text::stored(dtype).ok_or_else(|| Error::bug(format!("{dtype} has no C type")))
+}
+
+/// What is known at bind time of an operand's elements: `Some` when it is absent, or known when sizes are.
+fn known(node: &NodeView, i: usize) -> Option<()> {
+    let Some(id) = node.node().input(i) else { return Some(()) };
+    require(node.constant(i).is_some() || node.graph[id].contents.is_some())
+}
+
+/// The integers of an operand that [`known`] let through; `None` when it is absent.
+fn ints(args: &BindArgs, i: usize) -> Result<Option<Vec<i64>>> {
+    if args.opt_shape(i).is_none() {
+        return Ok(None);
+    }
+    let value = args.value(i).ok_or_else(|| Error::bug(format!("the elements of input {i} are not known")))?;
+    value.to_i64_vec().map(Some)
+}
+
+/// A possibly negative axis as an index.
+fn axis_of(axis: i64, rank: usize) -> Result<usize> {
+    oxrt_ops::shape::axis(axis, rank)
+}
+
+/// Non-negative attribute integers as sizes.
+fn sizes(values: &[i64]) -> Option<Vec<usize>> {
+    values.iter().map(|&v| usize::try_from(v).ok()).collect()
+}
+
+/// Refuses a result that does not have `len` elements: a kernel writes as many as its operands say.
+fn makes(args: &BindArgs, len: usize) -> Result<()> {
+    let shape = args.output(0)?;
+    if shape.iter().product::<usize>() != len {
+        bail!(invalid, "a result of shape {shape:?} for {len} elements");
+    }
+    Ok(())
+}
+
+/// Refuses input `i`, where there is one, unless it has `len` elements.
+fn holds(args: &BindArgs, i: usize, len: usize) -> Result<()> {
+    match args.opt_shape(i) {
+        Some(shape) if shape.iter().product::<usize>() != len => {
+            bail!(invalid, "input {i} of shape {shape:?}, where {len} elements are needed")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses sizes that 31 bits do not count: kernels compute places with them.
+fn counts(len: usize) -> Result<usize> {
+    if len >= 1 << 31 {
+        bail!(unsupported, "{len} elements in one tensor; the CUDA kernels count to 2³¹");
+    }
+    Ok(len)
+}
+
+/// Floats as a tensor of a float type.
+fn as_type(shape: &[usize], values: &[f32], dtype: DType) -> Result<Tensor> {
+    let out = match dtype {
+        DType::F16 => {
+            let halves: Vec<half::f16> = values.iter().map(|&v| half::f16::from_f32(v)).collect();
+            Tensor::from_slice(shape, &halves)
+        }
+        DType::BF16 => {
+            let halves: Vec<half::bf16> = values.iter().map(|&v| half::bf16::from_f32(v)).collect();
+            Tensor::from_slice(shape, &halves)
+        }
+        DType::F32 => Tensor::from_slice(shape, values),
+        other => bail!(bug, "weights in {other}"),
+    };
+    Ok(out)
+}
+
+/// Distances between neighbours along each axis, in elements, of a tensor without gaps.
+fn contiguous(shape: &[usize]) -> Vec<isize> {
+    let mut strides = vec![1isize; shape.len()];
+    for d in (0..shape.len().saturating_sub(1)).rev() {
+        strides[d] = strides[d + 1] * shape[d + 1] as isize;
+    }
+    strides
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,387 @@
+//! Convolution, channels last: as a product on the matrix units or by plain multiply-adds, and depthwise.
+
+use super::gemm::{epilogue_fits, fits_gpu, floats, narrow, types};
+use super::product::{Copy, Method, Product, Sizes, TILES, Window2, text};
+use super::{Entry, counts, makes, require};
+use crate::backend::Ctx;
+use crate::gpu::Params;
+use crate::text::{self, Number};
+use oxrt_backend::{BindArgs, Kernel, NodeView, Packing, bound, kernel};
+use oxrt_ir::Attrs;
+use oxrt_ops::scalar::Emit;
+use oxrt_ops::window::Window;
+use oxrt_tensor::{DType, Error, Result, Tensor, bail};
+
+const OPS: &[&str] = &["oxrt.Conv"];
+
+/// One entry per tile.
+macro_rules! tiles {
+    ($($i:literal $id:ident $name:literal)*) => {
+        $(pub(super) const $id: Entry = Entry {
+            name: $name,
+            ops: OPS,
+            supports: mma_supports::<$i>,
+            pack: pack::<$i>,
+            load: load::<$i>,
+            mixes: true,
+            narrow: true,
+            timed: true,
+        };)*
+    };
+}
+tiles! {
+    0 C0 "conv_128x128" 1 C1 "conv_128x64" 2 C2 "conv_64x128" 3 C3 "conv_64x64"
+    4 C4 "conv_256x128" 5 C5 "conv_128x256" 6 C6 "conv_32x64" 7 C7 "conv_32x128" 8 C8 "conv_128x32"
+    9 C9 "conv_wgmma_128x128x3" 10 C10 "conv_wgmma_128x128x5" 11 C11 "conv_wgmma_128x256" 12 C12 "conv_wgmma_256x128"
+    13 C13 "conv_wgmma_128x64" 14 C14 "conv_wgmma_64x64" 15 C15 "conv_wgmma_64x128" 16 C16 "conv_wgmma_64x256"
+}
+pub(super) const PLAIN: Entry = Entry::new("conv_plain", OPS, supports, pack_plain, load_plain);
+pub(super) const DEPTHWISE: Entry = Entry::new("depthwise", OPS, depthwise_supports, pack_depthwise, load_depthwise);
+
+/// What the weights and attributes say: weights [M, C/group, k…] of one or two axes.
+struct Filter {
+    cout: usize,
+    cin: usize,
+    groups: usize,
+    kernel: Vec<usize>,
+}
+
+impl Filter {
+    fn of(node: &NodeView) -> Result<Filter> {
+        let shape = node.ty(1).and_then(|t| t.static_shape()).unwrap_or_default();
+        let [cout, cin, kernel @ ..] = &shape[..] else { bail!(bug, "weights without a shape") };
+        let groups = usize::try_from(node.attrs().int_or("group", 1)?).unwrap_or(0);
+        if groups == 0 || cout % groups != 0 {
+            bail!(invalid, "{cout} maps in {groups} groups");
+        }
+        Ok(Filter { cout: *cout, cin: *cin, groups, kernel: kernel.to_vec() })
+    }
+
+    fn depth(&self) -> usize {
+        self.cin * self.kernel.iter().product::<usize>()
+    }
+
+    /// Images of a few channels, whose pixels are widened to four.
+    fn is_thin(&self) -> bool {
+        self.cin <= 4 && self.groups == 1
+    }
+
+    fn is_depthwise(&self) -> bool {
+        self.cin == 1 && self.groups == self.cout && self.groups > 1
+    }
+}
+
+fn supports(_: &Ctx, node: &NodeView) -> Option<()> {
+    floats(node)?;
+    require(node.constant(1)?.dtype() == DType::F32 && matches!(node.rank(0)?, 3 | 4))?;
+    Filter::of(node).ok().map(|_| ())
+}
+
+fn mma_supports<const I: usize>(ctx: &Ctx, node: &NodeView) -> Option<()> {
+    fits_gpu(ctx, I)?;
+    supports(ctx, node)?;
+    narrow(ctx, node)?;
+    // A few channels per group would leave the matrix units empty.
+    let f = Filter::of(node).ok()?;
+    require(f.groups == 1 || f.cout / f.groups >= 8)
+}
+
+fn depthwise_supports(ctx: &Ctx, node: &NodeView) -> Option<()> {
+    supports(ctx, node)?;
+    require(Filter::of(node).ok()?.is_depthwise())
+}
+
+/// Windows at the bound sizes; one axis is a row of an image of height 1.
+fn window(args: &BindArgs, attrs: &Attrs, f: &Filter) -> Result<Window2> {
+    let (x, y) = (args.shape(0)?, args.output(0)?);
+    let [_, spatial @ .., channels] = x else { bail!(invalid, "an image of shape {x:?}") };
+    if *channels != f.cin * f.groups {
+        bail!(invalid, "a filter for {} channels cannot take {channels}", f.cin * f.groups);
+    }
+    let kernel: Vec<i64> = f.kernel.iter().map(|&k| k as i64).collect();
+    let placed = Window::new(attrs, &kernel)?.place(spatial)?;
+    makes(args, x[0] * f.cout * placed.out.iter().product::<usize>())?;
+    if y.len() != x.len() || y[1..y.len() - 1] != placed.out[..] {
+        bail!(invalid, "a result of shape {y:?} for shape {x:?}");
+    }
+    let two = |list: &[i64], fill: i64| -> [usize; 2] {
+        match *list {
+            [w] => [fill as usize, w as usize],
+            [h, w] => [h as usize, w as usize],
+            _ => [1, 1],
+        }
+    };
+    let sizes = |list: &[usize]| two(&list.iter().map(|&n| n as i64).collect::<Vec<_>>(), 1);
+    let pads = match placed.begin[..] {
+        [w] => [0, w],
+        [h, w] => [h, w],
+        _ => bail!(unsupported, "windows over {} axes", placed.begin.len()),
+    };
+    Ok(Window2 {
+        input: sizes(spatial),
+        output: sizes(&placed.out),
+        kernel: sizes(&f.kernel),
+        strides: two(&placed.strides, 1),
+        dilations: two(&placed.dilations, 1),
+        pads,
+        cin: f.cin,
+    })
+}
+
+/// The weights as [M][tap][channel], each row filled up with zeros to `pitch`.
+/// A pixel has `cin` places, of which channels that are not there stay zero.
+fn pack_rows(node: &NodeView, f: &Filter, of: DType, cin: usize, pitch: usize) -> Result<Tensor> {
+    let w = node.constant(1).ok_or_else(|| Error::bug("the weights are not constant"))?;
+    let data = w.to_f32_cow()?;
+    let taps: usize = f.kernel.iter().product();
+    let mut rows = vec![0f32; f.cout * pitch];
+    for m in 0..f.cout {
+        for c in 0..f.cin {
+            for t in 0..taps {
+                rows[m * pitch + t * cin + c] = data[(m * f.cin + c) * taps + t];
+            }
+        }
+    }
+    super::as_type(&[f.cout, pitch], &rows, of)
+}
+
+fn pack<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
+    let f = Filter::of(node)?;
+    let of = narrow(ctx, node).ok_or_else(|| Error::bug("no narrow type for a convolution"))?;
+    let mut types = types(node, of)?;
+    let x_copy = if f.is_thin() {
+        types.x = of;
+        Copy::Pixels
+    } else if types.x == of && f.cin % 8 == 0 {
+        Copy::Chunks
+    } else {
+        Copy::Elements
+    };
+    let method = Method::Mma { tile: TILES[I], conv: true, of, x_copy, w_turned: false, w_async: true };
+    let code = ctx.code(&text(node, method, types, true)?)?;
+    if x_copy != Copy::Pixels {
+        let rows = pack_rows(node, &f, of, f.cin, f.depth().next_multiple_of(8))?;
+        return Ok(Packing { tensors: vec![code, rows], consumed: vec![1] });
+    }
+    let taps: usize = f.kernel.iter().product();
+    let rows = pack_rows(node, &f, of, 4, (taps * 4).next_multiple_of(8))?;
+    let widen = ctx.code(&format!(
+        "typedef {} TX;\ntypedef {} T;\n#define CHANNELS {}\n{WIDEN}",
+        super::c_type(super::dtype(node, 0)?)?,
+        super::c_type(of)?,
+        f.cin
+    ))?;
+    Ok(Packing { tensors: vec![code, rows, widen], consumed: vec![1] })
+}
+
+fn load<const I: usize>(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
+    let of = packed.get(1).ok_or_else(|| Error::invalid("packed weights are missing"))?.dtype();
+    load_as(
+        ctx,
+        node,
+        packed,
+        Method::Mma { tile: TILES[I], conv: true, of, x_copy: Copy::Chunks, w_turned: false, w_async: true },
+    )
+}
+
+fn pack_plain(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
+    let f = Filter::of(node)?;
+    let code = ctx.code(&text(node, Method::Simt { conv: true }, types(node, DType::F32)?, false)?)?;
+    Ok(Packing { tensors: vec![code, pack_rows(node, &f, DType::F32, f.cin, f.depth())?], consumed: vec![1] })
+}
+
+fn load_plain(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
+    load_as(ctx, node, packed, Method::Simt { conv: true })
+}
+
+fn load_as(ctx: &Ctx, node: &NodeView, packed: &[Tensor], method: Method) -> Result<Box<dyn Kernel>> {
+    let f = Filter::of(node)?;
+    let weights = packed.get(1).ok_or_else(|| Error::invalid("packed weights are missing"))?;
+    let product = Product::load(ctx, packed.first(), method, types(node, weights.dtype())?)?;
+    let pitch = weights.shape().get(1).copied().unwrap_or(0);
+    let weights = ctx.upload(weights)?;
+    let attrs = node.attrs().clone();
+    let simt = matches!(method, Method::Simt { .. });
+    let widen = packed.get(2).map(|code| ctx.function(Some(code), "widen", 0)).transpose()?;
+    kernel(move |args| {
+        let mut window = window(args, &attrs, &f)?;
+        epilogue_fits(args, f.cout)?;
+        let pixels = window.output[0] * window.output[1];
+        let (n, images) = (f.cout / f.groups, args.shape(0)?[0]);
+        counts(args.shape(0)?.iter().product())?;
+        let (ldw, w_n) = if simt { (1, pitch) } else { (pitch, 0) };
+        let image = images * window.input[0] * window.input[1];
+        let cin = if widen.is_some() { 4 } else { f.cin };
+        window.cin = cin;
+        let sizes = Sizes {
+            m: images * pixels,
+            n,
+            k: f.depth() / f.cin.max(1) * cin,
+            ldx: cin * f.groups,
+            ldw,
+            w_n,
+            ldy: f.cout,
+            // Groups are batches whose channels lie side by side.
+            batch: [f.groups, 1],
+            x_step: [f.cin, 0],
+            w_step: [n * pitch, 0],
+            y_step: [n, 0],
+            window: Some(window),
+        };
+        let plan = product.plan(sizes)?;
+        let (product, weights, widen) = (product.clone(), weights.clone(), widen.clone());
+        let flops = plan.flops();
+        // The widened image lies behind the product's own workspace.
+        let own = plan.workspace().next_multiple_of(256);
+        let workspace = own + if widen.is_some() { image * 8 } else { 0 };
+        bound(move |io| {
+            let (mut x, bias, residual) = (io.input::<u8>(0), io.input(2), io.input(3));
+            // SAFETY: buffers have the bound sizes, the weights were packed for this node.
+            unsafe {
+                if let Some(widen) = &widen {
+                    let wide = io.workspace.add(own);
+                    let p = Params::new().ptr(x).ptr(wide.cast_const()).u32(image).finish();
+                    widen.run(io, [image.div_ceil(256), 1, 1], 256, 0, &p)?;
+                    x = wide.cast_const();
+                }
+                product.run(&plan, io, x, weights.ptr(), bias, residual, io.output(0))
+            }
+        })
+        .workspace(workspace)
+        .flops(flops)
+        .boxed()
+    })
+}
+
+/// Copies pixels of a few channels to pixels of four.
+const WIDEN: &str = r#"
+struct P { const TX* x; T* y; u32 count; };
+KERNEL(256, widen, P) {
+    u32 index = blockIdx.x * 256 + threadIdx.x;
+    if (index >= p.count) return;
+    Pack<T, 4> out;
+    PRAGMA_UNROLL for (int c = 0; c < 4; c++) out.at[c] = put<T>(c < CHANNELS ? get<f32>(p.x[(i64)index * CHANNELS + min(c, CHANNELS - 1)]) : 0.0f);
+    *(Pack<T, 4>*)(p.y + (i64)index * 4) = out;
+}
+"#;
+
+const DEPTHWISE_TEXT: &str = include_str!("../text/depthwise.cuh");
+/// Widest kernel whose taps are held in registers.
+const WIDEST: usize = 7;
+/// Channels of a thread, and pixels, where there is little work.
+const FEW: [usize; 2] = [2, 1];
+
+/// How the depthwise kernel shares its work.
+struct Pieces {
+    /// Channels of a thread.
+    vector: usize,
+    /// Neighbouring pixels of a thread.
+    pixels: usize,
+    /// Whether a thread reads every pixel of a row once; kernel and stride along it are those of the text.
+    in_rows: bool,
+    kernel_w: usize,
+    stride_w: usize,
+}
+
+impl Pieces {
+    fn of(node: &NodeView, f: &Filter) -> Result<Pieces> {
+        let last = |name: &str| -> Result<usize> {
+            let list = node.attrs().ints(name)?.and_then(|l| l.last().copied());
+            Ok(usize::try_from(list.unwrap_or(1)).unwrap_or(1))
+        };
+        let kernel_w = f.kernel.last().copied().unwrap_or(1);
+        let (stride_w, dilation_w) = (last("strides")?, last("dilations")?);
+        let in_rows = kernel_w <= WIDEST && stride_w <= 2 && dilation_w == 1;
+        // Sums and taps of a row fill the registers.
+        let most = if in_rows && kernel_w > 3 { 4 } else { 8 };
+        let vector = [8, 4, 2].into_iter().find(|v| *v <= most && f.cout % v == 0).unwrap_or(1);
+        Ok(Pieces { vector, pixels: if in_rows && kernel_w > 3 { 8 } else { 4 }, in_rows, kernel_w, stride_w })
+    }
+}
+
+fn pack_depthwise(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
+    let f = Filter::of(node)?;
+    let of = narrow(ctx, node).unwrap_or(DType::F32);
+    let mut e = Emit::default();
+    let input = e.input(0);
+    let result = oxrt_ops::activation::emit_attrs(&mut e, node.attrs(), input)?;
+    let fast = of != DType::F32;
+    let (body, y) = text::statements(&e.finish(result), &["x".to_string()], Number::F32, fast);
+    let t = types(node, of)?;
+    let c = super::c_type;
+    let pieces = Pieces::of(node, &f)?;
+    let body = format!(
+        "#define VECTOR {}\n#define PIXELS {}\n#define IN_ROWS {}\n#define KERNEL_W {}\n#define STRIDE_W {}\n#define FEW {}\ntypedef {} TX;\ntypedef {} T;\ntypedef {} TR;\ntypedef {} TY;\n\
+         DEVICE f32 activate(f32 x) {{ {body}return {y}; }}\n{DEPTHWISE_TEXT}",
+        pieces.vector,
+        pieces.pixels,
+        pieces.in_rows,
+        pieces.kernel_w,
+        pieces.stride_w,
+        if f.cout % FEW[0] == 0 { FEW[0] } else { 1 },
+        c(t.x)?,
+        c(of)?,
+        c(t.residual)?,
+        c(t.y)?
+    );
+    let w = node.constant(1).ok_or_else(|| Error::bug("the weights are not constant"))?;
+    let data = w.to_f32_cow()?;
+    let taps: usize = f.kernel.iter().product();
+    let turned: Vec<f32> = (0..taps * f.cout).map(|i| data[i % f.cout * taps + i / f.cout]).collect();
+    Ok(Packing { tensors: vec![ctx.code(&body)?, super::as_type(&[taps, f.cout], &turned, of)?], consumed: vec![1] })
+}
+
+fn load_depthwise(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
+    let f = Filter::of(node)?;
+    let launchers = [ctx.function(packed.first(), "depthwise", 0)?, ctx.function(packed.first(), "depthwise_few", 0)?];
+    let processors = ctx.gpu.processors() as usize;
+    let pieces = Pieces::of(node, &f)?;
+    let weights = ctx.upload(packed.get(1).ok_or_else(|| Error::invalid("packed weights are missing"))?)?;
+    let attrs = node.attrs().clone();
+    kernel(move |args| {
+        let win = window(args, &attrs, &f)?;
+        epilogue_fits(args, f.cout)?;
+        let images = args.shape(0)?[0];
+        counts(args.shape(0)?.iter().product())?;
+        // Large pieces for each thread share loads; small ones fill the GPU.
+        let large = images * win.output[0] * win.output[1].div_ceil(pieces.pixels) * (f.cout / pieces.vector);
+        let few = usize::from(large < processors * 512);
+        let few_channels = if f.cout % FEW[0] == 0 { FEW[0] } else { 1 };
+        let [vector, wide] = if few == 1 { [few_channels, FEW[1]] } else { [pieces.vector, pieces.pixels] };
+        let groups = f.cout / vector;
+        let columns = win.output[1].div_ceil(wide);
+        let count = counts(images * win.output[0] * columns * groups)?;
+        let flops = 2 * images * win.output[0] * win.output[1] * f.cout * win.kernel[0] * win.kernel[1];
+        let (launcher, weights, channels) = (launchers[few].clone(), weights.clone(), f.cout);
+        bound(move |io| {
+            let p = Params::new()
+                .ptr(io.input::<u8>(0))
+                .ptr(weights.ptr())
+                .ptr(io.input::<u8>(2))
+                .ptr(io.input::<u8>(3))
+                .ptr(io.output::<u8>(0))
+                .u32(count)
+                .u32(channels)
+                .u32(win.input[0])
+                .u32(win.input[1])
+                .u32(win.output[0])
+                .u32(win.output[1])
+                .u32(win.kernel[0])
+                .u32(win.kernel[1])
+                .i32(win.pads[0])
+                .i32(win.pads[1])
+                .u32(win.strides[0])
+                .u32(win.strides[1])
+                .u32(win.dilations[0])
+                .u32(win.dilations[1])
+                .divider(groups)
+                .divider(columns.max(1))
+                .divider(win.output[0].max(1))
+                .finish();
+            // SAFETY: buffers have the bound sizes, the weights were packed for this node.
+            unsafe { launcher.run(io, [count.div_ceil(256), 1, 1], 256, 0, &p) }
+        })
+        .flops(flops)
+        .boxed()
+    })
+}

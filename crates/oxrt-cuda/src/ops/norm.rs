@@ -1,0 +1,185 @@
+//! Softmax and normalisations.
+
+use super::gemm::is_float;
+use super::{Entry, axis_of, c_type, counts, dtype, holds, makes, output_dtype, require};
+use crate::backend::Ctx;
+use crate::gpu::Params;
+use crate::text::{self, Number};
+use oxrt_backend::{Kernel, NodeView, Packing, Precision, bound, kernel};
+use oxrt_ops::scalar::Emit;
+use oxrt_tensor::{DType, Result, Tensor, bail};
+
+const ROWS_TEXT: &str = include_str!("../text/rows.cuh");
+const GROUPS_TEXT: &str = include_str!("../text/group_norm.cuh");
+
+pub(super) const ROWS: Entry = Entry::new(
+    "rows",
+    &["Softmax", "LogSoftmax", "LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"],
+    rows_supports,
+    pack_rows,
+    rows,
+);
+pub(super) const GROUPS: Entry = Entry::new(
+    "group_norm",
+    &["GroupNormalization", "InstanceNormalization", "oxrt.GroupNorm"],
+    groups_supports,
+    pack_groups,
+    groups,
+);
+
+fn float_vector(node: &NodeView, i: usize) -> Option<()> {
+    require(!node.has(i) || node.dtype(i) == Some(DType::F32))
+}
+
+fn rows_supports(_: &Ctx, node: &NodeView) -> Option<()> {
+    let (x, y) = (node.dtype(0)?, node.output_dtype(0)?);
+    require((is_float(x) && is_float(y)) || (x == DType::F64 && y == DType::F64))?;
+    require((1..node.num_outputs()).all(|i| node.node().output(i).is_none()))?;
+    if node.op().ends_with("oftmax") {
+        return Some(());
+    }
+    let rank = node.rank(0)?;
+    let axis = axis_of(node.attrs().int_or("axis", -1).ok()?, rank).ok()?;
+    (1..node.num_inputs()).try_for_each(|i| {
+        float_vector(node, i)?;
+        // Vectors over exactly the normalised dimensions.
+        require(!node.has(i) || node.dims(i)? == &node.dims(0)?[axis..])
+    })
+}
+
+fn pack_rows(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
+    let double = dtype(node, 0)? == DType::F64;
+    let fast = ctx.precision != Precision::F32;
+    let flag = |b: bool| u8::from(b);
+    let body = format!(
+        "typedef {} TX;\ntypedef {} TY;\ntypedef {} C;\n#define SOFTMAX {}\n#define LOG {}\n#define CENTER {}\n\
+         #define EXP {}\n#define LOGARITHM {}\n#define SQUARE_ROOT {}\n{ROWS_TEXT}",
+        c_type(dtype(node, 0)?)?,
+        c_type(output_dtype(node, 0)?)?,
+        if double { "f64" } else { "f32" },
+        flag(node.op().ends_with("oftmax")),
+        flag(node.op() == "LogSoftmax"),
+        flag(node.op() == "LayerNormalization"),
+        match (double, fast) {
+            (true, _) => "exp",
+            (_, true) => "fast_exp",
+            _ => "expf",
+        },
+        if double { "log" } else { "logf" },
+        if double { "sqrt" } else { "sqrtf" },
+    );
+    Ok(Packing { tensors: vec![ctx.code(&body)?], consumed: Vec::new() })
+}
+
+fn rows(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
+    let softmax = node.op().ends_with("oftmax");
+    let axis = node.attrs().int_or("axis", -1)?;
+    let epsilon = node.attrs().float_or("epsilon", 1e-5)?;
+    let code = packed.first();
+    let kernels = [
+        [ctx.function(code, "warp_any", 0)?, ctx.function(code, "warp_packs", 0)?],
+        [ctx.function(code, "block_any", 0)?, ctx.function(code, "block_packs", 0)?],
+    ];
+    let narrow = dtype(node, 0)?.bytes_for(1).max(output_dtype(node, 0)?.bytes_for(1));
+    kernel(move |args| {
+        let shape = args.shape(0)?;
+        let len = counts(shape.iter().product())?;
+        makes(args, len)?;
+        // A scalar is a line of its own.
+        let shape = if shape.is_empty() { &[1][..] } else { shape };
+        let axis = axis_of(axis, shape.len())?;
+        let (n, inner): (usize, usize) = if softmax {
+            (shape[axis], shape[axis + 1..].iter().product())
+        } else {
+            (shape[axis..].iter().product(), 1)
+        };
+        holds(args, 1, n)?;
+        holds(args, 2, n)?;
+        let lines = len.checked_div(n).unwrap_or(0);
+        let packs = usize::from(inner == 1 && n % 8 == 0 && narrow <= 4);
+        // A warp per line, unless lines are long or few.
+        let wide = usize::from(n > 1024 || (n > 256 && lines < 512));
+        let launcher = kernels[wide][packs].clone();
+        let grid = if wide == 1 { lines } else { lines.div_ceil(8) };
+        bound(move |io| {
+            let p = Params::new()
+                .ptr(io.input::<u8>(0))
+                .ptr(io.input::<u8>(1))
+                .ptr(io.input::<u8>(2))
+                .ptr(io.output::<u8>(0))
+                .u32(lines)
+                .u32(n)
+                .u32(inner)
+                .divider(inner.max(1))
+                .f32(epsilon)
+                .finish();
+            // SAFETY: buffers have the bound sizes.
+            unsafe { launcher.run(io, [grid, 1, 1], 256, 0, &p) }
+        })
+        .flops(6 * len)
+        .boxed()
+    })
+}
+
+fn groups_supports(_: &Ctx, node: &NodeView) -> Option<()> {
+    require(is_float(node.dtype(0)?) && is_float(node.output_dtype(0)?) && node.rank(0)? >= 2)?;
+    float_vector(node, 1)?;
+    float_vector(node, 2)
+}
+
+fn pack_groups(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
+    let mut e = Emit::default();
+    let input = e.input(0);
+    let result = oxrt_ops::activation::emit_attrs(&mut e, node.attrs(), input)?;
+    let fast = ctx.precision != Precision::F32;
+    let (body, y) = text::statements(&e.finish(result), &["x".to_string()], Number::F32, fast);
+    let body = format!(
+        "typedef {} TX;\ntypedef {} TY;\n#define CHANNELS_LAST {}\nDEVICE f32 activate(f32 x) {{ {body}return {y}; }}\n{GROUPS_TEXT}",
+        c_type(dtype(node, 0)?)?,
+        c_type(output_dtype(node, 0)?)?,
+        u8::from(node.op().starts_with("oxrt."))
+    );
+    Ok(Packing { tensors: vec![ctx.code(&body)?], consumed: Vec::new() })
+}
+
+fn groups(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
+    let last = node.op().starts_with("oxrt.");
+    let instance = node.op().contains("Instance");
+    let groups = node.attrs().int_or("num_groups", 1)?;
+    let epsilon = node.attrs().float_or("epsilon", 1e-5)?;
+    let launcher = ctx.function(packed.first(), "normalise", 0)?;
+    kernel(move |args| {
+        let shape = args.shape(0)?;
+        let len = counts(shape.iter().product())?;
+        makes(args, len)?;
+        let channels = if last { shape[shape.len() - 1] } else { shape[1] };
+        let groups = if instance { channels } else { usize::try_from(groups).unwrap_or(0) };
+        if groups == 0 || channels % groups != 0 {
+            bail!(invalid, "{channels} channels in {groups} groups");
+        }
+        holds(args, 1, channels)?;
+        holds(args, 2, channels)?;
+        let (images, members) = (shape[0], channels / groups);
+        let pixels = len.checked_div(images * channels).unwrap_or(0);
+        let launcher = launcher.clone();
+        bound(move |io| {
+            let p = Params::new()
+                .ptr(io.input::<u8>(0))
+                .ptr(io.input::<u8>(1))
+                .ptr(io.input::<u8>(2))
+                .ptr(io.output::<u8>(0))
+                .u32(groups)
+                .u32(members)
+                .u32(pixels)
+                .u32(channels)
+                .divider(if last { members } else { pixels }.max(1))
+                .f32(epsilon)
+                .finish();
+            let grid = if len == 0 { 0 } else { images * groups };
+            // SAFETY: buffers have the bound sizes.
+            unsafe { launcher.run(io, [grid, 1, 1], 512, 0, &p) }
+        })
+        .flops(6 * len)
+        .boxed()
+    })
+}

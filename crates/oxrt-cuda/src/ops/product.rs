@@ -1,0 +1,319 @@
+//! Matrix products and convolutions: what both have in common. A convolution is a product whose left rows are windows of
+//! the image, which the kernels find as they read.
+
+use crate::backend::{Ctx, Launcher};
+use crate::gpu::Params;
+use crate::text::{self, Number};
+use oxrt_backend::{Block, Io, NodeView};
+use oxrt_ops::scalar::Emit;
+use oxrt_tensor::{DType, Result, Tensor, bail};
+use std::sync::Arc;
+
+const TILE: &str = include_str!("../text/tile.cuh");
+const TILE_START: &str = include_str!("../text/tile_start.cuh");
+const TILE_END: &str = include_str!("../text/tile_end.cuh");
+const MMA: &str = include_str!("../text/mma.cuh");
+const WGMMA: &str = include_str!("../text/wgmma.cuh");
+const SIMT: &str = include_str!("../text/simt.cuh");
+
+/// A tile of the matrix kernels: rows and columns of a block, its warps in both directions, slices on their way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tile {
+    pub m: usize,
+    pub n: usize,
+    pub warps: [usize; 2],
+    pub stages: usize,
+    /// On the units that work for whole warpgroups (compute capability 9.0 alone).
+    pub wgmma: bool,
+}
+
+const fn tile(m: usize, n: usize, warps: [usize; 2], stages: usize) -> Tile {
+    Tile { m, n, warps, stages, wgmma: false }
+}
+
+/// `groups` warpgroups, one below the other.
+const fn hopper(m: usize, n: usize, groups: usize, stages: usize) -> Tile {
+    Tile { m, n, warps: [4 * groups, 1], stages, wgmma: true }
+}
+
+/// The tiles that compete; which is quickest depends on sizes and the GPU.
+pub(super) const TILES: [Tile; 17] = [
+    tile(128, 128, [2, 4], 3),
+    tile(128, 64, [2, 2], 4),
+    tile(64, 128, [2, 2], 4),
+    tile(64, 64, [2, 2], 4),
+    tile(256, 128, [4, 2], 3),
+    tile(128, 256, [2, 4], 3),
+    tile(32, 64, [1, 4], 4),
+    tile(32, 128, [1, 4], 4),
+    tile(128, 32, [4, 1], 4),
+    hopper(128, 128, 2, 3),
+    hopper(128, 128, 2, 5),
+    hopper(128, 256, 2, 4),
+    hopper(256, 128, 2, 4),
+    hopper(128, 64, 2, 4),
+    hopper(64, 64, 1, 5),
+    hopper(64, 128, 1, 4),
+    hopper(64, 256, 1, 3),
+];
+
+/// Depth of a slice of the matrix kernel.
+const DEPTH: usize = 64;
+
+impl Tile {
+    fn threads(&self) -> usize {
+        self.warps[0] * self.warps[1] * 32
+    }
+
+    /// Bytes of shared memory: slices on their way, or the sums on their way out.
+    fn shared(&self, stages: usize) -> usize {
+        (stages * (self.m + self.n) * DEPTH * 2).max(self.m * (self.n + 4) * 4) + if self.wgmma { 1024 } else { 0 }
+    }
+}
+
+/// Storage of a product's operands, and how the text is made for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Types {
+    pub x: DType,
+    pub w: DType,
+    pub residual: DType,
+    pub y: DType,
+}
+
+/// How the left operand comes to shared memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Copy {
+    /// Element by element, through registers.
+    Elements = 0,
+    /// Eight elements at once.
+    Chunks = 1,
+    /// Four channels of a pixel at once.
+    Pixels = 2,
+}
+
+/// How a product is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Method {
+    /// On the matrix units, in f16 or bf16.
+    Mma { tile: Tile, conv: bool, of: DType, x_copy: Copy, w_turned: bool, w_async: bool },
+    /// By plain multiply-adds.
+    Simt { conv: bool },
+}
+
+/// The text of a product with the activation of a node.
+pub(super) fn text(node: &NodeView, method: Method, types: Types, fast: bool) -> Result<String> {
+    let double = types.x == DType::F64;
+    let number = if double { Number::F64 } else { Number::F32 };
+    let mut e = Emit::default();
+    let input = e.input(0);
+    let result = oxrt_ops::activation::emit_attrs(&mut e, node.attrs(), input)?;
+    let (body, y) = text::statements(&e.finish(result), &["x".to_string()], number, fast);
+    let c = number.name();
+    let activate = format!("DEVICE {c} activate({c} x) {{ {body}return {y}; }}\n");
+    let storage = |d: DType| super::c_type(d);
+    let types_text = format!(
+        "typedef {} TX;\ntypedef {} TW;\ntypedef {} TR;\ntypedef {} TY;\ntypedef {c} C;\n",
+        storage(types.x)?,
+        storage(types.w)?,
+        storage(types.residual)?,
+        storage(types.y)?
+    );
+    let flag = |b: bool| u8::from(b);
+    Ok(match method {
+        Method::Mma { tile, conv, of, x_copy, w_turned, w_async } => format!(
+            "#define BM {}\n#define BN {}\n#define WARPS_M {}\n#define WARPS_N {}\n#define THREADS {}\n#define STAGES {}\n\
+             #define CONV {}\n#define ASYNC {}\n#define W_TURNED {}\n#define W_ASYNC {}\n{}typedef {} T;\n\
+             {types_text}{activate}{TILE}\n{}",
+            tile.m,
+            tile.n,
+            tile.warps[0],
+            tile.warps[1],
+            tile.threads(),
+            tile.stages,
+            flag(conv),
+            x_copy as u8,
+            flag(w_turned),
+            flag(w_async),
+            if of == DType::BF16 { "#define T_IS_BF16\n" } else { "" },
+            storage(of)?,
+            matrix_kernel(tile, of).replace("    TILE_START\n", TILE_START).replace("    TILE_END\n", TILE_END)
+        ),
+        Method::Simt { conv } => format!("#define CONV {}\n{types_text}{activate}{SIMT}", flag(conv)),
+    })
+}
+
+/// The text of the kernel that a tile's units want.
+fn matrix_kernel(tile: Tile, of: DType) -> String {
+    if !tile.wgmma {
+        return MMA.to_string();
+    }
+    // d is 64 rows by n columns, n / 2 numbers in every thread.
+    let (n, count) = (tile.n, tile.n / 2);
+    let ty = if of == DType::BF16 { "bf16" } else { "f16" };
+    let list = |f: &dyn Fn(usize) -> String| (0..count).map(f).collect::<Vec<_>>().join(", ");
+    let asm = format!(
+        "asm volatile(\"{{ .reg .pred p; setp.ne.b32 p, 1, 0; wgmma.mma_async.sync.aligned.m64n{n}k16.f32.{ty}.{ty} {{{}}}, \
+         %{count}, %{}, p, 1, 1, 0, 0; }}\" : {} : \"l\"(da), \"l\"(db));",
+        list(&|i| format!("%{i}")),
+        count + 1,
+        list(&|i| format!("\"+f\"(d[{i}])")),
+    );
+    WGMMA.replace("WGMMA_ASM", &asm)
+}
+
+/// A product's kernel.
+pub(super) struct Product {
+    method: Method,
+    kernel: Launcher,
+    processors: usize,
+    ctx: Ctx,
+    types: Types,
+}
+
+/// Sizes and distances of a product, and the windows of a convolution.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sizes {
+    pub m: usize,
+    pub n: usize,
+    pub k: usize,
+    /// Distance of rows (of pixels, for convolutions).
+    pub ldx: usize,
+    /// Distance of columns of w (rows, when it is turned).
+    pub ldw: usize,
+    pub ldy: usize,
+    /// For plain multiply-adds: distance of w along n; `ldw` is that along k.
+    pub w_n: usize,
+    /// Two axes of batches (inner, outer): how many, and the distances of the operands.
+    pub batch: [usize; 2],
+    pub x_step: [usize; 2],
+    pub w_step: [usize; 2],
+    pub y_step: [usize; 2],
+    pub window: Option<Window2>,
+}
+
+/// Windows over two axes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Window2 {
+    pub input: [usize; 2],
+    pub output: [usize; 2],
+    pub kernel: [usize; 2],
+    pub strides: [usize; 2],
+    pub dilations: [usize; 2],
+    pub pads: [i64; 2],
+    /// Channels of a group.
+    pub cin: usize,
+}
+
+/// A product with fixed sizes.
+pub(super) struct Plan {
+    sizes: Sizes,
+    grid: [usize; 3],
+    slices: usize,
+    splits: usize,
+    workspace: usize,
+    counters: Option<Arc<Block>>,
+}
+
+impl Plan {
+    pub fn workspace(&self) -> usize {
+        self.workspace
+    }
+
+    pub fn flops(&self) -> usize {
+        2 * self.sizes.m * self.sizes.n * self.sizes.k * self.grid[2]
+    }
+}
+
+impl Product {
+    pub fn load(ctx: &Ctx, code: Option<&Tensor>, method: Method, types: Types) -> Result<Arc<Product>> {
+        let shared = match method {
+            Method::Mma { tile, .. } => tile.shared(tile.stages),
+            Method::Simt { .. } => 0,
+        };
+        let kernel = ctx.function(code, "product", shared)?;
+        let processors = ctx.gpu.processors() as usize;
+        Ok(Arc::new(Product { method, kernel, processors, ctx: ctx.clone(), types }))
+    }
+
+    /// Bytes of an element of x, w and y.
+    pub fn operand_bytes(&self) -> [usize; 3] {
+        [self.types.x, self.types.w, self.types.y].map(|d| d.bytes_for(1))
+    }
+
+    pub fn plan(&self, sizes: Sizes) -> Result<Plan> {
+        super::counts(sizes.m.max(1) * sizes.ldy.max(1))?;
+        let z = sizes.batch[0] * sizes.batch[1];
+        if z > 65535 {
+            bail!(unsupported, "{z} products in one batch");
+        }
+        let (bm, bn) = match self.method {
+            Method::Mma { tile, .. } => (tile.m, tile.n),
+            Method::Simt { .. } => (64, 64),
+        };
+        let tiles = sizes.m.div_ceil(bm) * sizes.n.div_ceil(bn);
+        let all = sizes.k.div_ceil(DEPTH).max(1);
+        let mut splits = 1;
+        if matches!(self.method, Method::Mma { .. }) && tiles * z > 0 {
+            // Blocks for every multiprocessor, but none with fewer than a few slices.
+            let wanted = (self.processors / (tiles * z)).max(1);
+            splits = wanted.min(all / 4).clamp(1, 16);
+        }
+        let slices = all.div_ceil(splits);
+        splits = all.div_ceil(slices);
+        let mut counters = None;
+        let mut workspace = 0;
+        if splits > 1 {
+            let zeros = Tensor::zeros(DType::U32, &[tiles * z]);
+            counters = Some(self.ctx.upload(&zeros)?);
+            workspace = tiles * z * splits * bm * bn * 4;
+        }
+        Ok(Plan { grid: [tiles, splits, z], sizes, slices, splits, workspace, counters })
+    }
+
+    /// # Safety
+    /// Pointers lead to operands of the planned sizes and the types of the text; the workspace has the planned size.
+    pub unsafe fn run<T>(
+        &self,
+        plan: &Plan,
+        io: &Io,
+        x: *const T,
+        w: *const u8,
+        bias: *const u8,
+        residual: *const u8,
+        y: *mut u8,
+    ) -> Result<()> {
+        let s = &plan.sizes;
+        let mut p = Params::new().ptr(x).ptr(w).ptr(bias).ptr(residual).ptr(y.cast_const());
+        let mma = matches!(self.method, Method::Mma { .. });
+        if mma {
+            let counters = plan.counters.as_ref().map_or(std::ptr::null_mut(), |b| b.ptr());
+            p = p.ptr(io.workspace.cast_const()).ptr(counters.cast_const());
+        }
+        for steps in [s.x_step, s.w_step, s.y_step] {
+            p = p.i64(steps[0] as i64).i64(steps[1] as i64);
+        }
+        p = p.divider(s.batch[0].max(1)).u32(s.m).u32(s.n).u32(s.k).u32(s.ldx).u32(s.ldw).u32(s.ldy);
+        // No more stages than slices: what is left of the shared memory serves other blocks.
+        let stages = match self.method {
+            Method::Mma { tile, .. } => tile.stages.min(plan.slices).max(1),
+            Method::Simt { .. } => 0,
+        };
+        p = if mma { p.u32(plan.slices).u32(plan.splits).u32(stages) } else { p.u32(s.w_n) };
+        let win = s.window.unwrap_or_default();
+        p = p.u32(win.input[0]).u32(win.input[1]).i32(win.pads[0]).i32(win.pads[1]);
+        p = p.u32(win.strides[0]).u32(win.strides[1]).u32(win.dilations[0]).u32(win.dilations[1]);
+        p = p.divider(win.output[1].max(1)).divider((win.output[0] * win.output[1]).max(1));
+        p = p.divider(win.cin.max(1)).divider(win.kernel[1].max(1));
+        let bm = match self.method {
+            Method::Mma { tile, .. } => tile.m,
+            Method::Simt { .. } => 64,
+        };
+        let params = p.divider(s.m.div_ceil(bm).max(1)).status(&io.device).finish();
+        let (threads, shared) = match self.method {
+            Method::Mma { tile, .. } => (tile.threads(), tile.shared(stages)),
+            Method::Simt { .. } => (256, 0),
+        };
+        // SAFETY: the caller's promise.
+        unsafe { self.kernel.run(io, plan.grid, threads, shared, &params) }
+    }
+}

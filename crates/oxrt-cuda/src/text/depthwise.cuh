@@ -1,0 +1,69 @@
+// Depthwise convolution, channels last: a thread makes V channels of WIDE neighbouring pixels of a row.
+struct P {
+    const TX* x; const T* w; const f32* bias; const TR* residual; TY* y;
+    u32 count; i32 channels, height, width, out_h, out_w;
+    i32 kernel_h, kernel_w, pad_h, pad_w, stride_h, stride_w, dilation_h, dilation_w;
+    Divider groups, columns, rows;
+};
+
+// With ROW, the kernel's width and the stride are those of the text: every pixel that a thread needs is read once, and its
+// taps are held in registers for a row.
+template <int V, int WIDE, bool ROW> DEVICE void run(const P& p) {
+    u32 index = blockIdx.x * 256 + threadIdx.x;
+    if (index >= p.count) return;
+    u32 q = divide(index, p.groups), c = (index - q * p.groups.divisor) * V;
+    u32 line = divide(q, p.columns), ow0 = (q - line * p.columns.divisor) * WIDE;
+    u32 image = divide(line, p.rows), oh = line - image * p.rows.divisor;
+    f32 acc[WIDE][V];
+    PRAGMA_UNROLL for (int o = 0; o < WIDE; o++)
+        PRAGMA_UNROLL for (int j = 0; j < V; j++) acc[o][j] = p.bias ? p.bias[c + j] : 0.0f;
+    for (i32 kh = 0; kh < p.kernel_h; kh++) {
+        i32 ih = (i32)oh * p.stride_h - p.pad_h + kh * p.dilation_h;
+        if ((u32)ih >= (u32)p.height) continue;
+        const TX* row = p.x + ((i64)(image * p.height + ih) * p.width) * p.channels + c;
+        if (ROW) {
+            f32 taps[KERNEL_W][V];
+            PRAGMA_UNROLL for (int kw = 0; kw < KERNEL_W; kw++) {
+                Pack<T, V> w = *(const Pack<T, V>*)(p.w + (i64)(kh * KERNEL_W + kw) * p.channels + c);
+                PRAGMA_UNROLL for (int j = 0; j < V; j++) taps[kw][j] = get<f32>(w.at[j]);
+            }
+            i32 left = (i32)ow0 * STRIDE_W - p.pad_w;
+            PRAGMA_UNROLL for (int i = 0; i < (WIDE - 1) * STRIDE_W + KERNEL_W; i++) {
+                if ((u32)(left + i) >= (u32)p.width) continue;
+                Pack<TX, V> x = *(const Pack<TX, V>*)(row + (i64)(left + i) * p.channels);
+                f32 v[V];
+                PRAGMA_UNROLL for (int j = 0; j < V; j++) v[j] = get<f32>(x.at[j]);
+                PRAGMA_UNROLL for (int o = 0; o < WIDE; o++) {
+                    const int kw = i - o * STRIDE_W;
+                    if (kw >= 0 && kw < KERNEL_W) {
+                        PRAGMA_UNROLL for (int j = 0; j < V; j++) acc[o][j] += v[j] * taps[kw < 0 || kw >= KERNEL_W ? 0 : kw][j];
+                    }
+                }
+            }
+            continue;
+        }
+        for (i32 kw = 0; kw < p.kernel_w; kw++) {
+            Pack<T, V> w = *(const Pack<T, V>*)(p.w + (i64)(kh * p.kernel_w + kw) * p.channels + c);
+            PRAGMA_UNROLL for (int o = 0; o < WIDE; o++) {
+                i32 iw = (i32)(ow0 + o) * p.stride_w - p.pad_w + kw * p.dilation_w;
+                if ((u32)iw >= (u32)p.width) continue;
+                Pack<TX, V> x = *(const Pack<TX, V>*)(row + (i64)iw * p.channels);
+                PRAGMA_UNROLL for (int j = 0; j < V; j++) acc[o][j] += get<f32>(x.at[j]) * get<f32>(w.at[j]);
+            }
+        }
+    }
+    PRAGMA_UNROLL for (int o = 0; o < WIDE; o++) {
+        if (ow0 + o >= p.out_w) break;
+        i64 at = ((i64)line * p.out_w + ow0 + o) * p.channels + c;
+        Pack<TY, V> out;
+        PRAGMA_UNROLL for (int j = 0; j < V; j++) {
+            f32 v = acc[o][j];
+            if (p.residual) v += get<f32>(p.residual[at + j]);
+            out.at[j] = put<TY>(activate(v));
+        }
+        *(Pack<TY, V>*)(p.y + at) = out;
+    }
+}
+
+KERNEL(256, depthwise, P) { run<VECTOR, PIXELS, IN_ROWS>(p); }
+KERNEL(256, depthwise_few, P) { run<FEW, 1, false>(p); }

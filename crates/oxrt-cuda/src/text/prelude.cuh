@@ -1,0 +1,149 @@
+// What every kernel text starts with: element types, conversions, and names for the instructions that kernels use.
+// The same text compiles for a GPU (NVRTC) and for the emulator (a host C++ compiler), which defines OXRT_EMULATED.
+
+typedef unsigned char u8;
+typedef signed char i8;
+typedef unsigned short u16;
+typedef short i16;
+typedef unsigned int u32;
+typedef int i32;
+typedef unsigned long long u64;
+typedef long long i64;
+typedef float f32;
+typedef double f64;
+struct f16 { u16 bits; };
+struct bf16 { u16 bits; };
+struct bool8 { u8 byte; };
+
+#ifndef OXRT_EMULATED
+#define KERNEL(threads, name, P) extern "C" __global__ void __launch_bounds__(threads) name(const __grid_constant__ P p)
+#define DEVICE static __device__ __forceinline__
+#define DYNAMIC_SHARED(name) extern __shared__ __align__(128) u8 name[]
+#define PRAGMA_UNROLL _Pragma("unroll")
+
+DEVICE f32 widen(f16 x) { f32 y; asm("cvt.f32.f16 %0, %1;" : "=f"(y) : "h"(x.bits)); return y; }
+DEVICE f32 widen(bf16 x) { return __uint_as_float((u32)x.bits << 16); }
+DEVICE f16 narrow_f16(f32 x) { f16 y; asm("cvt.rn.f16.f32 %0, %1;" : "=h"(y.bits) : "f"(x)); return y; }
+DEVICE f16 narrow_f16(f64 x) { f16 y; asm("cvt.rn.f16.f64 %0, %1;" : "=h"(y.bits) : "d"(x)); return y; }
+DEVICE bf16 narrow_bf16(f32 x) { bf16 y; asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(y.bits) : "f"(x)); return y; }
+DEVICE u32 bits_of(f32 x) { return __float_as_uint(x); }
+DEVICE f32 float_of(u32 x) { return __uint_as_float(x); }
+
+// Two floats as a pair of halves, the first in the lower bits.
+DEVICE u32 pack_f16(f32 lo, f32 hi) { u32 y; asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(hi), "f"(lo)); return y; }
+DEVICE u32 pack_bf16(f32 lo, f32 hi) { u32 y; asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(hi), "f"(lo)); return y; }
+DEVICE u32 round_tf32(f32 x) { u32 y; asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(y) : "f"(x)); return y; }
+
+DEVICE u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
+// 16 bytes to shared memory without waiting; zeros where `valid` is false.
+DEVICE void copy_async(void* to, const void* from, bool valid) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" :: "r"(shared_address(to)), "l"(from), "r"(valid ? 16 : 0) : "memory");
+}
+DEVICE void copy_async_8(void* to, const void* from, bool valid) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" :: "r"(shared_address(to)), "l"(from), "r"(valid ? 8 : 0) : "memory");
+}
+DEVICE void copy_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int N> DEVICE void copy_async_wait() { asm volatile("cp.async.wait_group %0;" :: "n"(N) : "memory"); }
+
+// Four 8x8 matrices of 16-bit elements; lane l gives the address of row l % 8 of matrix l / 8.
+DEVICE void load_matrices(u32 (&r)[4], const void* row) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+        : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(shared_address(row)) : "memory");
+}
+DEVICE void load_matrices_turned(u32 (&r)[4], const void* row) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+        : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(shared_address(row)) : "memory");
+}
+// d[16][8] += a[16][16] b[16][8]
+DEVICE void multiply_add(f32 (&d)[4], const u32 (&a)[4], u32 b0, u32 b1, f16) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+DEVICE void multiply_add(f32 (&d)[4], const u32 (&a)[4], u32 b0, u32 b1, bf16) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+DEVICE f32 lane_xor(f32 x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
+DEVICE f64 lane_xor(f64 x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
+DEVICE i64 lane_xor(i64 x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
+DEVICE i32 lane_xor(i32 x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
+DEVICE f32 lane_get(f32 x, int lane) { return __shfl_sync(0xffffffffu, x, lane); }
+DEVICE f32 fast_exp(f32 x) { return __expf(x); }
+DEVICE f32 fast_exp2(f32 x) { f32 y; asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x)); return y; }
+DEVICE u32 high_product(u32 a, u32 b) { return __umulhi(a, b); }
+#define INFINITE_F32 __int_as_float(0x7f800000)
+#define NAN_F32 __int_as_float(0x7fffffff)
+#endif
+
+// ---- conversions between what is stored and what is computed with
+
+template <class C> struct Get {
+    DEVICE C of(f32 x) { return (C)x; }
+    DEVICE C of(f64 x) { return (C)x; }
+    DEVICE C of(f16 x) { return (C)widen(x); }
+    DEVICE C of(bf16 x) { return (C)widen(x); }
+    DEVICE C of(u8 x) { return (C)x; }
+    DEVICE C of(i8 x) { return (C)x; }
+    DEVICE C of(u16 x) { return (C)x; }
+    DEVICE C of(i16 x) { return (C)x; }
+    DEVICE C of(u32 x) { return (C)x; }
+    DEVICE C of(i32 x) { return (C)x; }
+    DEVICE C of(u64 x) { return (C)x; }
+    DEVICE C of(i64 x) { return (C)x; }
+    DEVICE C of(bool8 x) { return (C)(x.byte != 0); }
+};
+
+template <class C, class T> DEVICE C get(T x) { return Get<C>::of(x); }
+
+template <class T> struct Put {
+    template <class C> DEVICE T of(C x) { return (T)x; }
+};
+template <> struct Put<f16> {
+    DEVICE f16 of(f32 x) { return narrow_f16(x); }
+    DEVICE f16 of(f64 x) { return narrow_f16(x); }
+    template <class C> DEVICE f16 of(C x) { return narrow_f16((f32)x); }
+};
+template <> struct Put<bf16> {
+    template <class C> DEVICE bf16 of(C x) { return narrow_bf16((f32)x); }
+};
+template <> struct Put<bool8> {
+    template <class C> DEVICE bool8 of(C x) { bool8 y; y.byte = x != (C)0; return y; }
+};
+// Numbers out of range saturate, NaN becomes 0, as in Rust.
+#define PUT_INTEGER(T, LOW, HIGH) \
+    template <> struct Put<T> { \
+        DEVICE T of(f32 x) { return of((f64)x); } \
+        DEVICE T of(f64 x) { return x != x ? (T)0 : x <= (f64)LOW ? (T)LOW : x >= (f64)HIGH ? (T)HIGH : (T)x; } \
+        template <class C> DEVICE T of(C x) { return (T)x; } \
+    };
+PUT_INTEGER(i8, -128, 127)
+PUT_INTEGER(u8, 0, 255)
+PUT_INTEGER(i16, -32768, 32767)
+PUT_INTEGER(u16, 0, 65535)
+PUT_INTEGER(i32, (-2147483647 - 1), 2147483647)
+PUT_INTEGER(u32, 0u, 4294967295u)
+PUT_INTEGER(i64, (-9223372036854775807ll - 1), 9223372036854775807ll)
+PUT_INTEGER(u64, 0ull, 18446744073709551615ull)
+
+template <class T, class C> DEVICE T put(C x) { return Put<T>::of(x); }
+
+// N elements that are read and written at once.
+template <class T, int N> struct alignas(sizeof(T) * N > 16 ? 16 : sizeof(T) * N) Pack { T at[N]; };
+
+// Division by a number that is known before the launch: x / d = (high_product(x, factor) + x * one) >> shift
+// (Granlund and Montgomery, Division by invariant integers using multiplication, 1994), for x < 2^31.
+struct Divider { u32 divisor, factor, shift; };
+DEVICE u32 divide(u32 x, const Divider& d) { return d.divisor == 1 ? x : high_product(x, d.factor) >> d.shift; }
+
+struct Status { u32* word; u32 step; };
+DEVICE void report(const Status& s, u32 what) { if (s.word) *s.word = s.step << 8 | what; }
+#define STATUS_INDEX 1
+#define STATUS_DIVISION 2
+#define STATUS_ASSERT 3
+
+// Sums over all threads of a warp; every lane gets the result.
+template <class C> DEVICE C warp_sum(C x) { PRAGMA_UNROLL for (int m = 16; m; m >>= 1) x += lane_xor(x, m); return x; }
+template <class C> DEVICE C warp_max(C x) {
+    PRAGMA_UNROLL for (int m = 16; m; m >>= 1) { C y = lane_xor(x, m); x = y > x || y != y ? y : x; }
+    return x;
+}

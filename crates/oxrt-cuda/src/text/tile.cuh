@@ -1,0 +1,37 @@
+// What products on matrix units have in common: parameters, how operands come to shared memory, how sums leave it.
+//
+// y[m][n] = activation(sum over k of x[m][k] w[n][k] + bias[n] + residual[m][n])
+//
+// A block makes a tile of BM x BN, its warps tiles of WM x WN. Both operands come through shared memory in slices of 64 k,
+// STAGES of them on their way at a time. A row of a slice is 128 bytes in 8 chunks, which lie at chunk ^ (row % 8): so
+// neither the copies nor the loads of 8x8 matrices meet twice in a bank. With CONV the rows of x are windows of an image
+// [N, H, W, C] that is never laid out: k counts (tap, channel). Several blocks may share a tile, each with a part of k;
+// the last to end sums up.
+#define BK 64
+#define ROWS_X (BM * 8 / THREADS)
+#define PITCH (BN + 4)
+
+struct P {
+    const TX* x; const T* w; const f32* bias; const TR* residual; TY* y;
+    f32* partial; u32* counters;
+    i64 x_step[2], w_step[2], y_step[2];
+    Divider batch;
+    i32 m, n, k, ldx, ldw, ldy, slices, splits, stages;
+    i32 height, width, pad_h, pad_w, stride_h, stride_w, dilation_h, dilation_w;
+    Divider out_w, out_pixels, cin, kernel_w;
+    Divider tiles_m;
+    Status status;
+};
+
+// Eight elements as they lie, or converted.
+DEVICE uint4 pack8(const f32 (&v)[8]) {
+    uint4 r;
+    if (sizeof(T) == 2) {
+#ifdef T_IS_BF16
+        r.x = pack_bf16(v[0], v[1]); r.y = pack_bf16(v[2], v[3]); r.z = pack_bf16(v[4], v[5]); r.w = pack_bf16(v[6], v[7]);
+#else
+        r.x = pack_f16(v[0], v[1]); r.y = pack_f16(v[2], v[3]); r.z = pack_f16(v[4], v[5]); r.w = pack_f16(v[6], v[7]);
+#endif
+    }
+    return r;
+}
