@@ -22,6 +22,7 @@
 //! its memory, caches what it worked out for each set of input sizes, and returns outputs as views.
 
 mod bench;
+mod capability;
 mod engine;
 pub mod input;
 mod machine;
@@ -30,6 +31,7 @@ mod repair;
 mod verify;
 
 pub use bench::{BenchOptions, BenchReport, StepTotal, bench, resident_peak_bytes};
+pub use capability::{Capability, NodeCapability, Runs, Why, capability, choices};
 pub use engine::{Device, Engine, MemoryPlan, Outputs, PlannedBuffer, PlannedStep, Port, Session, StepProfile};
 pub use machine::{Ceilings, best_target, cache_key, measure_ceilings};
 pub use model::{
@@ -42,7 +44,7 @@ pub use verify::{
 };
 
 pub use oxrt_backend::Precision;
-pub use oxrt_build::{BuildReport, DimSpec};
+pub use oxrt_build::{BuildReport, DimSpec, TuningRecord};
 pub use oxrt_cpu as cpu;
 pub use oxrt_cuda as cuda;
 pub use oxrt_darknet as darknet;
