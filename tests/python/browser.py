@@ -93,7 +93,7 @@ class Browser:
 
     def wait(self, condition, timeout=10):
         end = time.monotonic() + timeout
-        while not self.js(condition):
+        while not self.js(f"!!({condition})"):
             if time.monotonic() > end:
                 raise AssertionError(f"never true: {condition}; {self.js('document.body?.innerText.slice(0, 300)')}; {self.errors}")
             time.sleep(0.05)

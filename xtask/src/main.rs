@@ -20,6 +20,7 @@ cargo xtask <chore>
   onnx-extra    operators without official cases, old opsets, conversions (--suite NAME, --only REGEX)
   operators     writes docs/operators.md from the official cases
   fuzz-onnx     random graphs against onnxruntime (--graphs N --seed S, --only FAMILY, --jobs N)
+  view-test     the page of `oxrt view` in a headless Chromium (Debian's package `chromium`, or CHROMIUM names its program)
   bench         times oxrt beside onnxruntime and OpenVINO on the benchmark models (needs ../shared/bench); models are named
                 or all; --precision bf16, --threads N, --rounds N, --check against benches/cpu_ratios.json, --record writes it
 ";
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         Some("operators") => python::onnx_cases(&["--write".to_string()]),
         Some("onnx-cases") => python::onnx_cases(&args[1..]),
         Some("onnx-extra") => python::onnx_extra(&args[1..]),
+        Some("view-test") => python::view_test(),
         Some("bench") => bench::bench(&args[1..]),
         _ => {
             print!("{HELP}");
@@ -64,6 +66,7 @@ fn python_test() -> Outcome {
         .and_then(|()| python::onnx_cases(&[]))
         .and_then(|()| python::fuzz_onnx(&small))
         .and_then(|()| python::test())
+        .and_then(|()| python::view_test())
 }
 
 /// Root of the repository.

@@ -574,9 +574,9 @@ impl Graph {
     }
 
     fn record(&mut self, edit: impl FnOnce(&Graph) -> Edit) {
-        if self.edits.is_some() {
-            let edit = edit(self);
-            self.edits.as_mut().expect("just seen").push(edit);
+        if let Some(mut edits) = self.edits.take() {
+            edits.push(edit(self));
+            self.edits = Some(edits);
         }
     }
 

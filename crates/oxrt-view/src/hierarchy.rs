@@ -60,14 +60,33 @@ fn split(module: &str) -> Vec<&str> {
 /// Puts nodes, given as (path, operator) in order of execution, under `root`. Returns the group of each.
 pub(crate) fn assign(groups: &mut Groups, root: usize, nodes: &[(Vec<&str>, &str)]) -> Vec<usize> {
     let first = groups.parent.len();
-    let mut by_path: HashMap<(usize, &str), usize> = HashMap::new();
-    let mut of: Vec<usize> = nodes
-        .iter()
-        .map(|(path, _)| {
-            path.iter()
-                .fold(root, |at, part| *by_path.entry((at, part)).or_insert_with(|| groups.add(at, part.to_string())))
-        })
-        .collect();
+    // A group around a single node says no more than the node's name: paths end before it.
+    let mut trie: HashMap<(usize, &str), usize> = HashMap::new();
+    let mut below: Vec<usize> = vec![0];
+    for (path, _) in nodes {
+        let mut at = 0;
+        for part in path {
+            at = *trie.entry((at, *part)).or_insert_with(|| {
+                below.push(0);
+                below.len() - 1
+            });
+            below[at] += 1;
+        }
+    }
+    // The group of each place of the trie that has one.
+    let mut made: HashMap<usize, usize> = HashMap::from([(0, root)]);
+    let mut of = Vec::with_capacity(nodes.len());
+    for (path, _) in nodes {
+        let (mut at, mut group) = (0, root);
+        for part in path {
+            at = trie[&(at, *part)];
+            if below[at] < 2 {
+                break;
+            }
+            group = *made.entry(at).or_insert_with(|| groups.add(group, part.to_string()));
+        }
+        of.push(group);
+    }
     // Long levels are cut into blocks, the blocks too when they are long.
     let mut queue: Vec<usize> = std::iter::once(root).chain(first..groups.parent.len()).collect();
     let mut members: HashMap<usize, Vec<usize>> = HashMap::new();

@@ -1,6 +1,6 @@
 //! What runs where: before anything is built, and why an engine's steps are what they are.
 
-use crate::{Device, Model, Precision};
+use crate::{Device, Model, Precision, SimplifyOptions};
 use oxrt_backend::{Backend, NodeView};
 use oxrt_build::TuningRecord;
 use oxrt_cpu::CpuBackend;
@@ -40,13 +40,16 @@ pub struct Capability {
     pub nodes: Vec<NodeCapability>,
 }
 
-/// Asks the backends about every node, after the passes that a build would run. Nothing is packed, timed or compiled, and
+/// Asks the backends about every node, after the simplification and the passes that a build would run. Nothing is packed, timed or compiled, and
 /// no GPU is needed: the answer for CUDA is that of its newest kernels.
 ///
 /// # Errors
 /// A graph that the engine's passes refuse.
 pub fn capability(model: &Model) -> Result<Capability> {
-    let mut lowered = model.ir().clone();
+    let mut source = Model::from_ir(model.ir().clone());
+    source.track_origins();
+    let quick = SimplifyOptions { no_check: true, ..SimplifyOptions::default() };
+    let mut lowered = source.simplify(&quick)?.0.ir().clone();
     lowered.graph = lowered.graph.compacted();
     lowered.graph.seed_origins();
     oxrt_passes::prepare_engine(&mut lowered)?;
