@@ -191,7 +191,7 @@ function drawScene(pen, o) {
     } else {
       const k = graph.node(c);
       pen.text(graph.op(k).replace(/^oxrt\./, ""), x + 13, y + 18, 13, p.ink, { bold: true, room: w - 20 });
-      pen.text(right || shortName(graph.name(k), graph.op(k)), x + 13, y + 33, 11, p.soft, { room: w - 20 });
+      pen.text(right || graph.short(k), x + 13, y + 33, 11, p.soft, { room: w - 20 });
     }
   };
 

@@ -27,6 +27,15 @@ class Graph {
   node(item) { return item - this.g; }
   op(n) { return this.text(this.doc.nodes.op[n]); }
   name(n) { return this.text(this.doc.nodes.name[n]); }
+
+  /** The last part of a node's name that says more than its operator and its group: `features.0/Conv` is `features.0`. */
+  short(k) {
+    const parts = this.name(k).split("/").filter(Boolean);
+    const group = this.label(this.parent[this.g + k]);
+    if (parts.length > 1 && parts.at(-1) === this.op(k) && parts.at(-2) !== group) parts.pop();
+    return parts.at(-1) ?? "";
+  }
+
   label(g) { return this.text(this.doc.groups.label[g]); }
   valueName(v) { return this.text(this.doc.values.name[v]); }
   valueType(v) { return this.text(this.doc.values.type[v]); }

@@ -67,7 +67,7 @@ class Panel {
         const x = colouring.figures[graph.g + k], bar = make("i");
         bar.style.width = `${Math.max(1, 100 * Math.min(1, x / (most || 1)))}%`;
         const share = unit === "error" ? "" : ` · ${((100 * x) / (all || 1)).toFixed(1)} %`;
-        box.append(make("span", {}, this.link(graph.op(k), graph.g + k, pane), " ", make("span", { class: "sub" }, shortName(graph.name(k), graph.op(k)))), make("span", {}, showNumber(x, unit) + share), make("div", { class: "bar" }, bar));
+        box.append(make("span", {}, this.link(graph.op(k), graph.g + k, pane), " ", make("span", { class: "sub" }, graph.short(k))), make("span", {}, showNumber(x, unit) + share), make("div", { class: "bar" }, bar));
       }
       out.push(box);
     }
@@ -87,7 +87,7 @@ class Panel {
     for (let k = 0; k < graph.n; k++) if (side.change(k)) found.push(k);
     const names = Object.keys(CHANGES);
     const list = make("div", { id: "changes" });
-    for (const k of found.slice(0, 200)) list.append(make("div", {}, this.badge(names[side.change(k)]), " ", this.link(`${graph.op(k)} ${shortName(graph.name(k), graph.op(k))}`, graph.g + k, pane)));
+    for (const k of found.slice(0, 200)) list.append(make("div", {}, this.badge(names[side.change(k)]), " ", this.link(`${graph.op(k)} ${graph.short(k)}`, graph.g + k, pane)));
     const rest = found.length > 200 ? make("div", { class: "sub" }, `and ${found.length - 200} more`) : null;
     return [make("h3", {}, found.length ? `${found.length} of ${graph.n} nodes differ from ${side.otherName}` : `No node differs from ${side.otherName}`), list, rest];
   }
@@ -134,10 +134,10 @@ class Panel {
     const { graph } = pane;
     const box = make("div", { class: "tensor" }, make("div", {}, graph.valueName(v)), make("div", { class: "type" }, graph.valueType(v)));
     const from = graph.doc.values.producer[v];
-    if (!made && from >= 0) box.append(make("div", {}, "from ", this.link(`${graph.op(from)} ${shortName(graph.name(from), graph.op(from))}`, graph.g + from, pane)));
+    if (!made && from >= 0) box.append(make("div", {}, "from ", this.link(`${graph.op(from)} ${graph.short(from)}`, graph.g + from, pane)));
     if (made) {
       const to = graph.consumers.get(v) ?? [];
-      to.slice(0, 6).forEach((k) => box.append(make("div", {}, "to ", this.link(`${graph.op(k)} ${shortName(graph.name(k), graph.op(k))}`, graph.g + k, pane))));
+      to.slice(0, 6).forEach((k) => box.append(make("div", {}, "to ", this.link(`${graph.op(k)} ${graph.short(k)}`, graph.g + k, pane))));
       if (to.length > 6) box.append(make("div", { class: "sub" }, `and ${to.length - 6} more`));
     }
     const w = graph.weightOf.get(v);

@@ -39,7 +39,7 @@ class Scene {
         this.heights[i] = GROUP_HEIGHT;
       } else if (graph.isNode(i)) {
         const k = graph.node(i);
-        const name = shortName(graph.name(k), graph.op(k));
+        const name = graph.short(k);
         this.widths[i] = Math.min(230, Math.max(104, width(graph.op(k), 13) * 1.12 + 30, width(name, 11) + 26));
         this.heights[i] = NODE_HEIGHT;
       } else {
@@ -138,11 +138,4 @@ class Scene {
     }
     return found;
   }
-}
-
-/** The last part of a path-like name that says more than the operator: `features.0/Conv` is `features.0`, `a/Add_3` is `Add_3`. */
-function shortName(name, op = "") {
-  const parts = name.split("/").filter(Boolean);
-  if (parts.length > 1 && parts.at(-1) === op) parts.pop();
-  return parts.at(-1) ?? name;
 }
