@@ -1,6 +1,7 @@
 //! Chores: `cargo xtask` lists them.
 
 mod bench;
+mod gpu;
 mod python;
 mod tidy;
 
@@ -21,6 +22,8 @@ cargo xtask <chore>
   operators     writes docs/operators.md from the official cases
   fuzz-onnx     random graphs against onnxruntime (--graphs N --seed S, --only FAMILY, --jobs N)
   view-test     the page of `oxrt view` in a headless Chromium (Debian's package `chromium`, or CHROMIUM names its program)
+  kernels       compiles the CUDA kernel texts for compute capability 8.0, 9.0 and 10.0 (NVRTC from PyPI; no GPU)
+  gpu-test      packs target/gpu-test, a folder that tests and times everything on a machine with a GPU; --run does so here
   bench         times oxrt beside onnxruntime and OpenVINO on the benchmark models (needs ../shared/bench); models are named
                 or all; --precision bf16, --threads N, --rounds N, --check against benches/cpu_ratios.json, --record writes it
 ";
@@ -41,6 +44,8 @@ fn main() -> ExitCode {
         Some("onnx-cases") => python::onnx_cases(&args[1..]),
         Some("onnx-extra") => python::onnx_extra(&args[1..]),
         Some("view-test") => python::view_test(),
+        Some("kernels") => python::kernels(),
+        Some("gpu-test") => gpu::gpu_test(&args[1..]),
         Some("bench") => bench::bench(&args[1..]),
         _ => {
             print!("{HELP}");
@@ -65,6 +70,7 @@ fn python_test() -> Outcome {
     python::onnx_extra(&[])
         .and_then(|()| python::onnx_cases(&[]))
         .and_then(|()| python::fuzz_onnx(&small))
+        .and_then(|()| python::kernels())
         .and_then(|()| python::test())
         .and_then(|()| python::view_test())
 }

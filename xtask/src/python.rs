@@ -167,6 +167,27 @@ pub fn onnx_cases(options: &[String]) -> Outcome {
         .arg(cases))
 }
 
+/// The CUDA kernel texts by NVIDIA's own compiler, which needs no GPU.
+pub fn kernels() -> Outcome {
+    venv()?;
+    let folder = "import nvidia, os; print(next(d for p in nvidia.__path__ for d, _, files in os.walk(p) \
+                  if any(f.startswith('libnvrtc.so') for f in files)))";
+    let output = Command::new(python()).args(["-c", folder]).output().map_err(|e| format!("python: {e}"))?;
+    if !output.status.success() {
+        return Err(format!("NVRTC is not in the virtual environment: {}", String::from_utf8_lossy(&output.stderr)));
+    }
+    run(cargo().env("LD_LIBRARY_PATH", String::from_utf8_lossy(&output.stdout).trim()).args([
+        "test",
+        "--profile",
+        "fast",
+        "-p",
+        "oxrt-cuda",
+        "--",
+        "--ignored",
+        "texts_compile",
+    ]))
+}
+
 /// Operators without official cases, old opsets, element types and models that onnxruntime optimised, with onnxruntime's
 /// answers; then conversions between opsets. Arguments go to the generator (`--suite contrib`, `--only REGEX`).
 pub fn onnx_extra(args: &[String]) -> Outcome {

@@ -24,6 +24,8 @@ pub struct BuildOptions {
     pub no_fusion: bool,
     /// The least exact arithmetic allowed.
     pub precision: Precision,
+    /// Rules that stay off, and further ones.
+    pub passes: oxrt_passes::Options,
 }
 
 /// Counts of what a build made, for the closing table.
@@ -58,7 +60,7 @@ pub fn build(
     let profiles = profiles_for(&mut model, &options.profiles, &options.usual_sizes, &mut report.notes)?;
     if !options.no_fusion {
         progress("fusing", 0, 1);
-        let log = oxrt_passes::prepare_engine(&mut model)?;
+        let log = oxrt_passes::prepare_engine(&mut model, &options.passes)?;
         report.rules = log.counts();
     }
     oxrt_plan::choose::detach_sizes(&mut model.graph);

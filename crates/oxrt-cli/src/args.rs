@@ -130,6 +130,7 @@ impl BuildArgs {
             threads: self.threads,
             no_fusion: self.no_fusion,
             precision: self.precision.parse()?,
+            ..BuildOptions::default()
         })
     }
 

@@ -7,16 +7,53 @@ use std::process::ExitCode;
 
 /// Checks a model or engine file: structure, operators, types, shapes
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  oxrt check model.onnx")]
+#[command(
+    after_help = "Examples:\n  oxrt check model.onnx\n  oxrt check model.onnx --for onnxruntime=1.17 --for tensorrt=10 --for openvino\n\nExit status 1 when a runtime would refuse the file."
+)]
 pub struct Args {
     /// .pt2, .onnx or .engine file
     model: PathBuf,
+    /// Predicts whether a runtime takes the file: onnxruntime=1.17, tensorrt=10, openvino
+    #[arg(long = "for", value_name = "RUNTIME")]
+    targets: Vec<String>,
     /// Machine-readable report
     #[arg(long)]
     json: bool,
 }
 
+/// What each runtime would say.
+fn predict(a: &Args) -> Result<ExitCode> {
+    let found = a.targets.iter().map(|t| oxrt::acceptance(&a.model, &t.parse()?)).collect::<Result<Vec<_>>>()?;
+    if a.json {
+        ui::print_json(&serde_json::json!({ "file": a.model, "targets": found }))?;
+    } else {
+        for t in &found {
+            println!("{} {}: {}", t.target, t.version, if t.accepted { "takes it" } else { "REFUSES it" });
+            for p in &t.problems {
+                let nodes: Vec<&str> = p.nodes.iter().map(String::as_str).filter(|n| !n.is_empty()).collect();
+                let nodes = if nodes.is_empty() {
+                    String::new()
+                } else {
+                    format!(" ({} nodes: {})", p.count, nodes.join(", "))
+                };
+                let op = if p.op.is_empty() { String::new() } else { format!("{}: ", p.op) };
+                println!("  {op}{}{nodes}", p.what);
+            }
+            t.notes.iter().for_each(|n| println!("  note: {n}"));
+            println!("  by {}", t.source);
+        }
+        let newer = found.iter().flat_map(|t| &t.problems).any(|p| p.what.contains("newer"));
+        if newer {
+            println!("`oxrt convert-opset` writes the file at an older opset");
+        }
+    }
+    Ok(if found.iter().all(|t| t.accepted) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
 pub fn run(a: Args) -> Result<ExitCode> {
+    if !a.targets.is_empty() {
+        return predict(&a);
+    }
     let mut baked = Vec::new();
     let (kind, nodes, unknown, host) = match oxrt::file_kind(&a.model)? {
         FileKind::Engine => {

@@ -1,11 +1,13 @@
 //! The `oxrt` command: one file per verb, over the facade crate.
 
 mod args;
+mod audit;
 mod bench;
 mod build;
 mod check;
 mod convert;
 mod convert_opset;
+mod diff;
 mod doctor;
 mod export;
 mod inspect;
@@ -44,6 +46,8 @@ enum Command {
     Repair(repair::Args),
     Simplify(simplify::Args),
     Verify(verify::Args),
+    Diff(diff::Args),
+    Audit(audit::Args),
     Build(build::Args),
     Run(run::Args),
     Bench(bench::Args),
@@ -76,6 +80,8 @@ fn main() -> ExitCode {
         Command::Repair(a) => repair::run(a),
         Command::Simplify(a) => simplify::run(a),
         Command::Verify(a) => verify::run(a),
+        Command::Diff(a) => diff::run(a),
+        Command::Audit(a) => audit::run(a),
         Command::Build(a) => build::run(a),
         Command::Run(a) => run::run(a),
         Command::Bench(a) => bench::run(a),

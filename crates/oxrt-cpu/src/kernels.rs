@@ -132,6 +132,8 @@ kernels! {
     product_i64(t: &ProductTile<i64>) = product::product_tile;
     /// Softmax of rows.
     softmax(x: *const f32, y: *mut f32, rows: usize, n: usize) = rows::softmax;
+    /// Softmax of rows of half floats, step by step.
+    softmax_f16(x: *const u16, y: *mut u16, rows: usize, n: usize) = rows::softmax_f16;
     /// Logarithm of the softmax of rows.
     log_softmax(x: *const f32, y: *mut f32, rows: usize, n: usize) = rows::log_softmax;
     /// Layer and root-mean-square normalisation of rows.
@@ -161,7 +163,9 @@ kernels! {
     /// The elementwise end of an LSTM step.
     lstm_cell(gates: *const f32, c: *mut f32, h: *mut f32, n: usize) = recurrent::lstm_cell;
     /// The elementwise end of a GRU step.
-    gru_cell(x: *const f32, r: *const f32, h: *const f32, out: *mut f32, n: usize) = recurrent::gru_cell;
+    gru_cell(x: *const f32, r: *const f32, h: *const f32, out: *mut f32, n: usize, linear: bool) = recurrent::gru_cell;
+    /// A GRU's state behind its reset gate.
+    gru_reset(x: *const f32, r: *const f32, h: *const f32, out: *mut f32, n: usize) = recurrent::gru_reset;
     /// One tile of inputs of a Winograd convolution.
     winograd_input(m: usize, pixels: *const *const f32, channels: usize, out: *mut f32, step: usize)
         = winograd::winograd_input;

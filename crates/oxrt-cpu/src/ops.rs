@@ -94,6 +94,7 @@ pub(crate) static OPS: &[&Entry] = &[
     &elementwise::FLOATS,
     &wide::INTEGERS,
     &wide::DOUBLES,
+    &norm::SOFTMAX_F16,
     &norm::SOFTMAX,
     &norm::ROWS,
     &norm::GROUPS,

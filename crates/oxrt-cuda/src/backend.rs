@@ -124,6 +124,12 @@ impl CudaBackend {
         CudaBackend { ctx: Ctx::new(Emulator::new(cache)), host: None }
     }
 
+    /// On any GPU.
+    #[cfg(test)]
+    pub(crate) fn on(gpu: Arc<dyn Gpu>) -> CudaBackend {
+        CudaBackend { ctx: Ctx::new(gpu), host: None }
+    }
+
     /// The same, offering kernels down to this precision when it builds. (Running an engine does not ask.)
     pub fn with_precision(mut self, precision: Precision) -> CudaBackend {
         self.ctx.precision = precision;

@@ -134,7 +134,9 @@ impl Gpu for Emulator {
                     crate::driver::compile(text, arch)?;
                 }
             }
-            let file = self.cache.join(format!("{hash:016x}.{}.cpp", std::process::id()));
+            let thread = std::thread::current().id();
+            let file =
+                self.cache.join(format!("{hash:016x}.{}.{thread:?}.cpp", std::process::id()).replace(['(', ')'], ""));
             let made = file.with_extension("made");
             std::fs::write(&file, &source)?;
             let output = Command::new("g++")
@@ -208,6 +210,9 @@ impl Gpu for Emulator {
 /// # Safety
 /// As [`Gpu::launch`].
 unsafe fn run(state: &State, launch: &Launch) {
+    /// A library holds the state of one launch, and all emulators of a process share it.
+    static RUNNING: Mutex<()> = Mutex::new(());
+    let _one = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
     let (emulate, entry) = state.functions[launch.function as usize];
     // Structs of parameters are read at their alignment.
     let mut words = vec![0u64; launch.params.len().div_ceil(8)];

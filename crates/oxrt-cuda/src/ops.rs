@@ -110,6 +110,7 @@ pub(crate) static OPS: &[&Entry] = &[
     &resize::RESIZE,
     &norm::ROWS,
     &norm::GROUPS,
+    &copy::SELECT,
     &index::GATHER,
     &index::GATHER_ELEMENTS,
     &index::SCATTER_ELEMENTS,

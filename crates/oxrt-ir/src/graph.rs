@@ -47,6 +47,8 @@ pub struct Value {
     pub contents: Option<Contents>,
     /// A constant of an engine whose data exists only in the packed form of its readers.
     pub packed: bool,
+    /// The name was made up by a rewrite; the source has none for this value.
+    pub made_up: bool,
     producer: Option<(NodeId, usize)>,
     users: Vec<NodeId>,
 }
@@ -195,6 +197,7 @@ impl Graph {
             constant: None,
             contents: None,
             packed: false,
+            made_up: false,
             producer: None,
             users: Vec::new(),
         });
@@ -428,15 +431,18 @@ impl Graph {
         self.outputs.iter_mut().filter(|v| **v == old).for_each(|v| *v = new);
     }
 
-    /// Replaces `old` by `new` everywhere, keeping the name when `old` is a graph output: the contract
-    /// of a graph is its input and output names.
+    /// Replaces `old` by `new` everywhere. `new` takes the name of `old`, which is what it now holds: values keep their names
+    /// through a rewrite, graph outputs always, others unless `new` is itself an input, a constant or an output.
     pub fn replace_value(&mut self, old: ValueId, new: ValueId) {
         let was_output = self.is_output(old);
+        let is_fixed = self[new].producer.is_none() || self.is_output(new);
         self.replace_uses(old, new);
-        if was_output {
+        if was_output || !is_fixed {
             let name = std::mem::take(&mut self[old].name);
             let previous = std::mem::replace(&mut self[new].name, name);
             self[old].name = previous;
+            let made_up = self[old].made_up;
+            self[old].made_up = std::mem::replace(&mut self[new].made_up, made_up);
         }
     }
 

@@ -8,6 +8,7 @@ mod conditions;
 mod dim;
 mod dim_parse;
 mod expr;
+mod extract;
 mod graph;
 mod symbol;
 mod text;

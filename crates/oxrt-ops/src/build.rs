@@ -14,6 +14,8 @@ pub struct Builder<'g> {
     pub source: Option<Arc<Source>>,
     /// Start of the names of nodes and values added from now on.
     pub prefix: String,
+    /// Whether names of values added from now on are made up by a rewrite.
+    pub made_up: bool,
     counters: FxHashMap<String, usize>,
     /// Where the size of a symbol can be read: a value and its axis.
     symbol_sources: FxHashMap<Symbol, (ValueId, usize)>,
@@ -30,6 +32,7 @@ impl<'g> Builder<'g> {
             symbols,
             source: None,
             prefix: String::new(),
+            made_up: false,
             counters: FxHashMap::default(),
             symbol_sources: FxHashMap::default(),
             dim_values: FxHashMap::default(),
@@ -103,7 +106,10 @@ impl<'g> Builder<'g> {
         self.graph[id].source = self.source.clone();
         infer_node(self.graph, self.symbols, id)?;
         let outs: Vec<ValueId> = self.graph[id].outputs().iter().flatten().copied().collect();
-        outs.iter().for_each(|&v| self.note_symbols(v));
+        for &v in &outs {
+            self.graph[v].made_up = self.made_up;
+            self.note_symbols(v);
+        }
         Ok(outs)
     }
 

@@ -15,6 +15,7 @@ pub mod conv;
 pub mod copy;
 pub mod cost;
 pub mod def;
+pub mod einsum;
 pub mod eval;
 mod fft32;
 pub mod grid;

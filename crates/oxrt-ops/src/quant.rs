@@ -38,8 +38,8 @@ pub fn scale_offsets(shape: &[usize], scale: &Tensor, attrs: &Attrs) -> Result<V
 pub fn round_to(dtype: DType, v: f64) -> f64 {
     match dtype {
         DType::F32 => v as f32 as f64,
-        DType::F16 => half::f16::from_f64(v).to_f64(),
-        DType::BF16 => half::bf16::from_f64(v).to_f64(),
+        DType::F16 => oxrt_tensor::f16_from_f64(v).to_f64(),
+        DType::BF16 => oxrt_tensor::bf16_from_f64(v).to_f64(),
         _ => v,
     }
 }

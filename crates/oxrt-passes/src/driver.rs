@@ -4,6 +4,7 @@ use crate::origins;
 use oxrt_ir::{Model, NodeId};
 use oxrt_ops::Builder;
 use oxrt_tensor::{Error, Result};
+use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// A rewrite of the neighbourhood of one node.
@@ -29,8 +30,14 @@ impl<'m> Rewrite<'m> {
     pub fn builder(&mut self, id: NodeId) -> Builder<'_> {
         let (name, source) = (self.model.graph[id].name.clone(), self.model.graph[id].source.clone());
         let mut b = Builder::new(&mut self.model.graph, &mut self.model.symbols);
-        (b.prefix, b.source) = (name, source);
+        (b.prefix, b.source, b.made_up) = (name, source, true);
         b
+    }
+}
+
+impl std::fmt::Debug for Rule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
     }
 }
 
@@ -38,6 +45,8 @@ impl<'m> Rewrite<'m> {
 pub struct Options {
     /// Rules that stay off, by name.
     pub disabled: Vec<String>,
+    /// The caller's own rules, tried before the others.
+    pub extra: Vec<Rule>,
     /// Stops after so many steps, to find the one that breaks a graph.
     pub stop_at: Option<usize>,
     /// Largest constant, in bytes, that folding may make beyond the size of its inputs.
@@ -46,12 +55,12 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { disabled: Vec::new(), stop_at: None, fold_limit: 1 << 20 }
+        Options { disabled: Vec::new(), extra: Vec::new(), stop_at: None, fold_limit: 1 << 20 }
     }
 }
 
 /// One step.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Applied {
     pub rule: &'static str,
     pub node: String,
@@ -80,6 +89,13 @@ impl Log {
     }
 }
 
+impl Options {
+    /// The same for a run that follows `log`, whose steps count.
+    pub(crate) fn after(&self, log: &Log) -> Options {
+        Options { stop_at: self.stop_at.map(|n| n.saturating_sub(log.steps.len())), ..self.clone() }
+    }
+}
+
 /// Verification walks the whole graph; above this many nodes it runs once per sweep.
 const VERIFY_EACH_STEP: usize = 4000;
 
@@ -89,7 +105,8 @@ const VERIFY_EACH_STEP: usize = 4000;
 /// When a rule breaks the graph: the rule and the node are named.
 pub(crate) fn run(model: &mut Model, rules: &[Rule], options: &Options) -> Result<Log> {
     let mut log = Log::default();
-    let rules: Vec<&Rule> = rules.iter().filter(|r| !options.disabled.iter().any(|d| d == r.name)).collect();
+    let rules: Vec<&Rule> =
+        options.extra.iter().chain(rules).filter(|r| !options.disabled.iter().any(|d| d == r.name)).collect();
     let keeps_origins = model.graph.nodes().any(|(_, n)| !n.origins.is_empty());
     model.graph.record_edits(keeps_origins);
     // A rule that undoes another one would never end; real graphs settle in a few sweeps.

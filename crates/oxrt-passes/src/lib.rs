@@ -7,6 +7,7 @@
 mod driver;
 mod fuse;
 mod layout;
+mod lower;
 mod origins;
 mod quant;
 mod query;
@@ -15,9 +16,13 @@ mod simplify;
 
 pub use driver::{Applied, Log, Options, Rewrite, Rule};
 pub use repair::{Finding, example_sizes, repair};
+pub use simplify::{Unfolded, unfolded};
 
 use oxrt_ir::{Attr, Dim, Graph, Model, Symbol};
 use oxrt_tensor::Result;
+
+/// Ends the name of a value that is another one, whose name stands before it, in channels-last layout.
+pub const CHANNELS_LAST: &str = "@last";
 
 /// Replaces symbols throughout the model and infers types again.
 pub fn substitute_symbols(model: &mut Model, replace: &dyn Fn(&Symbol) -> Option<Dim>) -> Result<()> {
@@ -62,20 +67,33 @@ pub fn drop_assertions(graph: &mut Graph) -> usize {
 }
 
 /// Fuses and lays out for the engine.
-pub fn prepare_engine(model: &mut Model) -> Result<Log> {
-    let options = Options::default();
+///
+/// # Errors
+/// When a rule breaks the graph: the rule and the node are named.
+pub fn prepare_engine(model: &mut Model, options: &Options) -> Result<Log> {
     let mut log = Log::default();
-    if model.graph.nodes().any(|(_, n)| n.op.contains("uantizeLinear") || n.op.starts_with("QLinear")) {
-        log.extend(driver::run(model, &[simplify::RULES, quant::RULES].concat(), &options)?);
-        log.extend(driver::run(model, quant::LEFT_OVER, &options)?);
+    let quantised = model.graph.nodes().any(|(_, n)| n.op.contains("uantizeLinear") || n.op.starts_with("QLinear"));
+    let mut run = |rules: &[Rule], log: &mut Log| -> Result<()> {
+        log.extend(driver::run(model, rules, &options.after(log))?);
+        Ok(())
+    };
+    if quantised {
+        run(&[simplify::RULES, quant::RULES].concat(), &mut log)?;
+        run(quant::LEFT_OVER, &mut log)?;
     }
-    let rules: Vec<Rule> = [simplify::RULES, layout::RULES, quant::RULES, fuse::RULES].concat();
-    log.extend(driver::run(model, &rules, &options)?);
-    log.extend(driver::run(model, fuse::ELEMENTWISE, &options)?);
+    run(&[simplify::RULES, lower::RULES, layout::RULES, quant::RULES, fuse::RULES].concat(), &mut log)?;
+    run(fuse::ELEMENTWISE, &mut log)?;
     Ok(log)
 }
 
 /// Simplifies to standard ONNX operators.
 pub fn simplify(model: &mut Model, options: &Options) -> Result<Log> {
     driver::run(model, simplify::RULES, options)
+}
+
+/// Names of all rules: of [`simplify`], and of [`prepare_engine`] beyond those.
+pub fn rule_names() -> (Vec<&'static str>, Vec<&'static str>) {
+    let names = |lists: &[&[Rule]]| lists.concat().iter().map(|r| r.name).collect();
+    let engine = [layout::RULES, quant::RULES, quant::LEFT_OVER, fuse::RULES, fuse::ELEMENTWISE];
+    (names(&[simplify::RULES]), names(&engine))
 }

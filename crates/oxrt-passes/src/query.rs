@@ -13,15 +13,16 @@ pub(crate) fn is_scalar(g: &Graph, v: ValueId, x: f64) -> bool {
     scalar(g, v).is_some_and(|c| (c - x).abs() <= 1e-6 * x.abs().max(1e-30))
 }
 
-/// Largest constant, in elements, that is looked through: larger ones (position tables) are hardly ever all alike.
-const LOOKED_THROUGH: usize = 1 << 16;
-
 /// Whether every element of a constant is exactly `x`: biases of zeros, scales of ones.
 pub(crate) fn is_filled(g: &Graph, v: ValueId, x: f64) -> bool {
-    let Some(t) = g.constant(v).filter(|t| (1..=LOOKED_THROUGH).contains(&t.len()) && t.strings().is_none()) else {
-        return false;
-    };
-    t.to_f64_vec().is_ok_and(|values| values.iter().all(|&value| value == x))
+    let Some(t) = g.constant(v).filter(|t| !t.is_empty() && t.strings().is_none()) else { return false };
+    let (size, bytes) = (t.dtype().bytes_for(1), t.bytes());
+    if t.dtype().bytes_for(2) != 2 * size {
+        return t.to_f64_vec().is_ok_and(|values| values.iter().all(|&value| value == x));
+    }
+    // Weights differ within their first elements, so that large ones cost nothing.
+    let alike = bytes.chunks_exact(size).all(|element| element == &bytes[..size]);
+    alike && Tensor::from_bytes(t.dtype(), &[1], &bytes[..size]).and_then(|t| t.to_f64_vec()).is_ok_and(|v| v == [x])
 }
 
 /// The node that makes `v`, when it is an `op`.

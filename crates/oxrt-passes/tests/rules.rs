@@ -60,7 +60,7 @@ fn simple(m: &mut Model) -> Log {
 }
 
 fn engine(m: &mut Model) -> Log {
-    prepare_engine(m).unwrap()
+    prepare_engine(m, &Options::default()).unwrap()
 }
 
 fn count(m: &Model, op: &str) -> usize {
@@ -462,4 +462,76 @@ fn quantised_products_take_what_follows() {
     } => y";
     let m = check(text, engine, &["expand-qlinear-matmul"], &[]);
     assert_eq!(m.graph.num_nodes(), 1, "{}", m.graph);
+}
+
+#[test]
+fn einsum_becomes_products() {
+    for (text, gone, made) in [
+        ("(f32[b, 3, k] x, f32[b, k, 5] y) { z = Einsum<equation=\"bij,bjk->bik\">(x, y) } => z", true, "MatMul"),
+        // Attention's products, with the rows of one operand in another order; a label summed in one operand alone.
+        (
+            "(f32[b, 3, 4, 5] x, f32[b, 6, 4, 5] y) { z = Einsum<equation=\"bqhd,bkhd->bhqk\">(x, y) } => z",
+            true,
+            "MatMul",
+        ),
+        ("(f32[2, 3, 4] x, f32[3, 5] y) { z = Einsum<equation=\"abc,bd->da\">(x, y) } => z", true, "MatMul"),
+        ("(f32[2, 3, 4] x) { z = Einsum<equation=\"abc->ca\">(x) } => z", true, "ReduceSum"),
+        ("(f32[2, 3] x, f32[3, 4] y, f32[4, 5] z) { w = Einsum<equation=\"ab,bc,cd\">(x, y, z) } => w", true, "MatMul"),
+        ("(f32[3] x, f32[4] y) { z = Einsum<equation=\"i,j->ji\">(x, y) } => z", true, "Transpose"),
+        ("(f32[2, 1, 3] x, f32[1, 4, 3] y) { z = Einsum<equation=\"...i,...i->...\">(x, y) } => z", true, "MatMul"),
+        // An ellipsis that stretches over a sum.
+        ("(f32[2, 1] x, f32[2, 4] y) { z = Einsum<equation=\"ij,ij->i\">(x, y) } => z", true, "ReduceSum"),
+        ("(i64[2, 3] x, i64[3, 4] y) { z = Einsum<equation=\"ij,jk\">(x, y) } => z", true, "MatMul"),
+        ("(f16[2, 3] x, f16[3, 4] y) { z = Einsum<equation=\"ij,jk\">(x, y) } => z", true, "MatMul"),
+        // A diagonal, and a type without products.
+        ("(f32[3, 3] x) { z = Einsum<equation=\"ii->i\">(x) } => z", false, "Einsum"),
+        ("(u8[2, 3] x, u8[3, 4] y) { z = Einsum<equation=\"ij,jk\">(x, y) } => z", false, "Einsum"),
+    ] {
+        let rules: &[&str] = &["lower-einsum"];
+        let m = if gone { check(text, engine, rules, &[]) } else { check(text, engine, &[], rules) };
+        assert_eq!(count(&m, "Einsum"), usize::from(!gone), "{text}\n{}", m.graph);
+        assert!(count(&m, made) > 0 || made == "Transpose", "{text}\n{}", m.graph);
+    }
+}
+
+#[test]
+fn operators_without_kernels_become_others() {
+    for (text, rule, op) in [
+        (
+            "(f32[n, 3, 4, 5] x) { y = MeanVarianceNormalization(x) } => y",
+            "lower-mean-variance-normalization",
+            "MeanVarianceNormalization",
+        ),
+        (
+            "(f64[n, 3, 4] x) { y = MeanVarianceNormalization<axes=[-1]>(x) } => y",
+            "lower-mean-variance-normalization",
+            "MeanVarianceNormalization",
+        ),
+        ("(f64[n, 3, 4, 5] x) { y = GlobalAveragePool(x) } => y", "lower-global-pool", "GlobalAveragePool"),
+        ("(f64[n, 3, 4] x) { y = GlobalMaxPool(x) } => y", "lower-global-pool", "GlobalMaxPool"),
+        ("(f32[n, 3, 4] x) { y = GlobalLpPool<p=1>(x) } => y", "lower-global-pool", "GlobalLpPool"),
+        ("(f32[n, 3, 4, h] x) { y = GlobalLpPool(x) } => y", "lower-global-pool", "GlobalLpPool"),
+        (
+            "(f32[2, 2, 3, 8] x, f32[2, 3, 4] c, f32[2, 3, 4] d) { z = RotaryEmbedding(x, c, d) } => z",
+            "lower-rotary-embedding",
+            "RotaryEmbedding",
+        ),
+        (
+            "(f32[2, s, 16] x, f32[9, 4] c, f32[9, 4] d, i64[2, s] p) {
+                q = Mod(p, i64{3}) z = RotaryEmbedding<num_heads=2, interleaved=1>(x, c, d, q) } => z",
+            "lower-rotary-embedding",
+            "RotaryEmbedding",
+        ),
+        (
+            "(f16[b, 2, s, 8] x, f16[9, 2] c, f16[9, 2] d, i64[b, s] p) {
+                q = Mod(p, i64{3}) z = RotaryEmbedding<rotary_embedding_dim=4>(x, c, d, q) } => z",
+            "lower-rotary-embedding",
+            "RotaryEmbedding",
+        ),
+    ] {
+        let m = check(text, engine, &[rule], &[]);
+        assert_eq!(count(&m, op), 0, "{}", m.graph);
+    }
+    // A power that no reduction takes.
+    check("(f32[n, 3, 4] x) { y = GlobalLpPool<p=3>(x) } => y", engine, &[], &["lower-global-pool"]);
 }

@@ -4,7 +4,7 @@ use crate::arena::Arena;
 use crate::binding::{Action, Binding, BoundStep, Loc, host_reads};
 use crate::bodies::runner;
 use crate::device::{DeviceContext, Ends};
-use crate::dynamic;
+use crate::dynamic::{self, Watch};
 use crate::engine::{Engine, Inner};
 use crate::memory::MemoryPlan;
 use crate::sizes;
@@ -217,6 +217,12 @@ impl Context {
     /// Runs on any kind of values (strings, sequences, optionals too), step by step.
     pub fn run_datums(&mut self, inputs: Vec<Datum>) -> Result<Vec<Datum>> {
         dynamic::run(&self.inner, inputs, self.profile.as_mut())
+    }
+
+    /// The same, showing each result to `watch`, which may replace it or end the run (`None`). For finding faults: values have
+    /// memory of their own, so that none is overwritten by a later step.
+    pub fn run_watched(&mut self, inputs: Vec<Datum>, watch: Watch) -> Result<Option<Vec<Datum>>> {
+        dynamic::run_watched(&self.inner, inputs, None, watch)
     }
 
     /// Runs on inputs that lie in the device's memory, and writes the outputs there. Each pointer leads to memory of the

@@ -14,7 +14,31 @@ use oxrt_tensor::{Context as _, DType, Error, Result, Tensor, bail};
 use std::collections::HashMap;
 use std::time::Instant;
 
-pub(crate) fn run(inner: &Inner, inputs: Vec<Datum>, mut profile: Option<&mut Vec<StepProfile>>) -> Result<Vec<Datum>> {
+/// Sees each result of a run step by step, with the number of its step in the plan.
+pub type Watch<'a> = &'a mut dyn FnMut(usize, ValueId, &Datum) -> Result<Seen>;
+
+/// What becomes of a value that was seen.
+#[derive(Clone, Debug)]
+pub enum Seen {
+    Keep,
+    /// The steps that follow read this instead.
+    Replace(Datum),
+    /// The run ends here.
+    Stop,
+}
+
+pub(crate) fn run(inner: &Inner, inputs: Vec<Datum>, profile: Option<&mut Vec<StepProfile>>) -> Result<Vec<Datum>> {
+    let outputs = run_watched(inner, inputs, profile, &mut |_, _, _| Ok(Seen::Keep))?;
+    outputs.ok_or_else(|| Error::bug("a run stopped that nobody watched"))
+}
+
+/// Outputs; `None` when the watch stopped the run.
+pub(crate) fn run_watched(
+    inner: &Inner,
+    inputs: Vec<Datum>,
+    mut profile: Option<&mut Vec<StepProfile>>,
+    watch: Watch,
+) -> Result<Option<Vec<Datum>>> {
     let plan = &inner.plan;
     let g = &plan.graph;
     if inputs.len() != g.inputs.len() {
@@ -85,6 +109,11 @@ pub(crate) fn run(inner: &Inner, inputs: Vec<Datum>, mut profile: Option<&mut Ve
         }
         for (v, datum) in node.outputs().iter().zip(outs) {
             let Some(v) = *v else { continue };
+            let datum = match watch(index, v, &datum)? {
+                Seen::Keep => datum,
+                Seen::Replace(other) => other,
+                Seen::Stop => return Ok(None),
+            };
             if let Datum::Tensor(t) = &datum {
                 learn(&g[v].ty, t.shape(), &mut sizes);
                 // Kernels trust sizes that were inferred, so a wrong one must not get through.
@@ -98,15 +127,13 @@ pub(crate) fn run(inner: &Inner, inputs: Vec<Datum>, mut profile: Option<&mut Ve
             }
         }
     }
-    g.outputs
-        .iter()
-        .map(|&v| match env.get(&v) {
-            Some(d) => Ok(d.clone()),
-            None => known_tensor(plan, v, &sizes)?
-                .map(Datum::Tensor)
-                .ok_or_else(|| Error::bug(format!("output `{}` was not made", g[v].name))),
-        })
-        .collect()
+    let outputs = g.outputs.iter().map(|&v| match env.get(&v) {
+        Some(d) => Ok(d.clone()),
+        None => known_tensor(plan, v, &sizes)?
+            .map(Datum::Tensor)
+            .ok_or_else(|| Error::bug(format!("output `{}` was not made", g[v].name))),
+    });
+    outputs.collect::<Result<Vec<Datum>>>().map(Some)
 }
 
 /// Sizes of the symbols, from the inputs that are tensors.

@@ -18,6 +18,7 @@ mod memory;
 mod sizes;
 
 pub use context::{Context, StepProfile};
+pub use dynamic::{Seen, Watch};
 pub use engine::{Engine, Port};
 pub use memory::{MemoryPlan, PlannedBuffer, PlannedStep};
 pub use oxrt_tensor::{DType, Error, Result, Tensor, TensorView};

@@ -5,6 +5,7 @@
 
 mod dtype;
 mod error;
+mod halves;
 pub mod image;
 mod jpeg;
 mod minifloat;
@@ -16,6 +17,7 @@ mod view;
 pub use dtype::{DType, Element};
 pub use error::{Context, Error, Kind, Result};
 pub use half::{bf16, f16};
+pub use halves::{bf16_from_f64, f16_from_f64};
 pub use storage::{Mapped, map_file, write_atomically};
 pub use tensor::{Tensor, num_elements, strides_of};
 pub use view::TensorView;

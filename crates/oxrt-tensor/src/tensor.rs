@@ -1,7 +1,7 @@
 //! Contiguous, row-major host tensors with shared storage.
 
 use crate::storage::Storage;
-use crate::{DType, Element, Error, Result, bail, bf16, f16, minifloat};
+use crate::{DType, Element, Error, Result, bail, bf16, bf16_from_f64, f16, f16_from_f64, minifloat};
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
@@ -287,8 +287,8 @@ impl Tensor {
         Ok(match dtype {
             DType::F64 => Tensor::from_slice(shape, values),
             DType::F32 => cast!(f32, |&x| x as f32),
-            DType::F16 => cast!(f16, |&x| f16::from_f64(x)),
-            DType::BF16 => cast!(bf16, |&x| bf16::from_f64(x)),
+            DType::F16 => cast!(f16, |&x| f16_from_f64(x)),
+            DType::BF16 => cast!(bf16, |&x| bf16_from_f64(x)),
             DType::I64 => cast!(i64, |&x| x as i64),
             DType::I32 => cast!(i32, |&x| x as i32),
             DType::I16 => cast!(i16, |&x| x as i16),

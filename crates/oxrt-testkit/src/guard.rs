@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 thread_local! {
@@ -36,8 +36,11 @@ pub fn catch<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     result.map_err(|_| PANIC.with(|p| p.borrow_mut().take()).unwrap_or_else(|| "panicked".to_string()))
 }
 
+/// Parts that a time limit is waited for in: what a suspended process sleeps through counts as one of them.
+const SLICES: u32 = 100;
+
 /// Runs `work` on a thread of its own. A panic or passing the time limit becomes an error; work that hangs keeps
-/// its thread, as nothing can take it away.
+/// its thread, as nothing can take it away. Time in which the whole process is suspended does not count.
 pub fn guarded<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
     let (send, receive) = channel();
     let thread = std::thread::Builder::new().name("case".into()).spawn(move || {
@@ -47,11 +50,22 @@ pub fn guarded<T: Send + 'static>(limit: Duration, work: impl FnOnce() -> T + Se
     if let Err(e) = thread {
         return Err(format!("no thread: {e}"));
     }
-    match receive.recv_timeout(limit) {
+    match wait(&receive, limit / SLICES) {
         Ok(result) => result,
         Err(RecvTimeoutError::Timeout) => Err(format!("over {} s", limit.as_secs_f64())),
         Err(RecvTimeoutError::Disconnected) => Err("the thread ended without an answer".to_string()),
     }
+}
+
+/// Waits for [`SLICES`] slices.
+fn wait<T>(receive: &Receiver<T>, slice: Duration) -> Result<T, RecvTimeoutError> {
+    for _ in 1..SLICES {
+        match receive.recv_timeout(slice) {
+            Err(RecvTimeoutError::Timeout) => {}
+            done => return done,
+        }
+    }
+    receive.recv_timeout(slice)
 }
 
 /// `work` for every item, on as many threads as the process may use; results in the order of the items.

@@ -5,7 +5,7 @@ use oxrt::ir::{Contents, Graph, ValueType};
 use oxrt::onnx::{name_sizes, read_bytes};
 use oxrt::ops::infer::{contradiction, infer_model};
 use oxrt::ops::{Datum, Interpreter};
-use oxrt::{BuildOptions, Engine, Error, Model, Result, TensorView};
+use oxrt::{BuildOptions, Device, Engine, Error, Model, Result, TensorView};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
@@ -65,8 +65,13 @@ pub fn read_with_sizes(bytes: &[u8], sizes: Sizes) -> Result<oxrt::ir::Model> {
 }
 
 /// Builds and runs the optimised engine. The second run of the same session finds its memory used.
-pub fn run_engine(model: oxrt::ir::Model, inputs: &[Datum], threads: usize) -> Result<(Engine, Vec<Datum>)> {
-    let engine = Model::from_ir(model).build(&BuildOptions { threads, ..BuildOptions::default() })?;
+pub fn run_engine(
+    model: oxrt::ir::Model,
+    inputs: &[Datum],
+    threads: usize,
+    device: Device,
+) -> Result<(Engine, Vec<Datum>)> {
+    let engine = Model::from_ir(model).build(&BuildOptions { threads, device, ..BuildOptions::default() })?;
     let mut session = engine.session();
     let views: Option<Result<Vec<TensorView>>> =
         inputs.iter().map(|d| d.as_tensor().filter(|t| t.strings().is_none()).map(|t| t.view())).collect();

@@ -1,6 +1,12 @@
 //! Comparison of tensors: largest absolute and relative error, relative L2 error, cosine, units in the
 //! last place.
 
+mod explain;
+mod store;
+
+pub use explain::{Element, pattern, unravel, worst_elements};
+pub use store::Store;
+
 use oxrt_tensor::{Result, Tensor};
 use serde::Serialize;
 
@@ -78,7 +84,6 @@ pub fn compare(name: &str, got: &Tensor, want: &Tensor, rtol: f64, atol: f64) ->
     Ok(c)
 }
 
-/// Distance between f32 neighbours at `y`.
 impl Comparison {
     /// Judges a float tensor by its relative L2 error instead of element by element: the measure for arithmetic in lower
     /// precision, whose errors are relative to the sums that they come from and not to each result.
@@ -87,6 +92,7 @@ impl Comparison {
     }
 }
 
+/// Distance between f32 neighbours at `y`.
 fn ulp(y: f64) -> f64 {
     let exponent = y.abs().log2().floor().max(-126.0);
     2f64.powf(exponent - 23.0)

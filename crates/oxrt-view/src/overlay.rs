@@ -103,9 +103,12 @@ impl Overlay {
                 return Err(form());
             };
             if let Some(&n) = index.get(node) {
-                // JSON has no NaN: `null` is a result that is none.
-                overlay.values[n] = Some(error.as_f64().unwrap_or(f64::MAX));
                 found += 1;
+                // JSON has no NaN: `null` is an error that is no number, unless the row says that all is well.
+                let well = row.get("within").and_then(Value::as_bool) == Some(true);
+                let error = error.as_f64().or((!well).then_some(f64::MAX));
+                // Of a node with several results the worst counts.
+                overlay.values[n] = overlay.values[n].into_iter().chain(error).reduce(f64::max);
             }
         }
         if found == 0 {
@@ -151,6 +154,8 @@ mod tests {
     fn errors_are_read_and_bad_files_refused() {
         let o = Overlay::of_errors(r#"[{"node": "y", "error": 0.5}]"#, &document()).unwrap();
         assert_eq!(o.values, [None, Some(0.5)]);
+        let diff = r#"{"nodes": [{"node": "a", "error": null, "within": true}, {"node": "y", "error": 1e-6}, {"node": "y", "error": null}]}"#;
+        assert_eq!(Overlay::of_errors(diff, &document()).unwrap().values, [None, Some(f64::MAX)]);
         for bad in ["[", "3", r#"[{"name": "y"}]"#, r#"[{"node": "z", "error": 1}]"#] {
             assert!(Overlay::of_errors(bad, &document()).is_err(), "{bad}");
         }

@@ -145,7 +145,7 @@ class Pane {
     for (const g of [...this.scene.open, within].filter(under)) for (const c of this.graph.children[g]) if (this.graph.isGroup(c)) open.add(c);
     if (within && !this.scene.open.has(within)) { open.clear(); this.scene.open.forEach((g) => open.add(g)); open.add(within); }
     await this.setOpen(open, this.selected);
-    if (this.selected < 0) this.fit();
+    if (this.selected < 0) this.fit(true, false);
   }
 
   async expandAll() {

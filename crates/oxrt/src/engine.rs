@@ -8,7 +8,7 @@ use oxrt_tensor::{Context, DType, Error, Result, Tensor, TensorView, bail};
 use std::path::Path;
 use std::sync::Arc;
 
-pub use oxrt_runtime::{MemoryPlan, PlannedBuffer, PlannedStep, Port, StepProfile};
+pub use oxrt_runtime::{MemoryPlan, PlannedBuffer, PlannedStep, Port, Seen, StepProfile, Watch};
 
 /// Where an engine runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,7 +84,11 @@ pub struct Engine {
 }
 
 impl Engine {
-    pub(crate) fn new(plan: Plan, backend: Arc<dyn Backend>) -> Result<Engine> {
+    /// An engine on a backend of the caller's own, for which the plan was built ([`crate::Model::build_on`]).
+    ///
+    /// # Errors
+    /// A plan for another backend.
+    pub fn new(plan: Plan, backend: Arc<dyn Backend>) -> Result<Engine> {
         Ok(Engine { runtime: oxrt_runtime::Engine::new(plan, &*backend)?, backend })
     }
 
@@ -108,6 +112,15 @@ impl Engine {
     /// Writes the engine file. Equal engines give equal bytes. Returns its size.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<u64> {
         oxrt_plan::write_plan(self.runtime.plan(), path.as_ref())
+    }
+
+    pub fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
+    }
+
+    /// Runs step by step, showing each result to `watch` with the number of its step. Inputs stand in the engine's order.
+    pub fn run_watched(&self, inputs: Vec<oxrt_ops::Datum>, watch: Watch) -> Result<Option<Vec<oxrt_ops::Datum>>> {
+        self.runtime.context().run_watched(inputs, watch)
     }
 
     pub fn inputs(&self) -> &[Port] {

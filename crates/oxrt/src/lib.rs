@@ -21,8 +21,12 @@
 //! [`Engine`] is `Send + Sync` and cheap to clone. For a steady stream of calls take a [`Session`]: it owns
 //! its memory, caches what it worked out for each set of input sizes, and returns outputs as views.
 
+mod accept;
+mod audit;
 mod bench;
+mod bisect;
 mod capability;
+mod diff;
 mod engine;
 pub mod input;
 mod machine;
@@ -30,9 +34,17 @@ mod model;
 mod repair;
 mod verify;
 
+pub use accept::{Acceptance, Refusal, Target, acceptance};
+pub use audit::{AuditFinding, AuditReport, Severity, audit};
 pub use bench::{BenchOptions, BenchReport, StepTotal, bench, resident_peak_bytes};
+pub use bisect::{BisectReport, Guilty, bisect_passes};
 pub use capability::{Capability, NodeCapability, Runs, Why, capability, choices};
-pub use engine::{Device, Engine, MemoryPlan, Outputs, PlannedBuffer, PlannedStep, Port, Session, StepProfile};
+pub use diff::{
+    DiffOptions, DiffReport, Fault, NodePlace, NonFinite, Reproducer, Side, ValueDiff, diff, find_non_finite, reproduce,
+};
+pub use engine::{
+    Device, Engine, MemoryPlan, Outputs, PlannedBuffer, PlannedStep, Port, Seen, Session, StepProfile, Watch,
+};
 pub use machine::{Ceilings, best_target, cache_key, measure_ceilings};
 pub use model::{
     BuildOptions, ExportOptions, Kind as FileKind, Model, SimplifyOptions, SimplifyReport, Tuning, file_kind,
@@ -43,7 +55,7 @@ pub use verify::{
     sizes_to_try, verify_engine, verify_model,
 };
 
-pub use oxrt_backend::Precision;
+pub use oxrt_backend::{self as backend, Precision};
 pub use oxrt_build::{BuildReport, DimSpec, TuningRecord};
 pub use oxrt_cpu as cpu;
 pub use oxrt_cuda as cuda;

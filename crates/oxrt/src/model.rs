@@ -2,7 +2,7 @@
 
 use crate::engine::{Device, Engine};
 use crate::verify;
-use oxrt_backend::Precision;
+use oxrt_backend::{Backend, Precision};
 use oxrt_build::{BuildReport, DimSpec, TuningRecord};
 use oxrt_cpu::CpuBackend;
 use oxrt_ir::{Dim, Symbol};
@@ -12,6 +12,7 @@ use oxrt_torch::{DimOption, ImportOptions};
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What a file is, by its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +101,10 @@ pub struct SimplifyReport {
     pub nodes_after: usize,
     /// (rule, times it fired)
     pub rules: Vec<(String, usize)>,
+    /// Each step in order: rule and node.
+    pub steps: Vec<oxrt_passes::Applied>,
+    /// Nodes of constants that were not folded because their result is beyond the limit.
+    pub kept: Vec<oxrt_passes::Unfolded>,
     /// Comparisons with the original, one per set of sizes.
     pub checks: Vec<verify::VerifyCase>,
 }
@@ -131,6 +136,8 @@ pub struct BuildOptions {
     pub tuning: Tuning,
     /// The least exact arithmetic allowed. A CPU without a unit for it computes more exactly; [`BuildReport::notes`] says so.
     pub precision: Precision,
+    /// Rules of the engine that stay off, and further ones.
+    pub passes: oxrt_passes::Options,
 }
 
 fn read_darknet(cfg: &Path, options: &ExportOptions) -> Result<oxrt_ir::Model> {
@@ -245,7 +252,41 @@ impl Model {
         &self.samples
     }
 
-    fn rename(&mut self, options: &ExportOptions) -> Result<()> {
+    /// The part that computes the values `to` (none: the outputs) from the values `from` (none: the inputs), by name.
+    ///
+    /// # Errors
+    /// Names that no value has, with similar ones; parts that start at a constant.
+    pub fn extracted(&self, from: &[String], to: &[String]) -> Result<Model> {
+        let g = &self.ir.graph;
+        let find = |name: &String| {
+            g.find_value(name).ok_or_else(|| {
+                let like = |v: &oxrt_ir::ValueId| {
+                    !name.is_empty() && g[*v].name.contains(name.as_str()) && !g[*v].is_constant()
+                };
+                let names: Vec<&str> = g.value_ids().filter(like).take(5).map(|v| g[v].name.as_str()).collect();
+                let hint = if names.is_empty() {
+                    "`oxrt inspect --nodes` lists them".to_string()
+                } else {
+                    format!("did you mean {}?", names.join(", "))
+                };
+                Error::invalid(format!("the model has no value `{name}`")).help(hint)
+            })
+        };
+        let from = from.iter().map(find).collect::<Result<Vec<_>>>()?;
+        let to = to.iter().map(find).collect::<Result<Vec<_>>>()?;
+        let graph = g.extracted(&from, if to.is_empty() { &g.outputs } else { &to })?;
+        let samples =
+            if graph.inputs.len() == g.inputs.len() && from.is_empty() { self.samples.clone() } else { Vec::new() };
+        let mut ir = oxrt_ir::Model { graph, ..self.ir.clone() };
+        oxrt_ops::infer::infer_model(&mut ir)?;
+        Ok(Model { ir, path: self.path.clone(), samples, warnings: Vec::new() })
+    }
+
+    /// Gives inputs and outputs the names of the options.
+    ///
+    /// # Errors
+    /// Names that are not there, or taken.
+    pub fn rename(&mut self, options: &ExportOptions) -> Result<()> {
         let g = &mut self.ir.graph;
         for (names, ids, what) in
             [(&options.input_names, g.inputs.clone(), "input"), (&options.output_names, g.outputs.clone(), "output")]
@@ -342,6 +383,14 @@ impl Model {
     /// # Errors
     /// When the simplified graph gives other numbers (which is a bug, and is caught here).
     pub fn simplify(&self, options: &SimplifyOptions) -> Result<(Model, SimplifyReport)> {
+        let (known, of_engines) = oxrt_passes::rule_names();
+        if let Some(bad) =
+            options.passes.disabled.iter().find(|d| !known.contains(&d.as_str()) && !of_engines.contains(&d.as_str()))
+        {
+            return Err(
+                Error::invalid(format!("there is no rule `{bad}`")).help(format!("the rules are {}", known.join(", ")))
+            );
+        }
         let mut simple = self.clone();
         let nodes_before = simple.ir.graph.num_nodes();
         let log = oxrt_passes::simplify(&mut simple.ir, &options.passes)?;
@@ -360,8 +409,14 @@ impl Model {
                 .help("`--disable-rule NAME` leaves a rule out; `--stop-at N` finds the one that does it"));
             }
         }
-        let report =
-            SimplifyReport { nodes_before, nodes_after: simple.ir.graph.num_nodes(), rules: log.counts(), checks };
+        let report = SimplifyReport {
+            nodes_before,
+            nodes_after: simple.ir.graph.num_nodes(),
+            rules: log.counts(),
+            kept: oxrt_passes::unfolded(&simple.ir.graph, options.passes.fold_limit),
+            steps: log.steps,
+            checks,
+        };
         Ok((simple, report))
     }
 
@@ -391,11 +446,22 @@ impl Model {
         progress: &mut dyn FnMut(&str, usize, usize),
     ) -> Result<(Engine, BuildReport)> {
         let backend = options.device.backend(None, options.threads, options.precision)?;
+        self.build_on(backend, options, progress)
+    }
+
+    /// The same on a backend of the caller's own, in place of the device of the options.
+    pub fn build_on(
+        &self,
+        backend: Arc<dyn Backend>,
+        options: &BuildOptions,
+        progress: &mut dyn FnMut(&str, usize, usize),
+    ) -> Result<(Engine, BuildReport)> {
         let build = oxrt_build::BuildOptions {
             profiles: options.profiles.clone(),
             usual_sizes: self.sample_sizes(),
             no_fusion: options.no_fusion,
             precision: options.precision,
+            passes: options.passes.clone(),
         };
         let mut record = match &options.tuning {
             Tuning::Estimate => None,

@@ -86,7 +86,7 @@ def fractional_length(graph, bad):
 
 def clipped_recurrence(graph, bad):
     node = graph.nodes[-1]
-    return node.op_type in ("LSTM", "GRU", "RNN") and bool(attr(node, "clip")) and {v[0] for v in bad.values()} == {"differs"}
+    return node.op_type == "LSTM" and bool(attr(node, "clip")) and {v[0] for v in bad.values()} == {"differs"}
 
 
 def window_of_padding(graph, bad):
@@ -223,7 +223,7 @@ KNOWN = [
     ("MeanVarianceNormalization of a constant: oxrt is right. The function body adds 1e-9 to the deviation, so the result is 0; onnxruntime "
      "divides 0 by 0.", variance_of_nothing),
     ("DynamicQuantizeLinear of nothing but zeros: unspecified, the scale would be 0 and the zero point 0/0.", quantise_nothing),
-    ("clip of LSTM, GRU and RNN: oxrt clips \"the input of activations\", every one of them; onnxruntime leaves that of the cell state out.", clipped_recurrence),
+    ("clip of LSTM: oxrt clips \"the input of activations\", every one of them; onnxruntime leaves that of the cell state out. (Of GRU and RNN both clip all.)", clipped_recurrence),
     ("MaxPool of a window that holds padding alone: unspecified, the maximum of no element.", window_of_padding),
     ("MaxPool, ReduceMax and ReduceMin of NaN: unspecified; oxrt hands it on, onnxruntime takes the other elements.", not_a_number_in_max),
     ("ScatterND and ScatterElements, min and max of NaN: unspecified; oxrt hands it on.", scatter_not_a_number),

@@ -20,22 +20,16 @@ fn by_rows(pool: &ThreadPool, rows: usize, n: usize, f: impl Fn(usize, usize) + 
     });
 }
 
-/// Softmax (or its logarithm) of `rows` rows of `n` floats.
+/// A kernel of one of the `softmax` family: input, output, rows, elements of a row.
+pub type RowsFn<T> = unsafe fn(*const T, *mut T, usize, usize);
+
+/// Softmax (by the kernel given) of `rows` rows of `n` elements.
 ///
 /// # Safety
-/// `rows * n` floats are readable at `x` and writable at `y`, which may be `x`.
-pub unsafe fn softmax(
-    kernels: &Kernels,
-    pool: &ThreadPool,
-    log: bool,
-    x: *const f32,
-    y: *mut f32,
-    rows: usize,
-    n: usize,
-) {
+/// `rows * n` elements are readable at `x` and writable at `y`, which may be `x`.
+pub unsafe fn softmax<T: Copy>(kernel: RowsFn<T>, pool: &ThreadPool, x: *const T, y: *mut T, rows: usize, n: usize) {
     let (x, y) = (Shared(x.cast_mut()), Shared(y));
     by_rows(pool, rows, n, |start, count| {
-        let kernel = if log { kernels.log_softmax } else { kernels.softmax };
         // SAFETY: parts are disjoint rows.
         unsafe { kernel(x.at(start * n), y.at(start * n), count, n) }
     });

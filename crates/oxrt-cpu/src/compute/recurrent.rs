@@ -6,14 +6,16 @@ use crate::kernels::activation::Act;
 use crate::pool::ThreadPool;
 
 /// Which cell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Cell {
     /// Long short-term memory: gates input, output, forget, cell.
     Lstm,
-    /// Gated recurrent unit with the reset gate behind the product: gates update, reset, hidden.
+    /// Gated recurrent unit with the reset gate behind the product (`linear_before_reset`): gates update, reset, hidden.
     Gru,
-    /// `tanh` of the sums.
-    Rnn,
+    /// The same with the reset gate before the product of the hidden gate.
+    GruReset,
+    /// An activation of the sums.
+    Rnn(Act),
 }
 
 impl Cell {
@@ -21,8 +23,8 @@ impl Cell {
     pub fn gates(self) -> usize {
         match self {
             Cell::Lstm => 4,
-            Cell::Gru => 3,
-            Cell::Rnn => 1,
+            Cell::Gru | Cell::GruReset => 3,
+            Cell::Rnn(_) => 1,
         }
     }
 }
@@ -51,8 +53,10 @@ pub struct Operands {
     pub x: *const f32,
     /// Packed input weights, `input x gates hidden`.
     pub w: *const f32,
-    /// Packed recurrent weights, `hidden x gates hidden`.
+    /// Packed recurrent weights, `hidden x gates hidden`; without the hidden gate for [`Cell::GruReset`].
     pub r: *const f32,
+    /// Packed recurrent weights of the hidden gate, `hidden x hidden`, of [`Cell::GruReset`].
+    pub r_hidden: *const f32,
     /// `gates hidden` floats, added to the inputs' sums.
     pub bias: *const f32,
     /// `gates hidden` floats, added to the states' sums.
@@ -61,6 +65,8 @@ pub struct Operands {
     pub h0: *const f32,
     /// Cell state before the first step, or null.
     pub c0: *const f32,
+    /// Steps of each sequence, none more than all, or null: behind them the state stays, and `y` is zero.
+    pub lengths: *const i32,
     /// All states, or null; steps are `y_step` floats apart.
     pub y: *mut f32,
     /// Floats from one step's states to the next.
@@ -116,32 +122,53 @@ impl Layer {
             let out = Out { bias: op.bias, ..Out::plain(inputs, width) };
             let rows = Matrix { data: op.x, stride: self.input };
             gemm::run(kernels, pool, size, Cut::choose(kernels, size, pool.threads()), &rows, op.w, out);
-            let size = Size::plain(self.batch, width, n);
+            // The product of the hidden gate waits for the reset gate, where that comes first.
+            let at_once = if self.cell == Cell::GruReset { 2 * n } else { width };
+            let size = Size::plain(self.batch, at_once, n);
             let cut = Cut::choose(kernels, size, pool.threads());
+            let hidden_size = Size::plain(self.batch, n, n);
+            let hidden_cut = Cut::choose(kernels, hidden_size, pool.threads());
             for i in 0..self.steps {
                 let t = if self.reverse { self.steps - 1 - i } else { i };
                 let x = inputs.add(t * self.batch * width);
                 let mut out = Out { bias: op.state_bias, ..Out::plain(sums, width) };
-                if self.cell != Cell::Gru {
+                if !matches!(self.cell, Cell::Gru | Cell::GruReset) {
                     // The inputs' sums join at once.
                     out.residual = x;
                     out.residual_stride = width;
                 }
-                if self.cell == Cell::Rnn {
-                    out.act = Act::Tanh;
+                if let Cell::Rnn(act) = self.cell {
+                    out.act = act;
                     out.c = next;
                 }
                 gemm::run(kernels, pool, size, cut, &Matrix { data: h, stride: n }, op.r, out);
+                if self.cell == Cell::GruReset {
+                    // A GRU has no cell state: the gated state lies in its place.
+                    for b in 0..self.batch {
+                        (kernels.gru_reset)(x.add(b * width), sums.add(b * width), h.add(b * n), c.add(b * n), n);
+                    }
+                    let out = Out { bias: op.state_bias.add(2 * n), ..Out::plain(sums.add(2 * n), width) };
+                    gemm::run(kernels, pool, hidden_size, hidden_cut, &Matrix { data: c, stride: n }, op.r_hidden, out);
+                }
                 for b in 0..self.batch {
-                    let sums = sums.add(b * width);
+                    let (sums, old, new) = (sums.add(b * width), h.add(b * n), next.add(b * n));
+                    if !op.lengths.is_null() && t >= *op.lengths.add(b) as usize {
+                        core::ptr::copy_nonoverlapping(old, new, n);
+                        continue;
+                    }
                     match self.cell {
-                        Cell::Lstm => (kernels.lstm_cell)(sums, c.add(b * n), next.add(b * n), n),
-                        Cell::Gru => (kernels.gru_cell)(x.add(b * width), sums, h.add(b * n), next.add(b * n), n),
-                        Cell::Rnn => {}
+                        Cell::Lstm => (kernels.lstm_cell)(sums, c.add(b * n), new, n),
+                        Cell::Gru => (kernels.gru_cell)(x.add(b * width), sums, old, new, n, true),
+                        Cell::GruReset => (kernels.gru_cell)(x.add(b * width), sums, old, new, n, false),
+                        Cell::Rnn(_) => {}
                     }
                 }
                 if !op.y.is_null() {
-                    core::ptr::copy_nonoverlapping(next, op.y.add(t * op.y_step), state);
+                    let y = op.y.add(t * op.y_step);
+                    core::ptr::copy_nonoverlapping(next, y, state);
+                    for b in (0..self.batch).filter(|&b| !op.lengths.is_null() && t >= *op.lengths.add(b) as usize) {
+                        core::ptr::write_bytes(y.add(b * n), 0, n);
+                    }
                 }
                 core::mem::swap(&mut h, &mut next);
             }

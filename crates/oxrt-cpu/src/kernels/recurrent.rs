@@ -28,12 +28,21 @@ pub unsafe fn lstm_cell<S: Simd>(s: S, gates: *const f32, c: *mut f32, h: *mut f
 }
 
 /// One GRU cell of `n` units, from the sums of update, reset and hidden gate of the input (`x`) and of the state (`r`):
-/// `h' = (1 - z) tanh(x_h + reset r_h) + z h`. The new state may replace `h`.
+/// `h' = (1 - z) tanh(x_h + reset r_h) + z h`, or without `linear` `tanh(x_h + r_h)`, where the reset gate is in the state
+/// that `r_h` was made of ([`gru_reset`]). The new state may replace `h`.
 ///
 /// # Safety
 /// `3 n` floats are readable at `x` and `r`, `n` at `h`, `n` writable at `out`.
 #[inline(always)]
-pub unsafe fn gru_cell<S: Simd>(s: S, x: *const f32, r: *const f32, h: *const f32, out: *mut f32, n: usize) {
+pub unsafe fn gru_cell<S: Simd>(
+    s: S,
+    x: *const f32,
+    r: *const f32,
+    h: *const f32,
+    out: *mut f32,
+    n: usize,
+    linear: bool,
+) {
     let mut i = 0;
     while i < n {
         let left = n - i;
@@ -42,11 +51,27 @@ pub unsafe fn gru_cell<S: Simd>(s: S, x: *const f32, r: *const f32, h: *const f3
             let sum = |g: usize| (load_or(s, x.add(g * n + i), left, 0.0), load_or(s, r.add(g * n + i), left, 0.0));
             let ((xz, rz), (xr, rr), (xh, rh)) = (sum(0), sum(1), sum(2));
             let z = math::sigmoid(s, s.add(xz, rz));
-            let reset = math::sigmoid(s, s.add(xr, rr));
+            let reset = if linear { math::sigmoid(s, s.add(xr, rr)) } else { s.splat(1.0) };
             let new = math::tanh(s, s.fma(reset, rh, xh));
             let old = load_or(s, h.add(i), left, 0.0);
             store_n(s, out.add(i), s.fma(z, s.sub(old, new), new), left);
         }
         i += S::LANES;
+    }
+}
+
+/// The state of `n` units behind the reset gate: `sigmoid(x_r + r_r) h`, from sums as [`gru_cell`] takes them.
+///
+/// # Safety
+/// `2 n` floats are readable at `x` and `r`, `n` at `h`, `n` writable at `out`.
+#[inline(always)]
+pub unsafe fn gru_reset<S: Simd>(s: S, x: *const f32, r: *const f32, h: *const f32, out: *mut f32, n: usize) {
+    for i in (0..n).step_by(S::LANES) {
+        let left = n - i;
+        // SAFETY: inside the units.
+        unsafe {
+            let sum = s.add(load_or(s, x.add(n + i), left, 0.0), load_or(s, r.add(n + i), left, 0.0));
+            store_n(s, out.add(i), s.mul(math::sigmoid(s, sum), load_or(s, h.add(i), left, 0.0)), left);
+        }
     }
 }

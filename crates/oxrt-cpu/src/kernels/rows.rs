@@ -76,6 +76,72 @@ pub unsafe fn softmax<S: Simd>(s: S, x: *const f32, y: *mut f32, rows: usize, n:
     }
 }
 
+/// Half floats from `p`, or the first `n` of them with `other` in the rest.
+#[inline(always)]
+unsafe fn load_halves<S: Simd>(s: S, p: *const u16, n: usize, other: f32) -> S::F {
+    // SAFETY: the caller gives `n` readable elements.
+    unsafe {
+        if n >= S::LANES {
+            return s.load_f16(p);
+        }
+        let mut all = [half::f16::from_f32(other).to_bits(); 16];
+        core::ptr::copy_nonoverlapping(p, all.as_mut_ptr(), n);
+        s.load_f16(all.as_ptr())
+    }
+}
+
+/// Stores a vector, or its first `n` lanes, as half floats.
+#[inline(always)]
+unsafe fn store_halves<S: Simd>(s: S, p: *mut u16, v: S::F, n: usize) {
+    // SAFETY: the caller gives `n` writable elements.
+    unsafe {
+        if n >= S::LANES {
+            return s.store_f16(p, v);
+        }
+        let mut all = [0u16; 16];
+        s.store_f16(all.as_mut_ptr(), v);
+        core::ptr::copy_nonoverlapping(all.as_ptr(), p, n);
+    }
+}
+
+/// Softmax of `rows` rows of `n` half floats, each step rounded as the standard's function body has it (a sum beyond the range
+/// of half floats is left as it is). `y` may be `x`.
+///
+/// # Safety
+/// `rows * n` half floats are readable at `x` and writable at `y`.
+#[inline(always)]
+pub unsafe fn softmax_f16<S: Simd>(s: S, x: *const u16, y: *mut u16, rows: usize, n: usize) {
+    let lowest = f32::NEG_INFINITY;
+    for r in 0..rows {
+        // SAFETY: inside the rows.
+        unsafe {
+            let (x, y) = (x.add(r * n), y.add(r * n));
+            let (mut top, mut nan) = (s.splat(lowest), s.zero());
+            for i in (0..n).step_by(S::LANES) {
+                let v = load_halves(s, x.add(i), n - i, lowest);
+                top = s.max(v, top);
+                nan = s.blend(s.eq(v, v), nan, s.splat(1.0));
+            }
+            let top = s.splat(if s.sum(nan) > 0.0 { f32::NAN } else { s.max_lane(top) });
+            let mut sum = s.zero();
+            for i in (0..n).step_by(S::LANES) {
+                let left = n - i;
+                let mut rounded = [0u16; 16];
+                s.store_f16(rounded.as_mut_ptr(), s.sub(load_halves(s, x.add(i), left, lowest), top));
+                let e = math::exp(s, s.load_f16(rounded.as_ptr()));
+                store_halves(s, y.add(i), e, left);
+                sum = s.add(sum, load_halves(s, y.add(i), left, 0.0));
+            }
+            let sum = s.sum(sum);
+            let rounded = half::f16::from_f32(sum).to_f32();
+            let sum = s.splat(if rounded.is_infinite() { sum } else { rounded });
+            for i in (0..n).step_by(S::LANES) {
+                store_halves(s, y.add(i), s.div(load_halves(s, y.add(i), n - i, 0.0), sum), n - i);
+            }
+        }
+    }
+}
+
 /// Logarithm of the softmax of `rows` rows of `n` floats. `y` may be `x`.
 ///
 /// # Safety

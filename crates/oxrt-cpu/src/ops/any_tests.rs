@@ -23,7 +23,13 @@ fn numbers(dtype: DType, shape: &[usize], seed: u32) -> Tensor {
 
 /// Every output of every candidate of every tier, within `tolerance`.
 #[track_caller]
-fn check(op: &'static str, attrs: Attrs, inputs: Vec<Option<(Tensor, bool)>>, outputs: usize, tolerance: f64) {
+pub(super) fn check(
+    op: &'static str,
+    attrs: Attrs,
+    inputs: Vec<Option<(Tensor, bool)>>,
+    outputs: usize,
+    tolerance: f64,
+) {
     let mut case = Case { op, attrs, inputs, outputs: vec![(DType::F32, vec![]); outputs] };
     let want = reference_tensors(&case);
     case.outputs = want.iter().map(|t| (t.dtype(), t.shape().to_vec())).collect();
@@ -304,6 +310,31 @@ fn the_nearest_of_every_type() {
                     check("Resize", a, vec![Some(x(&numbers(dtype, shape, 1))), None, Some(scales)], 1, 0.0);
                 }
             }
+        }
+    }
+}
+
+/// Half floats go through the roundings of the function body: nearly every element has the reference's bits. (Rounded once, a
+/// third of them would have a neighbour's.)
+#[test]
+fn softmax_of_halves_is_rounded_step_by_step() {
+    for (shape, axis) in [(vec![40, 37], -1), (vec![3, 1000], 1), (vec![5, 19, 33], 1)] {
+        let x = super::tests::floats(&shape, 3);
+        let x =
+            Tensor::from_f64(DType::F16, &shape, &x.to_f64_vec().unwrap().iter().map(|v| 4.0 * v).collect::<Vec<_>>());
+        let case = Case {
+            op: "Softmax",
+            attrs: Attrs::new().with("axis", axis),
+            inputs: vec![Some((x.unwrap(), false))],
+            outputs: vec![(DType::F16, shape)],
+        };
+        let want = reference_tensors(&case).remove(0);
+        for isa in Isa::all_available() {
+            let runs = run(&case, isa);
+            let (_, got) = runs.iter().find(|(name, _)| *name == "softmax_f16").expect("a kernel of half floats");
+            let pairs = got[0].bytes().chunks(2).zip(want.bytes().chunks(2));
+            let same = pairs.filter(|(g, w)| g == w).count();
+            assert!(same * 100 >= want.len() * 98, "{same} of {} alike", want.len());
         }
     }
 }

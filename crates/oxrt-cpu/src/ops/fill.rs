@@ -7,10 +7,10 @@ use crate::compute::copy::{StridedCopy, contiguous};
 use crate::compute::element::Element;
 use crate::compute::{Shared, cut, with_number};
 use crate::kernels::elementwise::Format;
-use half::{bf16, f16};
 use oxrt_backend::{BindArgs, Kernel, NodeView};
 use oxrt_ir::{DType, Tensor};
 use oxrt_tensor::{Error, Result, bail};
+use oxrt_tensor::{bf16_from_f64, f16_from_f64};
 
 pub(super) const PAD: Entry =
     Entry { name: "pad", ops: &["Pad"], supports: pad_supports, pack: pack_nothing, load: pad };
@@ -386,7 +386,7 @@ unsafe fn convert(ctx: &Ctx, from: DType, to: DType, src: *const u8, dst: *mut u
                     between(from, DType::F64, src, wide.as_mut_ptr().cast(), count);
                     for (i, &v) in wide[..count].iter().enumerate() {
                         let bits =
-                            if to == DType::F16 { f16::from_f64(v).to_bits() } else { bf16::from_f64(v).to_bits() };
+                            if to == DType::F16 { f16_from_f64(v).to_bits() } else { bf16_from_f64(v).to_bits() };
                         *dst.cast::<u16>().add(i) = bits;
                     }
                 }

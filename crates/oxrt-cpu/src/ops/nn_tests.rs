@@ -79,6 +79,44 @@ fn recurrent_layers() {
 }
 
 #[test]
+fn forms_of_recurrent_layers() {
+    let (steps, batch, input, n) = (5, 3, 4, 21);
+    for (op, gates, activations) in [
+        ("LSTM", 4, &["Sigmoid", "Tanh", "Tanh"][..]),
+        ("GRU", 3, &["sigmoid", "tanh"]),
+        ("RNN", 1, &["Relu"]),
+        ("RNN", 1, &["Sigmoid"]),
+    ] {
+        for (direction, dirs) in [("forward", 1), ("reverse", 1), ("bidirectional", 2)] {
+            for lengths in [None, Some([5, 0, 2])] {
+                for linear in [0, 1] {
+                    let data = |shape: &[usize], seed, constant| Some((floats(shape, seed), constant));
+                    let names: Vec<String> =
+                        activations.iter().cycle().take(activations.len() * dirs).map(|s| s.to_string()).collect();
+                    let mut attrs = Attrs::new().with("hidden_size", n as i64).with("direction", direction);
+                    attrs.set("activations", names);
+                    if op == "GRU" {
+                        attrs.set("linear_before_reset", linear);
+                    }
+                    let mut inputs = vec![
+                        data(&[steps, batch, input], 1, false),
+                        data(&[dirs, gates * n, input], 2, true),
+                        data(&[dirs, gates * n, n], 3, true),
+                        data(&[dirs, 2 * gates * n], 4, true),
+                        lengths.map(|l: [i32; 3]| (Tensor::from_slice(&[batch], &l), false)),
+                        data(&[dirs, batch, n], 5, false),
+                    ];
+                    if op == "LSTM" {
+                        inputs.push(data(&[dirs, batch, n], 6, false));
+                    }
+                    super::any_tests::check(op, attrs, inputs, if op == "LSTM" { 3 } else { 2 }, 1e-5);
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn transposed_convolutions() {
     // Image sizes, channels, kernel, stride, dilation, pad, extra rows at the end.
     for (groups, k, stride, dilation, pad, extra) in [
@@ -286,5 +324,38 @@ fn half_precision_runs_on_the_kernels_of_single_precision() {
             outputs: vec![(dtype, vec![5, 40])],
         };
         check(&case, &[want.collect()], 5e-4);
+    }
+}
+
+#[test]
+fn attention_after_a_cache() {
+    let (batch, heads, kv, queries, past, dim, wide) = (2, 4, 2, 3, 5, 8, 6);
+    let data = |shape: &[usize], seed| Some((floats(shape, seed), false));
+    for flat in [false, true] {
+        for (cached, outputs) in [(true, 3), (true, 1), (true, 2), (false, 3)] {
+            for causal in [0, 1] {
+                for masked in [false, true] {
+                    let mut attrs = Attrs::new().with("is_causal", causal);
+                    let part = |heads: usize, dim: usize, seed| {
+                        let split = [batch, heads, queries, dim];
+                        if flat { data(&[batch, queries, heads * dim], seed) } else { data(&split, seed) }
+                    };
+                    if flat {
+                        attrs.set("q_num_heads", heads as i64);
+                        attrs.set("kv_num_heads", kv as i64);
+                    }
+                    let keys = queries + if cached { past } else { 0 };
+                    let inputs = vec![
+                        part(heads, dim, 1),
+                        part(kv, dim, 2),
+                        part(kv, wide, 3),
+                        masked.then(|| (floats(&[queries, keys], 4), false)),
+                        if cached { data(&[batch, kv, past, dim], 5) } else { None },
+                        if cached { data(&[batch, kv, past, wide], 6) } else { None },
+                    ];
+                    super::any_tests::check("Attention", attrs, inputs, outputs, 2e-5);
+                }
+            }
+        }
     }
 }

@@ -3,10 +3,10 @@
 use super::{Entry, activation, axis_of, float, float_or_absent, makes, pack_nothing, require};
 use crate::backend::{Ctx, bound, kernel};
 use crate::compute::copy::StridedCopy;
-use crate::compute::norm::{self, GroupNorm, GroupNormOperands};
+use crate::compute::norm::{self, GroupNorm, GroupNormOperands, RowsFn};
 use crate::kernels::rows::Norm;
 use oxrt_backend::{Kernel, NodeView};
-use oxrt_ir::Tensor;
+use oxrt_ir::{DType, Tensor};
 use oxrt_tensor::{Result, bail};
 
 pub(super) const SOFTMAX: Entry = Entry {
@@ -15,6 +15,14 @@ pub(super) const SOFTMAX: Entry = Entry {
     supports: |node| float(node, 0),
     pack: pack_nothing,
     load: softmax,
+};
+/// Half floats whose steps are rounded; other operators on them run in single precision.
+pub(super) const SOFTMAX_F16: Entry = Entry {
+    name: "softmax_f16",
+    ops: &["Softmax"],
+    supports: |node| require(node.dtype(0) == Some(DType::F16)),
+    pack: pack_nothing,
+    load: |ctx, node, _| lines(node, ctx.clone(), ctx.kernels.softmax_f16),
 };
 pub(super) const ROWS: Entry = Entry {
     name: "row_norm",
@@ -39,9 +47,13 @@ pub(super) const BATCH: Entry = Entry {
 };
 
 fn softmax(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
+    let kernels = ctx.kernels;
+    lines(node, ctx.clone(), if node.op() == "LogSoftmax" { kernels.log_softmax } else { kernels.softmax })
+}
+
+/// Runs a kernel over the lines along `axis`, turned to be contiguous where they are not.
+fn lines<T: Copy + 'static>(node: &NodeView, ctx: Ctx, run: RowsFn<T>) -> Result<Box<dyn Kernel>> {
     let axis = node.attrs().int_or("axis", -1)?;
-    let log = node.op() == "LogSoftmax";
-    let ctx = ctx.clone();
     kernel(move |args| {
         let shape = args.shape(0)?;
         let len: usize = shape.iter().product();
@@ -56,25 +68,25 @@ fn softmax(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> 
         if inner == 1 {
             return bound(move |io| {
                 // SAFETY: buffers have the bound sizes.
-                unsafe { norm::softmax(ctx.kernels, &ctx.pool, log, io.input(0), io.output(0), rows, n) }
+                unsafe { norm::softmax(run, &ctx.pool, io.input(0), io.output(0), rows, n) }
             })
             .in_place(&[0])
             .flops(4 * len)
             .boxed();
         }
         let outer: usize = shape[..axis].iter().product();
-        let turn_in = StridedCopy::transpose(&[outer, n, inner], &[0, 2, 1], 4);
-        let turn_out = StridedCopy::transpose(&[outer, inner, n], &[0, 2, 1], 4);
+        let turn_in = StridedCopy::transpose(&[outer, n, inner], &[0, 2, 1], size_of::<T>());
+        let turn_out = StridedCopy::transpose(&[outer, inner, n], &[0, 2, 1], size_of::<T>());
         bound(move |io| {
             // SAFETY: buffers have the bound sizes, the workspace that of the input.
             unsafe {
                 turn_in.run(&ctx.pool, io.input(0), io.workspace);
-                let rows_at = io.workspace.cast::<f32>();
-                norm::softmax(ctx.kernels, &ctx.pool, log, rows_at, rows_at, rows, n);
+                let rows_at = io.workspace.cast::<T>();
+                norm::softmax(run, &ctx.pool, rows_at, rows_at, rows, n);
                 turn_out.run(&ctx.pool, io.workspace, io.output(0));
             }
         })
-        .workspace(len * 4)
+        .workspace(len * size_of::<T>())
         .flops(4 * len)
         .boxed()
     })

@@ -1,21 +1,31 @@
-//! LSTM, GRU and RNN with constant weights and ONNX's default activations.
+//! LSTM, GRU and RNN with constant weights and ONNX's default activations (and `Relu` or `Sigmoid` for RNN).
 
 use super::{Entry, float, float_or_absent, holds, known_shape, packed_floats, packed_tensor, require};
 use crate::backend::{Ctx, bound, kernel};
 use crate::compute::Shared;
 use crate::compute::gemm;
 use crate::compute::recurrent::{Cell, Layer, Operands};
+use crate::kernels::activation::Act;
 use oxrt_backend::{BindArgs, Kernel, NodeView, Packing};
-use oxrt_ir::Tensor;
+use oxrt_ir::{DType, Tensor};
 use oxrt_tensor::{Error, Result, bail};
 
 pub(super) const RECURRENT: Entry = Entry { name: "recurrent", ops: &["LSTM", "GRU", "RNN"], supports, pack, load };
 
-fn cell(node: &NodeView) -> Cell {
+/// The cell, where its activations are among those that it has kernels for.
+fn cell(node: &NodeView) -> Option<Cell> {
+    let attrs = node.attrs();
+    let names = attrs.get_strings("activations").ok()?.map_or(&[][..], |names| names);
+    let usual = |usual: &[&str]| names.iter().zip(usual.iter().cycle()).all(|(a, b)| a.eq_ignore_ascii_case(b));
     match node.op() {
-        "LSTM" => Cell::Lstm,
-        "GRU" => Cell::Gru,
-        _ => Cell::Rnn,
+        "LSTM" => usual(&["Sigmoid", "Tanh", "Tanh"]).then_some(Cell::Lstm),
+        "GRU" => {
+            let linear = attrs.int_or("linear_before_reset", 0).ok()? != 0;
+            usual(&["Sigmoid", "Tanh"]).then_some(if linear { Cell::Gru } else { Cell::GruReset })
+        }
+        _ => [("Tanh", Act::Tanh), ("Relu", Act::Relu), ("Sigmoid", Act::Sigmoid)]
+            .into_iter()
+            .find_map(|(name, act)| usual(&[name]).then_some(Cell::Rnn(act))),
     }
 }
 
@@ -29,22 +39,20 @@ fn supports(node: &NodeView) -> Option<()> {
     let attrs = node.attrs();
     require(node.constant(1).is_some() && node.constant(2).is_some())?;
     require(!node.has(3) || node.constant(3).is_some())?;
-    // Sequences of different lengths, and peepholes.
-    require(!node.has(4) && !node.has(7))?;
+    require(!node.has(4) || node.dtype(4) == Some(DType::I32))?;
+    // Peepholes.
+    require(!node.has(7))?;
     require(!attrs.has("clip") && attrs.int_or("input_forget", 0).ok()? == 0 && attrs.int_or("layout", 0).ok()? == 0)?;
-    require(cell(node) != Cell::Gru || attrs.int_or("linear_before_reset", 0).ok()? != 0)?;
-    if let Some(names) = attrs.get_strings("activations").ok()? {
-        let usual: &[&str] = match cell(node) {
-            Cell::Lstm => &["Sigmoid", "Tanh", "Tanh"],
-            Cell::Gru => &["Sigmoid", "Tanh"],
-            Cell::Rnn => &["Tanh"],
-        };
-        require(names.iter().zip(usual.iter().cycle()).all(|(a, b)| a.eq_ignore_ascii_case(b)))?;
-    }
-    Some(())
+    cell(node).map(drop)
 }
 
-/// Per direction: packed input weights, packed recurrent weights, and both biases.
+/// Columns of the recurrent weights whose product waits for the reset gate.
+fn hidden_apart(node: &NodeView, hidden: usize) -> usize {
+    if cell(node) == Some(Cell::GruReset) { hidden } else { 0 }
+}
+
+/// Per direction: packed input weights, packed recurrent weights, those whose product comes after the reset gate (else
+/// nothing), and both biases.
 fn pack(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     let get = |i: usize| node.constant(i).ok_or_else(|| Error::bug("the weights are not constant"));
     let (w, r) = (get(1)?, get(2)?);
@@ -58,12 +66,15 @@ fn pack(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     let (wv, rv) = (w.to_f32_cow()?, r.to_f32_cow()?);
     let bias = if node.has(3) { get(3)?.to_f32_cow()?.into_owned() } else { vec![0.0; dirs * 2 * width] };
     let mut packing = Packing { tensors: Vec::new(), consumed: if node.has(3) { vec![1, 2, 3] } else { vec![1, 2] } };
+    let apart = hidden_apart(node, hidden);
     for d in 0..dirs {
-        for (values, k) in [(&wv, input), (&rv, hidden)] {
-            let mut packed = vec![0.0; gemm::packed_len(ctx.kernels, k, width)];
-            let from = values[d * width * k..(d + 1) * width * k].as_ptr();
-            // SAFETY: the weights are `width` rows of `k`, used transposed.
-            unsafe { gemm::pack(ctx.kernels, &ctx.pool, k, width, from, 1, k, packed.as_mut_ptr()) };
+        let (wd, rd) = (&wv[d * width * input..][..width * input], &rv[d * width * hidden..][..width * hidden]);
+        let (at_once, behind) = rd.split_at((width - apart) * hidden);
+        for (values, k) in [(wd, input), (at_once, hidden), (behind, hidden)] {
+            let columns = values.len().checked_div(k).unwrap_or(0);
+            let mut packed = vec![0.0; gemm::packed_len(ctx.kernels, k, columns)];
+            // SAFETY: the weights are `columns` rows of `k`, used transposed.
+            unsafe { gemm::pack(ctx.kernels, &ctx.pool, k, columns, values.as_ptr(), 1, k, packed.as_mut_ptr()) };
             packing.tensors.push(packed_tensor(&packed));
         }
         packing.tensors.push(packed_tensor(&bias[d * 2 * width..(d + 1) * 2 * width]));
@@ -74,6 +85,7 @@ fn pack(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
 /// Refuses states and results of another size.
 fn makes_states(args: &BindArgs, steps: usize, dirs: usize, batch: usize, hidden: usize) -> Result<()> {
     let state = dirs * batch * hidden;
+    holds(args, 4, batch)?;
     holds(args, 5, state)?;
     holds(args, 6, state)?;
     for (i, len) in [steps * state, state, state].into_iter().enumerate() {
@@ -86,18 +98,20 @@ fn makes_states(args: &BindArgs, steps: usize, dirs: usize, batch: usize, hidden
 }
 
 fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
-    let cell = cell(node);
+    let cell = cell(node).ok_or_else(|| Error::bug("activations without a kernel"))?;
     let (w, r) = (known_shape(node, 1)?, known_shape(node, 2)?);
     let (dirs, width, input, hidden) = (w[0], w[1], w[2], r[2]);
     if width != cell.gates() * hidden {
         bail!(invalid, "recurrent weights of shapes {w:?} and {r:?}");
     }
+    let apart = hidden_apart(node, hidden);
     let mut weights = Vec::new();
     for d in 0..dirs {
         weights.push((
-            packed_floats(packed, 3 * d, gemm::packed_len(ctx.kernels, input, width))?,
-            packed_floats(packed, 3 * d + 1, gemm::packed_len(ctx.kernels, hidden, width))?,
-            packed_floats(packed, 3 * d + 2, 2 * width)?,
+            packed_floats(packed, 4 * d, gemm::packed_len(ctx.kernels, input, width))?,
+            packed_floats(packed, 4 * d + 1, gemm::packed_len(ctx.kernels, hidden, width - apart))?,
+            packed_floats(packed, 4 * d + 2, gemm::packed_len(ctx.kernels, hidden, apart))?,
+            packed_floats(packed, 4 * d + 3, 2 * width)?,
         ));
     }
     let backwards = node.attrs().string_or("direction", "forward")? == "reverse";
@@ -114,9 +128,15 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
         // Two directions do not wait for each other; with few threads that saves them waiting for each other at every step.
         let apart = dirs == 2 && (2..=4).contains(&ctx.threads());
         bound(move |io| {
+            let lengths = io.input::<i32>(4);
+            // SAFETY: there is a length for each sequence.
+            let too_long = |b: usize| unsafe { usize::try_from(*lengths.add(b)) }.map_or(true, |n| n > steps);
+            if !lengths.is_null() && (0..batch).any(too_long) {
+                bail!(invalid, "a length of a sequence is not between 0 and {steps}");
+            }
             let state = batch * hidden;
             let direction = |d: usize| {
-                let (w, r, bias) = &weights[d];
+                let (w, r, r_hidden, bias) = &weights[d];
                 let floats = |t: &Tensor| t.as_slice::<f32>().as_ptr();
                 let at = |p: *const f32, n: usize| if p.is_null() { p } else { p.wrapping_add(n) };
                 let out = |i: usize| at(io.output::<f32>(i), d * state).cast_mut();
@@ -124,10 +144,12 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
                     x: io.input(0),
                     w: floats(w),
                     r: floats(r),
+                    r_hidden: floats(r_hidden),
                     bias: floats(bias),
                     state_bias: floats(bias).wrapping_add(width),
                     h0: at(io.input(5), d * state),
                     c0: if cell == Cell::Lstm { at(io.input(6), d * state) } else { core::ptr::null() },
+                    lengths: io.input(4),
                     y: out(0),
                     y_step: dirs * state,
                     y_h: out(1),
@@ -148,6 +170,7 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
                     unsafe { layer.run(ctx.kernels, &ctx.pool, &op, workspace.get()) }
                 }
             }
+            Ok(())
         })
         .workspace(if apart { 2 } else { 1 } * own * 4)
         .flops(dirs * layer.flops())

@@ -16,6 +16,8 @@ pub(super) const SLICE: Entry = Entry::new("slice", &["Slice"], slice_supports, 
 pub(super) const EXPAND: Entry = Entry::new("expand", &["Expand"], sized, pack, expand);
 pub(super) const TILE: Entry = Entry::new("tile", &["Tile"], sized, pack, tile);
 pub(super) const SHUFFLE: Entry = Entry::new("pixel_shuffle", &["DepthToSpace", "SpaceToDepth"], sized, pack, shuffle);
+/// A Gather of one place that is known: a slice without its axis.
+pub(super) const SELECT: Entry = Entry::new("select", &["Gather"], select_supports, pack, select);
 pub(super) const RESHAPE: Entry =
     Entry::new("reshape", &["Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"], sized, pack, reshape);
 
@@ -38,6 +40,12 @@ fn slice_supports(ctx: &Ctx, node: &NodeView) -> Option<()> {
     sized(ctx, node)?;
     // Ends do not matter: the output's shape says how much is taken.
     [1, 3, 4].iter().try_for_each(|&i| known(node, i))
+}
+
+fn select_supports(ctx: &Ctx, node: &NodeView) -> Option<()> {
+    sized(ctx, node)?;
+    require(node.ty(1)?.static_shape()?.is_empty())?;
+    known(node, 1)
 }
 
 /// The types between which elements are moved: plain bits where nothing is converted.
@@ -186,6 +194,25 @@ fn sliced(args: &BindArgs) -> Result<(Vec<isize>, isize)> {
 fn slice(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
     let map = map(ctx, node, packed)?;
     kernel(move |args| one(&map, args.output(0)?, sliced(args)?))
+}
+
+fn select(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
+    let map = map(ctx, node, packed)?;
+    let axis = node.attrs().int_or("axis", 0)?;
+    kernel(move |args| {
+        let (shape, out) = (args.shape(0)?, args.output(0)?);
+        let axis = axis_of(axis, shape.len())?;
+        let at = ints(args, 1)?.and_then(|list| list.first().copied()).unwrap_or(0);
+        let n = shape[axis] as i64;
+        let at = if at < 0 { at + n } else { at };
+        if !(0..n).contains(&at) {
+            bail!(invalid, "index {at} into an axis of {n}");
+        }
+        let mut strides = contiguous(shape);
+        let from = strides.remove(axis) * at as isize;
+        makes(args, shape.iter().product::<usize>() / shape[axis])?;
+        one(&map, out, (strides, from))
+    })
 }
 
 fn expand(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {

@@ -344,6 +344,8 @@ fn indices_pick_and_place() {
         let text = format!("(f32[4, 5, 6] x, i64[2, 2] i) {{ y = Gather<axis={axis}>(x, i) }} => y");
         check(&text, &[x.clone(), at.clone()], 0.0);
     }
+    let one = check("(f32[4, 5, 6] x) { y = Gather<axis=1>(x, i64{-2}) } => y", std::slice::from_ref(&x), 0.0);
+    assert_eq!(one[0], "select");
     let bad = Tensor::from_i64(DType::I64, &[1], &[9]).unwrap();
     let e = run(
         &backend(),
@@ -403,4 +405,138 @@ fn queries_attend() {
         &[q, k, mask],
         0.01,
     );
+}
+
+/// A GPU that takes texts down and runs nothing.
+struct Recorder(std::sync::Mutex<std::collections::BTreeSet<String>>);
+
+impl oxrt_backend::Device for Recorder {
+    fn alloc(&self, _: usize) -> Result<*mut u8> {
+        Err(oxrt_tensor::Error::unsupported("memory of no device"))
+    }
+
+    fn alloc_host(&self, bytes: usize) -> Result<*mut u8> {
+        self.alloc(bytes)
+    }
+
+    unsafe fn free(&self, _: *mut u8) {}
+
+    unsafe fn free_host(&self, _: *mut u8) {}
+
+    fn queue(&self) -> Result<Box<dyn oxrt_backend::Queue>> {
+        Err(oxrt_tensor::Error::unsupported("a queue of no device"))
+    }
+}
+
+impl crate::Gpu for Recorder {
+    fn arch(&self) -> u32 {
+        90
+    }
+
+    fn name(&self) -> String {
+        "recorder".to_string()
+    }
+
+    fn processors(&self) -> u32 {
+        132
+    }
+
+    fn compile(&self, text: &str) -> Result<Vec<u8>> {
+        self.0.lock().unwrap().insert(text.to_string());
+        Ok(vec![0])
+    }
+
+    fn load(&self, _: &[u8]) -> Result<u64> {
+        Err(oxrt_tensor::Error::unsupported("code for no device"))
+    }
+
+    fn function(&self, _: u64, _: &str, _: u32) -> Result<crate::Function> {
+        Err(oxrt_tensor::Error::unsupported("code for no device"))
+    }
+
+    unsafe fn launch(
+        &self,
+        _: *mut std::ffi::c_void,
+        _: crate::Function,
+        _: [u32; 3],
+        _: u32,
+        _: u32,
+        _: &[u8],
+    ) -> Result<()> {
+        Err(oxrt_tensor::Error::unsupported("a launch on no device"))
+    }
+}
+
+/// One node of every family, in types that make its text differ.
+fn texts() -> Vec<String> {
+    let recorder = std::sync::Arc::new(Recorder(Default::default()));
+    let mut nodes = vec![
+        "(f32[8, 16] x) { y = oxrt.Elementwise<expr=\"in 0; sigmoid 0; mul 0 1; erf 2; tanh 3; pow 4 0\", dtype=1>(x) } => y".to_string(),
+        "(i64[8] a, i64[8] b) { y = Mod(a, b) } => y".to_string(),
+        "(f64[8] a, f64[8] b) { y = Pow(a, b) } => y".to_string(),
+        "(bool[8] c, f16[8] a, f16[8] b) { y = Where(c, a, b) } => y".to_string(),
+        "(f32[8] x) { y = Cast<to=7>(x) } => y".to_string(),
+        "(f32[2, 3, 4] x) { y = Transpose(x) } => y".to_string(),
+        "(f32[4, 4] x, i64[2] i) { y = Gather(x, i) } => y".to_string(),
+        "(f32[2, 3, 8, 8] x) { y = Resize<mode=\"cubic\">(x, _, f32[4]{1, 1, 2, 2}) } => y".to_string(),
+        "(f32[2, 8, 8, 16] x) { y = oxrt.GroupNorm<num_groups=2, activation=\"silu\">(x, f32[16]{1}, f32[16]{0}) } => y".to_string(),
+        "(f32[2, 8, 8, 16] x) { y = oxrt.MaxPool<kernel_shape=[3, 3]>(x) } => y".to_string(),
+        "(f32[2, 8, 8, 16] x) { y = AveragePool<kernel_shape=[3, 3], count_include_pad=1>(x) } => y".to_string(),
+        "(f32[2, 8, 8, 16] x) { y = oxrt.Conv<kernel_shape=[3, 3], group=16, activation=\"hard_swish\">(x, f32[16, 1, 3, 3]{1}, f32[16]{0}) } => y".to_string(),
+        "(f32[2, 8, 8, 3] x) { y = oxrt.Conv<kernel_shape=[3, 3], activation=\"relu\">(x, f32[16, 3, 3, 3]{1}, f32[16]{0}) } => y".to_string(),
+        "(f16[2, 8, 8, 16] x) { y = oxrt.Conv<kernel_shape=[3, 3], activation=\"gelu\">(x, f32[16, 16, 3, 3]{1}, f32[16]{0}) } => y".to_string(),
+        "(bf16[8, 16] x) { y = oxrt.Gemm<activation=\"gelu_tanh\">(x, f32[16, 16]{1}, f32[16]{0}) } => y".to_string(),
+        "(f16[8, 16] x, f16[16, 8] w) { y = MatMul(x, w) } => y".to_string(),
+        "(f64[8, 16] x, f64[16, 8] w) { y = MatMul(x, w) } => y".to_string(),
+        "(f16[1, 4, 8, 64] q, f32[8, 8] m) { y = oxrt.Attention<is_causal=1>(q, q, q, m) } => y".to_string(),
+        "(f32[1, 4, 8, 64] q, bool[8, 8] m) { y = oxrt.Attention(q, q, q, m) } => y".to_string(),
+    ];
+    for op in ["Sum", "Mean", "Max", "Prod", "L2", "LogSumExp"] {
+        nodes.push(format!("(f16[8, 16] x) {{ y = Reduce{op}(x, i64[1]{{0}}) }} => y"));
+    }
+    nodes.extend(["ArgMax", "LogSoftmax", "Softmax"].map(|op| format!("(f16[8, 16] x) {{ y = {op}(x) }} => y")));
+    nodes.push("(f32[8, 16] x) { y = LayerNormalization(x, f32[16]{1}, f32[16]{0}) } => y".to_string());
+    for precision in [Precision::F32, Precision::F16, Precision::Bf16] {
+        let backend = CudaBackend::on(recorder.clone()).with_precision(precision);
+        for text in &nodes {
+            let mut graph = parse_graph(text).unwrap();
+            oxrt_ops::infer::infer_graph(&mut graph, &mut Default::default()).unwrap();
+            let view = NodeView::new(&graph, *graph.node_ids().last().unwrap());
+            let names = backend.candidates(view);
+            assert!(!names.is_empty(), "no kernel for {text}");
+            // One tile of each kind of matrix units stands for all.
+            for name in names.into_iter().filter(|n| !n.contains('x') || n.ends_with("_128x128") || n.ends_with("x3")) {
+                backend.pack(view, name).unwrap();
+            }
+        }
+    }
+    let texts = recorder.0.lock().unwrap();
+    texts.iter().cloned().collect()
+}
+
+#[test]
+fn families_have_texts() {
+    let texts = texts();
+    assert!(texts.len() > 40, "{} texts", texts.len());
+    assert!(texts.iter().any(|t| crate::driver::needs_hopper(t)));
+}
+
+#[test]
+#[ignore = "needs NVRTC; `cargo xtask kernels` runs it"]
+fn texts_compile_for_every_generation() {
+    let texts = texts();
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some(text) = texts.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
+                    for arch in [80, 90, 100] {
+                        if arch == 90 || !crate::driver::needs_hopper(text) {
+                            crate::driver::compile(text, arch).unwrap();
+                        }
+                    }
+                }
+            });
+        }
+    });
 }

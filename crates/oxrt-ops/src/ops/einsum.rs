@@ -2,10 +2,11 @@
 
 use crate::copy::{checked_len, walk};
 use crate::def::OpDef;
+use crate::einsum::{Label, parse};
 use crate::eval::{Datum, Eval};
 use crate::infer::Infer;
 use crate::shape::unify;
-use oxrt_ir::{Attrs, Dim};
+use oxrt_ir::Dim;
 use oxrt_tensor::{Error, Result, Tensor, bail, strides_of};
 
 /// Sums of products named by letters: `bij,bjk->bik`.
@@ -18,69 +19,6 @@ pub const OP: OpDef = OpDef::new("Einsum", &[12, 28], 1..=usize::MAX, infer, eva
     ("(f32[2, 2] a) { y = Einsum<equation=\"ii\">(a) } => y", &["a = 1 2 3 4"], "5"),
     ("(f32[1, 2] a, f32[2] b) { y = Einsum<equation=\"...i, i -> ...\">(a, b) } => y", &["a = 1 2", "b = 5 6"], "17"),
 ]);
-
-/// A letter, or the n-th axis of the ellipsis counted from its end.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Label {
-    Dots(usize),
-    Letter(char),
-}
-
-/// Labels of each operand and of the result.
-fn parse(attrs: &Attrs, ranks: &[usize]) -> Result<(Vec<Vec<Label>>, Vec<Label>)> {
-    let text = attrs.get_string("equation")?.ok_or_else(|| Error::invalid("the equation is missing"))?;
-    let text: String = text.chars().filter(|c| !c.is_whitespace()).collect();
-    let (left, right) = match text.split_once("->") {
-        Some((l, r)) => (l, Some(r)),
-        None => (&text[..], None),
-    };
-    let terms: Vec<&str> = left.split(',').collect();
-    if terms.len() != ranks.len() {
-        bail!(invalid, "`{text}` has {} terms for {} inputs", terms.len(), ranks.len());
-    }
-    // An ellipsis stands for as many axes as a term has too many.
-    let labels = |term: &str, dots: usize| -> Result<Vec<Label>> {
-        let letters = |s: &str| -> Result<Vec<Label>> {
-            match s.chars().find(|c| !c.is_ascii_alphabetic()) {
-                Some(c) => bail!(invalid, "`{c}` in the equation `{text}`"),
-                None => Ok(s.chars().map(Label::Letter).collect()),
-            }
-        };
-        match term.split_once("...") {
-            Some((a, b)) => Ok([letters(a)?, (0..dots).rev().map(Label::Dots).collect(), letters(b)?].concat()),
-            None => letters(term),
-        }
-    };
-    let mut operands = Vec::new();
-    let mut most = 0;
-    for (term, &rank) in terms.iter().zip(ranks) {
-        let named = term.replace("...", "").len();
-        let dots = rank.saturating_sub(named);
-        let found = labels(term, dots)?;
-        if found.len() != rank {
-            bail!(invalid, "the term `{term}` does not fit an input of rank {rank}");
-        }
-        if term.contains("...") {
-            most = most.max(dots);
-        }
-        operands.push(found);
-    }
-    let result = match right {
-        Some(r) => labels(r, most)?,
-        None => {
-            let all: Vec<Label> = operands.iter().flatten().copied().collect();
-            let mut once: Vec<Label> = all.iter().copied().filter(|l| all.iter().filter(|m| *m == l).count() == 1).collect();
-            once.retain(|l| matches!(l, Label::Letter(_)));
-            once.sort_unstable();
-            [(0..most).rev().map(Label::Dots).collect(), once].concat()
-        }
-    };
-    let known = |l: &Label| operands.iter().any(|o| o.contains(l));
-    if result.iter().enumerate().any(|(i, l)| !known(l) || result[..i].contains(l)) {
-        bail!(invalid, "the result of `{text}` names an axis that no input has, or one twice");
-    }
-    Ok((operands, result))
-}
 
 fn infer(ctx: &mut Infer) -> Result<()> {
     let dtype = ctx.dtype(0)?;

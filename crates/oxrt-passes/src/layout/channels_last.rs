@@ -1,7 +1,7 @@
 //! Convolutions become channels-last twins between two transposes; pools and norms follow where their
 //! input is channels-last already.
 
-use super::{to_first, to_last};
+use super::{name_after, to_first, to_last};
 use crate::driver::{Rewrite, Rule};
 use crate::query::{made_by, perm_of};
 use oxrt_ir::{DType, Graph, NodeId};
@@ -69,6 +69,7 @@ fn turn(rw: &mut Rewrite, id: NodeId, twin: &str) -> Result<()> {
     let back = b.transpose(out, &to_first(rank))?;
     let g = &mut rw.model.graph;
     g.remove_node(id);
+    name_after(g, out, y);
     g.replace_value(y, back);
     Ok(())
 }

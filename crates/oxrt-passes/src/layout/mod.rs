@@ -16,3 +16,9 @@ pub(crate) fn to_last(rank: usize) -> Vec<usize> {
 pub(crate) fn to_first(rank: usize) -> Vec<usize> {
     [0, rank - 1].into_iter().chain(1..rank - 1).collect()
 }
+
+/// Names a channels-last value after the channels-first one that it stands for, so that both are found by one name.
+pub(crate) fn name_after(g: &mut oxrt_ir::Graph, last: oxrt_ir::ValueId, first: oxrt_ir::ValueId) {
+    let name = format!("{}{}", g[first].name, crate::CHANNELS_LAST);
+    (g[last].name, g[last].made_up) = (name, g[first].made_up);
+}

@@ -1,7 +1,7 @@
 //! Moves "channels first again" transposes down past operators that work in any layout, until they meet
 //! the next convolution's transpose and cancel.
 
-use super::{to_first, to_last};
+use super::{name_after, to_first, to_last};
 use crate::driver::{Rewrite, Rule};
 use crate::query::{made_by, perm_of};
 use oxrt_ir::{Graph, NodeId, ValueId};
@@ -91,13 +91,16 @@ fn apply(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
     }
     let outs = b.op_multi(&op, &new_inputs, attrs, outputs.len())?;
     let mut results = Vec::new();
-    for out in outs {
+    for &out in &outs {
         results.push(if turn_back { b.transpose(out, &to_first(rank))? } else { out });
     }
     let g = &mut rw.model.graph;
     g.remove_node(id);
-    for (old, new) in outputs.into_iter().zip(results) {
+    for ((old, new), out) in outputs.into_iter().zip(results).zip(outs) {
         if let Some(old) = old {
+            if turn_back {
+                name_after(g, out, old);
+            }
             g.replace_value(old, new);
         }
     }

@@ -82,9 +82,14 @@ pub(super) fn reals(g: &Graph, v: ValueId) -> Option<Tensor> {
     if let Some(t) = g.constant(v) {
         return (t.dtype() == DType::F32).then(|| t.clone());
     }
+    dequantized(g, v).filter(|t| t.dtype() == DType::F32)
+}
+
+/// The reals that `DequantizeLinear` makes of constants alone, in its own type.
+pub(super) fn dequantized(g: &Graph, v: ValueId) -> Option<Tensor> {
     let id = made_by(g, v, "DequantizeLinear")?;
     let inputs = g[id].inputs().iter().map(|i| i.map(|v| g.constant(v).cloned().map(Into::into)));
     let inputs: Option<Vec<_>> = inputs.map(|i| i.map_or(Some(None), |t| t.map(Some))).collect();
     let made = oxrt_ops::eval::eval_node(&g[id], &inputs?, &|_| None).ok()?;
-    made.into_iter().next()?.into_tensor().ok().filter(|t| t.dtype() == DType::F32)
+    made.into_iter().next()?.into_tensor().ok()
 }

@@ -1,9 +1,10 @@
 //! Computes what does not depend on inputs.
 
 use crate::driver::{Rewrite, Rule};
-use oxrt_ir::{NodeId, ValueType};
+use oxrt_ir::{Graph, NodeId, ValueType};
 use oxrt_ops::eval::{Datum, eval_node};
 use oxrt_tensor::Result;
+use serde::Serialize;
 
 /// A node whose inputs are all constants becomes constants, unless the result is larger than the inputs
 /// by more than the budget (`Expand` of one zero to a million).
@@ -69,4 +70,29 @@ fn sizes(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
     g.set_constant(v, t);
     debug_assert_eq!(g[v].name, name);
     Ok(true)
+}
+
+/// A node of constants that stays, because its result is too large.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Unfolded {
+    pub node: String,
+    pub bytes: usize,
+}
+
+/// Nodes whose inputs are constants and whose results are larger than those by more than `fold_limit`.
+pub fn unfolded(g: &Graph, fold_limit: usize) -> Vec<Unfolded> {
+    let bytes = |v: oxrt_ir::ValueId| {
+        let size = g[v].ty.as_tensor().and_then(|t| Some(t.dtype.bytes_for(t.static_shape()?.iter().product())));
+        size.unwrap_or(0)
+    };
+    let mut found = Vec::new();
+    for (_, node) in g.nodes() {
+        let read: Vec<_> = node.inputs().iter().flatten().copied().collect();
+        let result: usize = node.outputs().iter().flatten().map(|&v| bytes(v)).sum();
+        let given: usize = read.iter().map(|&v| bytes(v)).sum();
+        if !read.is_empty() && read.iter().all(|&v| g[v].is_constant()) && result > given.saturating_add(fold_limit) {
+            found.push(Unfolded { node: node.describe(), bytes: result });
+        }
+    }
+    found
 }

@@ -15,6 +15,8 @@ mod merge_reshapes;
 mod merge_transposes;
 mod remove_identities;
 
+pub use fold_constants::{Unfolded, unfolded};
+
 use crate::driver::Rule;
 
 /// In order of application.

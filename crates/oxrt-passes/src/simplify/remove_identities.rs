@@ -51,7 +51,11 @@ fn apply(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
         return Ok(false);
     }
     g.remove_node(id);
-    g.replace_value(y, x);
+    // Both are the same value: the name that the source gave it stays.
+    match g[y].made_up && !g.is_output(y) {
+        true => g.replace_uses(y, x),
+        false => g.replace_value(y, x),
+    }
     Ok(true)
 }
 

@@ -1,16 +1,19 @@
 //! Runs the official ONNX cases, and others in their layout.
 //!
 //! ```text
-//! onnx_cases --expect tests/expectations [--only SUBSTRING] [--host-steps] [--operators FILE [--write]] FOLDER...
+//! onnx_cases --expect tests/expectations [--only SUBSTRING] [--host-steps] [--operators FILE [--write]]
+//!     [--device cuda|cuda-emulator] FOLDER...
 //! ```
 //!
 //! Each case runs through the optimised engine with fixed sizes, with dynamic sizes shared, with dynamic sizes free,
 //! and through the reference evaluator alone; inference is compared with what was evaluated. Failures must be exactly
 //! those of `onnx-engine.txt`, `onnx-reference.txt` and `onnx-inference.txt`.
+//!
+//! On another device the engine alone runs, with fixed and with shared sizes; failures must be those of `onnx-cuda.txt`.
 
 use oxrt::onnx::read_file;
 use oxrt::plan::StepKind;
-use oxrt::{Engine, Error, Result};
+use oxrt::{Device, Engine, Error, Result};
 use oxrt_testkit::case::{Case, allowed_types, find};
 use oxrt_testkit::compare::{Tolerance, difference};
 use oxrt_testkit::expect::Expectations;
@@ -26,6 +29,8 @@ use std::time::{Duration, Instant};
 const LIMIT: Duration = Duration::from_secs(10);
 /// The same for a whole model: vgg19 takes six seconds on two idle cores, and machines that test are busy.
 const MODEL_LIMIT: Duration = Duration::from_secs(120);
+/// The same on another device, where kernels are compiled first, or emulated.
+const DEVICE_LIMIT: Duration = Duration::from_secs(300);
 /// Time for the reference evaluator, which is slow on whole models.
 const REFERENCE_LIMIT: Duration = Duration::from_secs(100);
 
@@ -37,6 +42,7 @@ struct Args {
     /// The page that lists the operators, and whether to write it or to check it.
     operators: Option<PathBuf>,
     write: bool,
+    device: Device,
     folders: Vec<PathBuf>,
 }
 
@@ -81,6 +87,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> std::result::Result<Args, S
             "--only" => args.only = value()?,
             "--operators" => args.operators = Some(value()?.into()),
             "--write" => args.write = true,
+            "--device" => args.device = value()?.parse().map_err(|e: Error| e.to_string())?,
             "--host-steps" => args.host_steps = true,
             _ if word.starts_with("--") => return Err(format!("unknown option {word}")),
             folder => args.folders.push(folder.into()),
@@ -100,6 +107,10 @@ fn run(args: &Args) -> Result<bool> {
     }
     let all = cases.len();
     cases.retain(|c| c.key().contains(&args.only));
+    let device = args.device;
+    if device != Device::Cpu {
+        return run_device(args, &cases, all, started);
+    }
     let results = for_each(&cases, judge);
     let mut good = true;
     for (file, pick) in [
@@ -133,6 +144,33 @@ fn run(args: &Args) -> Result<bool> {
     Ok(good)
 }
 
+/// The engine on another device.
+fn run_device(args: &Args, cases: &[Case], all: usize, started: Instant) -> Result<bool> {
+    let device = args.device;
+    let results = for_each(cases, |case: &Case| {
+        for sizes in [Sizes::Fixed, Sizes::Shared] {
+            let own = case.clone();
+            let result = guarded(DEVICE_LIMIT, move || run_engine_way(&own, sizes, device));
+            if let Err(e) = result.map(flat).and_then(|r| r) {
+                return Err(format!("{sizes:?} sizes: {e}"));
+            }
+        }
+        Ok(())
+    });
+    let list = Expectations::read(&args.expect.join("onnx-cuda.txt"))?;
+    let keys: Vec<String> = cases.iter().map(Case::key).collect();
+    let mut surprises = list.surprises(keys.iter().map(String::as_str).zip(results.iter()));
+    if cases.len() < all {
+        surprises.retain(|s| !s.contains("there is no such case"));
+    }
+    for s in &surprises {
+        println!("{s}");
+    }
+    let good = results.iter().filter(|r| r.is_ok()).count();
+    println!("{good} of {} on {device:?} in {:.0} s", cases.len(), started.elapsed().as_secs_f64());
+    Ok(surprises.is_empty())
+}
+
 fn judge(case: &Case) -> Outcome {
     let mut seconds = 0f64;
     let mut host = Vec::new();
@@ -140,7 +178,7 @@ fn judge(case: &Case) -> Outcome {
     let limit = if case.suite == "light" { MODEL_LIMIT } else { LIMIT };
     for sizes in Sizes::ALL {
         let (own, started) = (case.clone(), Instant::now());
-        let result = guarded(limit, move || run_engine_way(&own, sizes));
+        let result = guarded(limit, move || run_engine_way(&own, sizes, Device::Cpu));
         seconds = seconds.max(started.elapsed().as_secs_f64());
         match result.map(flat) {
             Ok(Ok(steps)) if sizes == Sizes::Shared => host = steps,
@@ -175,7 +213,7 @@ fn tolerance(case: &Case) -> Tolerance {
 }
 
 /// Steps without a kernel, and how the outputs differ from those wanted.
-fn run_engine_way(case: &Case, sizes: Sizes) -> Result<(Vec<String>, Option<String>)> {
+fn run_engine_way(case: &Case, sizes: Sizes, device: Device) -> Result<(Vec<String>, Option<String>)> {
     let declared = read_file(&case.model())?;
     let model = match sizes {
         Sizes::Fixed => declared.clone(),
@@ -186,7 +224,7 @@ fn run_engine_way(case: &Case, sizes: Sizes) -> Result<(Vec<String>, Option<Stri
     let want = case.values("output", g.outputs.iter().take(case.num_outputs()).map(|&v| &g[v].ty))?;
     // Equal numbers must come from one thread and from two.
     let threads = if sizes == Sizes::Shared { 2 } else { 1 };
-    let (engine, got) = run_engine(model, &inputs, threads)?;
+    let (engine, got) = run_engine(model, &inputs, threads, device)?;
     Ok((host_steps(&engine), difference(&got, &want, tolerance(case))))
 }
 

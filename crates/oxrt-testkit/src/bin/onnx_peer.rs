@@ -100,7 +100,7 @@ fn judge(request: &Arc<Request>) -> Value {
             let (declared, inputs) = read(&own)?;
             let model = if sizes == Sizes::Fixed { declared.clone() } else { read_with_sizes(&own.model, sizes)? };
             let threads = if sizes == Sizes::Shared { 2 } else { 1 };
-            let (_, got) = run_engine(model, &inputs, threads)?;
+            let (_, got) = run_engine(model, &inputs, threads, oxrt::Device::Cpu)?;
             match wanted(&own, &declared)?.or(fallback) {
                 Some(want) => Ok(difference(&got, &want, tolerance(&own.header))),
                 None => Ok(None),
