@@ -52,7 +52,7 @@ pub fn capability(model: &Model) -> Result<Capability> {
     let mut lowered = source.simplify(&quick)?.0.ir().clone();
     lowered.graph = lowered.graph.compacted();
     lowered.graph.seed_origins();
-    oxrt_passes::prepare_engine(&mut lowered)?;
+    oxrt_passes::prepare_engine(&mut lowered, &oxrt_passes::Options::default())?;
     choose::detach_sizes(&mut lowered.graph);
     lowered.graph.remove_dead_nodes();
     lowered.graph.sort()?;
