@@ -119,7 +119,7 @@ function drawScene(pen, o) {
       pen.rect(x, y, level.w, level.h, 12, p.inside[depth % 2], line, g === selected ? 2.5 : 1);
     }
     // Too small to tell children apart: shapes only where they are more than a few pixels.
-    if (level.w * scale < 26) return;
+    if (g !== 0 && level.w * scale < 26) return;
     if (scale > 0.1) edges(g, level, x, y);
     if (g !== 0 && scale * 13 > 4.5) {
       pen.text(graph.label(g), x + 14, y + 22, 13, p.ink, { bold: true, room: level.w - 118 });
