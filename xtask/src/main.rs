@@ -23,6 +23,7 @@ cargo xtask <chore>
   fuzz-onnx     random graphs against onnxruntime (--graphs N --seed S, --only FAMILY, --jobs N)
   simplify-peers  oxrt simplify beside onnxsim and OnnxSlim (--only TEXT, --again, --pt2 DIR)
   acceptance    tests the tables of `oxrt check --for` against onnxruntime; `acceptance write` makes them anew
+  view-test     the page of `oxrt view` in a headless Chromium (Debian's package `chromium`, or CHROMIUM names its program)
   kernels       compiles the CUDA kernel texts for compute capability 8.0, 9.0 and 10.0 (NVRTC from PyPI; no GPU)
   gpu-test      packs target/gpu-test, a folder that tests and times everything on a machine with a GPU; --run does so here
   bench         times oxrt beside onnxruntime and OpenVINO on the benchmark models (needs ../shared/bench); models are named
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         Some("onnx-extra") => python::onnx_extra(&args[1..]),
         Some("simplify-peers") => python::simplify_peers(&args[1..]),
         Some("acceptance") => python::acceptance(&args[1..]),
+        Some("view-test") => python::view_test(),
         Some("kernels") => python::kernels(),
         Some("gpu-test") => gpu::gpu_test(&args[1..]),
         Some("bench") => bench::bench(&args[1..]),
@@ -74,6 +76,7 @@ fn python_test() -> Outcome {
         .and_then(|()| python::fuzz_onnx(&small))
         .and_then(|()| python::kernels())
         .and_then(|()| python::test())
+        .and_then(|()| python::view_test())
 }
 
 /// Root of the repository.

@@ -143,6 +143,19 @@ pub fn opinfo<S: AsRef<std::ffi::OsStr>>(operators: &[S]) -> Outcome {
         .args(operators))
 }
 
+/// The page of `oxrt view` in a headless Chromium; screenshots stay in `target/view-cases`.
+pub fn view_test() -> Outcome {
+    venv()?;
+    run(cargo().args(["build", "--profile", "fast", "-p", "oxrt-cli"]))?;
+    run(Command::new(python())
+        .env("OMP_NUM_THREADS", "1")
+        .arg(root().join("tests/python/view.py"))
+        .arg("--oxrt")
+        .arg(root().join("target/fast/oxrt"))
+        .arg("--cases")
+        .arg(root().join("target/view-cases")))
+}
+
 /// The official ONNX cases, and those that others wrote beside them in the same layout.
 pub fn onnx_cases(options: &[String]) -> Outcome {
     venv()?;
@@ -154,6 +167,16 @@ pub fn onnx_cases(options: &[String]) -> Outcome {
         .arg("--operators")
         .arg(root().join("docs/operators.md"))
         .args(options)
+        .arg(&cases))?;
+    if !options.is_empty() {
+        return Ok(());
+    }
+    // The CUDA engine's schedules and kernels, on an emulator of a GPU.
+    run(cargo()
+        .env("OXRT_EMULATOR_CACHE", root().join("target/emulated"))
+        .args(["run", "--profile", "fast", "-p", "oxrt-testkit", "--bin", "onnx_cases", "--", "--expect"])
+        .arg(root().join("tests/expectations"))
+        .args(["--device", "cuda-emulator", "--only", "node/"])
         .arg(cases))
 }
 

@@ -56,6 +56,7 @@ pub fn build(
     let mut report = BuildReport { nodes_before: model.graph.num_nodes(), ..BuildReport::default() };
     let mut model = model.clone();
     model.graph = model.graph.compacted();
+    model.graph.seed_origins();
     let profiles = profiles_for(&mut model, &options.profiles, &options.usual_sizes, &mut report.notes)?;
     if !options.no_fusion {
         progress("fusing", 0, 1);

@@ -60,6 +60,12 @@ impl TuningRecord {
         self.machines.values().flat_map(BTreeMap::values).map(BTreeMap::len).sum()
     }
 
+    /// Times that were measured for a node at these sizes, in microseconds by kernel; those of the first machine that has any.
+    pub fn times(&self, g: &Graph, id: NodeId, sizes: &BTreeMap<Symbol, i64>) -> Option<&BTreeMap<String, f64>> {
+        let key = key(g, id, &Shapes::of(g, id, sizes)?);
+        self.machines.values().find_map(|m| m.get(&key))
+    }
+
     /// Whether nothing was measured yet.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -208,6 +208,7 @@ impl BuildArgs {
         for w in &model.warnings {
             crate::ui::warn(w);
         }
+        model.track_origins();
         if !self.no_simplify {
             progress.stage("simplifying");
             // Building is checked where it is asked for (`convert`, `verify`); here it should be quick.

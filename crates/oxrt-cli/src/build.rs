@@ -34,6 +34,7 @@ pub fn run(a: Args) -> Result<ExitCode> {
     let mut model =
         Model::open_with(&a.model, &ExportOptions { no_checks: a.build.no_checks, ..ExportOptions::default() })?;
     model.warnings.iter().for_each(|w| ui::warn(w));
+    model.track_origins();
     if !a.build.no_simplify {
         progress.stage("simplifying");
         model = model.simplify(&SimplifyOptions { no_check: true, ..SimplifyOptions::default() })?.0;

@@ -43,7 +43,8 @@ pub fn run(a: Args) -> Result<ExitCode> {
     };
     progress.stage(format!("importing {}", a.model.display()));
     let options = a.import.options(Vec::new(), a.build.no_checks);
-    let source = Model::open_with(&a.model, &options)?;
+    let mut source = Model::open_with(&a.model, &options)?;
+    source.track_origins();
     source.warnings.iter().for_each(|w| ui::warn(w));
     let weights: usize = constants(source.ir());
     lap("import", format!("{} nodes, {} of weights", source.ir().graph.num_nodes(), ui::bytes(weights)));

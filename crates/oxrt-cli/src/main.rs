@@ -16,6 +16,7 @@ mod run;
 mod simplify;
 mod ui;
 mod verify;
+mod view;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
@@ -53,6 +54,7 @@ enum Command {
     Convert(convert::Args),
     ConvertOpset(convert_opset::Args),
     Inspect(inspect::Args),
+    View(view::Args),
     Doctor(doctor::Args),
     /// Prints the completion script of a shell
     #[command(after_help = "Example:\n  oxrt completions bash > ~/.local/share/bash-completion/completions/oxrt")]
@@ -86,6 +88,7 @@ fn main() -> ExitCode {
         Command::Convert(a) => convert::run(a),
         Command::ConvertOpset(a) => convert_opset::run(a),
         Command::Inspect(a) => inspect::run(a),
+        Command::View(a) => view::run(a),
         Command::Doctor(a) => doctor::run(a),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "oxrt", &mut std::io::stdout());

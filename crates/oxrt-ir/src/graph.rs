@@ -61,6 +61,8 @@ pub struct Node {
     pub name: String,
     pub attrs: Attrs,
     pub source: Option<Arc<Source>>,
+    /// Names of the nodes whose work this one does, where rewrites keep them ([`Graph::seed_origins`]); else empty.
+    pub origins: Vec<Arc<str>>,
     inputs: Vec<Option<ValueId>>,
     outputs: Vec<Option<ValueId>>,
 }
@@ -122,6 +124,19 @@ pub struct Graph {
     values: Vec<Value>,
     nodes: Vec<Option<Node>>,
     order: Vec<NodeId>,
+    /// What was changed since [`Graph::record_edits`]; `None` while nobody asks.
+    edits: Option<Vec<Edit>>,
+}
+
+/// A change of a graph, as far as it matters for whose work a node does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Edit {
+    /// A node went, with its origins and what it read.
+    Removed { origins: Vec<Arc<str>>, read: Vec<ValueId> },
+    /// Readers of `old` read `new`.
+    Replaced { old: ValueId, new: ValueId },
+    /// A node reads other values than `was`.
+    Rewired { node: NodeId, was: Vec<ValueId> },
 }
 
 impl std::ops::Index<ValueId> for Graph {
@@ -278,6 +293,7 @@ impl Graph {
             name: name.to_string(),
             attrs,
             source: None,
+            origins: Vec::new(),
             inputs: inputs.to_vec(),
             outputs: outputs.to_vec(),
         };
@@ -335,6 +351,7 @@ impl Graph {
     /// Replaces input `i` of a node (extending the list when needed).
     pub fn set_input(&mut self, id: NodeId, i: usize, value: Option<ValueId>) {
         self.unlink(id);
+        self.record(|g| Edit::Rewired { node: id, was: g[id].inputs.iter().flatten().copied().collect() });
         let inputs = &mut self[id].inputs;
         if inputs.len() <= i {
             inputs.resize(i + 1, None);
@@ -345,6 +362,7 @@ impl Graph {
 
     pub fn set_inputs(&mut self, id: NodeId, inputs: &[Option<ValueId>]) {
         self.unlink(id);
+        self.record(|g| Edit::Rewired { node: id, was: g[id].inputs.iter().flatten().copied().collect() });
         self[id].inputs = inputs.to_vec();
         self.link(id);
     }
@@ -369,6 +387,7 @@ impl Graph {
     /// Removes a node; its outputs lose their producer.
     pub fn remove_node(&mut self, id: NodeId) {
         self.unlink(id);
+        self.record(|g| Edit::Removed { origins: g[id].origins.clone(), read: g.reads(id) });
         for v in self[id].outputs.clone().into_iter().flatten() {
             self[v].producer = None;
         }
@@ -380,6 +399,7 @@ impl Graph {
     pub fn remove_nodes(&mut self, ids: &[NodeId]) {
         for &id in ids {
             self.unlink(id);
+            self.record(|g| Edit::Removed { origins: g[id].origins.clone(), read: g.reads(id) });
             for v in self[id].outputs.clone().into_iter().flatten() {
                 self[v].producer = None;
             }
@@ -391,6 +411,7 @@ impl Graph {
 
     /// Makes every reader of `old` read `new`: nodes, captures and graph outputs.
     pub fn replace_uses(&mut self, old: ValueId, new: ValueId) {
+        self.record(|_| Edit::Replaced { old, new });
         for user in self[old].users.clone() {
             self.unlink(user);
             let node = &mut self[user];
@@ -521,9 +542,9 @@ impl Graph {
                     g.captures.iter_mut().for_each(|c| c.0 = copy(self, &mut out, &mut map, c.0));
                 }
             }
-            let (op, source) = (node.op.clone(), node.source.take());
+            let (op, source, origins) = (node.op.clone(), node.source.take(), std::mem::take(&mut node.origins));
             let id = out.add_node_with_outputs(&op, &node.name, &inputs, node.attrs, &outputs);
-            out[id].source = source;
+            (out[id].source, out[id].origins) = (source, origins);
         }
         out.outputs = self.outputs.iter().map(|&v| copy(self, &mut out, &mut map, v)).collect();
         out
@@ -535,6 +556,39 @@ impl Graph {
             let names: Vec<&str> = self.inputs.iter().map(|&v| self[v].name.as_str()).collect();
             Error::invalid(format!("there is no input `{name}`; the inputs are {}", names.join(", ")))
         })
+    }
+
+    // ---- where nodes come from ----
+
+    /// Makes every node its own origin, unless some node has origins already.
+    pub fn seed_origins(&mut self) {
+        if self.nodes().all(|(_, n)| n.origins.is_empty()) {
+            for node in self.nodes.iter_mut().flatten() {
+                node.origins = vec![node.name.as_str().into()];
+            }
+        }
+    }
+
+    /// Starts or stops to keep a list of what is changed.
+    pub fn record_edits(&mut self, on: bool) {
+        self.edits = on.then(Vec::new);
+    }
+
+    /// What was changed since the last call; empty while nothing is recorded.
+    pub fn take_edits(&mut self) -> Vec<Edit> {
+        self.edits.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    fn record(&mut self, edit: impl FnOnce(&Graph) -> Edit) {
+        if let Some(mut edits) = self.edits.take() {
+            edits.push(edit(self));
+            self.edits = Some(edits);
+        }
+    }
+
+    /// The id that the next node will get: all ids from here on are newer than what is there now.
+    pub fn next_node(&self) -> NodeId {
+        NodeId(self.nodes.len() as u32)
     }
 
     pub(crate) fn num_slots(&self) -> usize {

@@ -20,7 +20,7 @@ pub use attr::{Attr, Attrs};
 pub use conditions::{CONDITIONS, broken_conditions, holds, substitute_conditions, substitute_in};
 pub use dim::{Atom, Dim};
 pub use expr::Expr;
-pub use graph::{Graph, Model, Node, NodeId, Source, Value, ValueId};
+pub use graph::{Edit, Graph, Model, Node, NodeId, Source, Value, ValueId};
 pub use symbol::{Range, Symbol, Symbols};
 
 pub use text::parse_graph;

@@ -13,6 +13,7 @@ pub mod cast;
 pub mod control;
 pub mod conv;
 pub mod copy;
+pub mod cost;
 pub mod def;
 pub mod einsum;
 pub mod eval;

@@ -1,5 +1,6 @@
 //! Applies rules until none fires, verifying after each step.
 
+use crate::origins;
 use oxrt_ir::{Model, NodeId};
 use oxrt_ops::Builder;
 use oxrt_tensor::{Error, Result};
@@ -106,6 +107,8 @@ pub(crate) fn run(model: &mut Model, rules: &[Rule], options: &Options) -> Resul
     let mut log = Log::default();
     let rules: Vec<&Rule> =
         options.extra.iter().chain(rules).filter(|r| !options.disabled.iter().any(|d| d == r.name)).collect();
+    let keeps_origins = model.graph.nodes().any(|(_, n)| !n.origins.is_empty());
+    model.graph.record_edits(keeps_origins);
     // A rule that undoes another one would never end; real graphs settle in a few sweeps.
     for _sweep in 0..64 {
         let before = log.steps.len();
@@ -123,9 +126,13 @@ pub(crate) fn run(model: &mut Model, rules: &[Rule], options: &Options) -> Resul
                 }
                 let name = node.name.clone();
                 let place = |e: Error| e.at(format!("rule {} on node \"{name}\"", rule.name));
+                let first_new = model.graph.next_node();
                 let mut rewrite = Rewrite { model, fold_limit: options.fold_limit };
                 if !(rule.apply)(&mut rewrite, id).map_err(place)? {
                     continue;
+                }
+                if keeps_origins {
+                    origins::hand_on(&mut model.graph, id, first_new);
                 }
                 if model.graph.num_nodes() <= VERIFY_EACH_STEP {
                     model.graph.sort().and_then(|()| model.graph.verify()).map_err(place)?;
@@ -134,6 +141,7 @@ pub(crate) fn run(model: &mut Model, rules: &[Rule], options: &Options) -> Resul
             }
         }
         model.graph.remove_dead_nodes();
+        model.graph.take_edits();
         model.graph.sort()?;
         model.graph.verify()?;
         if log.steps.len() == before {
@@ -144,6 +152,7 @@ pub(crate) fn run(model: &mut Model, rules: &[Rule], options: &Options) -> Resul
 }
 
 fn finish(model: &mut Model, log: Log) -> Result<Log> {
+    model.graph.record_edits(false);
     model.graph.remove_dead_nodes();
     model.graph.sort()?;
     model.graph.verify()?;

@@ -8,6 +8,7 @@ mod driver;
 mod fuse;
 mod layout;
 mod lower;
+mod origins;
 mod quant;
 mod query;
 mod repair;

@@ -17,13 +17,37 @@ pub fn steps(
     chosen: &HashMap<NodeId, &'static str>,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Vec<Step>> {
+    let total = g.num_nodes();
+    let mut steps = Vec::with_capacity(total);
+    for (i, (id, sizes_known)) in with_known_sizes(g).into_iter().enumerate() {
+        progress(i, total);
+        let kind = match sizes_known {
+            true if is_alias(g, id) => StepKind::Alias,
+            true => kernel(NodeView::new(g, id), backend, chosen.get(&id).copied()).at(|| g[id].describe())?,
+            false => StepKind::Host,
+        };
+        steps.push(Step { node: id, kind });
+    }
+    Ok(steps)
+}
+
+/// The kernel that [`steps`] would choose for each node without measuring, before anything is packed; an empty name is the
+/// reference evaluator. Nodes that do no work are not named.
+pub fn preview(g: &Graph, backend: &dyn Backend) -> HashMap<NodeId, String> {
+    let choice = |(id, sizes_known): (NodeId, bool)| match sizes_known {
+        true if is_alias(g, id) => None,
+        true => Some((id, candidate(NodeView::new(g, id), backend, None).unwrap_or_default().to_string())),
+        false => Some((id, String::new())),
+    };
+    with_known_sizes(g).into_iter().filter_map(choice).collect()
+}
+
+/// Each node in order, and whether the sizes that it makes are known before it runs.
+fn with_known_sizes(g: &Graph) -> Vec<(NodeId, bool)> {
     // Symbols whose sizes are known when a step is reached.
     let mut known = symbols_of(g, &g.inputs);
-    let nodes = g.node_ids();
-    let total = nodes.len();
-    let mut steps = Vec::with_capacity(total);
-    for (i, id) in nodes.into_iter().enumerate() {
-        progress(i, total);
+    let mut out = Vec::with_capacity(g.num_nodes());
+    for id in g.node_ids() {
         let node = &g[id];
         let mut new = BTreeSet::new();
         for &v in node.outputs().iter().flatten() {
@@ -42,22 +66,19 @@ pub fn steps(
             }
             known.extend(g[v].contents.iter().flat_map(|c| &c.elements).filter_map(|d| d.as_symbol().cloned()));
         }
-        let kind = match sizes_known {
-            true if is_alias(g, id) => StepKind::Alias,
-            true => kernel(NodeView::new(g, id), backend, chosen.get(&id).copied()).at(|| node.describe())?,
-            false => StepKind::Host,
-        };
-        steps.push(Step { node: id, kind });
+        out.push((id, sizes_known));
     }
-    Ok(steps)
+    out
+}
+
+fn candidate(view: NodeView, backend: &dyn Backend, chosen: Option<&'static str>) -> Option<&'static str> {
+    let plain = |v: &Option<ValueId>| v.is_none_or(|v| matches!(view.graph[v].ty, ValueType::Tensor(_)));
+    let all_tensors = view.node().inputs().iter().chain(view.node().outputs()).all(plain);
+    chosen.or_else(|| backend.candidates(view).first().copied()).filter(|_| all_tensors)
 }
 
 fn kernel(view: NodeView, backend: &dyn Backend, chosen: Option<&'static str>) -> Result<StepKind> {
-    let plain = |v: &Option<ValueId>| v.is_none_or(|v| matches!(view.graph[v].ty, ValueType::Tensor(_)));
-    let all_tensors = view.node().inputs().iter().chain(view.node().outputs()).all(plain);
-    let Some(candidate) = chosen.or_else(|| backend.candidates(view).first().copied()).filter(|_| all_tensors) else {
-        return Ok(StepKind::Host);
-    };
+    let Some(candidate) = candidate(view, backend, chosen) else { return Ok(StepKind::Host) };
     let packing = backend.pack(view, candidate)?;
     Ok(StepKind::Kernel { candidate: candidate.to_string(), packed: packing.tensors, consumed: packing.consumed })
 }

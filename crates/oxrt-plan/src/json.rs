@@ -84,6 +84,8 @@ struct NodeJson {
     outputs: Vec<Option<u32>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     source: Option<(String, String, String)>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    origins: Vec<Arc<str>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -193,6 +195,7 @@ fn graph_json(g: &Graph, tensors: &mut Tensors) -> GraphJson {
         inputs: ids(n.inputs()),
         outputs: ids(n.outputs()),
         source: n.source.as_deref().map(|s| (s.module.clone(), s.location.clone(), s.code.clone())),
+        origins: n.origins.clone(),
     });
     GraphJson {
         name: g.name.clone(),
@@ -334,6 +337,7 @@ fn graph_from_json(json: GraphJson, tensors: &[Tensor], depth: usize) -> Result<
             bail!(invalid, "a value is made twice");
         }
         let node = g.add_node_with_outputs(&n.op, &n.name, &ids(&n.inputs)?, attrs, &outputs);
+        g[node].origins = n.origins;
         g[node].source = n.source.map(|(module, location, code)| Arc::new(Source { module, location, code }));
     }
     g.inputs = json.inputs.into_iter().map(id).collect::<Result<_>>()?;

@@ -57,6 +57,8 @@ pub(crate) struct Binding {
     pub workspace: usize,
     /// Peak of live activations: no placement can need less.
     pub lower_bound: usize,
+    /// The value that each buffer was made for, its lifetime in bound steps, and its place: for reports.
+    pub buffers: Vec<(ValueId, Buffer, usize)>,
     /// Owns what `Loc::Const` points to.
     pub values: Vec<Tensor>,
     /// Bytes of each graph input.
@@ -181,6 +183,7 @@ impl Binder<'_> {
             last_use.insert(root(v), end);
         }
         let mut buffers: Vec<Buffer> = Vec::new();
+        let mut made_for: Vec<ValueId> = Vec::new();
         let mut buffer_of: HashMap<ValueId, usize> = HashMap::new();
         let mut workspace = 0;
         for (at, (index, action)) in pending.iter().enumerate() {
@@ -204,6 +207,7 @@ impl Binder<'_> {
                 };
                 let b = shared.unwrap_or_else(|| {
                     buffers.push(Buffer { bytes: self.bytes(v), first: at, last });
+                    made_for.push(v);
                     buffers.len() - 1
                 });
                 buffers[b].last = buffers[b].last.max(last);
@@ -260,6 +264,7 @@ impl Binder<'_> {
             arena_bytes,
             workspace: workspace_at,
             lower_bound: low,
+            buffers: made_for.into_iter().zip(buffers).zip(offsets).map(|((v, b), at)| (v, b, at)).collect(),
             input_bytes,
             values: self.values.into_values().collect(),
         })

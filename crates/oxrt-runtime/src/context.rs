@@ -6,6 +6,7 @@ use crate::bodies::runner;
 use crate::device::{DeviceContext, Ends};
 use crate::dynamic::{self, Watch};
 use crate::engine::{Engine, Inner};
+use crate::memory::MemoryPlan;
 use crate::sizes;
 use oxrt_backend::Io;
 use oxrt_ir::ValueId;
@@ -75,6 +76,14 @@ impl Context {
         let sizes = Engine::sizes(&self.inner, inputs)?;
         let binding = Binding::new(&self.inner, &sizes)?;
         Ok((binding.arena_bytes, binding.lower_bound))
+    }
+
+    /// Every buffer and step of a run with these input shapes.
+    ///
+    /// # Errors
+    /// Sizes outside every profile.
+    pub fn memory_plan(&self, inputs: &[(DType, &[usize])]) -> Result<MemoryPlan> {
+        MemoryPlan::new(&self.inner, inputs)
     }
 
     /// Records the time of each step of the runs that follow.

@@ -15,9 +15,11 @@ mod device;
 mod dynamic;
 mod engine;
 mod kept;
+mod memory;
 mod sizes;
 
 pub use context::{Context, StepProfile};
 pub use dynamic::{Seen, Watch};
 pub use engine::{Engine, Port};
+pub use memory::{MemoryPlan, PlannedBuffer, PlannedStep};
 pub use oxrt_tensor::{DType, Error, Result, Tensor, TensorView};

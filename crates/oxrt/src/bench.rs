@@ -55,6 +55,10 @@ pub struct StepTotal {
     pub ms: f64,
     pub gflop_per_s: f64,
     pub gb_per_s: f64,
+    /// Bytes of inputs and outputs of one run.
+    pub bytes: u64,
+    /// Names of the model's nodes whose work the step does; empty for steps that only move data for others.
+    pub origins: Vec<String>,
 }
 
 /// Runs the engine on `inputs` (in its order) and reports the distribution of the latency.
@@ -103,6 +107,8 @@ fn profile(engine: &Engine, session: &mut Session, views: &[TensorView], runs: u
         session.run_ordered(views)?;
     }
     let records = session.take_profile();
+    let nodes = engine.plan().graph.nodes();
+    let origins: BTreeMap<&str, _> = nodes.map(|(_, n)| (n.name.as_str(), &n.origins)).collect();
     let mut order: Vec<String> = Vec::new();
     let mut totals: BTreeMap<String, StepTotal> = BTreeMap::new();
     for r in records {
@@ -116,6 +122,11 @@ fn profile(engine: &Engine, session: &mut Session, views: &[TensorView], runs: u
                 ms: 0.0,
                 gflop_per_s: 0.0,
                 gb_per_s: 0.0,
+                bytes: r.bytes,
+                origins: origins
+                    .get(r.name.as_str())
+                    .map(|o| o.iter().map(|o| o.to_string()).collect())
+                    .unwrap_or_default(),
             }
         });
         entry.ms += r.seconds * 1e3 / runs as f64;

@@ -8,7 +8,7 @@ use oxrt_tensor::{Context, DType, Error, Result, Tensor, TensorView, bail};
 use std::path::Path;
 use std::sync::Arc;
 
-pub use oxrt_runtime::{Port, Seen, StepProfile, Watch};
+pub use oxrt_runtime::{MemoryPlan, PlannedBuffer, PlannedStep, Port, Seen, StepProfile, Watch};
 
 /// Where an engine runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -316,6 +316,11 @@ impl Session {
     /// Bytes for activations and scratch at these input shapes, and the least that any placement needs.
     pub fn memory_for(&mut self, inputs: &[(DType, &[usize])]) -> Result<(usize, usize)> {
         self.context.memory_for(inputs)
+    }
+
+    /// Every buffer and step of a run at these input shapes.
+    pub fn memory_plan(&self, inputs: &[(DType, &[usize])]) -> Result<MemoryPlan> {
+        self.context.memory_plan(inputs)
     }
 
     pub fn start_profile(&mut self) {

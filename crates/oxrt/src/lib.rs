@@ -25,6 +25,7 @@ mod accept;
 mod audit;
 mod bench;
 mod bisect;
+mod capability;
 mod diff;
 mod engine;
 pub mod input;
@@ -37,10 +38,13 @@ pub use accept::{Acceptance, Refusal, Target, acceptance};
 pub use audit::{AuditFinding, AuditReport, Severity, audit};
 pub use bench::{BenchOptions, BenchReport, StepTotal, bench, resident_peak_bytes};
 pub use bisect::{BisectReport, Guilty, bisect_passes};
+pub use capability::{Capability, NodeCapability, Runs, Why, capability, choices};
 pub use diff::{
     DiffOptions, DiffReport, Fault, NodePlace, NonFinite, Reproducer, Side, ValueDiff, diff, find_non_finite, reproduce,
 };
-pub use engine::{Device, Engine, Outputs, Port, Seen, Session, StepProfile, Watch};
+pub use engine::{
+    Device, Engine, MemoryPlan, Outputs, PlannedBuffer, PlannedStep, Port, Seen, Session, StepProfile, Watch,
+};
 pub use machine::{Ceilings, best_target, cache_key, measure_ceilings};
 pub use model::{
     BuildOptions, ExportOptions, Kind as FileKind, Model, SimplifyOptions, SimplifyReport, Tuning, file_kind,
@@ -52,7 +56,7 @@ pub use verify::{
 };
 
 pub use oxrt_backend::{self as backend, Precision};
-pub use oxrt_build::{BuildReport, DimSpec};
+pub use oxrt_build::{BuildReport, DimSpec, TuningRecord};
 pub use oxrt_cpu as cpu;
 pub use oxrt_cuda as cuda;
 pub use oxrt_darknet as darknet;

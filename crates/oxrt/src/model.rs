@@ -241,6 +241,12 @@ impl Model {
         &self.path
     }
 
+    /// Makes simplified graphs and engines remember whose work each of their nodes does: that of which nodes of this model.
+    /// Building does so by itself for the graph that it is given.
+    pub fn track_origins(&mut self) {
+        self.ir.graph.seed_origins();
+    }
+
     /// Inputs that came with the file, in order; empty when there were none.
     pub fn samples(&self) -> &[Tensor] {
         &self.samples
