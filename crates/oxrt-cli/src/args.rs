@@ -49,10 +49,11 @@ pub struct BuildArgs {
     /// A further profile: ranges separated by commas, as `batch=1:1:1,seq=1:64:128`
     #[arg(long = "profile", value_name = "DIMS")]
     pub profiles: Vec<String>,
-    /// Where the engine runs
+    /// Where the engine runs: cpu, cuda (or cuda:1 …), reference
     #[arg(long, default_value = "cpu", value_name = "DEVICE")]
     pub device: String,
-    /// Least exact arithmetic allowed: fp32, or bf16 (operands of products and tensors between steps in bfloat16)
+    /// Least exact arithmetic allowed: fp32, bf16, or fp16 on CUDA devices (operands of products and tensors between steps are
+    /// of that type, sums in fp32)
     #[arg(long, default_value = "fp32", value_name = "PRECISION")]
     pub precision: String,
     /// Threads; 0 takes all that the process may use

@@ -164,7 +164,7 @@ fn archives_and_pickles() {
     write(&[("m/lib/model.so", b"\x7fELF")], None);
     has(&b, &file, 1, "native-code");
     // A bare pickle, and an archive without its directory.
-    std::fs::write(&file, b"\x80\x02cbuiltins\neval\nX\x01\0\0\01\x85R.").unwrap();
+    std::fs::write(&file, b"\x80\x02cbuiltins\neval\nX\x01\x00\x00\x001\x85R.").unwrap();
     has(&b, &file, 1, "pickle-code");
     let whole = archive(&[("m/data.pkl", harmless)], None);
     std::fs::write(&file, &whole[..whole.len() - 30]).unwrap();

@@ -112,7 +112,7 @@ fn pick(t: &Tensor, indices: impl Iterator<Item = usize>) -> oxrt_tensor::Result
 /// The tensor as rows (its first axis) by columns (the others), made smaller by taking the largest magnitude of each cell.
 fn picture(t: &Tensor, largest: f64) -> (Vec<i8>, usize) {
     let rows = if t.rank() > 1 { t.shape()[0] } else { 1 };
-    let columns = if rows == 0 { 0 } else { t.len() / rows };
+    let columns = t.len().checked_div(rows).unwrap_or(0);
     let (height, width) = (rows.min(SIDE), columns.min(SIDE));
     if height == 0 || width == 0 || largest == 0.0 {
         return (vec![0; height * width], width);

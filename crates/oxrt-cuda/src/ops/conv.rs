@@ -294,7 +294,7 @@ impl Pieces {
         let in_rows = kernel_w <= WIDEST && stride_w <= 2 && dilation_w == 1;
         // Sums and taps of a row fill the registers.
         let most = if in_rows && kernel_w > 3 { 4 } else { 8 };
-        let vector = [8, 4, 2].into_iter().find(|v| *v <= most && f.cout % v == 0).unwrap_or(1);
+        let vector = [8, 4, 2].into_iter().find(|v| *v <= most && f.cout.is_multiple_of(*v)).unwrap_or(1);
         Ok(Pieces { vector, pixels: if in_rows && kernel_w > 3 { 8 } else { 4 }, in_rows, kernel_w, stride_w })
     }
 }

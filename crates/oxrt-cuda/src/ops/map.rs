@@ -162,7 +162,7 @@ impl Map {
                     && operands[k].1 % unit == 0
                     && steps[..last].iter().all(|s| s[k] % unit == 0)
                     // Packs are aligned to 16 bytes or their own size, tensors to 64.
-                    && (unit == 1 || size(k) * v % 16 == 0 || size(k) * v < 16)
+                    && (unit == 1 || (size(k) * v).is_multiple_of(16) || size(k) * v < 16)
             })
             && dims.len() <= FEW;
         let mut step = vec![0i32; n];
