@@ -84,7 +84,7 @@ mod tests {
         oxrt_ops::infer::infer_model(&mut model).unwrap();
         model.graph.seed_origins();
         match engine {
-            true => crate::prepare_engine(&mut model).unwrap(),
+            true => crate::prepare_engine(&mut model, &crate::Options::default()).unwrap(),
             false => crate::simplify(&mut model, &crate::Options::default()).unwrap(),
         };
         let g = &model.graph;

@@ -111,7 +111,7 @@ fn programs_broadcast() {
     check("(f32[3, 1, 16] a, f32[5, 1] b) { y = Mul(a, b) } => y", &[a, c], 1e-6);
     let x = sample(DType::F32, &[7, 33], 4);
     for op in ["Exp", "Sigmoid", "Tanh", "Erf", "Relu", "Floor", "Sqrt", "Gelu", "Softplus", "HardSwish", "Sign"] {
-        check(&format!("(f32[7, 33] x) {{ y = {op}(x) }} => y"), &[x.clone()], 2e-6);
+        check(&format!("(f32[7, 33] x) {{ y = {op}(x) }} => y"), std::slice::from_ref(&x), 2e-6);
     }
 }
 
