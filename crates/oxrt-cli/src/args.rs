@@ -56,6 +56,9 @@ pub struct BuildArgs {
     /// of that type, sums in fp32)
     #[arg(long, default_value = "fp32", value_name = "PRECISION")]
     pub precision: String,
+    /// Leaves kernels of installed libraries (cuBLASLt) out: the engine needs the GPU's driver alone
+    #[arg(long)]
+    pub self_contained: bool,
     /// Threads; 0 takes all that the process may use
     #[arg(long, default_value_t = 0)]
     pub threads: usize,
@@ -131,6 +134,7 @@ impl BuildArgs {
             threads: self.threads,
             no_fusion: self.no_fusion,
             precision: self.precision.parse()?,
+            self_contained: self.self_contained,
             ..BuildOptions::default()
         })
     }

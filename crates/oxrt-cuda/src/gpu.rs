@@ -8,8 +8,6 @@ use std::ffi::c_void;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Function(pub u64);
 
-// A function is a handle of the GPU.
-
 /// A GPU, real or emulated.
 pub trait Gpu: Device {
     /// Compute capability: 90 for 9.0.

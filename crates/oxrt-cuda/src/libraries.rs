@@ -39,7 +39,10 @@ impl Libraries {
     /// # Errors
     /// When the library has no kernel for it.
     pub fn product(&self, spec: &ProductSpec) -> Result<LibraryProduct> {
-        let handle = self.matmul().ok_or_else(|| Error::unsupported("cuBLASLt is not installed"))?;
+        let handle = self.matmul().ok_or_else(|| {
+            Error::unsupported("the engine uses cuBLASLt, and `libcublasLt.so` is not in the library path")
+                .help("install it, or build the engine with `--self-contained`")
+        })?;
         let failed = |e: result::CublasError| Error::unsupported(format!("cuBLASLt: {e}"));
         let data = match spec.of {
             DType::F16 => sys::cudaDataType::CUDA_R_16F,

@@ -114,7 +114,7 @@ pub fn choices(plan: &Plan, record: Option<&TuningRecord>) -> Vec<Why> {
         plan.profiles.first().map(|p| p.ranges.iter().map(|(s, r)| (s.clone(), r.opt)).collect()).unwrap_or_default();
     // Engines of another device are read, not asked about.
     let backend = match plan.backend.as_str() {
-        "cpu" => Device::Cpu.backend(Some(&plan.target), 0, Precision::F32).ok(),
+        "cpu" => Device::Cpu.backend(Some(&plan.target), 0, Precision::F32, false).ok(),
         _ => None,
     };
     let why = |step: &oxrt_plan::Step| {
@@ -135,7 +135,8 @@ mod tests {
 
     #[test]
     fn kernels_views_and_the_evaluator_are_told_apart() {
-        let graph = parse_graph("(f32[2, 2, 4] x) { a = Relu(x); r = Reshape(a, i64[2]{4, 4}); d = Det(r) } => d").unwrap();
+        let graph =
+            parse_graph("(f32[2, 2, 4] x) { a = Relu(x); r = Reshape(a, i64[2]{4, 4}); d = Det(r) } => d").unwrap();
         let mut ir = oxrt_ir::Model { graph, ..Default::default() };
         oxrt_ops::infer::infer_model(&mut ir).unwrap();
         for (i, id) in ir.graph.node_ids().into_iter().enumerate() {

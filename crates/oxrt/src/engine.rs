@@ -31,6 +31,7 @@ impl Device {
         target: Option<&str>,
         threads: usize,
         precision: Precision,
+        self_contained: bool,
     ) -> Result<Arc<dyn Backend>> {
         Ok(match (self, target) {
             (Device::Cpu, _) if matches!(precision, Precision::F16 | Precision::Tf32) => {
@@ -43,7 +44,8 @@ impl Device {
             }
             (Device::Cuda(ordinal), _) => {
                 let host = Arc::new(CpuBackend::new(threads));
-                Arc::new(CudaBackend::new(ordinal)?.with_precision(precision).with_host(host))
+                let gpu = CudaBackend::new(ordinal)?.with_precision(precision).with_host(host);
+                Arc::new(if self_contained { gpu.self_contained() } else { gpu })
             }
             (Device::CudaEmulator, _) => {
                 let cache = std::env::var_os("OXRT_EMULATOR_CACHE").map(std::path::PathBuf::from);
@@ -105,7 +107,7 @@ impl Engine {
         let path = path.as_ref();
         let plan = oxrt_plan::read_plan(path)?;
         let device: Device = plan.backend.parse().at(|| path.display())?;
-        let backend = device.backend(Some(&plan.target), threads, Precision::F32).at(|| path.display())?;
+        let backend = device.backend(Some(&plan.target), threads, Precision::F32, false).at(|| path.display())?;
         Engine::new(plan, backend).at(|| path.display())
     }
 

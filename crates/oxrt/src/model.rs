@@ -136,6 +136,8 @@ pub struct BuildOptions {
     pub tuning: Tuning,
     /// The least exact arithmetic allowed. A CPU without a unit for it computes more exactly; [`BuildReport::notes`] says so.
     pub precision: Precision,
+    /// Leaves kernels of installed libraries out, so that the engine needs a GPU's driver alone.
+    pub self_contained: bool,
     /// Rules of the engine that stay off, and further ones.
     pub passes: oxrt_passes::Options,
 }
@@ -445,7 +447,7 @@ impl Model {
         options: &BuildOptions,
         progress: &mut dyn FnMut(&str, usize, usize),
     ) -> Result<(Engine, BuildReport)> {
-        let backend = options.device.backend(None, options.threads, options.precision)?;
+        let backend = options.device.backend(None, options.threads, options.precision, options.self_contained)?;
         self.build_on(backend, options, progress)
     }
 
