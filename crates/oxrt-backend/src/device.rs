@@ -110,8 +110,6 @@ impl Default for DeviceIo {
 pub const STATUS_INDEX: u32 = 1;
 /// Status of a step that divided an integer by zero.
 pub const STATUS_DIVISION: u32 = 2;
-/// Status of an assertion that does not hold.
-pub const STATUS_ASSERT: u32 = 3;
 
 /// The step's number and the error that a status word tells of; `None` when all is well.
 pub fn status_error(status: u32) -> Option<(usize, Error)> {
@@ -119,7 +117,6 @@ pub fn status_error(status: u32) -> Option<(usize, Error)> {
         0 => return None,
         STATUS_INDEX => Error::invalid("an index is out of range"),
         STATUS_DIVISION => Error::invalid("integer division by zero"),
-        STATUS_ASSERT => Error::invalid("a check of the model failed"),
         other => Error::bug(format!("the device reports the unknown status {other}")),
     };
     Some(((status >> 8) as usize, error))

@@ -34,13 +34,9 @@ impl Device {
         self_contained: bool,
     ) -> Result<Arc<dyn Backend>> {
         Ok(match (self, target) {
-            (Device::Cpu, _) if matches!(precision, Precision::F16 | Precision::Tf32) => {
+            (Device::Cpu, _) if precision == Precision::F16 => {
                 return Err(Error::unsupported(format!("precision {} on the CPU", precision.name()))
                     .help("use `--precision bf16`, or `--device cuda`"));
-            }
-            (Device::Cuda(_) | Device::CudaEmulator, _) if precision == Precision::Tf32 => {
-                return Err(Error::unsupported("precision tf32: no kernel of this version multiplies in it")
-                    .help("use `--precision fp16` or `bf16`"));
             }
             (Device::Cuda(ordinal), _) => {
                 let host = Arc::new(CpuBackend::new(threads));

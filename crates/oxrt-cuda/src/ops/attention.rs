@@ -64,7 +64,7 @@ fn pack(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     let mask = if node.has(3) { dtype(node, 3)? } else { DType::F32 };
     let body = format!(
         "typedef {} T;\ntypedef {} TY;\ntypedef {} M;\n{}#define DIM {d}\n#define VDIM {v}\n#define WIDE {}\n#define MMA {}\n\
-         #define MASK {}\n#define CAUSAL {}\n#define SOFTCAP {}\n#define EMPTY_ROW {}\n{TEXT}",
+         #define MASK {}\n#define CAUSAL {}\n#define SOFTCAP {}\n{TEXT}",
         c_type(t)?,
         c_type(output_dtype(node, 0)?)?,
         if mask == DType::Bool { "u8" } else { c_type(mask)? },
@@ -78,8 +78,6 @@ fn pack(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
         },
         u8::from(node.attrs().bool_or("is_causal", false)?),
         u8::from(node.attrs().float_or("softcap", 0.0)? > 0.0),
-        // A row that sees nothing: zeros where a pass has guarded it, and by ONNX's own definition.
-        "0.0f",
     );
     Ok(Packing { tensors: vec![ctx.code(&body)?], consumed: Vec::new() })
 }

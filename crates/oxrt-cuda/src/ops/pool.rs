@@ -89,7 +89,7 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
                     p = p.i32(n);
                 }
             }
-            p = p.i64(image).i64(0);
+            p = p.i64(image);
             for s in step {
                 p = p.i64(s);
             }

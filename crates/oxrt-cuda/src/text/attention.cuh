@@ -1,5 +1,6 @@
 // Attention without a matrix of scores: softmax(scale q kT + mask) v with running maxima
 // (Milakov and Gimelshein 2018; Dao et al., FlashAttention, 2022).
+// A row that sees nothing is zeros: so passes have guarded it, and so ONNX defines it.
 struct Place { i64 batch, head, row; };
 struct P {
     const T* q; const T* k; const T* v; const M* mask; TY* y;
@@ -153,7 +154,7 @@ KERNEL(128, attention, P) {
         sum[h] += lane_xor(sum[h], 2);
         i32 query = row0 + h * 8;
         if (query >= p.queries) continue;
-        f32 factor = sum[h] > 0 ? 1 / sum[h] : EMPTY_ROW;
+        f32 factor = sum[h] > 0 ? 1 / sum[h] : 0.0f;
         TY* y = p.y + batch * p.ys.batch + head * p.ys.head + query * p.ys.row;
         PRAGMA_UNROLL for (int j = 0; j < VDIM / 8; j++) {
             Pack<TY, 2> two;
@@ -199,7 +200,7 @@ KERNEL(128, attention, P) {
         }
     }
     TY* y = p.y + batch * p.ys.batch + head * p.ys.head + query * p.ys.row;
-    f32 factor = sum > 0 ? 1 / sum : EMPTY_ROW;
+    f32 factor = sum > 0 ? 1 / sum : 0.0f;
     PRAGMA_UNROLL for (int j = 0; j < WIDE; j++) if (j * 32 + lane < VDIM) y[j * 32 + lane] = put<TY>(out[j] * factor);
 }
 #endif

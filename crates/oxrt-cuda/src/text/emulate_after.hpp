@@ -28,7 +28,6 @@ static inline f16 narrow_f16(f32 x) { return f16{double_to_half((f64)x)}; }
 static inline bf16 narrow_bf16(f32 x) { return bf16{float_to_bfloat(x)}; }
 static inline u32 pack_f16(f32 lo, f32 hi) { return narrow_f16(lo).bits | (u32)narrow_f16(hi).bits << 16; }
 static inline u32 pack_bf16(f32 lo, f32 hi) { return narrow_bf16(lo).bits | (u32)narrow_bf16(hi).bits << 16; }
-static inline u32 round_tf32(f32 x) { u32 b = bits_of(x); return x != x ? b : (b + 0x1000) & ~0x1fffu; }
 static inline u32 high_product(u32 a, u32 b) { return (u32)((u64)a * b >> 32); }
 static inline f32 fast_exp(f32 x) { return expf(x); }
 static inline f32 fast_exp2(f32 x) { return exp2f(x); }

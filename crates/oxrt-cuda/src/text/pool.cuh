@@ -3,7 +3,7 @@ struct P {
     const TX* x; TY* y;
     u32 count;
     i32 size[3], kernel[3], stride[3], dilation[3], pad[3], end[3];
-    i64 image_step, channel_step, step[3];
+    i64 image_step, step[3];
     Divider inner, out[3];
 };
 

@@ -32,7 +32,6 @@ DEVICE f32 float_of(u32 x) { return __uint_as_float(x); }
 // Two floats as a pair of halves, the first in the lower bits.
 DEVICE u32 pack_f16(f32 lo, f32 hi) { u32 y; asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(hi), "f"(lo)); return y; }
 DEVICE u32 pack_bf16(f32 lo, f32 hi) { u32 y; asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(hi), "f"(lo)); return y; }
-DEVICE u32 round_tf32(f32 x) { u32 y; asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(y) : "f"(x)); return y; }
 
 DEVICE u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
 // 16 bytes to shared memory without waiting; zeros where `valid` is false.
@@ -139,7 +138,6 @@ struct Status { u32* word; u32 step; };
 DEVICE void report(const Status& s, u32 what) { if (s.word) *s.word = s.step << 8 | what; }
 #define STATUS_INDEX 1
 #define STATUS_DIVISION 2
-#define STATUS_ASSERT 3
 
 // Sums over all threads of a warp; every lane gets the result.
 template <class C> DEVICE C warp_sum(C x) { PRAGMA_UNROLL for (int m = 16; m; m >>= 1) x += lane_xor(x, m); return x; }

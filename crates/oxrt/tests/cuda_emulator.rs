@@ -1,0 +1,87 @@
+//! The runtime's way of running on a device, on the emulated one: first run, recording, replay, sizes in turn, memory of the
+//! device's own, steps on the host between, errors of the device.
+
+use oxrt::{BuildOptions, Device, Model, Tensor};
+
+fn build(text: &str, device: Device) -> oxrt::Engine {
+    let graph = oxrt::ir::parse_graph(text).unwrap();
+    let mut ir = oxrt::ir::Model { graph, ..Default::default() };
+    oxrt::ops::infer::infer_model(&mut ir).unwrap();
+    Model::from_ir(ir).build(&BuildOptions { device, ..BuildOptions::default() }).unwrap()
+}
+
+/// `Det` has no kernel, so the host runs it between kernels.
+const MIXED: &str = "(f32[b, 3, 3] x, f32[b] y) { a = Tanh(x); d = Det(a); s = Add(d, y); e = Exp(s) } => e, a";
+
+fn inputs(batch: usize, seed: usize) -> [Tensor; 2] {
+    let value = |i: usize| ((i * 7919 + seed * 31) % 101) as f32 / 50.0 - 1.0;
+    let x: Vec<f32> = (0..batch * 9).map(value).collect();
+    let y: Vec<f32> = (0..batch).map(value).collect();
+    [Tensor::from_slice(&[batch, 3, 3], &x), Tensor::from_slice(&[batch], &y)]
+}
+
+fn close(got: &[f32], want: &[f32]) {
+    assert_eq!(got.len(), want.len());
+    for (g, w) in got.iter().zip(want) {
+        assert!((g - w).abs() <= 1e-5 * (1.0 + w.abs()), "{g}, not {w}");
+    }
+}
+
+#[test]
+fn runs_are_recorded_per_size_and_equal_those_of_the_cpu() {
+    let (cpu, gpu) = (build(MIXED, Device::Cpu), build(MIXED, Device::CudaEmulator));
+    let mut session = gpu.session();
+    // The first run is direct, the second records, the third replays; a larger size moves the arena in between.
+    for (seed, batch) in [2, 2, 2, 7, 2, 7, 7, 2].into_iter().enumerate() {
+        let tensors = inputs(batch, seed);
+        let views: Vec<_> = tensors.iter().map(|t| t.view().unwrap()).collect();
+        let want =
+            cpu.session().run_ordered(&views).unwrap().iter().map(|v| v.to_tensor().unwrap()).collect::<Vec<_>>();
+        let got = session.run_ordered(&views).unwrap();
+        for (g, w) in got.iter().zip(&want) {
+            assert_eq!(g.shape(), w.shape());
+            close(g.to_tensor().unwrap().as_slice::<f32>(), w.as_slice::<f32>());
+        }
+    }
+}
+
+#[test]
+fn memory_of_the_device_is_read_and_written_in_place() {
+    let (cpu, gpu) = (build(MIXED, Device::Cpu), build(MIXED, Device::CudaEmulator));
+    let mut session = gpu.session();
+    for seed in 0..3 {
+        let [x, y] = inputs(4, seed);
+        let want = cpu.session().run_ordered(&[x.view().unwrap(), y.view().unwrap()]).unwrap()[0].to_tensor().unwrap();
+        let (mut e, mut a) = (vec![f32::NAN; 4], vec![f32::NAN; 36]);
+        // SAFETY: the emulator's memory is the host's; all four have their bound sizes.
+        let shapes = unsafe {
+            session.run_on_device(
+                &[x.bytes().as_ptr(), y.bytes().as_ptr()],
+                &[&[4, 3, 3], &[4]],
+                &[e.as_mut_ptr().cast(), a.as_mut_ptr().cast()],
+            )
+        };
+        assert_eq!(shapes.unwrap(), [vec![4], vec![4, 3, 3]]);
+        close(&e, want.as_slice::<f32>());
+        assert!(a.iter().all(|v| v.is_finite()));
+    }
+    // SAFETY: refused before any pointer is followed.
+    assert!(unsafe { session.run_on_device(&[], &[], &[]) }.is_err());
+}
+
+#[test]
+fn an_index_out_of_range_names_the_node_and_leaves_the_session_usable() {
+    let gpu = build("(f32[4, 2] x, i64[n] i) { y = Gather(x, i) } => y", Device::CudaEmulator);
+    let x = Tensor::from_slice(&[4, 2], &[0f32, 1., 2., 3., 4., 5., 6., 7.]);
+    let mut session = gpu.session();
+    let mut run = |at: [i64; 2]| {
+        let i = Tensor::from_slice(&[2], &at);
+        let out = session.run_ordered(&[x.view().unwrap(), i.view().unwrap()])?;
+        Ok::<_, oxrt::Error>(out[0].to_tensor().unwrap().as_slice::<f32>().to_vec())
+    };
+    for _ in 0..3 {
+        assert_eq!(run([3, -4]).unwrap(), [6., 7., 0., 1.]);
+        let e = run([0, 4]).unwrap_err().to_string();
+        assert!(e.contains("out of range") && e.contains("Gather"), "{e}");
+    }
+}
