@@ -14,6 +14,7 @@
 
 mod closures;
 mod device;
+pub mod geometry;
 
 pub use closures::{FnBound, FnKernel, Outcome, bound, kernel};
 pub use device::{Block, Device, DeviceIo, Queue, Recording, STATUS_DIVISION, STATUS_INDEX, status_error};

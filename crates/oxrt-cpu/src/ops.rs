@@ -38,6 +38,7 @@ mod wide;
 use crate::backend::Ctx;
 use crate::kernels::activation::Act;
 use crate::kernels::elementwise::Format;
+use oxrt_backend::geometry::axis_of;
 use oxrt_backend::{BindArgs, Kernel, NodeView, Packing};
 use oxrt_ir::{Attrs, DType, Tensor};
 use oxrt_tensor::{Error, Result};
@@ -239,15 +240,6 @@ fn holds(args: &BindArgs, i: usize, len: usize) -> Result<()> {
 /// Non-negative attribute integers as sizes.
 fn sizes(values: &[i64]) -> Option<Vec<usize>> {
     values.iter().map(|&v| usize::try_from(v).ok()).collect()
-}
-
-/// A possibly negative axis as an index.
-fn axis_of(axis: i64, rank: usize) -> Result<usize> {
-    let at = if axis < 0 { axis + rank as i64 } else { axis };
-    usize::try_from(at)
-        .ok()
-        .filter(|&a| a < rank)
-        .ok_or_else(|| Error::invalid(format!("axis {axis} of a tensor of rank {rank}")))
 }
 
 /// An owned `f32` tensor as packed weights.

@@ -18,6 +18,7 @@ mod reduce;
 mod resize;
 
 use crate::backend::Ctx;
+use oxrt_backend::geometry::{axis_of, contiguous, ints, known};
 use oxrt_backend::{BindArgs, Kernel, NodeView, Packing};
 use oxrt_tensor::{DType, Error, Result, Tensor, bail};
 
@@ -148,26 +149,6 @@ fn c_type(dtype: DType) -> Result<&'static str> {
     crate::text::stored(dtype).ok_or_else(|| Error::bug(format!("{dtype} has no C type")))
 }
 
-/// What is known at bind time of an operand's elements: `Some` when it is absent, or known when sizes are.
-fn known(node: &NodeView, i: usize) -> Option<()> {
-    let Some(id) = node.node().input(i) else { return Some(()) };
-    require(node.constant(i).is_some() || node.graph[id].contents.is_some())
-}
-
-/// The integers of an operand that [`known`] let through; `None` when it is absent.
-fn ints(args: &BindArgs, i: usize) -> Result<Option<Vec<i64>>> {
-    if args.opt_shape(i).is_none() {
-        return Ok(None);
-    }
-    let value = args.value(i).ok_or_else(|| Error::bug(format!("the elements of input {i} are not known")))?;
-    value.to_i64_vec().map(Some)
-}
-
-/// A possibly negative axis as an index.
-fn axis_of(axis: i64, rank: usize) -> Result<usize> {
-    oxrt_ops::shape::axis(axis, rank)
-}
-
 /// Non-negative attribute integers as sizes.
 fn sizes(values: &[i64]) -> Option<Vec<usize>> {
     values.iter().map(|&v| usize::try_from(v).ok()).collect()
@@ -215,15 +196,6 @@ fn as_type(shape: &[usize], values: &[f32], dtype: DType) -> Result<Tensor> {
         other => bail!(bug, "weights in {other}"),
     };
     Ok(out)
-}
-
-/// Distances between neighbours along each axis, in elements, of a tensor without gaps.
-fn contiguous(shape: &[usize]) -> Vec<isize> {
-    let mut strides = vec![1isize; shape.len()];
-    for d in (0..shape.len().saturating_sub(1)).rev() {
-        strides[d] = strides[d + 1] * shape[d + 1] as isize;
-    }
-    strides
 }
 
 #[cfg(test)]

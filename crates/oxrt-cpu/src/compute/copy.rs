@@ -176,14 +176,7 @@ impl StridedCopy {
     }
 }
 
-/// Row-major strides of a shape.
-pub fn contiguous(shape: &[usize]) -> Vec<isize> {
-    let mut strides = vec![1isize; shape.len()];
-    for i in (1..shape.len()).rev() {
-        strides[i - 1] = strides[i] * shape[i].max(1) as isize;
-    }
-    strides
-}
+pub use oxrt_backend::geometry::contiguous;
 
 /// Transposes `rows` (at most [`SQUARE`]) source columns into destination rows of `cols` elements:
 /// `d[r * d_step + c] = s[c * s_step + r]`.

@@ -3,7 +3,9 @@
 use super::{Entry, axis_of, makes, pack_nothing, require};
 use crate::backend::{Ctx, bound, kernel};
 use crate::compute::copy::{StridedCopy, contiguous};
-use oxrt_backend::{BindArgs, Bound, Kernel, NodeView};
+pub(super) use oxrt_backend::geometry::ints;
+use oxrt_backend::geometry::{broadcast, known, sliced};
+use oxrt_backend::{Bound, Kernel, NodeView};
 use oxrt_ir::Tensor;
 use oxrt_tensor::{Error, Result, bail};
 
@@ -139,50 +141,16 @@ fn split(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
 /// Starts, axes and steps must be known when sizes are.
 fn slice_supports(node: &NodeView) -> Option<()> {
     sized(node)?;
-    for i in [1, 3, 4] {
-        // Ends do not matter: the output's shape says how much is taken.
-        let Some(id) = node.node().input(i) else { continue };
-        require(node.constant(i).is_some() || node.graph[id].contents.is_some())?;
-    }
-    Some(())
-}
-
-pub(super) fn ints(args: &BindArgs, i: usize) -> Result<Option<Vec<i64>>> {
-    if args.opt_shape(i).is_none() {
-        return Ok(None);
-    }
-    let value = args.value(i).ok_or_else(|| Error::bug(format!("the elements of input {i} are not known")))?;
-    value.to_i64_vec().map(Some)
+    // Ends do not matter: the output's shape says how much is taken.
+    [1, 3, 4].iter().try_for_each(|&i| known(node, i))
 }
 
 fn slice(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
     let size = element_size(node)?;
     let ctx = ctx.clone();
     kernel(move |args| {
-        let (shape, out) = (args.shape(0)?, args.output(0)?);
-        let starts = ints(args, 1)?.unwrap_or_default();
-        let axes = ints(args, 3)?.unwrap_or_else(|| (0..starts.len() as i64).collect());
-        let steps = ints(args, 4)?.unwrap_or_else(|| vec![1; starts.len()]);
-        if axes.len() != starts.len() || steps.len() != starts.len() {
-            bail!(invalid, "a slice of {} starts, {} axes and {} steps", starts.len(), axes.len(), steps.len());
-        }
-        if out.len() != shape.len() || (0..out.len()).any(|d| out[d] > shape[d]) {
-            bail!(invalid, "a slice of shape {out:?} of an operand of shape {shape:?}");
-        }
-        let mut strides = contiguous(shape);
-        let mut from = 0;
-        for ((&start, &axis), &step) in starts.iter().zip(&axes).zip(&steps) {
-            let axis = axis_of(axis, shape.len())?;
-            let n = shape[axis] as i64;
-            let start = if start < 0 { start + n } else { start };
-            let start = if step < 0 { start.clamp(0, (n - 1).max(0)) } else { start.clamp(0, n) };
-            let last = start as i128 + (out[axis] as i128 - 1) * step as i128;
-            if out[axis] > 0 && !(0..n as i128).contains(&last) {
-                bail!(bug, "{} elements from {start} by {step} of an axis of {n}", out[axis]);
-            }
-            from += start as isize * strides[axis];
-            strides[axis] *= step as isize;
-        }
+        let out = args.output(0)?;
+        let (strides, from) = sliced(args)?;
         let copy = StridedCopy::new(out, &strides, &contiguous(out), size);
         moves(&ctx, size, vec![Move { copy, input: 0, from, output: 0, to: 0 }])
     })
@@ -193,14 +161,7 @@ fn expand(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
     let ctx = ctx.clone();
     kernel(move |args| {
         let (shape, out) = (args.shape(0)?, args.output(0)?);
-        let own = contiguous(shape);
-        let lead = out.len().checked_sub(shape.len());
-        let fits = |lead: usize| (0..shape.len()).all(|d| shape[d] == 1 || shape[d] == out[lead + d]);
-        let Some(lead) = lead.filter(|&lead| fits(lead)) else {
-            bail!(invalid, "shape {shape:?} does not broadcast to {out:?}");
-        };
-        let strides: Vec<isize> =
-            (0..out.len()).map(|d| if d < lead || shape[d - lead] == 1 { 0 } else { own[d - lead] }).collect();
+        let strides = broadcast(shape, out)?;
         let copy = StridedCopy::new(out, &strides, &contiguous(out), size);
         moves(&ctx, size, vec![Move { copy, input: 0, from: 0, output: 0, to: 0 }])
     })

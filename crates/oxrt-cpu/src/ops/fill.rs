@@ -7,6 +7,7 @@ use crate::compute::copy::{StridedCopy, contiguous};
 use crate::compute::element::Element;
 use crate::compute::{Shared, cut, with_number};
 use crate::kernels::elementwise::Format;
+use oxrt_backend::geometry::known;
 use oxrt_backend::{BindArgs, Kernel, NodeView};
 use oxrt_ir::{DType, Tensor};
 use oxrt_tensor::{Error, Result, bail};
@@ -28,12 +29,6 @@ pub(super) const CUMSUM: Entry =
     Entry { name: "cumsum", ops: &["CumSum", "CumProd"], supports: cumsum_supports, pack: pack_nothing, load: cumsum };
 pub(super) const CAST: Entry =
     Entry { name: "cast", ops: &["Cast", "CastLike"], supports: cast_supports, pack: pack_nothing, load: cast };
-
-/// The elements of input `i` are known when sizes are.
-fn known(node: &NodeView, i: usize) -> Option<()> {
-    let Some(id) = node.node().input(i) else { return Some(()) };
-    require(node.constant(i).is_some() || node.graph[id].contents.is_some())
-}
 
 fn pad_supports(node: &NodeView) -> Option<()> {
     sized(node)?;

@@ -7,6 +7,7 @@ use crate::compute::fold::Middle;
 use crate::compute::{reduce, with_number};
 use crate::kernels::reduce::Reduction;
 use crate::pool::ThreadPool;
+use oxrt_backend::geometry::{known, reduced_axes};
 use oxrt_backend::{BindArgs, Io, Kernel, NodeView};
 use oxrt_ir::{Attrs, DType, Tensor};
 use oxrt_tensor::{Error, Result, bail};
@@ -31,8 +32,7 @@ pub(super) const ARG: Entry =
 
 /// The axes are known when sizes are.
 pub(super) fn axes_known(node: &NodeView) -> Option<()> {
-    let Some(id) = node.node().input(1) else { return Some(()) };
-    require(node.constant(1).is_some() || node.graph[id].contents.is_some())
+    known(node, 1)
 }
 
 /// What is done to a reduction's result.
@@ -58,7 +58,7 @@ impl Layout {
     pub fn new(args: &BindArgs, attrs: &Attrs, size: usize, rows: bool) -> Result<Layout> {
         let shape = args.shape(0)?;
         let empty_is_none = attrs.bool_or("noop_with_empty_axes", false)?;
-        let axes = axes(args, attrs.ints("axes")?, empty_is_none, shape.len())?;
+        let axes = reduced_axes(args, attrs.ints("axes")?, empty_is_none, shape.len())?;
         let len: usize = shape.iter().product();
         let n: usize = axes.iter().map(|&a| shape[a]).product();
         let out_len: usize = args.output(0)?.iter().product();
@@ -94,25 +94,6 @@ impl Layout {
         unsafe { turn.run(pool, io.inputs[0], io.workspace) };
         io.workspace
     }
-}
-
-/// The reduced axes, rising.
-fn axes(args: &BindArgs, attribute: Option<&[i64]>, empty_is_none: bool, rank: usize) -> Result<Vec<usize>> {
-    let given: Vec<i64> = match (args.opt_shape(1), attribute) {
-        (Some(_), _) => {
-            let value = args.value(1).ok_or_else(|| Error::bug("the axes of a reduction are not known"))?;
-            value.to_i64_vec()?
-        }
-        (None, Some(list)) => list.to_vec(),
-        (None, None) => Vec::new(),
-    };
-    if given.is_empty() {
-        return Ok(if empty_is_none { Vec::new() } else { (0..rank).collect() });
-    }
-    let mut axes: Vec<usize> = given.iter().map(|&a| axis_of(a, rank)).collect::<Result<_>>()?;
-    axes.sort_unstable();
-    axes.dedup();
-    Ok(axes)
 }
 
 fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {

@@ -4,7 +4,8 @@ use super::map::{Map, MapPlan, broadcast, text};
 use super::{Entry, axis_of, contiguous, dtype, ints, known, makes, output_dtype, require, sizes};
 use crate::backend::Ctx;
 use crate::text::stored;
-use oxrt_backend::{BindArgs, Bound, Kernel, NodeView, Packing, bound, kernel};
+use oxrt_backend::geometry::sliced;
+use oxrt_backend::{Bound, Kernel, NodeView, Packing, bound, kernel};
 use oxrt_ops::scalar::{Instr, Program};
 use oxrt_tensor::{DType, Result, Tensor, bail};
 use std::sync::Arc;
@@ -163,32 +164,6 @@ fn split(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel
         }
         moves(&map, list)
     })
-}
-
-/// Distances and first place of the elements that a Slice takes.
-fn sliced(args: &BindArgs) -> Result<(Vec<isize>, isize)> {
-    let (shape, out) = (args.shape(0)?, args.output(0)?);
-    let starts = ints(args, 1)?.unwrap_or_default();
-    let axes = ints(args, 3)?.unwrap_or_else(|| (0..starts.len() as i64).collect());
-    let steps = ints(args, 4)?.unwrap_or_else(|| vec![1; starts.len()]);
-    if axes.len() != starts.len() || steps.len() != starts.len() || out.len() != shape.len() {
-        bail!(invalid, "a slice of {} starts, {} axes and {} steps", starts.len(), axes.len(), steps.len());
-    }
-    let mut strides = contiguous(shape);
-    let mut from = 0;
-    for ((&start, &axis), &step) in starts.iter().zip(&axes).zip(&steps) {
-        let axis = axis_of(axis, shape.len())?;
-        let n = shape[axis] as i64;
-        let start = if start < 0 { start + n } else { start };
-        let start = if step < 0 { start.clamp(0, (n - 1).max(0)) } else { start.clamp(0, n) };
-        let last = start as i128 + (out[axis] as i128 - 1) * step as i128;
-        if out[axis] > 0 && !(0..n as i128).contains(&last) {
-            bail!(bug, "{} elements from {start} by {step} of an axis of {n}", out[axis]);
-        }
-        from += start as isize * strides[axis];
-        strides[axis] *= step as isize;
-    }
-    Ok((strides, from))
 }
 
 fn slice(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {

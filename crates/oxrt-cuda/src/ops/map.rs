@@ -5,6 +5,7 @@ use crate::backend::{Ctx, Launcher};
 use crate::gpu::Params;
 use crate::text::{self, Number};
 use oxrt_backend::Io;
+pub(super) use oxrt_backend::geometry::broadcast;
 use oxrt_ops::scalar::Program;
 use oxrt_tensor::{DType, Error, Result, Tensor};
 use std::fmt::Write;
@@ -263,17 +264,4 @@ pub(super) fn collapse(shape: &[usize], strides: &[&[isize]]) -> (Vec<usize>, Ve
         steps.push(vec![0; strides.len()]);
     }
     (dims, steps)
-}
-
-/// Distances of an operand that broadcasts to `out`.
-///
-/// # Errors
-/// When it does not.
-pub(super) fn broadcast(shape: &[usize], out: &[usize]) -> Result<Vec<isize>> {
-    let own = super::contiguous(shape);
-    let lead = out.len().checked_sub(shape.len());
-    let fits = |lead: &usize| (0..shape.len()).all(|d| shape[d] == 1 || shape[d] == out[lead + d]);
-    let lead =
-        lead.filter(fits).ok_or_else(|| Error::invalid(format!("shape {shape:?} does not broadcast to {out:?}")))?;
-    Ok((0..out.len()).map(|d| if d < lead || shape[d - lead] == 1 { 0 } else { own[d - lead] }).collect())
 }

@@ -2,10 +2,11 @@
 
 use super::gemm::is_float;
 use super::map::collapse;
-use super::{Entry, c_type, contiguous, counts, dtype, ints, known, output_dtype, require};
+use super::{Entry, c_type, contiguous, counts, dtype, known, output_dtype, require};
 use crate::backend::{Ctx, Launcher};
 use crate::gpu::Params;
 use crate::text::stored;
+use oxrt_backend::geometry::reduced_axes;
 use oxrt_backend::{BindArgs, Bound, Kernel, NodeView, Packing, bound, kernel};
 use oxrt_tensor::{DType, Error, Result, Tensor, bail};
 
@@ -142,16 +143,7 @@ fn axes(args: &BindArgs, node: &Reduced) -> Result<Vec<usize>> {
         Reduced::Spatial { channels_last: true } => Ok((1..rank - 1).collect()),
         Reduced::Spatial { channels_last: false } => Ok((2..rank).collect()),
         Reduced::One(axis) => Ok(vec![super::axis_of(*axis, rank)?]),
-        Reduced::Listed { attribute, empty_is_none } => {
-            let given = ints(args, 1)?.or_else(|| attribute.clone()).unwrap_or_default();
-            if given.is_empty() {
-                return Ok(if *empty_is_none { Vec::new() } else { (0..rank).collect() });
-            }
-            let mut axes = given.iter().map(|&a| super::axis_of(a, rank)).collect::<Result<Vec<_>>>()?;
-            axes.sort_unstable();
-            axes.dedup();
-            Ok(axes)
-        }
+        Reduced::Listed { attribute, empty_is_none } => reduced_axes(args, attribute.as_deref(), *empty_is_none, rank),
     }
 }
 
