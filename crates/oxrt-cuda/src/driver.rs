@@ -1,11 +1,12 @@
 //! The CUDA driver and the run-time compiler, opened by name when they are first needed.
 
-use crate::gpu::{Function, Gpu};
+use crate::gpu::{Function, Gpu, TensorMap, TensorPath, Walk};
 use cudarc::driver::sys::{self, CUresult};
 use cudarc::nvrtc;
 use oxrt_backend::{Device, Queue, Recording};
 use oxrt_tensor::{Error, Result};
 use std::any::Any;
+use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_int, c_void};
 use std::mem::MaybeUninit;
 use std::sync::{Arc, Mutex, Weak};
@@ -18,7 +19,10 @@ pub struct Cuda {
     processors: u32,
     /// For queues, which outlive nobody.
     me: Weak<Cuda>,
-    modules: Mutex<Vec<usize>>,
+    /// Modules, and whether their kernels wait for those before them.
+    modules: Mutex<HashMap<usize, bool>>,
+    /// Whether recordings keep the overlap of kernels that follow each other.
+    overlaps: bool,
     pub(crate) libraries: crate::libraries::Libraries,
 }
 
@@ -26,6 +30,9 @@ pub struct Cuda {
 unsafe impl Send for Cuda {}
 // SAFETY: as above.
 unsafe impl Sync for Cuda {}
+
+/// The first driver whose recordings keep programmatic dependences (CUDA 12.4).
+const OVERLAP_SINCE: c_int = 12040;
 
 /// Turns the driver's answer into an error that says what was tried.
 fn check(result: CUresult, what: &str) -> Result<()> {
@@ -85,9 +92,22 @@ impl Cuda {
             let name = CStr::from_ptr(name.as_ptr()).to_string_lossy().into_owned();
             let mut context = std::ptr::null_mut();
             check(sys::cuDevicePrimaryCtxRetain(&mut context, device), "making a context")?;
+            let mut version = 0;
+            check(sys::cuDriverGetVersion(&mut version), "asking for the driver's version")?;
+            let overlaps = arch >= 90 && version >= OVERLAP_SINCE;
             let modules = Mutex::default();
             let libraries = Default::default();
-            Ok(Arc::new_cyclic(|me| Cuda { context, arch, name, processors, me: me.clone(), modules, libraries }))
+            let me = |me: &Weak<Cuda>| Cuda {
+                context,
+                arch,
+                name,
+                processors,
+                me: me.clone(),
+                modules,
+                overlaps,
+                libraries,
+            };
+            Ok(Arc::new_cyclic(me))
         }
     }
 
@@ -165,12 +185,15 @@ impl Gpu for Cuda {
 
     fn load(&self, code: &[u8]) -> Result<u64> {
         self.enter()?;
-        let image = Code::read(code)?.for_arch(self.arch)?;
+        let code = Code::read(code)?;
+        let image = code.for_arch(self.arch)?;
         let mut module = std::ptr::null_mut();
         // SAFETY: the image is machine code or null-terminated PTX, as the compiler gave it.
         let result = unsafe { sys::cuModuleLoadData(&mut module, image.as_ptr().cast()) };
         check(result, "loading a kernel")?;
-        self.modules.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(module as usize);
+        // What was compiled for an older GPU waits for nothing.
+        let mut modules = self.modules.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        modules.insert(module as usize, code.arch >= 90);
         Ok(module as u64)
     }
 
@@ -189,7 +212,9 @@ impl Gpu for Cuda {
                 check(sys::cuFuncSetAttribute(function, attribute, shared as c_int), &what)?;
             }
         }
-        Ok(Function(function as u64))
+        let modules = self.modules.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let waits = modules.get(&(module as usize)).copied().unwrap_or(false);
+        Ok(Function { handle: function as u64, waits: waits && self.overlaps })
     }
 
     unsafe fn launch(
@@ -202,24 +227,92 @@ impl Gpu for Cuda {
         params: &[u8],
     ) -> Result<()> {
         let mut list = [params.as_ptr().cast_mut().cast::<c_void>()];
-        // SAFETY: the kernel takes one struct, of which these are the bytes; the driver copies them.
-        let result = unsafe {
-            sys::cuLaunchKernel(
-                function.0 as sys::CUfunction,
-                grid[0],
-                grid[1],
-                grid[2],
-                threads,
-                1,
-                1,
-                shared,
-                queue.cast(),
-                list.as_mut_ptr(),
-                std::ptr::null_mut(),
-            )
+        let mut early = sys::CUlaunchAttribute {
+            id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+            pad: [0; 4],
+            value: sys::CUlaunchAttributeValue { programmaticStreamSerializationAllowed: 1 },
         };
+        let config = sys::CUlaunchConfig {
+            gridDimX: grid[0],
+            gridDimY: grid[1],
+            gridDimZ: grid[2],
+            blockDimX: threads,
+            blockDimY: 1,
+            blockDimZ: 1,
+            sharedMemBytes: shared,
+            hStream: queue.cast(),
+            attrs: &mut early,
+            numAttrs: u32::from(function.waits),
+        };
+        let kernel = function.handle as sys::CUfunction;
+        // SAFETY: the kernel takes one struct, of which these are the bytes; the driver copies them.
+        let result = unsafe { sys::cuLaunchKernelEx(&config, kernel, list.as_mut_ptr(), std::ptr::null_mut()) };
         let what = || format!("launching {grid:?} blocks of {threads} threads with {shared} bytes of shared memory");
         if result == CUresult::CUDA_SUCCESS { Ok(()) } else { check(result, &what()) }
+    }
+
+    fn tensor_map(&self, path: &TensorPath) -> Result<TensorMap> {
+        self.enter()?;
+        let mut map = sys::CUtensorMap_st { opaque: [0; 16] };
+        let base = path.base.cast_mut().cast();
+        let (ty, rank) = (sys::CUtensorMapDataType::CU_TENSOR_MAP_DATA_TYPE_UINT16, path.dims.len() as u32);
+        let dims: Vec<u64> = path.dims.iter().map(|&n| n as u64).collect();
+        let strides: Vec<u64> = path.strides.iter().map(|&n| n as u64).collect();
+        let plain = sys::CUtensorMapInterleave::CU_TENSOR_MAP_INTERLEAVE_NONE;
+        let swizzle = sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_128B;
+        let promotion = sys::CUtensorMapL2promotion::CU_TENSOR_MAP_L2_PROMOTION_L2_128B;
+        let zeros = sys::CUtensorMapFloatOOBfill::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE;
+        // SAFETY: the lists have as many entries as the rank says; the driver checks their contents.
+        let result = unsafe {
+            match &path.walk {
+                Walk::Box(rows) => {
+                    let sizes: Vec<u32> = std::iter::once(64).chain(rows.iter().map(|&n| n as u32)).collect();
+                    let ones = [1u32; 5];
+                    sys::cuTensorMapEncodeTiled(
+                        &mut map,
+                        ty,
+                        rank,
+                        base,
+                        dims.as_ptr(),
+                        strides.as_ptr(),
+                        sizes.as_ptr(),
+                        ones.as_ptr(),
+                        plain,
+                        swizzle,
+                        promotion,
+                        zeros,
+                    )
+                }
+                Walk::Windows { pixels, low, high, steps } => {
+                    let corner = |c: &[i64; 2]| c.map(|x| x as c_int);
+                    let (low, high) = (corner(low), corner(high));
+                    let steps = [1, steps[0] as u32, steps[1] as u32, 1];
+                    sys::cuTensorMapEncodeIm2col(
+                        &mut map,
+                        ty,
+                        rank,
+                        base,
+                        dims.as_ptr(),
+                        strides.as_ptr(),
+                        low.as_ptr(),
+                        high.as_ptr(),
+                        64,
+                        *pixels as u32,
+                        steps.as_ptr(),
+                        plain,
+                        swizzle,
+                        promotion,
+                        zeros,
+                    )
+                }
+            }
+        };
+        check(result, &format!("preparing copies of {path:?}"))?;
+        let mut bytes = [0u8; 128];
+        for (to, word) in bytes.chunks_exact_mut(8).zip(map.opaque) {
+            to.copy_from_slice(&word.to_le_bytes());
+        }
+        Ok(bytes)
     }
 
     fn as_cuda(&self) -> Option<&Cuda> {

@@ -1,7 +1,7 @@
 //! A GPU that is not there: kernel texts compiled for the host and run thread by thread. Tests of schedules and of the
 //! arithmetic of kernels need no device with it. It is slow, and it measures nothing.
 
-use crate::gpu::{Function, Gpu};
+use crate::gpu::{Function, Gpu, TensorMap, TensorPath, Walk};
 use oxrt_backend::{Device, Queue, Recording};
 use oxrt_tensor::{Error, Result};
 use std::any::Any;
@@ -181,7 +181,23 @@ impl Gpu for Emulator {
         let pair = (symbol("oxrt_emulate")?, symbol(&format!("{name}_entry"))?);
         let mut state = lock(&self.state);
         state.functions.push(pair);
-        Ok(Function(state.functions.len() as u64 - 1))
+        Ok(Function { handle: state.functions.len() as u64 - 1, waits: false })
+    }
+
+    fn tensor_map(&self, path: &TensorPath) -> Result<TensorMap> {
+        let whole = path.strides.iter().all(|s| s.is_multiple_of(16)) && (path.base as usize).is_multiple_of(16);
+        let lengths = match &path.walk {
+            Walk::Box(rows) => rows.len() + 1 == path.dims.len() && rows.iter().all(|n| (1..=256).contains(n)),
+            Walk::Windows { pixels, low, high, steps } => {
+                let corner = |c: &i64| (-128..128).contains(c);
+                let fits = low.iter().all(corner) && high.iter().all(corner) && steps.iter().all(|s| (1..=8).contains(s));
+                path.dims.len() == 4 && *pixels <= 1024 && fits
+            }
+        };
+        if !whole || !lengths || path.strides.len() + 1 != path.dims.len() || path.dims.contains(&0) {
+            return Err(Error::bug(format!("no copy engine walks {path:?}")));
+        }
+        Ok(path_bytes(path))
     }
 
     unsafe fn launch(
@@ -193,7 +209,7 @@ impl Gpu for Emulator {
         shared: u32,
         params: &[u8],
     ) -> Result<()> {
-        let launch = Launch { function: function.0, grid, threads, shared, params: params.to_vec() };
+        let launch = Launch { function: function.handle, grid, threads, shared, params: params.to_vec() };
         if threads > 1024 || grid[1] > 65535 || grid[2] > 65535 || shared > 227 << 10 {
             return Err(Error::bug(format!("no GPU takes {grid:?} blocks of {threads} threads and {shared} bytes")));
         }
@@ -207,6 +223,36 @@ impl Gpu for Emulator {
     }
 }
 
+/// The bytes of a C struct, put together field by field (the emulator's `TensorPath`).
+fn path_bytes(path: &TensorPath) -> TensorMap {
+    let mut p = crate::gpu::Params::new().ptr(path.base);
+    let at = |list: &[usize], i: usize| list.get(i).copied().unwrap_or(1);
+    for i in 0..4 {
+        p = p.u32(at(&path.dims, i));
+    }
+    for i in 0..3 {
+        p = p.i64(at(&path.strides, i) as i64);
+    }
+    let (mut rows, mut low, mut high, mut steps, mut pixels) = ([1; 3], [0; 2], [0; 2], [1; 2], 0);
+    match &path.walk {
+        Walk::Box(list) => rows[1..].iter_mut().zip(list).for_each(|(to, n)| *to = *n as i64),
+        Walk::Windows { pixels: n, low: l, high: h, steps: s } => {
+            (low, high, steps, pixels) = (*l, *h, s.map(|s| s as i64), *n as i64);
+        }
+    }
+    let small = rows.into_iter().chain(low).chain(high).chain(steps).chain([pixels]);
+    let mut bytes = p.finish();
+    bytes.extend(small.flat_map(|x| (x as i16).to_le_bytes()));
+    let mut map = [0; 128];
+    map[..bytes.len()].copy_from_slice(&bytes);
+    map
+}
+
+/// As aligned as a struct of parameters may want.
+#[derive(Clone, Copy)]
+#[repr(C, align(128))]
+struct Words([u64; 16]);
+
 /// # Safety
 /// As [`Gpu::launch`].
 unsafe fn run(state: &State, launch: &Launch) {
@@ -215,7 +261,7 @@ unsafe fn run(state: &State, launch: &Launch) {
     let _one = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
     let (emulate, entry) = state.functions[launch.function as usize];
     // Structs of parameters are read at their alignment.
-    let mut words = vec![0u64; launch.params.len().div_ceil(8)];
+    let mut words = vec![Words([0; 16]); launch.params.len().div_ceil(128)];
     // SAFETY: the symbols have these types (see the emulator's text); the words have room for the bytes.
     unsafe {
         std::ptr::copy_nonoverlapping(launch.params.as_ptr(), words.as_mut_ptr().cast(), launch.params.len());

@@ -6,7 +6,43 @@ use std::ffi::c_void;
 
 /// A kernel that can be launched; valid as long as its module's GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Function(pub u64);
+pub struct Function {
+    pub handle: u64,
+    /// Whether it waits itself for the kernels before it, and so may start while they end.
+    pub waits: bool,
+}
+
+/// A tensor of 16-bit elements as Hopper's copy engine walks it: rows of 64 elements of the first axis go to shared memory
+/// as 128 bytes whose eight chunks are turned by the row's number.
+#[derive(Clone, Debug)]
+pub struct TensorPath {
+    pub base: *const u8,
+    /// Elements along each axis, the axis of neighbours first; two to four of them.
+    pub dims: Vec<usize>,
+    /// Bytes from one to the next along each axis but the first; multiples of 16.
+    pub strides: Vec<usize>,
+    pub walk: Walk,
+}
+
+/// What one copy takes.
+#[derive(Clone, Debug)]
+pub enum Walk {
+    /// A box of so many rows along the axes behind the first.
+    Box(Vec<usize>),
+    /// Pixels (rows of channels) of an image [n][h][w][c], in the order of the corners of windows.
+    Windows {
+        pixels: usize,
+        /// Of the first window's corner along (w, h).
+        low: [i64; 2],
+        /// Of the last window's corner along (w, h), counted from the last pixel.
+        high: [i64; 2],
+        /// Between windows along (w, h).
+        steps: [usize; 2],
+    },
+}
+
+/// A [`TensorPath`] as the GPU reads it.
+pub type TensorMap = [u8; 128];
 
 /// A GPU, real or emulated.
 pub trait Gpu: Device {
@@ -46,6 +82,12 @@ pub trait Gpu: Device {
         params: &[u8],
     ) -> Result<()>;
 
+    /// Prepares a path for the copy engine.
+    ///
+    /// # Errors
+    /// What the engine cannot walk.
+    fn tensor_map(&self, path: &TensorPath) -> Result<TensorMap>;
+
     /// The real GPU behind it, for libraries; `None` for the emulator.
     fn as_cuda(&self) -> Option<&crate::driver::Cuda> {
         None
@@ -56,11 +98,18 @@ pub trait Gpu: Device {
 #[derive(Clone, Debug, Default)]
 pub struct Params {
     bytes: Vec<u8>,
+    /// Of the struct.
+    align: usize,
 }
 
 impl Params {
     pub fn new() -> Params {
-        Params { bytes: Vec::with_capacity(256) }
+        Params { bytes: Vec::with_capacity(256), align: 8 }
+    }
+
+    pub fn tensor_map(mut self, map: &TensorMap) -> Params {
+        self.align = 128;
+        self.put(map, 128)
     }
 
     fn put(mut self, data: &[u8], align: usize) -> Params {
@@ -109,7 +158,7 @@ impl Params {
 
     /// The struct's size is a multiple of its alignment.
     pub fn finish(mut self) -> Vec<u8> {
-        self.bytes.resize(self.bytes.len().next_multiple_of(8), 0);
+        self.bytes.resize(self.bytes.len().next_multiple_of(self.align.max(8)), 0);
         self.bytes
     }
 }

@@ -1,6 +1,6 @@
 //! Convolution, channels last: as a product on the matrix units or by plain multiply-adds, and depthwise.
 
-use super::gemm::{epilogue_fits, fits_gpu, floats, narrow, types};
+use super::gemm::{epilogue_fits, fits_tile, floats, narrow, types};
 use super::product::{Copy, Method, Product, Sizes, TILES, Window2, text};
 use super::{Entry, counts, makes, require};
 use crate::backend::Ctx;
@@ -32,8 +32,9 @@ macro_rules! tiles {
 tiles! {
     0 C0 "conv_128x128" 1 C1 "conv_128x64" 2 C2 "conv_64x128" 3 C3 "conv_64x64"
     4 C4 "conv_256x128" 5 C5 "conv_128x256" 6 C6 "conv_32x64" 7 C7 "conv_32x128" 8 C8 "conv_128x32"
-    9 C9 "conv_wgmma_128x128x3" 10 C10 "conv_wgmma_128x128x5" 11 C11 "conv_wgmma_128x256" 12 C12 "conv_wgmma_256x128"
-    13 C13 "conv_wgmma_128x64" 14 C14 "conv_wgmma_64x64" 15 C15 "conv_wgmma_64x128" 16 C16 "conv_wgmma_64x256"
+    9 C9 "conv_stream_128x256" 10 C10 "conv_stream_256x128" 11 C11 "conv_stream_128x192" 12 C12 "conv_stream_128x128"
+    13 C13 "conv_stream_256x64" 14 C14 "conv_stream_128x64" 15 C15 "conv_stream_64x256" 16 C16 "conv_stream_64x128"
+    17 C17 "conv_stream_64x64"
 }
 pub(super) const PLAIN: Entry = Entry::new("conv_plain", OPS, supports, pack_plain, load_plain);
 pub(super) const DEPTHWISE: Entry = Entry::new("depthwise", OPS, depthwise_supports, pack_depthwise, load_depthwise);
@@ -78,12 +79,31 @@ fn supports(_: &Ctx, node: &NodeView) -> Option<()> {
 }
 
 fn mma_supports<const I: usize>(ctx: &Ctx, node: &NodeView) -> Option<()> {
-    fits_gpu(ctx, I)?;
     supports(ctx, node)?;
     narrow(ctx, node)?;
     // A few channels per group would leave the matrix units empty.
     let f = Filter::of(node).ok()?;
-    require(f.groups == 1 || f.cout / f.groups >= 8)
+    require(f.groups == 1 || f.cout / f.groups >= 8)?;
+    if TILES[I].streams.is_some() {
+        // What the copy engine's windows can be.
+        let most = |name: &str, most: i64| {
+            let list = node.attrs().ints(name).ok()?.unwrap_or(&[]);
+            require(list.iter().all(|&v| (0..=most).contains(&v)))
+        };
+        most("strides", 8)?;
+        most("pads", 100)?;
+        most("dilations", 16)?;
+        require(f.groups == 1 && f.kernel.iter().all(|&k| k <= 7))?;
+    }
+    fits_tile(ctx, node, I, f.cout / f.groups, f.cin)
+}
+
+/// Whether windows are single pixels that lie as the results do: a plain product.
+fn is_pointwise(node: &NodeView, f: &Filter) -> Result<bool> {
+    let all = |name: &str, value: i64| -> Result<bool> {
+        Ok(node.attrs().ints(name)?.unwrap_or(&[]).iter().all(|&v| v == value))
+    };
+    Ok(f.groups == 1 && f.kernel.iter().all(|&k| k == 1) && all("strides", 1)? && all("pads", 0)?)
 }
 
 fn depthwise_supports(ctx: &Ctx, node: &NodeView) -> Option<()> {
@@ -157,7 +177,8 @@ fn pack<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     } else {
         Copy::Elements
     };
-    let method = Method::Mma { tile: TILES[I], conv: true, of, x_copy, w_turned: false, w_async: true };
+    let conv = TILES[I].streams.is_none() || !is_pointwise(node, &f)?;
+    let method = Method::Mma { tile: TILES[I], conv, of, x_copy, w_turned: false, w_async: true };
     let code = ctx.code(&text(node, method, types, true)?)?;
     if x_copy != Copy::Pixels {
         let rows = pack_rows(node, &f, of, f.cin, f.depth().next_multiple_of(8))?;
@@ -176,12 +197,9 @@ fn pack<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
 
 fn load<const I: usize>(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
     let of = packed.get(1).ok_or_else(|| Error::invalid("packed weights are missing"))?.dtype();
-    load_as(
-        ctx,
-        node,
-        packed,
-        Method::Mma { tile: TILES[I], conv: true, of, x_copy: Copy::Chunks, w_turned: false, w_async: true },
-    )
+    let conv = TILES[I].streams.is_none() || !is_pointwise(node, &Filter::of(node)?)?;
+    let method = Method::Mma { tile: TILES[I], conv, of, x_copy: Copy::Chunks, w_turned: false, w_async: true };
+    load_as(ctx, node, packed, method)
 }
 
 fn pack_plain(ctx: &Ctx, node: &NodeView) -> Result<Packing> {

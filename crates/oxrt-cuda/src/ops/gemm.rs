@@ -33,8 +33,9 @@ macro_rules! dynamic {
 packed! {
     0 G0 "gemm_128x128" 1 G1 "gemm_128x64" 2 G2 "gemm_64x128" 3 G3 "gemm_64x64" 4 G4 "gemm_256x128"
     5 G5 "gemm_128x256" 6 G6 "gemm_32x64" 7 G7 "gemm_32x128" 8 G8 "gemm_128x32"
-    9 G9 "gemm_wgmma_128x128x3" 10 G10 "gemm_wgmma_128x128x5" 11 G11 "gemm_wgmma_128x256" 12 G12 "gemm_wgmma_256x128"
-    13 G13 "gemm_wgmma_128x64" 14 G14 "gemm_wgmma_64x64" 15 G15 "gemm_wgmma_64x128" 16 G16 "gemm_wgmma_64x256"
+    9 G9 "gemm_stream_128x256" 10 G10 "gemm_stream_256x128" 11 G11 "gemm_stream_128x192" 12 G12 "gemm_stream_128x128"
+    13 G13 "gemm_stream_256x64" 14 G14 "gemm_stream_128x64" 15 G15 "gemm_stream_64x256" 16 G16 "gemm_stream_64x128"
+    17 G17 "gemm_stream_64x64"
 }
 dynamic! {
     0 M0 "matmul_128x128" 1 M1 "matmul_128x64" 2 M2 "matmul_64x128" 3 M3 "matmul_64x64" 4 M4 "matmul_256x128"
@@ -55,9 +56,14 @@ pub(super) fn narrow(ctx: &Ctx, node: &NodeView) -> Option<DType> {
     }
 }
 
-/// Whether the GPU has the units of a tile.
-pub(super) fn fits_gpu(ctx: &Ctx, tile: usize) -> Option<()> {
-    require(!TILES[tile].wgmma || ctx.gpu.arch() == 90)
+/// Whether the GPU has the units of a tile and, where it streams, whether rows of k and n elements are whole and of one type.
+pub(super) fn fits_tile(ctx: &Ctx, node: &NodeView, tile: usize, n: usize, k: usize) -> Option<()> {
+    if TILES[tile].streams.is_none() {
+        return Some(());
+    }
+    let of = narrow(ctx, node)?;
+    require(ctx.gpu.arch() == 90 && n % 8 == 0 && k % 8 == 0 && node.dtype(0) == Some(of))?;
+    require(matches!(node.output_dtype(0), Some(d) if d == of || d == DType::F32))
 }
 
 pub(super) fn is_float(d: DType) -> bool {
@@ -82,10 +88,11 @@ fn weights_fixed(node: &NodeView) -> Option<()> {
 }
 
 fn packed_supports<const I: usize>(ctx: &Ctx, node: &NodeView) -> Option<()> {
-    fits_gpu(ctx, I)?;
     narrow(ctx, node)?;
     floats(node)?;
-    weights_fixed(node)
+    weights_fixed(node)?;
+    let [n, k] = weight_sizes(node).ok()?;
+    fits_tile(ctx, node, I, n, k)
 }
 
 fn plain_supports(_: &Ctx, node: &NodeView) -> Option<()> {

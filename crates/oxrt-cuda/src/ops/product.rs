@@ -2,7 +2,7 @@
 //! the image, which the kernels find as they read.
 
 use crate::backend::{Ctx, Launcher};
-use crate::gpu::Params;
+use crate::gpu::{Params, TensorPath, Walk};
 use crate::text::{self, Number};
 use oxrt_backend::{Block, Io, NodeView};
 use oxrt_ops::scalar::Emit;
@@ -13,7 +13,7 @@ const TILE: &str = include_str!("../text/tile.cuh");
 const TILE_START: &str = include_str!("../text/tile_start.cuh");
 const TILE_END: &str = include_str!("../text/tile_end.cuh");
 const MMA: &str = include_str!("../text/mma.cuh");
-const WGMMA: &str = include_str!("../text/wgmma.cuh");
+const STREAM: &str = include_str!("../text/stream.cuh");
 const SIMT: &str = include_str!("../text/simt.cuh");
 
 /// A tile of the matrix kernels: rows and columns of a block, its warps in both directions, slices on their way.
@@ -23,21 +23,21 @@ pub(super) struct Tile {
     pub n: usize,
     pub warps: [usize; 2],
     pub stages: usize,
-    /// On the units that work for whole warpgroups (compute capability 9.0 alone).
-    pub wgmma: bool,
+    /// On Hopper's units for whole warpgroups, with its copy engine (compute capability 9.0 alone): blocks of a multiprocessor.
+    pub streams: Option<usize>,
 }
 
 const fn tile(m: usize, n: usize, warps: [usize; 2], stages: usize) -> Tile {
-    Tile { m, n, warps, stages, wgmma: false }
+    Tile { m, n, warps, stages, streams: None }
 }
 
 /// `groups` warpgroups, one below the other.
-const fn hopper(m: usize, n: usize, groups: usize, stages: usize) -> Tile {
-    Tile { m, n, warps: [4 * groups, 1], stages, wgmma: true }
+const fn hopper(m: usize, n: usize, groups: usize, stages: usize, blocks: usize) -> Tile {
+    Tile { m, n, warps: [4 * groups, 1], stages, streams: Some(blocks) }
 }
 
 /// The tiles that compete; which is quickest depends on sizes and the GPU.
-pub(super) const TILES: [Tile; 17] = [
+pub(super) const TILES: [Tile; 18] = [
     tile(128, 128, [2, 4], 3),
     tile(128, 64, [2, 2], 4),
     tile(64, 128, [2, 2], 4),
@@ -47,27 +47,34 @@ pub(super) const TILES: [Tile; 17] = [
     tile(32, 64, [1, 4], 4),
     tile(32, 128, [1, 4], 4),
     tile(128, 32, [4, 1], 4),
-    hopper(128, 128, 2, 3),
-    hopper(128, 128, 2, 5),
-    hopper(128, 256, 2, 4),
-    hopper(256, 128, 2, 4),
-    hopper(128, 64, 2, 4),
-    hopper(64, 64, 1, 5),
-    hopper(64, 128, 1, 4),
-    hopper(64, 256, 1, 3),
+    hopper(128, 256, 2, 4, 1),
+    hopper(256, 128, 2, 4, 1),
+    hopper(128, 192, 2, 4, 1),
+    hopper(128, 128, 2, 3, 2),
+    hopper(256, 64, 2, 4, 1),
+    hopper(128, 64, 2, 4, 2),
+    hopper(64, 256, 1, 4, 1),
+    hopper(64, 128, 1, 4, 2),
+    hopper(64, 64, 1, 6, 2),
 ];
 
 /// Depth of a slice of the matrix kernel.
 const DEPTH: usize = 64;
 
 impl Tile {
+    /// With the warp that asks for copies, where there is one.
     fn threads(&self) -> usize {
-        self.warps[0] * self.warps[1] * 32
+        (self.warps[0] * self.warps[1] + usize::from(self.streams.is_some())) * 32
     }
 
     /// Bytes of shared memory: slices on their way, or the sums on their way out.
     fn shared(&self, stages: usize) -> usize {
-        (stages * (self.m + self.n) * DEPTH * 2).max(self.m * (self.n + 4) * 4) + if self.wgmma { 1024 } else { 0 }
+        let slices = (self.m + self.n) * DEPTH * 2;
+        match self.streams {
+            // With room to align them, and two barriers for each.
+            Some(_) => self.stages * (slices + 16) + 1024,
+            None => (stages * slices).max(self.m * (self.n + 4) * 4),
+        }
     }
 }
 
@@ -94,7 +101,7 @@ pub(super) enum Copy {
 /// How a product is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Method {
-    /// On the matrix units, in f16 or bf16.
+    /// On the matrix units, in f16 or bf16. A tile that streams takes operands of one type, in rows of 16 bytes.
     Mma { tile: Tile, conv: bool, of: DType, x_copy: Copy, w_turned: bool, w_async: bool },
     /// By plain multiply-adds.
     Simt { conv: bool },
@@ -120,6 +127,15 @@ pub(super) fn text(node: &NodeView, method: Method, types: Types, fast: bool) ->
     );
     let flag = |b: bool| u8::from(b);
     Ok(match method {
+        Method::Mma { tile: Tile { m, n, warps, stages, streams: Some(blocks) }, conv, of, .. } => format!(
+            "#define BM {m}\n#define BN {n}\n#define WGS {}\n#define STAGES {stages}\n#define BLOCKS {blocks}\n#define CONV {}\n\
+             {}typedef {} T;\n{types_text}{activate}{}",
+            warps[0] / 4,
+            flag(conv),
+            if of == DType::BF16 { "#define T_IS_BF16\n" } else { "" },
+            storage(of)?,
+            STREAM.replace("WGMMA_ASM", &wgmma(n, of))
+        ),
         Method::Mma { tile, conv, of, x_copy, w_turned, w_async } => format!(
             "#define BM {}\n#define BN {}\n#define WARPS_M {}\n#define WARPS_N {}\n#define THREADS {}\n#define STAGES {}\n\
              #define CONV {}\n#define ASYNC {}\n#define W_TURNED {}\n#define W_ASYNC {}\n{}typedef {} T;\n\
@@ -136,29 +152,25 @@ pub(super) fn text(node: &NodeView, method: Method, types: Types, fast: bool) ->
             flag(w_async),
             if of == DType::BF16 { "#define T_IS_BF16\n" } else { "" },
             storage(of)?,
-            matrix_kernel(tile, of).replace("    TILE_START\n", TILE_START).replace("    TILE_END\n", TILE_END)
+            MMA.replace("    TILE_START\n", TILE_START).replace("    TILE_END\n", TILE_END)
         ),
         Method::Simt { conv } => format!("#define CONV {}\n{types_text}{activate}{SIMT}", flag(conv)),
     })
 }
 
-/// The text of the kernel that a tile's units want.
-fn matrix_kernel(tile: Tile, of: DType) -> String {
-    if !tile.wgmma {
-        return MMA.to_string();
-    }
-    // d is 64 rows by n columns, n / 2 numbers in every thread.
-    let (n, count) = (tile.n, tile.n / 2);
+/// The instruction that multiplies 64 rows by n columns; every thread holds n / 2 sums of them.
+fn wgmma(n: usize, of: DType) -> String {
+    let count = n / 2;
     let ty = if of == DType::BF16 { "bf16" } else { "f16" };
     let list = |f: &dyn Fn(usize) -> String| (0..count).map(f).collect::<Vec<_>>().join(", ");
-    let asm = format!(
-        "asm volatile(\"{{ .reg .pred p; setp.ne.b32 p, 1, 0; wgmma.mma_async.sync.aligned.m64n{n}k16.f32.{ty}.{ty} {{{}}}, \
-         %{count}, %{}, p, 1, 1, 0, 0; }}\" : {} : \"l\"(da), \"l\"(db));",
+    format!(
+        "asm volatile(\"{{ .reg .pred p; setp.ne.b32 p, %{}, 0; wgmma.mma_async.sync.aligned.m64n{n}k16.f32.{ty}.{ty} {{{}}}, \
+         %{count}, %{}, p, 1, 1, 0, 0; }}\" : {} : \"l\"(da), \"l\"(db), \"r\"(add));",
+        count + 2,
         list(&|i| format!("%{i}")),
         count + 1,
         list(&|i| format!("\"+f\"(d[{i}])")),
-    );
-    WGMMA.replace("WGMMA_ASM", &asm)
+    )
 }
 
 /// A product's kernel.
@@ -189,6 +201,15 @@ pub(super) struct Sizes {
     pub w_step: [usize; 2],
     pub y_step: [usize; 2],
     pub window: Option<Window2>,
+}
+
+impl Sizes {
+    /// Slices of one tap of a window, and of all; a product without windows has one tap.
+    fn tap_slices(&self) -> [usize; 2] {
+        let taps = self.window.map_or(1, |w| w.kernel[0] * w.kernel[1]);
+        let one = self.window.map_or(self.k, |w| w.cin).div_ceil(DEPTH).max(1);
+        [one, one * taps]
+    }
 }
 
 /// Windows over two axes.
@@ -235,6 +256,13 @@ impl Product {
         Ok(Arc::new(Product { method, kernel, processors, ctx: ctx.clone(), types }))
     }
 
+    fn tile(&self) -> Option<Tile> {
+        match self.method {
+            Method::Mma { tile, .. } => Some(tile),
+            Method::Simt { .. } => None,
+        }
+    }
+
     /// Bytes of an element of x, w and y.
     pub fn operand_bytes(&self) -> [usize; 3] {
         [self.types.x, self.types.w, self.types.y].map(|d| d.bytes_for(1))
@@ -251,7 +279,8 @@ impl Product {
             Method::Simt { .. } => (64, 64),
         };
         let tiles = sizes.m.div_ceil(bm) * sizes.n.div_ceil(bn);
-        let all = sizes.k.div_ceil(DEPTH).max(1);
+        let all = self.tile().filter(|t| t.streams.is_some()).map_or(sizes.k.div_ceil(DEPTH), |_| sizes.tap_slices()[1]);
+        let all = all.max(1);
         let mut splits = 1;
         if matches!(self.method, Method::Mma { .. }) && tiles * z > 0 {
             // Blocks for every multiprocessor, but none with fewer than a few slices.
@@ -282,6 +311,10 @@ impl Product {
         residual: *const u8,
         y: *mut u8,
     ) -> Result<()> {
+        if let Some(Tile { streams: Some(blocks), .. }) = self.tile() {
+            // SAFETY: the caller's promise.
+            return unsafe { self.run_stream(plan, io, [x.cast(), w, bias, residual], y, blocks) };
+        }
         let s = &plan.sizes;
         let mut p = Params::new().ptr(x).ptr(w).ptr(bias).ptr(residual).ptr(y.cast_const());
         let mma = matches!(self.method, Method::Mma { .. });
@@ -315,5 +348,62 @@ impl Product {
         };
         // SAFETY: the caller's promise.
         unsafe { self.kernel.run(io, plan.grid, threads, shared, &params) }
+    }
+    /// # Safety
+    /// As [`Self::run`], which says the order of operands.
+    unsafe fn run_stream(&self, plan: &Plan, io: &Io, operands: [*const u8; 4], y: *mut u8, blocks: usize) -> Result<()> {
+        let (s, Some(tile)) = (&plan.sizes, self.tile()) else { bail!(bug, "no tile that streams") };
+        let items = plan.grid[0] * plan.splits;
+        if items == 0 || plan.grid[2] == 0 {
+            return Ok(());
+        }
+        let [x, w, bias, residual] = operands;
+        let win = s.window.unwrap_or_default();
+        let taps = s.window.map_or(1, |w| w.kernel[0] * w.kernel[1]);
+        let channels = if s.window.is_some() { win.cin } else { s.k };
+        let windows = s.window.is_some() && matches!(self.method, Method::Mma { conv: true, .. });
+        let x_path = if windows {
+            let pixels = win.output[0] * win.output[1];
+            let images = s.m / pixels.max(1);
+            // The corner of the last window, from the last pixel.
+            let high = |i: usize| {
+                ((win.output[i] - 1) * win.strides[i]) as i64 - win.pads[i] - (win.input[i] as i64 - 1)
+            };
+            let row = s.ldx * 2;
+            TensorPath {
+                base: x,
+                dims: vec![channels, win.input[1], win.input[0], images],
+                strides: vec![row, row * win.input[1], row * win.input[1] * win.input[0]],
+                walk: Walk::Windows {
+                    pixels: tile.m,
+                    low: [-win.pads[1], -win.pads[0]],
+                    high: [high(1), high(0)],
+                    steps: [win.strides[1], win.strides[0]],
+                },
+            }
+        } else {
+            TensorPath { base: x, dims: vec![s.k, s.m], strides: vec![s.ldx * 2], walk: Walk::Box(vec![tile.m]) }
+        };
+        let w_path = TensorPath {
+            base: w,
+            dims: vec![channels, taps, s.n],
+            strides: vec![channels * 2, s.ldw * 2],
+            walk: Walk::Box(vec![1, tile.n]),
+        };
+        let gpu = &self.ctx.gpu;
+        let mut p = Params::new().tensor_map(&gpu.tensor_map(&x_path)?).tensor_map(&gpu.tensor_map(&w_path)?);
+        let counters = plan.counters.as_ref().map_or(std::ptr::null_mut(), |b| b.ptr());
+        p = p.ptr(bias).ptr(residual).ptr(y.cast_const()).ptr(io.workspace.cast_const()).ptr(counters.cast_const());
+        let [tap_slices, slices] = s.tap_slices();
+        p = p.u32(s.m).u32(s.n).u32(s.ldy).u32(items).u32(plan.splits);
+        p = p.u32(tap_slices).u32(slices).u32(plan.slices);
+        p = p.i32(-win.pads[0]).i32(-win.pads[1]).u32(win.strides[0]).u32(win.strides[1]);
+        p = p.u32(win.dilations[0]).u32(win.dilations[1]).u32(win.kernel[1].max(1));
+        p = p.divider(win.output[1].max(1)).divider((win.output[0] * win.output[1]).max(1));
+        p = p.divider(plan.splits).divider(s.n.div_ceil(tile.n).max(1));
+        let params = p.status(&io.device).finish();
+        let grid = [items.min(self.processors * blocks), 1, 1];
+        // SAFETY: the caller's promise.
+        unsafe { self.kernel.run(io, grid, tile.threads(), tile.shared(tile.stages), &params) }
     }
 }

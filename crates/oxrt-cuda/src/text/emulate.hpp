@@ -78,6 +78,13 @@ static void block_barrier() {
         yield();
     }
 }
+// A barrier of the first so many threads.
+static unsigned some_waiting, some_turn;
+static void barrier_of_some(unsigned many) {
+    unsigned turn = some_turn;
+    if (++some_waiting == many) { some_waiting = 0; some_turn++; return; }
+    while (turn == some_turn) yield();
+}
 static void warp_barrier() {
     unsigned w = warp(), turn = warp_turn[w];
     if (++warp_waiting[w] == lanes()) { warp_waiting[w] = 0; warp_turn[w]++; return; }
@@ -99,7 +106,7 @@ extern "C" void oxrt_emulate(void (*entry)(const void*), const void* params, con
         // Memory that nobody wrote is full of NaN.
         memset(dynamic_shared, 0xff, shared);
         running = threads;
-        block_waiting = 0;
+        block_waiting = some_waiting = 0;
         for (unsigned t = 0; t < threads; t++) {
             Fibre& f = fibres[t];
             if (!f.base) f.base = malloc(STACK);
@@ -126,6 +133,7 @@ extern "C" void oxrt_emulate(void (*entry)(const void*), const void* params, con
 #define __syncthreads emulator::block_barrier
 #define __syncwarp emulator::warp_barrier
 #define __shared__ static
+#define KERNEL_LATE(threads, blocks, name, P) KERNEL(threads, name, P)
 #define KERNEL(threads, name, P) static void name(const P& p); extern "C" void name##_entry(const void* p) { name(*(const P*)p); } static void name(const P& p)
 #define DEVICE static inline
 #define DYNAMIC_SHARED(name) u8* name = emulator::dynamic_shared

@@ -30,6 +30,7 @@ static inline u32 pack_f16(f32 lo, f32 hi) { return narrow_f16(lo).bits | (u32)n
 static inline u32 pack_bf16(f32 lo, f32 hi) { return narrow_bf16(lo).bits | (u32)narrow_bf16(hi).bits << 16; }
 static inline u32 high_product(u32 a, u32 b) { return (u32)((u64)a * b >> 32); }
 static inline f32 fast_exp(f32 x) { return expf(x); }
+static inline f32 fast_recip(f32 x) { return 1 / x; }
 static inline f32 fast_exp2(f32 x) { return exp2f(x); }
 static inline void copy_async(void* to, const void* from, bool valid) { if (valid) memcpy(to, from, 16); else memset(to, 0, 16); }
 static inline void copy_async_8(void* to, const void* from, bool valid) { if (valid) memcpy(to, from, 8); else memset(to, 0, 8); }
@@ -81,4 +82,54 @@ template <class T> static void multiply_add(f32 (&d)[4], const u32 (&a)[4], u32 
         d[i] = sum;
     }
     warp_barrier();
+}
+static inline void let_next_start() {}
+static inline void wait_for_kernels_before() {}
+static inline u32 shared_address(const void* p) { return (u32)(u64)p; }
+static inline f32 load_l2(const f32* p) { return *p; }
+template <int N> static inline void barrier_of() { emulator::barrier_of_some(N); }
+// A barrier's word: arrivals of a phase, those still missing, bytes still missing, and the phase's parity.
+struct BarrierWord { u16 count, missing; i32 bytes : 31; u32 parity : 1; };
+static void barrier_moves(BarrierWord* b) {
+    if (b->missing == 0 && b->bytes == 0) { b->missing = b->count; b->parity ^= 1; }
+}
+static inline void barrier_init(u64* b, u32 count) { *(BarrierWord*)b = BarrierWord{(u16)count, (u16)count, 0, 0}; }
+static inline void barrier_init_done() {}
+static inline void barrier_arrive(u64* b) { auto w = (BarrierWord*)b; w->missing--; barrier_moves(w); }
+static inline void barrier_expect(u64* b, u32 bytes) { ((BarrierWord*)b)->bytes += bytes; barrier_arrive(b); }
+static inline void barrier_wait(u64* b, u32 parity) { while (((volatile BarrierWord*)b)->parity == parity) emulator::yield(); }
+// What the emulator's driver writes into a TensorMap (gpu.rs).
+struct TensorPath { u64 base; u32 dims[4]; u64 strides[3]; u16 box[3]; i16 low[2], high[2]; u16 steps[2]; u16 pixels; };
+static void copied(u64* b, u32 bytes) { ((BarrierWord*)b)->bytes -= bytes; barrier_moves((BarrierWord*)b); }
+// One row of 64 elements to its swizzled place.
+static void copy_row(void* to, u32 row, const TensorPath& t, i64 offset, i32 x, bool inside) {
+    for (int i = 0; i < 64; i++) {
+        u16* at = (u16*)((u8*)to + row * 128 + (((i / 8) ^ (row & 7)) << 4) + i % 8 * 2);
+        *at = inside && x + i >= 0 && x + i < (i32)t.dims[0] ? ((const u16*)(t.base + offset))[x + i] : 0;
+    }
+}
+static inline void copy_tile_3(void* to, const TensorMap* map, i32 x, i32 y, i32 z, u64* b) {
+    const TensorPath& t = *(const TensorPath*)map;
+    u32 row = 0;
+    for (i32 k = 0; k < t.box[2]; k++) for (i32 j = 0; j < t.box[1]; j++) {
+        bool inside = y + j >= 0 && y + j < (i32)t.dims[1] && z + k >= 0 && z + k < (i32)t.dims[2];
+        copy_row(to, row++, t, (i64)(y + j) * t.strides[0] + (i64)(z + k) * t.strides[1], x, inside);
+    }
+    copied(b, row * 128);
+}
+static inline void copy_tile_2(void* to, const TensorMap* map, i32 x, i32 y, u64* b) { copy_tile_3(to, map, x, y, 0, b); }
+static inline void copy_windows(void* to, const TensorMap* map, i32 c, i32 w, i32 h, i32 n, i32 offset_w, i32 offset_h, u64* b) {
+    const TensorPath& t = *(const TensorPath*)map;
+    for (u32 row = 0; row < t.pixels; row++) {
+        i32 x = w + offset_w, y = h + offset_h;
+        bool inside = x >= 0 && x < (i32)t.dims[1] && y >= 0 && y < (i32)t.dims[2] && n < (i32)t.dims[3];
+        copy_row(to, row, t, (i64)x * t.strides[0] + (i64)y * t.strides[1] + (i64)n * t.strides[2], c, inside);
+        w += t.steps[0];
+        if (w > (i32)t.dims[1] - 1 + t.high[0]) {
+            w = t.low[0];
+            h += t.steps[1];
+            if (h > (i32)t.dims[2] - 1 + t.high[1]) { h = t.low[1]; n++; }
+        }
+    }
+    copied(b, t.pixels * 128);
 }

@@ -14,10 +14,26 @@ typedef double f64;
 struct f16 { u16 bits; };
 struct bf16 { u16 bits; };
 struct bool8 { u8 byte; };
+// How Hopper's copy engine finds its way through a tensor; the driver (or the emulator) fills it in.
+struct alignas(128) TensorMap { u64 words[16]; };
 
 #ifndef OXRT_EMULATED
-#define KERNEL(threads, name, P) extern "C" __global__ void __launch_bounds__(threads) name(const __grid_constant__ P p)
 #define DEVICE static __device__ __forceinline__
+// A kernel may start while the one before it ends (programmatic dependent launch), and waits for it before it reads or writes.
+// A KERNEL waits at once; a KERNEL_LATE waits itself, where it has something to do before.
+#define KERNEL_WITH(bounds, name, P, WAIT) \
+    DEVICE void name##_body(const P& p); \
+    extern "C" __global__ void __launch_bounds__ bounds name(const __grid_constant__ P p) { let_next_start(); WAIT name##_body(p); } \
+    DEVICE void name##_body(const P& p)
+#define KERNEL(threads, name, P) KERNEL_WITH((threads), name, P, wait_for_kernels_before();)
+#define KERNEL_LATE(threads, blocks, name, P) KERNEL_WITH((threads, blocks), name, P, )
+#if __CUDA_ARCH__ >= 900
+DEVICE void let_next_start() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
+DEVICE void wait_for_kernels_before() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+#else
+DEVICE void let_next_start() {}
+DEVICE void wait_for_kernels_before() {}
+#endif
 #define DYNAMIC_SHARED(name) extern __shared__ __align__(128) u8 name[]
 #define PRAGMA_UNROLL _Pragma("unroll")
 
@@ -62,13 +78,46 @@ DEVICE void multiply_add(f32 (&d)[4], const u32 (&a)[4], u32 b0, u32 b1, bf16) {
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
+#if __CUDA_ARCH__ >= 900
+// Barriers in shared memory: threads arrive, copies announce their bytes; whoever waits names the phase by its parity.
+DEVICE void barrier_init(u64* b, u32 count) { asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" :: "r"(shared_address(b)), "r"(count) : "memory"); }
+DEVICE void barrier_init_done() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
+DEVICE void barrier_expect(u64* b, u32 bytes) {
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" :: "r"(shared_address(b)), "r"(bytes) : "memory");
+}
+DEVICE void barrier_arrive(u64* b) { asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" :: "r"(shared_address(b)) : "memory"); }
+DEVICE void barrier_wait(u64* b, u32 parity) {
+    asm volatile("{ .reg .pred p; AGAIN: mbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1; @p bra DONE; bra AGAIN; DONE: }"
+        :: "r"(shared_address(b)), "r"(parity) : "memory");
+}
+// Boxes of a tensor to shared memory, zeros where there is no tensor; `b` learns of their bytes.
+DEVICE void copy_tile_2(void* to, const TensorMap* map, i32 x, i32 y, u64* b) {
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4}], [%2];"
+        :: "r"(shared_address(to)), "l"(map), "r"(shared_address(b)), "r"(x), "r"(y) : "memory");
+}
+DEVICE void copy_tile_3(void* to, const TensorMap* map, i32 x, i32 y, i32 z, u64* b) {
+    asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5}], [%2];"
+        :: "r"(shared_address(to)), "l"(map), "r"(shared_address(b)), "r"(x), "r"(y), "r"(z) : "memory");
+}
+// Pixels of an image [n][h][w][c] in the order of windows' corners from (w, h, n) on, each moved by the offsets.
+DEVICE void copy_windows(void* to, const TensorMap* map, i32 c, i32 w, i32 h, i32 n, i32 offset_w, i32 offset_h, u64* b) {
+    asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.im2col.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, %6}], [%2], {%7, %8};"
+        :: "r"(shared_address(to)), "l"(map), "r"(shared_address(b)), "r"(c), "r"(w), "r"(h), "r"(n), "h"((u16)offset_w), "h"((u16)offset_h) : "memory");
+}
+#endif
+// A barrier of the first N threads of a block.
+template <int N> DEVICE void barrier_of() { asm volatile("bar.sync 1, %0;" :: "n"(N) : "memory"); }
+// What other blocks wrote: not from this multiprocessor's own cache.
+DEVICE f32 load_l2(const f32* p) { return __ldcg(p); }
 DEVICE f32 lane_xor(f32 x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
+DEVICE u32 lane_xor(u32 x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
 DEVICE f64 lane_xor(f64 x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
 DEVICE i64 lane_xor(i64 x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
 DEVICE i32 lane_xor(i32 x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
 DEVICE f32 lane_get(f32 x, int lane) { return __shfl_sync(0xffffffffu, x, lane); }
 DEVICE f32 fast_exp(f32 x) { return __expf(x); }
 DEVICE f32 fast_exp2(f32 x) { f32 y; asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x)); return y; }
+DEVICE f32 fast_recip(f32 x) { return __fdividef(1.0f, x); }
 DEVICE u32 high_product(u32 a, u32 b) { return __umulhi(a, b); }
 #define INFINITE_F32 __int_as_float(0x7f800000)
 #define NAN_F32 __int_as_float(0x7fffffff)
@@ -139,6 +188,24 @@ DEVICE void report(const Status& s, u32 what) { if (s.word) *s.word = s.step << 
 #define STATUS_INDEX 1
 #define STATUS_DIVISION 2
 
+// erf by a polynomial in x^2 up to 3, where it is 1 to 2.3e-5; off by 2.3e-5 at most, far below what 16 bits hold.
+DEVICE f32 fast_erf(f32 x) {
+    f32 c = fminf(fmaxf(x, -3.0f), 3.0f), t = c * c;
+    f32 y = fmaf(t, 4.074193782344082e-08f, -1.9448161765467376e-06f);
+    y = fmaf(t, y, 4.106041888007894e-05f);
+    y = fmaf(t, y, -0.0005110359634272754f);
+    y = fmaf(t, y, 0.004235423170030117f);
+    y = fmaf(t, y, -0.025102850049734116f);
+    y = fmaf(t, y, 0.11107932031154633f);
+    y = fmaf(t, y, -0.375314861536026f);
+    y = fmaf(t, y, 1.1282684803009033f);
+    return x != x ? x : y * c;
+}
+// Near 0 by its series, whose next member is below 1e-8.
+DEVICE f32 fast_tanh(f32 x) {
+    f32 far = 1.0f - 2.0f * fast_recip(1.0f + fast_exp(2.0f * x)), t = x * x;
+    return t < 0.0025f ? x * fmaf(t, fmaf(t, 0.13333334f, -0.33333334f), 1.0f) : far;
+}
 // Sums over all threads of a warp; every lane gets the result.
 template <class C> DEVICE C warp_sum(C x) { PRAGMA_UNROLL for (int m = 16; m; m >>= 1) x += lane_xor(x, m); return x; }
 template <class C> DEVICE C warp_max(C x) {

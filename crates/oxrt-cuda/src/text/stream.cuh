@@ -1,0 +1,260 @@
+// Products on Hopper's units. One warp asks the copy engine for slices of both operands (windows of an image are found by the
+// engine itself), warpgroups multiply what has come, and barriers in shared memory tell one side of the other.
+// Blocks stay and take one tile after the other, so that slices of the next tile come while the last one is written.
+//
+// y[m][n] = act(sum_k x[m][k] w[n][k] + bias[n] + residual[m][n]). With splits, blocks of one tile take a part of k each, and
+// the last to end sums up.
+#define CONSUMERS (WGS * 128)
+#define WG_M (BM / WGS)
+#define MT (WG_M / 64)
+#define NR (BN / 2)
+#define SLICE_X (BM * 128)
+#define SLICE_W (BN * 128)
+
+struct P {
+    TensorMap x, w;
+    const f32* bias; const TR* residual; TY* y;
+    f32* partial; u32* counters;
+    i32 m, n, ldy, items, splits;
+    // Slices of 64 channels: of a tap, of all taps, of a split.
+    i32 tap_slices, slices, split_slices;
+    i32 low_h, low_w, stride_h, stride_w, dilation_h, dilation_w, kernel_w;
+    Divider out_w, out_pixels, by_splits, tiles_n;
+    Status status;
+};
+
+DEVICE u32 pack_two(f32 a, f32 b) {
+#ifdef T_IS_BF16
+    return pack_bf16(a, b);
+#else
+    return pack_f16(a, b);
+#endif
+}
+
+#ifdef OXRT_EMULATED
+// d[64][BN] = (fresh ? 0 : d) + a[64][16] b[BN][16], operands at slice column kk.
+DEVICE void wgmma(f32 (&d)[NR], const u8* a, const u8* b, int kk, bool fresh) {
+    u32 lane = threadIdx.x & 31, warp = (threadIdx.x >> 5) & 3;
+    auto at = [&](const u8* tile, u32 row, u32 k) {
+        T x; x.bits = *(const u16*)(tile + row * 128 + (((kk * 2 + k / 8) ^ (row & 7)) << 4) + k % 8 * 2);
+        return widen(x);
+    };
+    for (int i = 0; i < NR; i++) {
+        u32 row = warp * 16 + lane / 4 + (i >> 1 & 1) * 8, column = i / 4 * 8 + (lane & 3) * 2 + (i & 1);
+        if (fresh) d[i] = 0;
+        for (int k = 0; k < 16; k++) d[i] = fmaf(at(a, row, k), at(b, column, k), d[i]);
+    }
+}
+DEVICE void wgmma_fence() {}
+DEVICE void wgmma_commit() {}
+template <int N> DEVICE void wgmma_wait() {}
+DEVICE void keep(f32 (&d)[MT][NR]) {}
+#else
+// Rows of 128 bytes, swizzled; groups of eight rows 1024 bytes apart.
+DEVICE u64 describe(const u8* p) {
+    return (u64)((shared_address(p) & 0x3ffff) >> 4) | (u64)1 << 16 | (u64)64 << 32 | (u64)1 << 62;
+}
+DEVICE void wgmma(f32 (&d)[NR], const u8* a, const u8* b, int kk, bool fresh) {
+    u64 da = describe(a) + kk * 2, db = describe(b) + kk * 2;
+    u32 add = fresh ? 0 : 1;
+    WGMMA_ASM
+}
+DEVICE void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+DEVICE void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+template <int N> DEVICE void wgmma_wait() { asm volatile("wgmma.wait_group.sync.aligned %0;" :: "n"(N) : "memory"); }
+// The compiler does not know that the units write the sums until they are waited for.
+DEVICE void keep(f32 (&d)[MT][NR]) {
+    PRAGMA_UNROLL for (int i = 0; i < MT; i++)
+        PRAGMA_UNROLL for (int e = 0; e < NR; e++) asm volatile("" : "+f"(d[i][e]) :: "memory");
+}
+#endif
+
+// Words of four lanes that lie side by side are exchanged: lane q gets word q of all four, in the order of lanes. Twice is nothing.
+DEVICE void turn_quad(u32 (&w)[4], u32 lane) {
+    bool odd = lane & 1, high = lane & 2;
+    u32 a = lane_xor(odd ? w[0] : w[1], 1), b = lane_xor(odd ? w[2] : w[3], 1);
+    if (odd) { w[0] = a; w[2] = b; } else { w[1] = a; w[3] = b; }
+    a = lane_xor(high ? w[0] : w[2], 2), b = lane_xor(high ? w[1] : w[3], 2);
+    if (high) { w[0] = a; w[1] = b; } else { w[2] = a; w[3] = b; }
+}
+
+KERNEL_LATE(CONSUMERS + 32, BLOCKS, product, P) {
+    DYNAMIC_SHARED(unaligned);
+    // The swizzle counts from addresses that are multiples of 1024.
+    u8* const memory = unaligned + ((1024 - shared_address(unaligned) % 1024) % 1024);
+    u8* const xs = memory;
+    u8* const ws = memory + STAGES * SLICE_X;
+    u64* const full = (u64*)(ws + STAGES * SLICE_W);
+    u64* const empty = full + STAGES;
+    const u32 tid = threadIdx.x, lane = tid & 31, warp = tid >> 5;
+    if (tid == 0) {
+        for (int s = 0; s < STAGES; s++) {
+            barrier_init(full + s, 1);
+            barrier_init(empty + s, WGS * 4);
+        }
+        barrier_init_done();
+    }
+    __syncthreads();
+
+    // A tile's place, and its slices.
+    auto place = [&](u32 item, i32& m0, i32& n0, i32& first, i32& last) {
+        u32 tile = divide(item, p.by_splits), split = item - tile * p.by_splits.divisor;
+        u32 tile_m = divide(tile, p.tiles_n);
+        m0 = tile_m * BM;
+        n0 = (tile - tile_m * p.tiles_n.divisor) * BN;
+        first = split * p.split_slices;
+        last = min(first + p.split_slices, p.slices);
+    };
+
+    if (warp == WGS * 4) {
+        if (lane != 0) return;
+        i32 stage = 0, phase = 1, ahead = 0;
+        i32 m0, n0, first, last;
+        // Weights wait for no kernel before this one.
+        place(blockIdx.x, m0, n0, first, last);
+        for (; ahead < STAGES && first + ahead < last; ahead++) {
+            i32 slice = first + ahead, tap = slice / p.tap_slices;
+            barrier_expect(full + ahead, SLICE_X + SLICE_W);
+            copy_tile_3(ws + ahead * SLICE_W, &p.w, (slice - tap * p.tap_slices) * 64, tap, n0, full + ahead);
+        }
+        wait_for_kernels_before();
+        for (u32 item = blockIdx.x; item < p.items; item += gridDim.x) {
+            place(item, m0, n0, first, last);
+            i32 tap = first / p.tap_slices, part = first - tap * p.tap_slices;
+#if CONV
+            u32 image = divide(m0, p.out_pixels), pixel = m0 - image * p.out_pixels.divisor;
+            u32 oh = divide(pixel, p.out_w), ow = pixel - oh * p.out_w.divisor;
+            const i32 left = (i32)ow * p.stride_w + p.low_w, top = (i32)oh * p.stride_h + p.low_h;
+            i32 kh = tap / p.kernel_w, kw = tap - kh * p.kernel_w;
+#endif
+            for (i32 slice = first; slice < last; slice++) {
+                if (ahead > 0) {
+                    ahead--;
+                } else {
+                    barrier_wait(empty + stage, phase);
+                    barrier_expect(full + stage, SLICE_X + SLICE_W);
+                    copy_tile_3(ws + stage * SLICE_W, &p.w, part * 64, tap, n0, full + stage);
+                }
+#if CONV
+                copy_windows(xs + stage * SLICE_X, &p.x, part * 64, left, top, image, kw * p.dilation_w, kh * p.dilation_h, full + stage);
+#else
+                copy_tile_2(xs + stage * SLICE_X, &p.x, part * 64, m0, full + stage);
+#endif
+                if (++part == p.tap_slices) {
+                    part = 0;
+                    tap++;
+#if CONV
+                    if (++kw == p.kernel_w) { kw = 0; kh++; }
+#endif
+                }
+                if (++stage == STAGES) { stage = 0; phase ^= 1; }
+            }
+        }
+        return;
+    }
+
+    wait_for_kernels_before();
+    const u32 wg = warp >> 2, q = lane & 3;
+    i32 stage = 0, phase = 0;
+    for (u32 item = blockIdx.x; item < p.items; item += gridDim.x) {
+        i32 m0, n0, first, last;
+        place(item, m0, n0, first, last);
+        f32 acc[MT][NR];
+        i32 before = 0;
+        for (i32 slice = first; slice < last; slice++) {
+            barrier_wait(full + stage, phase);
+            const u8* xt = xs + stage * SLICE_X + wg * WG_M * 128;
+            const u8* wt = ws + stage * SLICE_W;
+            wgmma_fence();
+            PRAGMA_UNROLL for (int kk = 0; kk < 4; kk++)
+                PRAGMA_UNROLL for (int i = 0; i < MT; i++) wgmma(acc[i], xt + i * 64 * 128, wt, kk, slice == first && kk == 0);
+            wgmma_commit();
+            wgmma_wait<1>();
+            __syncwarp();
+            if (slice > first && lane == 0) barrier_arrive(empty + before);
+            before = stage;
+            if (++stage == STAGES) { stage = 0; phase ^= 1; }
+        }
+        wgmma_wait<0>();
+        keep(acc);
+        __syncwarp();
+        if (lane == 0) barrier_arrive(empty + before);
+
+        if (p.splits > 1) {
+            const u32 tile = divide(item, p.by_splits), split = item - tile * p.by_splits.divisor;
+            f32* all = p.partial + (i64)tile * p.splits * (BM * BN);
+            f32* mine = all + (i64)split * (BM * BN);
+            PRAGMA_UNROLL for (int i = 0; i < MT; i++)
+                PRAGMA_UNROLL for (int e = 0; e < NR; e++) mine[(i * NR + e) * CONSUMERS + tid] = acc[i][e];
+            __threadfence();
+            __shared__ u32 order;
+            barrier_of<CONSUMERS>();
+            if (tid == 0) order = atomicAdd(p.counters + tile, 1u);
+            barrier_of<CONSUMERS>();
+            bool ends = order == p.splits - 1;
+            if (!ends) continue;
+            __threadfence();
+            if (tid == 0) p.counters[tile] = 0;
+            // In the order of splits, whoever is last.
+            PRAGMA_UNROLL for (int i = 0; i < MT; i++)
+                PRAGMA_UNROLL for (int e = 0; e < NR; e++) acc[i][e] = 0;
+            for (i32 s = 0; s < p.splits; s++)
+                PRAGMA_UNROLL for (int i = 0; i < MT; i++)
+                    PRAGMA_UNROLL for (int e = 0; e < NR; e++)
+                        acc[i][e] += load_l2(all + (i64)s * (BM * BN) + (i * NR + e) * CONSUMERS + tid);
+        }
+
+        PRAGMA_UNROLL for (int i = 0; i < MT; i++)
+            PRAGMA_UNROLL for (int h = 0; h < 2; h++) {
+                const i32 row = m0 + wg * WG_M + i * 64 + (warp & 3) * 16 + (lane >> 2) + h * 8;
+                const bool inside = row < p.m;
+                const i64 at = (i64)row * p.ldy + n0;
+                // Four groups of eight columns at once, so that a lane reads and writes eight columns of one.
+                PRAGMA_UNROLL for (int g = 0; g < BN / 8; g += 4) {
+                    if (n0 + g * 8 >= p.n) break;
+                    f32 v[4][2];
+                    PRAGMA_UNROLL for (int j = 0; j < 4; j++)
+                        PRAGMA_UNROLL for (int e = 0; e < 2; e++) v[j][e] = acc[i][(g + j) * 4 + h * 2 + e];
+                    if (p.bias) PRAGMA_UNROLL for (int j = 0; j < 4; j++) {
+                        const i32 column = n0 + (g + j) * 8;
+                        if (column >= p.n) break;
+                        Pack<f32, 2> b = *(const Pack<f32, 2>*)(p.bias + column + q * 2);
+                        v[j][0] += b.at[0];
+                        v[j][1] += b.at[1];
+                    }
+                    const bool mine = inside && n0 + (g + (i32)q) * 8 < p.n;
+                    if (p.residual) {
+                        if (sizeof(TR) == 2) {
+                            union { Pack<TR, 8> pack; u32 w[4]; } r;
+                            PRAGMA_UNROLL for (int j = 0; j < 4; j++) r.w[j] = 0;
+                            if (mine) r.pack = *(const Pack<TR, 8>*)(p.residual + at + (g + q) * 8);
+                            turn_quad(r.w, lane);
+                            PRAGMA_UNROLL for (int j = 0; j < 4; j++) {
+                                v[j][0] += get<f32>(r.pack.at[j * 2]);
+                                v[j][1] += get<f32>(r.pack.at[j * 2 + 1]);
+                            }
+                        } else PRAGMA_UNROLL for (int j = 0; j < 4; j++) {
+                            if (!inside || n0 + (g + j) * 8 >= p.n) break;
+                            Pack<TR, 2> r = *(const Pack<TR, 2>*)(p.residual + at + (g + j) * 8 + q * 2);
+                            v[j][0] += get<f32>(r.at[0]);
+                            v[j][1] += get<f32>(r.at[1]);
+                        }
+                    }
+                    PRAGMA_UNROLL for (int j = 0; j < 4; j++)
+                        PRAGMA_UNROLL for (int e = 0; e < 2; e++) v[j][e] = activate(v[j][e]);
+                    if (sizeof(TY) == 2) {
+                        union { Pack<TY, 8> pack; u32 w[4]; } out;
+                        PRAGMA_UNROLL for (int j = 0; j < 4; j++) out.w[j] = pack_two(v[j][0], v[j][1]);
+                        turn_quad(out.w, lane);
+                        if (mine) *(Pack<TY, 8>*)(p.y + at + (g + q) * 8) = out.pack;
+                    } else PRAGMA_UNROLL for (int j = 0; j < 4; j++) {
+                        if (!inside || n0 + (g + j) * 8 >= p.n) break;
+                        Pack<TY, 2> out;
+                        out.at[0] = put<TY>(v[j][0]);
+                        out.at[1] = put<TY>(v[j][1]);
+                        *(Pack<TY, 2>*)(p.y + at + (g + j) * 8 + q * 2) = out;
+                    }
+                }
+            }
+    }
+}
