@@ -32,9 +32,10 @@ macro_rules! tiles {
 tiles! {
     0 C0 "conv_128x128" 1 C1 "conv_128x64" 2 C2 "conv_64x128" 3 C3 "conv_64x64"
     4 C4 "conv_256x128" 5 C5 "conv_128x256" 6 C6 "conv_32x64" 7 C7 "conv_32x128" 8 C8 "conv_128x32"
-    9 C9 "conv_stream_128x256" 10 C10 "conv_stream_256x128" 11 C11 "conv_stream_128x192" 12 C12 "conv_stream_128x128"
-    13 C13 "conv_stream_256x64" 14 C14 "conv_stream_128x64" 15 C15 "conv_stream_64x256" 16 C16 "conv_stream_64x128"
-    17 C17 "conv_stream_64x64"
+    9 C9 "conv_stream_128x256" 10 C10 "conv_stream_256x128" 11 C11 "conv_stream_128x192"
+    12 C12 "conv_stream_128x128_pairs" 13 C13 "conv_stream_128x128" 14 C14 "conv_stream_256x64"
+    15 C15 "conv_stream_128x64" 16 C16 "conv_stream_64x256" 17 C17 "conv_stream_64x128"
+    18 C18 "conv_stream_64x64" 19 C19 "conv_stream_128x128_quads"
 }
 pub(super) const PLAIN: Entry = Entry::new("conv_plain", OPS, supports, pack_plain, load_plain);
 pub(super) const DEPTHWISE: Entry = Entry::new("depthwise", OPS, depthwise_supports, pack_depthwise, load_depthwise);

@@ -23,8 +23,17 @@ pub(super) struct Tile {
     pub n: usize,
     pub warps: [usize; 2],
     pub stages: usize,
-    /// On Hopper's units for whole warpgroups, with its copy engine (compute capability 9.0 alone): blocks of a multiprocessor.
-    pub streams: Option<usize>,
+    /// On Hopper's units for whole warpgroups, with its copy engine (compute capability 9.0 alone).
+    pub streams: Option<Blocks>,
+}
+
+/// Blocks that work side by side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Blocks {
+    /// Of a multiprocessor.
+    each: usize,
+    /// Of a cluster, along rows and columns of the result: they share slices of their operands.
+    cluster: [usize; 2],
 }
 
 const fn tile(m: usize, n: usize, warps: [usize; 2], stages: usize) -> Tile {
@@ -32,12 +41,12 @@ const fn tile(m: usize, n: usize, warps: [usize; 2], stages: usize) -> Tile {
 }
 
 /// `groups` warpgroups, one below the other.
-const fn hopper(m: usize, n: usize, groups: usize, stages: usize, blocks: usize) -> Tile {
-    Tile { m, n, warps: [4 * groups, 1], stages, streams: Some(blocks) }
+const fn hopper(m: usize, n: usize, groups: usize, stages: usize, each: usize, cluster: [usize; 2]) -> Tile {
+    Tile { m, n, warps: [4 * groups, 1], stages, streams: Some(Blocks { each, cluster }) }
 }
 
 /// The tiles that compete; which is quickest depends on sizes and the GPU.
-pub(super) const TILES: [Tile; 18] = [
+pub(super) const TILES: [Tile; 20] = [
     tile(128, 128, [2, 4], 3),
     tile(128, 64, [2, 2], 4),
     tile(64, 128, [2, 2], 4),
@@ -47,15 +56,17 @@ pub(super) const TILES: [Tile; 18] = [
     tile(32, 64, [1, 4], 4),
     tile(32, 128, [1, 4], 4),
     tile(128, 32, [4, 1], 4),
-    hopper(128, 256, 2, 4, 1),
-    hopper(256, 128, 2, 4, 1),
-    hopper(128, 192, 2, 4, 1),
-    hopper(128, 128, 2, 3, 2),
-    hopper(256, 64, 2, 4, 1),
-    hopper(128, 64, 2, 4, 2),
-    hopper(64, 256, 1, 4, 1),
-    hopper(64, 128, 1, 4, 2),
-    hopper(64, 64, 1, 6, 2),
+    hopper(128, 256, 2, 4, 1, [2, 1]),
+    hopper(256, 128, 2, 4, 1, [1, 2]),
+    hopper(128, 192, 2, 4, 1, [2, 1]),
+    hopper(128, 128, 2, 3, 2, [2, 1]),
+    hopper(128, 128, 2, 3, 2, [1, 1]),
+    hopper(256, 64, 2, 4, 1, [1, 1]),
+    hopper(128, 64, 2, 4, 2, [1, 1]),
+    hopper(64, 256, 1, 4, 1, [1, 1]),
+    hopper(64, 128, 1, 4, 2, [1, 1]),
+    hopper(64, 64, 1, 6, 2, [1, 1]),
+    hopper(128, 128, 2, 3, 2, [2, 2]),
 ];
 
 /// Depth of a slice of the matrix kernel.
@@ -128,9 +139,12 @@ pub(super) fn text(node: &NodeView, method: Method, types: Types, fast: bool) ->
     let flag = |b: bool| u8::from(b);
     Ok(match method {
         Method::Mma { tile: Tile { m, n, warps, stages, streams: Some(blocks) }, conv, of, .. } => format!(
-            "#define BM {m}\n#define BN {n}\n#define WGS {}\n#define STAGES {stages}\n#define BLOCKS {blocks}\n#define CONV {}\n\
-             {}typedef {} T;\n{types_text}{activate}{}",
+            "#define BM {m}\n#define BN {n}\n#define WGS {}\n#define STAGES {stages}\n#define BLOCKS {}\n\
+             #define CLUSTER_M {}\n#define CLUSTER_N {}\n#define CONV {}\n{}typedef {} T;\n{types_text}{activate}{}",
             warps[0] / 4,
+            blocks.each,
+            blocks.cluster[0],
+            blocks.cluster[1],
             flag(conv),
             if of == DType::BF16 { "#define T_IS_BF16\n" } else { "" },
             storage(of)?,
@@ -263,6 +277,12 @@ impl Product {
         }
     }
 
+    /// Blocks of a cluster, along rows and columns of the result.
+    fn cluster(&self) -> [usize; 2] {
+        let blocks = self.tile().and_then(|t| t.streams).filter(|_| self.ctx.gpu.has_clusters());
+        blocks.map_or([1, 1], |b| b.cluster)
+    }
+
     /// Bytes of an element of x, w and y.
     pub fn operand_bytes(&self) -> [usize; 3] {
         [self.types.x, self.types.w, self.types.y].map(|d| d.bytes_for(1))
@@ -278,7 +298,9 @@ impl Product {
             Method::Mma { tile, .. } => (tile.m, tile.n),
             Method::Simt { .. } => (64, 64),
         };
-        let tiles = sizes.m.div_ceil(bm) * sizes.n.div_ceil(bn);
+        // Clusters are whole, also where the result ends.
+        let [cm, cn] = self.cluster();
+        let tiles = sizes.m.div_ceil(bm).next_multiple_of(cm) * sizes.n.div_ceil(bn).next_multiple_of(cn);
         let all = self.tile().filter(|t| t.streams.is_some()).map_or(sizes.k.div_ceil(DEPTH), |_| sizes.tap_slices()[1]);
         let all = all.max(1);
         let mut splits = 1;
@@ -351,9 +373,11 @@ impl Product {
     }
     /// # Safety
     /// As [`Self::run`], which says the order of operands.
-    unsafe fn run_stream(&self, plan: &Plan, io: &Io, operands: [*const u8; 4], y: *mut u8, blocks: usize) -> Result<()> {
+    unsafe fn run_stream(&self, plan: &Plan, io: &Io, operands: [*const u8; 4], y: *mut u8, blocks: Blocks) -> Result<()> {
         let (s, Some(tile)) = (&plan.sizes, self.tile()) else { bail!(bug, "no tile that streams") };
-        let items = plan.grid[0] * plan.splits;
+        let [cm, cn] = self.cluster();
+        // Clusters' worth of work.
+        let items = plan.grid[0] / (cm * cn) * plan.splits;
         if items == 0 || plan.grid[2] == 0 {
             return Ok(());
         }
@@ -375,20 +399,20 @@ impl Product {
                 dims: vec![channels, win.input[1], win.input[0], images],
                 strides: vec![row, row * win.input[1], row * win.input[1] * win.input[0]],
                 walk: Walk::Windows {
-                    pixels: tile.m,
+                    pixels: tile.m / cn,
                     low: [-win.pads[1], -win.pads[0]],
                     high: [high(1), high(0)],
                     steps: [win.strides[1], win.strides[0]],
                 },
             }
         } else {
-            TensorPath { base: x, dims: vec![s.k, s.m], strides: vec![s.ldx * 2], walk: Walk::Box(vec![tile.m]) }
+            TensorPath { base: x, dims: vec![s.k, s.m], strides: vec![s.ldx * 2], walk: Walk::Box(vec![tile.m / cn]) }
         };
         let w_path = TensorPath {
             base: w,
             dims: vec![channels, taps, s.n],
             strides: vec![channels * 2, s.ldw * 2],
-            walk: Walk::Box(vec![1, tile.n]),
+            walk: Walk::Box(vec![1, tile.n / cm]),
         };
         let gpu = &self.ctx.gpu;
         let mut p = Params::new().tensor_map(&gpu.tensor_map(&x_path)?).tensor_map(&gpu.tensor_map(&w_path)?);
@@ -400,9 +424,9 @@ impl Product {
         p = p.i32(-win.pads[0]).i32(-win.pads[1]).u32(win.strides[0]).u32(win.strides[1]);
         p = p.u32(win.dilations[0]).u32(win.dilations[1]).u32(win.kernel[1].max(1));
         p = p.divider(win.output[1].max(1)).divider((win.output[0] * win.output[1]).max(1));
-        p = p.divider(plan.splits).divider(s.n.div_ceil(tile.n).max(1));
+        p = p.divider(plan.splits).divider(s.n.div_ceil(tile.n).div_ceil(cn).max(1));
         let params = p.status(&io.device).finish();
-        let grid = [items.min(self.processors * blocks), 1, 1];
+        let grid = [items.min((self.processors * blocks.each / (cm * cn)).max(1)) * cm * cn, 1, 1];
         // SAFETY: the caller's promise.
         unsafe { self.kernel.run(io, grid, tile.threads(), tile.shared(tile.stages), &params) }
     }

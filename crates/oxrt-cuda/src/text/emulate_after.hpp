@@ -96,6 +96,9 @@ static void barrier_moves(BarrierWord* b) {
 static inline void barrier_init(u64* b, u32 count) { *(BarrierWord*)b = BarrierWord{(u16)count, (u16)count, 0, 0}; }
 static inline void barrier_init_done() {}
 static inline void barrier_arrive(u64* b) { auto w = (BarrierWord*)b; w->missing--; barrier_moves(w); }
+// There are no clusters here.
+static inline void barrier_arrive_at(u64*, u32) { abort(); }
+static inline void cluster_barrier() { abort(); }
 static inline void barrier_expect(u64* b, u32 bytes) { ((BarrierWord*)b)->bytes += bytes; barrier_arrive(b); }
 static inline void barrier_wait(u64* b, u32 parity) { while (((volatile BarrierWord*)b)->parity == parity) emulator::yield(); }
 // What the emulator's driver writes into a TensorMap (gpu.rs).
@@ -108,7 +111,7 @@ static void copy_row(void* to, u32 row, const TensorPath& t, i64 offset, i32 x, 
         *at = inside && x + i >= 0 && x + i < (i32)t.dims[0] ? ((const u16*)(t.base + offset))[x + i] : 0;
     }
 }
-static inline void copy_tile_3(void* to, const TensorMap* map, i32 x, i32 y, i32 z, u64* b) {
+template <int MANY> static inline void copy_tile_3(void* to, const TensorMap* map, i32 x, i32 y, i32 z, u64* b, u32) {
     const TensorPath& t = *(const TensorPath*)map;
     u32 row = 0;
     for (i32 k = 0; k < t.box[2]; k++) for (i32 j = 0; j < t.box[1]; j++) {
@@ -117,11 +120,13 @@ static inline void copy_tile_3(void* to, const TensorMap* map, i32 x, i32 y, i32
     }
     copied(b, row * 128);
 }
-static inline void copy_tile_2(void* to, const TensorMap* map, i32 x, i32 y, u64* b) { copy_tile_3(to, map, x, y, 0, b); }
-static inline void copy_windows(void* to, const TensorMap* map, i32 c, i32 w, i32 h, i32 n, i32 offset_w, i32 offset_h, u64* b) {
+template <int MANY> static inline void copy_tile_2(void* to, const TensorMap* map, i32 x, i32 y, u64* b, u32 mask) {
+    copy_tile_3<MANY>(to, map, x, y, 0, b, mask);
+}
+template <int MANY> static inline void copy_windows(void* to, const TensorMap* map, i32 c, i32 w, i32 h, i32 n, i32 move_w, i32 move_h, u64* b, u32) {
     const TensorPath& t = *(const TensorPath*)map;
     for (u32 row = 0; row < t.pixels; row++) {
-        i32 x = w + offset_w, y = h + offset_h;
+        i32 x = w + move_w, y = h + move_h;
         bool inside = x >= 0 && x < (i32)t.dims[1] && y >= 0 && y < (i32)t.dims[2] && n < (i32)t.dims[3];
         copy_row(to, row, t, (i64)x * t.strides[0] + (i64)y * t.strides[1] + (i64)n * t.strides[2], c, inside);
         w += t.steps[0];

@@ -2,6 +2,9 @@
 // engine itself), warpgroups multiply what has come, and barriers in shared memory tell one side of the other.
 // Blocks stay and take one tile after the other, so that slices of the next tile come while the last one is written.
 //
+// Blocks of a cluster (CLUSTER_M x CLUSTER_N tiles side by side) share slices: each asks for its part of what a row or a column
+// of them needs, and the engine delivers it to all of those.
+//
 // y[m][n] = act(sum_k x[m][k] w[n][k] + bias[n] + residual[m][n]). With splits, blocks of one tile take a part of k each, and
 // the last to end sums up.
 #define CONSUMERS (WGS * 128)
@@ -10,6 +13,17 @@
 #define NR (BN / 2)
 #define SLICE_X (BM * 128)
 #define SLICE_W (BN * 128)
+#ifdef OXRT_EMULATED
+#undef CLUSTER_M
+#undef CLUSTER_N
+#define CLUSTER_M 1
+#define CLUSTER_N 1
+#endif
+#define CLUSTER (CLUSTER_M * CLUSTER_N)
+// Blocks that deliver to one.
+#define SENDERS (CLUSTER_M + CLUSTER_N - 1)
+#define PART_X (BM / CLUSTER_N)
+#define PART_W (BN / CLUSTER_M)
 
 struct P {
     TensorMap x, w;
@@ -78,7 +92,7 @@ DEVICE void turn_quad(u32 (&w)[4], u32 lane) {
     if (high) { w[0] = a; w[1] = b; } else { w[2] = a; w[3] = b; }
 }
 
-KERNEL_LATE(CONSUMERS + 32, BLOCKS, product, P) {
+KERNEL_CLUSTER(CONSUMERS + 32, BLOCKS, CLUSTER, product, P) {
     DYNAMIC_SHARED(unaligned);
     // The swizzle counts from addresses that are multiples of 1024.
     u8* const memory = unaligned + ((1024 - shared_address(unaligned) % 1024) % 1024);
@@ -90,39 +104,49 @@ KERNEL_LATE(CONSUMERS + 32, BLOCKS, product, P) {
     if (tid == 0) {
         for (int s = 0; s < STAGES; s++) {
             barrier_init(full + s, 1);
-            barrier_init(empty + s, WGS * 4);
+            barrier_init(empty + s, SENDERS * WGS * 4);
         }
         barrier_init_done();
     }
-    __syncthreads();
+    const u32 rank = blockIdx.x % CLUSTER, rank_m = rank % CLUSTER_M, rank_n = rank / CLUSTER_M;
+    if (CLUSTER > 1) cluster_barrier(); else __syncthreads();
 
     // A tile's place, and its slices.
     auto place = [&](u32 item, i32& m0, i32& n0, i32& first, i32& last) {
         u32 tile = divide(item, p.by_splits), split = item - tile * p.by_splits.divisor;
         u32 tile_m = divide(tile, p.tiles_n);
-        m0 = tile_m * BM;
-        n0 = (tile - tile_m * p.tiles_n.divisor) * BN;
+        m0 = (tile_m * CLUSTER_M + rank_m) * BM;
+        n0 = ((tile - tile_m * p.tiles_n.divisor) * CLUSTER_N + rank_n) * BN;
         first = split * p.split_slices;
         last = min(first + p.split_slices, p.slices);
     };
 
     if (warp == WGS * 4) {
-        if (lane != 0) return;
+        if (lane == 0) {
+        // Whom this block's part of x and of w is for: the blocks of its row, of its column.
+        u32 row = 0, column = 0;
+        for (int j = 0; j < CLUSTER_N; j++) row |= 1u << (rank_m + CLUSTER_M * j);
+        for (int i = 0; i < CLUSTER_M; i++) column |= 1u << (i + CLUSTER_M * rank_n);
+        auto ask_w = [&](i32 stage, i32 c, i32 tap, i32 n0) {
+            u8* to = ws + stage * SLICE_W + rank_m * PART_W * 128;
+            copy_tile_3<CLUSTER_M>(to, &p.w, c, tap, n0 + (i32)rank_m * PART_W, full + stage, column);
+        };
         i32 stage = 0, phase = 1, ahead = 0;
         i32 m0, n0, first, last;
         // Weights wait for no kernel before this one.
-        place(blockIdx.x, m0, n0, first, last);
+        place(blockIdx.x / CLUSTER, m0, n0, first, last);
         for (; ahead < STAGES && first + ahead < last; ahead++) {
             i32 slice = first + ahead, tap = slice / p.tap_slices;
             barrier_expect(full + ahead, SLICE_X + SLICE_W);
-            copy_tile_3(ws + ahead * SLICE_W, &p.w, (slice - tap * p.tap_slices) * 64, tap, n0, full + ahead);
+            ask_w(ahead, (slice - tap * p.tap_slices) * 64, tap, n0);
         }
         wait_for_kernels_before();
-        for (u32 item = blockIdx.x; item < p.items; item += gridDim.x) {
+        for (u32 item = blockIdx.x / CLUSTER; item < p.items; item += gridDim.x / CLUSTER) {
             place(item, m0, n0, first, last);
+            const i32 mine = m0 + (i32)rank_n * PART_X;
             i32 tap = first / p.tap_slices, part = first - tap * p.tap_slices;
 #if CONV
-            u32 image = divide(m0, p.out_pixels), pixel = m0 - image * p.out_pixels.divisor;
+            u32 image = divide(mine, p.out_pixels), pixel = mine - image * p.out_pixels.divisor;
             u32 oh = divide(pixel, p.out_w), ow = pixel - oh * p.out_w.divisor;
             const i32 left = (i32)ow * p.stride_w + p.low_w, top = (i32)oh * p.stride_h + p.low_h;
             i32 kh = tap / p.kernel_w, kw = tap - kh * p.kernel_w;
@@ -133,12 +157,13 @@ KERNEL_LATE(CONSUMERS + 32, BLOCKS, product, P) {
                 } else {
                     barrier_wait(empty + stage, phase);
                     barrier_expect(full + stage, SLICE_X + SLICE_W);
-                    copy_tile_3(ws + stage * SLICE_W, &p.w, part * 64, tap, n0, full + stage);
+                    ask_w(stage, part * 64, tap, n0);
                 }
+                u8* to = xs + stage * SLICE_X + rank_n * PART_X * 128;
 #if CONV
-                copy_windows(xs + stage * SLICE_X, &p.x, part * 64, left, top, image, kw * p.dilation_w, kh * p.dilation_h, full + stage);
+                copy_windows<CLUSTER_N>(to, &p.x, part * 64, left, top, image, kw * p.dilation_w, kh * p.dilation_h, full + stage, row);
 #else
-                copy_tile_2(xs + stage * SLICE_X, &p.x, part * 64, m0, full + stage);
+                copy_tile_2<CLUSTER_N>(to, &p.x, part * 64, mine, full + stage, row);
 #endif
                 if (++part == p.tap_slices) {
                     part = 0;
@@ -150,13 +175,25 @@ KERNEL_LATE(CONSUMERS + 32, BLOCKS, product, P) {
                 if (++stage == STAGES) { stage = 0; phase ^= 1; }
             }
         }
+        }
+        // What others ask for still comes here.
+        __syncwarp();
+        if (CLUSTER > 1) cluster_barrier();
         return;
     }
 
     wait_for_kernels_before();
     const u32 wg = warp >> 2, q = lane & 3;
+    // Lanes that tell the senders of their row and column: a stage is free.
+    const u32 sender = lane < CLUSTER_N ? rank_m + CLUSTER_M * lane : (lane - CLUSTER_N + (lane - CLUSTER_N >= rank_m)) + CLUSTER_M * rank_n;
+    auto release = [&](i32 stage) {
+        __syncwarp();
+        if (CLUSTER > 1) {
+            if (lane < SENDERS) barrier_arrive_at(empty + stage, sender);
+        } else if (lane == 0) barrier_arrive(empty + stage);
+    };
     i32 stage = 0, phase = 0;
-    for (u32 item = blockIdx.x; item < p.items; item += gridDim.x) {
+    for (u32 item = blockIdx.x / CLUSTER; item < p.items; item += gridDim.x / CLUSTER) {
         i32 m0, n0, first, last;
         place(item, m0, n0, first, last);
         f32 acc[MT][NR];
@@ -170,18 +207,16 @@ KERNEL_LATE(CONSUMERS + 32, BLOCKS, product, P) {
                 PRAGMA_UNROLL for (int i = 0; i < MT; i++) wgmma(acc[i], xt + i * 64 * 128, wt, kk, slice == first && kk == 0);
             wgmma_commit();
             wgmma_wait<1>();
-            __syncwarp();
-            if (slice > first && lane == 0) barrier_arrive(empty + before);
+            if (slice > first) release(before);
             before = stage;
             if (++stage == STAGES) { stage = 0; phase ^= 1; }
         }
         wgmma_wait<0>();
         keep(acc);
-        __syncwarp();
-        if (lane == 0) barrier_arrive(empty + before);
+        release(before);
 
         if (p.splits > 1) {
-            const u32 tile = divide(item, p.by_splits), split = item - tile * p.by_splits.divisor;
+            const u32 at = divide(item, p.by_splits), split = item - at * p.by_splits.divisor, tile = at * CLUSTER + rank;
             f32* all = p.partial + (i64)tile * p.splits * (BM * BN);
             f32* mine = all + (i64)split * (BM * BN);
             PRAGMA_UNROLL for (int i = 0; i < MT; i++)
@@ -257,4 +292,6 @@ KERNEL_LATE(CONSUMERS + 32, BLOCKS, product, P) {
                 }
             }
     }
+    __syncwarp();
+    if (CLUSTER > 1) cluster_barrier();
 }
