@@ -191,6 +191,9 @@ def case(a, name, batch, folder):
         except Exception as e:  # a peer that fails is no reason to stop
             row[kind] = None
             print(f"{name}: {kind}: {str(e)[:200]}", file=sys.stderr)
+    if os.environ.get("OXRT_KEEP_RECORD"):
+        import shutil
+        shutil.copy(record, os.path.join(os.environ["OXRT_KEEP_RECORD"], f"{name}_{batch}.json"))
     if a.steps:
         steps = sorted(r["steps"], key=lambda s: -s["ms"])
         total = sum(s["ms"] for s in steps)

@@ -64,7 +64,8 @@ pub(super) fn fits_tile(ctx: &Ctx, node: &NodeView, tile: usize, n: usize, k: us
     }
     let of = narrow(ctx, node)?;
     require(ctx.gpu.arch() == 90 && n % 8 == 0 && k % 8 == 0 && node.dtype(0) == Some(of))?;
-    require(matches!(node.output_dtype(0), Some(d) if d == of || d == DType::F32))
+    let out = node.output_dtype(0)?;
+    require(out == DType::F32 || (out == of && (!node.has(3) || node.dtype(3) == Some(of))))
 }
 
 pub(super) fn is_float(d: DType) -> bool {

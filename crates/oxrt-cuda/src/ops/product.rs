@@ -32,6 +32,8 @@ pub(super) struct Tile {
 pub(super) struct Blocks {
     /// Of a multiprocessor.
     each: usize,
+    /// Pieces of results on their way, of a warpgroup.
+    buffers: usize,
     /// Of a cluster, along rows and columns of the result: they share slices of their operands.
     cluster: [usize; 2],
 }
@@ -42,7 +44,7 @@ const fn tile(m: usize, n: usize, warps: [usize; 2], stages: usize) -> Tile {
 
 /// `groups` warpgroups, one below the other.
 const fn hopper(m: usize, n: usize, groups: usize, stages: usize, each: usize, cluster: [usize; 2]) -> Tile {
-    Tile { m, n, warps: [4 * groups, 1], stages, streams: Some(Blocks { each, cluster }) }
+    Tile { m, n, warps: [4 * groups, 1], stages, streams: Some(Blocks { each, buffers: if each == 1 { 2 } else { 1 }, cluster }) }
 }
 
 /// The tiles that compete; which is quickest depends on sizes and the GPU.
@@ -71,6 +73,8 @@ pub(super) const TILES: [Tile; 20] = [
 
 /// Depth of a slice of the matrix kernel.
 const DEPTH: usize = 64;
+/// Bytes of a piece of 64 × 64 results.
+const PIECE: usize = 64 * 128;
 
 impl Tile {
     /// With the warp that asks for copies, where there is one.
@@ -82,8 +86,11 @@ impl Tile {
     fn shared(&self, stages: usize) -> usize {
         let slices = (self.m + self.n) * DEPTH * 2;
         match self.streams {
-            // With room to align them, and two barriers for each.
-            Some(_) => self.stages * (slices + 16) + 1024,
+            // Two barriers for each slice, pieces of the result on their way, a word.
+            Some(b) => {
+                let pieces = self.warps[0] / 4 * b.buffers;
+                self.stages * (slices + 16) + pieces * (PIECE + 8) + 8
+            }
             None => (stages * slices).max(self.m * (self.n + 4) * 4),
         }
     }
@@ -140,11 +147,14 @@ pub(super) fn text(node: &NodeView, method: Method, types: Types, fast: bool) ->
     Ok(match method {
         Method::Mma { tile: Tile { m, n, warps, stages, streams: Some(blocks) }, conv, of, .. } => format!(
             "#define BM {m}\n#define BN {n}\n#define WGS {}\n#define STAGES {stages}\n#define BLOCKS {}\n\
-             #define CLUSTER_M {}\n#define CLUSTER_N {}\n#define CONV {}\n{}typedef {} T;\n{types_text}{activate}{}",
+             #define CLUSTER_M {}\n#define CLUSTER_N {}\n#define BUFFERS {}\n\
+             #define TY_BYTES {}\n#define CONV {}\n{}typedef {} T;\n{types_text}{activate}{}",
             warps[0] / 4,
             blocks.each,
             blocks.cluster[0],
             blocks.cluster[1],
+            blocks.buffers,
+            types.y.bytes_for(1),
             flag(conv),
             if of == DType::BF16 { "#define T_IS_BF16\n" } else { "" },
             storage(of)?,
@@ -410,12 +420,19 @@ impl Product {
         };
         let w_path = TensorPath {
             base: w,
-            dims: vec![channels, taps, s.n],
-            strides: vec![channels * 2, s.ldw * 2],
-            walk: Walk::Box(vec![1, tile.n / cm]),
+            // The engine is slow along an axis behind one of length 1: taps come last.
+            dims: vec![channels, s.n, taps],
+            strides: vec![s.ldw * 2, channels * 2],
+            walk: Walk::Box(vec![tile.n / cm, 1]),
         };
         let gpu = &self.ctx.gpu;
         let mut p = Params::new().tensor_map(&gpu.tensor_map(&x_path)?).tensor_map(&gpu.tensor_map(&w_path)?);
+        for base in [y.cast_const(), residual] {
+            let path = TensorPath { base, dims: vec![s.n, s.m], strides: vec![s.ldy * 2], walk: Walk::Box(vec![64]) };
+            // What is not there, or not of 16 bits, is not walked.
+            let walked = !base.is_null() && self.types.y.bytes_for(1) == 2;
+            p = p.tensor_map(&if walked { gpu.tensor_map(&path)? } else { [0; 128] });
+        }
         let counters = plan.counters.as_ref().map_or(std::ptr::null_mut(), |b| b.ptr());
         p = p.ptr(bias).ptr(residual).ptr(y.cast_const()).ptr(io.workspace.cast_const()).ptr(counters.cast_const());
         let [tap_slices, slices] = s.tap_slices();

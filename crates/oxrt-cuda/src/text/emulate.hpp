@@ -78,12 +78,12 @@ static void block_barrier() {
         yield();
     }
 }
-// A barrier of the first so many threads.
-static unsigned some_waiting, some_turn;
-static void barrier_of_some(unsigned many) {
-    unsigned turn = some_turn;
-    if (++some_waiting == many) { some_waiting = 0; some_turn++; return; }
-    while (turn == some_turn) yield();
+// Barriers of so many threads, by their numbers.
+static unsigned some_waiting[16], some_turn[16];
+static void barrier_of_some(unsigned id, unsigned many) {
+    unsigned turn = some_turn[id];
+    if (++some_waiting[id] == many) { some_waiting[id] = 0; some_turn[id]++; return; }
+    while (turn == some_turn[id]) yield();
 }
 static void warp_barrier() {
     unsigned w = warp(), turn = warp_turn[w];
@@ -106,7 +106,8 @@ extern "C" void oxrt_emulate(void (*entry)(const void*), const void* params, con
         // Memory that nobody wrote is full of NaN.
         memset(dynamic_shared, 0xff, shared);
         running = threads;
-        block_waiting = some_waiting = 0;
+        block_waiting = 0;
+        memset(some_waiting, 0, sizeof some_waiting);
         for (unsigned t = 0; t < threads; t++) {
             Fibre& f = fibres[t];
             if (!f.base) f.base = malloc(STACK);

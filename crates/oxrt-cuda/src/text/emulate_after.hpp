@@ -87,7 +87,10 @@ static inline void let_next_start() {}
 static inline void wait_for_kernels_before() {}
 static inline u32 shared_address(const void* p) { return (u32)(u64)p; }
 static inline f32 load_l2(const f32* p) { return *p; }
-template <int N> static inline void barrier_of() { emulator::barrier_of_some(N); }
+template <int N> static inline void barrier_of(u32 id) { emulator::barrier_of_some(id, N); }
+static inline void fence_async() {}
+static inline void store_commit() {}
+template <int N> static inline void store_wait_read() {}
 // A barrier's word: arrivals of a phase, those still missing, bytes still missing, and the phase's parity.
 struct BarrierWord { u16 count, missing; i32 bytes : 31; u32 parity : 1; };
 static void barrier_moves(BarrierWord* b) {
@@ -137,4 +140,10 @@ template <int MANY> static inline void copy_windows(void* to, const TensorMap* m
         }
     }
     copied(b, t.pixels * 128);
+}
+static inline void store_tile_2(const TensorMap* map, i32 x, i32 y, const void* from) {
+    const TensorPath& t = *(const TensorPath*)map;
+    for (u32 row = 0; row < t.box[1] && y + row < t.dims[1]; row++)
+        for (u32 i = 0; i < 64 && x + i < t.dims[0]; i++)
+            ((u16*)(t.base + (u64)(y + row) * t.strides[0]))[x + i] = *(const u16*)((const u8*)from + row * 128 + (((i / 8) ^ (row & 7)) << 4) + i % 8 * 2);
 }

@@ -36,7 +36,8 @@ DEVICE void wait_for_kernels_before() { asm volatile("griddepcontrol.wait;" ::: 
 DEVICE void let_next_start() {}
 DEVICE void wait_for_kernels_before() {}
 #endif
-#define DYNAMIC_SHARED(name) extern __shared__ __align__(128) u8 name[]
+// The swizzle of Hopper's units counts from multiples of 1024.
+#define DYNAMIC_SHARED(name) extern __shared__ __align__(1024) u8 name[]
 #define PRAGMA_UNROLL _Pragma("unroll")
 
 DEVICE f32 widen(f16 x) { f32 y; asm("cvt.f32.f16 %0, %1;" : "=f"(y) : "h"(x.bits)); return y; }
@@ -125,9 +126,18 @@ template <int MANY> DEVICE void copy_windows(void* to, const TensorMap* map, i32
         asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.im2col.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, %6}], [%2], {%7, %8};"
             :: "r"(shared_address(to)), "l"(map), "r"(shared_address(b)), "r"(c), "r"(w), "r"(h), "r"(n), "h"((u16)move_w), "h"((u16)move_h) : "memory");
 }
+// What threads wrote to shared memory is there for the engine.
+DEVICE void fence_async() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+// A box of shared memory to a tensor, as far as there is one; whoever asked waits until at most N are still being read.
+DEVICE void store_tile_2(const TensorMap* map, i32 x, i32 y, const void* from) {
+    asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%2, %3}], [%1];"
+        :: "l"(map), "r"(shared_address(from)), "r"(x), "r"(y) : "memory");
+}
+DEVICE void store_commit() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
+template <int N> DEVICE void store_wait_read() { asm volatile("cp.async.bulk.wait_group.read %0;" :: "n"(N) : "memory"); }
 #endif
-// A barrier of the first N threads of a block.
-template <int N> DEVICE void barrier_of() { asm volatile("bar.sync 1, %0;" :: "n"(N) : "memory"); }
+// A barrier of N threads of a block, by its number (1 to 15).
+template <int N> DEVICE void barrier_of(u32 id) { asm volatile("bar.sync %0, %1;" :: "r"(id), "n"(N) : "memory"); }
 // What other blocks wrote: not from this multiprocessor's own cache.
 DEVICE f32 load_l2(const f32* p) { return __ldcg(p); }
 DEVICE f32 lane_xor(f32 x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }

@@ -25,8 +25,14 @@
 #define PART_X (BM / CLUSTER_N)
 #define PART_W (BN / CLUSTER_M)
 
+// Results go out by the copy engine too, in pieces of 64 x 64 by way of shared memory; the residual comes in the same way, to the
+// same place. (Results in single precision are written as they lie in registers.)
+#define STAGED (TY_BYTES == 2)
+#define PIECES (MT * (BN / 64))
+#define PIECE (64 * 128)
+
 struct P {
-    TensorMap x, w;
+    TensorMap x, w, out, add;
     const f32* bias; const TR* residual; TY* y;
     f32* partial; u32* counters;
     i32 m, n, ldy, items, splits;
@@ -83,29 +89,22 @@ DEVICE void keep(f32 (&d)[MT][NR]) {
 }
 #endif
 
-// Words of four lanes that lie side by side are exchanged: lane q gets word q of all four, in the order of lanes. Twice is nothing.
-DEVICE void turn_quad(u32 (&w)[4], u32 lane) {
-    bool odd = lane & 1, high = lane & 2;
-    u32 a = lane_xor(odd ? w[0] : w[1], 1), b = lane_xor(odd ? w[2] : w[3], 1);
-    if (odd) { w[0] = a; w[2] = b; } else { w[1] = a; w[3] = b; }
-    a = lane_xor(high ? w[0] : w[2], 2), b = lane_xor(high ? w[1] : w[3], 2);
-    if (high) { w[0] = a; w[1] = b; } else { w[2] = a; w[3] = b; }
-}
-
 KERNEL_CLUSTER(CONSUMERS + 32, BLOCKS, CLUSTER, product, P) {
-    DYNAMIC_SHARED(unaligned);
-    // The swizzle counts from addresses that are multiples of 1024.
-    u8* const memory = unaligned + ((1024 - shared_address(unaligned) % 1024) % 1024);
+    DYNAMIC_SHARED(memory);
     u8* const xs = memory;
     u8* const ws = memory + STAGES * SLICE_X;
-    u64* const full = (u64*)(ws + STAGES * SLICE_W);
+    u8* const pieces = ws + STAGES * SLICE_W;
+    u64* const full = (u64*)(pieces + (STAGED ? WGS * BUFFERS * PIECE : 0));
     u64* const empty = full + STAGES;
+    u64* const added = empty + STAGES;
+    u32* const order = (u32*)(added + WGS * BUFFERS);
     const u32 tid = threadIdx.x, lane = tid & 31, warp = tid >> 5;
     if (tid == 0) {
         for (int s = 0; s < STAGES; s++) {
             barrier_init(full + s, 1);
             barrier_init(empty + s, SENDERS * WGS * 4);
         }
+        for (int b = 0; b < WGS * BUFFERS; b++) barrier_init(added + b, 1);
         barrier_init_done();
     }
     const u32 rank = blockIdx.x % CLUSTER, rank_m = rank % CLUSTER_M, rank_n = rank / CLUSTER_M;
@@ -129,7 +128,7 @@ KERNEL_CLUSTER(CONSUMERS + 32, BLOCKS, CLUSTER, product, P) {
         for (int i = 0; i < CLUSTER_M; i++) column |= 1u << (i + CLUSTER_M * rank_n);
         auto ask_w = [&](i32 stage, i32 c, i32 tap, i32 n0) {
             u8* to = ws + stage * SLICE_W + rank_m * PART_W * 128;
-            copy_tile_3<CLUSTER_M>(to, &p.w, c, tap, n0 + (i32)rank_m * PART_W, full + stage, column);
+            copy_tile_3<CLUSTER_M>(to, &p.w, c, n0 + (i32)rank_m * PART_W, tap, full + stage, column);
         };
         i32 stage = 0, phase = 1, ahead = 0;
         i32 m0, n0, first, last;
@@ -192,10 +191,29 @@ KERNEL_CLUSTER(CONSUMERS + 32, BLOCKS, CLUSTER, product, P) {
             if (lane < SENDERS) barrier_arrive_at(empty + stage, sender);
         } else if (lane == 0) barrier_arrive(empty + stage);
     };
+    const bool leads = (tid & 127) == 0;
+    u8* const my_pieces = pieces + wg * BUFFERS * PIECE;
+    u64* const my_added = added + wg * BUFFERS;
+    u32 add_phases = 0;
     i32 stage = 0, phase = 0;
     for (u32 item = blockIdx.x / CLUSTER; item < p.items; item += gridDim.x / CLUSTER) {
         i32 m0, n0, first, last;
         place(item, m0, n0, first, last);
+        // Where a piece of this warpgroup's part of the tile lies.
+        auto row_of = [&](int piece) { return m0 + (i32)wg * WG_M + piece / (BN / 64) * 64; };
+        auto column_of = [&](int piece) { return n0 + piece % (BN / 64) * 64; };
+        auto ask_for_residual = [&](int piece) {
+            u64* b = my_added + piece % BUFFERS;
+            barrier_expect(b, PIECE);
+            copy_tile_2<1>(my_pieces + piece % BUFFERS * PIECE, &p.add, column_of(piece), row_of(piece), b, 0);
+        };
+        auto ask_for_first = [&]() {
+            if (STAGED && p.residual && leads) {
+                store_wait_read<0>();
+                PRAGMA_UNROLL for (int b = 0; b < BUFFERS && b < PIECES; b++) if (column_of(b) < p.n) ask_for_residual(b);
+            }
+        };
+        if (p.splits == 1) ask_for_first();
         f32 acc[MT][NR];
         i32 before = 0;
         for (i32 slice = first; slice < last; slice++) {
@@ -222,11 +240,10 @@ KERNEL_CLUSTER(CONSUMERS + 32, BLOCKS, CLUSTER, product, P) {
             PRAGMA_UNROLL for (int i = 0; i < MT; i++)
                 PRAGMA_UNROLL for (int e = 0; e < NR; e++) mine[(i * NR + e) * CONSUMERS + tid] = acc[i][e];
             __threadfence();
-            __shared__ u32 order;
-            barrier_of<CONSUMERS>();
-            if (tid == 0) order = atomicAdd(p.counters + tile, 1u);
-            barrier_of<CONSUMERS>();
-            bool ends = order == p.splits - 1;
+            barrier_of<CONSUMERS>(1);
+            if (tid == 0) *order = atomicAdd(p.counters + tile, 1u);
+            barrier_of<CONSUMERS>(1);
+            bool ends = *(volatile u32*)order == p.splits - 1;
             if (!ends) continue;
             __threadfence();
             if (tid == 0) p.counters[tile] = 0;
@@ -239,59 +256,72 @@ KERNEL_CLUSTER(CONSUMERS + 32, BLOCKS, CLUSTER, product, P) {
                         acc[i][e] += load_l2(all + (i64)s * (BM * BN) + (i * NR + e) * CONSUMERS + tid);
         }
 
+#if STAGED
+        if (p.splits > 1) ask_for_first();
+        PRAGMA_UNROLL for (int piece = 0; piece < PIECES; piece++) {
+            const int i = piece / (BN / 64), g0 = piece % (BN / 64) * 8, buffer = piece % BUFFERS;
+            const i32 column0 = column_of(piece);
+            if (column0 >= p.n) continue;
+            u8* const at = my_pieces + buffer * PIECE + ((warp & 3) * 16 + (lane >> 2)) * 128 + q * 4;
+            if (p.residual) {
+                barrier_wait(my_added + buffer, add_phases >> buffer & 1);
+                add_phases ^= 1u << buffer;
+            } else {
+                if (leads) store_wait_read<BUFFERS - 1>();
+                barrier_of<128>(2 + wg);
+            }
+            PRAGMA_UNROLL for (int j = 0; j < 8; j++) {
+                const i32 column = column0 + j * 8 + q * 2;
+                f32 bias[2] = {0, 0};
+                if (p.bias && column < p.n) {
+                    Pack<f32, 2> b = *(const Pack<f32, 2>*)(p.bias + column);
+                    bias[0] = b.at[0];
+                    bias[1] = b.at[1];
+                }
+                PRAGMA_UNROLL for (int h = 0; h < 2; h++) {
+                    f32 v0 = acc[i][(g0 + j) * 4 + h * 2] + bias[0], v1 = acc[i][(g0 + j) * 4 + h * 2 + 1] + bias[1];
+                    u32* const word = (u32*)(at + h * 8 * 128 + ((j ^ (lane >> 2)) << 4));
+                    if (p.residual) {
+                        union { u32 bits; Pack<TR, 2> two; } r;
+                        r.bits = *word;
+                        v0 += get<f32>(r.two.at[0]);
+                        v1 += get<f32>(r.two.at[1]);
+                    }
+                    *word = pack_two(activate(v0), activate(v1));
+                }
+            }
+            fence_async();
+            barrier_of<128>(2 + wg);
+            if (leads) {
+                store_tile_2(&p.out, column0, row_of(piece), my_pieces + buffer * PIECE);
+                store_commit();
+                if (p.residual && piece + BUFFERS < PIECES && column_of(piece + BUFFERS) < p.n) {
+                    store_wait_read<0>();
+                    ask_for_residual(piece + BUFFERS);
+                }
+            }
+        }
+#else
         PRAGMA_UNROLL for (int i = 0; i < MT; i++)
             PRAGMA_UNROLL for (int h = 0; h < 2; h++) {
                 const i32 row = m0 + wg * WG_M + i * 64 + (warp & 3) * 16 + (lane >> 2) + h * 8;
-                const bool inside = row < p.m;
-                const i64 at = (i64)row * p.ldy + n0;
-                // Four groups of eight columns at once, so that a lane reads and writes eight columns of one.
-                PRAGMA_UNROLL for (int g = 0; g < BN / 8; g += 4) {
-                    if (n0 + g * 8 >= p.n) break;
-                    f32 v[4][2];
-                    PRAGMA_UNROLL for (int j = 0; j < 4; j++)
-                        PRAGMA_UNROLL for (int e = 0; e < 2; e++) v[j][e] = acc[i][(g + j) * 4 + h * 2 + e];
-                    if (p.bias) PRAGMA_UNROLL for (int j = 0; j < 4; j++) {
-                        const i32 column = n0 + (g + j) * 8;
-                        if (column >= p.n) break;
-                        Pack<f32, 2> b = *(const Pack<f32, 2>*)(p.bias + column + q * 2);
-                        v[j][0] += b.at[0];
-                        v[j][1] += b.at[1];
+                if (row >= p.m) continue;
+                const i64 at = (i64)row * p.ldy + n0 + q * 2;
+                PRAGMA_UNROLL for (int j = 0; j < BN / 8; j++) {
+                    if (n0 + j * 8 >= p.n) break;
+                    Pack<TY, 2> out;
+                    PRAGMA_UNROLL for (int e = 0; e < 2; e++) {
+                        f32 v = acc[i][j * 4 + h * 2 + e];
+                        if (p.bias) v += p.bias[n0 + j * 8 + q * 2 + e];
+                        if (p.residual) v += get<f32>(p.residual[at + j * 8 + e]);
+                        out.at[e] = put<TY>(activate(v));
                     }
-                    const bool mine = inside && n0 + (g + (i32)q) * 8 < p.n;
-                    if (p.residual) {
-                        if (sizeof(TR) == 2) {
-                            union { Pack<TR, 8> pack; u32 w[4]; } r;
-                            PRAGMA_UNROLL for (int j = 0; j < 4; j++) r.w[j] = 0;
-                            if (mine) r.pack = *(const Pack<TR, 8>*)(p.residual + at + (g + q) * 8);
-                            turn_quad(r.w, lane);
-                            PRAGMA_UNROLL for (int j = 0; j < 4; j++) {
-                                v[j][0] += get<f32>(r.pack.at[j * 2]);
-                                v[j][1] += get<f32>(r.pack.at[j * 2 + 1]);
-                            }
-                        } else PRAGMA_UNROLL for (int j = 0; j < 4; j++) {
-                            if (!inside || n0 + (g + j) * 8 >= p.n) break;
-                            Pack<TR, 2> r = *(const Pack<TR, 2>*)(p.residual + at + (g + j) * 8 + q * 2);
-                            v[j][0] += get<f32>(r.at[0]);
-                            v[j][1] += get<f32>(r.at[1]);
-                        }
-                    }
-                    PRAGMA_UNROLL for (int j = 0; j < 4; j++)
-                        PRAGMA_UNROLL for (int e = 0; e < 2; e++) v[j][e] = activate(v[j][e]);
-                    if (sizeof(TY) == 2) {
-                        union { Pack<TY, 8> pack; u32 w[4]; } out;
-                        PRAGMA_UNROLL for (int j = 0; j < 4; j++) out.w[j] = pack_two(v[j][0], v[j][1]);
-                        turn_quad(out.w, lane);
-                        if (mine) *(Pack<TY, 8>*)(p.y + at + (g + q) * 8) = out.pack;
-                    } else PRAGMA_UNROLL for (int j = 0; j < 4; j++) {
-                        if (!inside || n0 + (g + j) * 8 >= p.n) break;
-                        Pack<TY, 2> out;
-                        out.at[0] = put<TY>(v[j][0]);
-                        out.at[1] = put<TY>(v[j][1]);
-                        *(Pack<TY, 2>*)(p.y + at + (g + j) * 8 + q * 2) = out;
-                    }
+                    *(Pack<TY, 2>*)(p.y + at + j * 8) = out;
                 }
             }
+#endif
     }
+    if (STAGED && leads) store_wait_read<0>();
     __syncwarp();
     if (CLUSTER > 1) cluster_barrier();
 }
