@@ -184,10 +184,6 @@ impl Gpu for Emulator {
         Ok(Function { handle: state.functions.len() as u64 - 1, waits: false })
     }
 
-    fn has_clusters(&self) -> bool {
-        false
-    }
-
     fn tensor_map(&self, path: &TensorPath) -> Result<TensorMap> {
         let whole = path.strides.iter().all(|s| s.is_multiple_of(16)) && (path.base as usize).is_multiple_of(16);
         let lengths = match &path.walk {

@@ -82,11 +82,6 @@ pub trait Gpu: Device {
         params: &[u8],
     ) -> Result<()>;
 
-    /// Whether blocks of a cluster can share what they copy; otherwise texts make clusters of one.
-    fn has_clusters(&self) -> bool {
-        self.arch() >= 90
-    }
-
     /// Prepares a path for the copy engine.
     ///
     /// # Errors

@@ -1,7 +1,103 @@
 //! Scaled dot-product attention in f64, for `Attention` and `oxrt.Attention`.
 
 use crate::matmul::parallel;
+use oxrt_ir::Attrs;
 use oxrt_tensor::{Result, bail};
+
+/// An operand of attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operand {
+    Query = 0,
+    Key = 1,
+    Value = 2,
+    Result = 3,
+}
+
+/// Where the heads of an operand lie: its sizes, the element at which it begins, and the distances of batches, heads and rows.
+/// The elements of a row of a head are neighbours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placed {
+    pub batch: usize,
+    pub heads: usize,
+    pub rows: usize,
+    pub size: usize,
+    pub at: usize,
+    pub steps: [usize; 3],
+}
+
+impl Placed {
+    /// Reads a shape as the attributes of `Attention` or `oxrt.Attention` say.
+    ///
+    /// # Errors
+    /// A shape that is none of the layout's.
+    pub fn new(attrs: &Attrs, operand: Operand, shape: &[usize]) -> Result<Placed> {
+        let number = |name: &str| -> Result<usize> {
+            match usize::try_from(attrs.int_or(name, 0)?) {
+                Ok(n) if n > 0 => Ok(n),
+                _ => bail!(invalid, "attention over {shape:?} needs `{name}`"),
+            }
+        };
+        let of_queries = matches!(operand, Operand::Query | Operand::Result);
+        let layout = attrs.string_or("layout", "bhsd")?;
+        match (layout, shape) {
+            ("bhsd", &[batch, heads, rows, size]) => {
+                let steps = [heads * rows * size, rows * size, size];
+                Ok(Placed { batch, heads, rows, size, at: 0, steps })
+            }
+            ("bshd", &[batch, rows, heads, size]) => {
+                let steps = [rows * heads * size, size, heads * size];
+                Ok(Placed { batch, heads, rows, size, at: 0, steps })
+            }
+            ("bhsd", &[batch, rows, width]) => {
+                let heads = number(if of_queries { "q_num_heads" } else { "kv_num_heads" })?;
+                if width % heads != 0 {
+                    bail!(invalid, "{width} columns in {heads} heads");
+                }
+                let size = width / heads;
+                Ok(Placed { batch, heads, rows, size, at: 0, steps: [rows * width, size, width] })
+            }
+            ("bsw" | "sbw", &[first, second, width]) => {
+                let heads = number(if of_queries { "heads" } else { "kv_heads" })?;
+                let size = number(if matches!(operand, Operand::Query | Operand::Key) { "size" } else { "value_size" })?;
+                let at = attrs.ints("at")?.and_then(|l| l.get(operand as usize).copied()).unwrap_or(0);
+                let at = usize::try_from(at).unwrap_or(usize::MAX);
+                if at.saturating_add(heads * size) > width {
+                    bail!(invalid, "{heads} heads of {size} from column {at} on, of {width}");
+                }
+                let (batch, rows, steps) = match layout {
+                    "bsw" => (first, second, [second * width, size, width]),
+                    _ => (second, first, [width, size, second * width]),
+                };
+                Ok(Placed { batch, heads, rows, size, at, steps })
+            }
+            _ => bail!(invalid, "attention of layout `{layout}` over a tensor of shape {shape:?}"),
+        }
+    }
+
+    /// The heads of a tensor's elements, one after the other.
+    pub fn gather(&self, data: &[f64]) -> Heads {
+        let Placed { batch, heads, rows, size, at, steps } = *self;
+        let mut out = Vec::with_capacity(batch * heads * rows * size);
+        for (b, h, r) in indices(batch, heads, rows) {
+            let from = at + b * steps[0] + h * steps[1] + r * steps[2];
+            out.extend_from_slice(&data[from..from + size]);
+        }
+        Heads { shape: [batch, heads, rows, size], data: out }
+    }
+
+    /// The other way round.
+    pub fn scatter(&self, from: &Heads, data: &mut [f64]) {
+        let Placed { batch, heads, rows, size, at, steps } = *self;
+        for (i, (b, h, r)) in indices(batch, heads, rows).enumerate() {
+            let to = at + b * steps[0] + h * steps[1] + r * steps[2];
+            data[to..to + size].copy_from_slice(&from.data[i * size..(i + 1) * size]);
+        }
+    }
+}
+
+fn indices(batch: usize, heads: usize, rows: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+    (0..batch).flat_map(move |b| (0..heads).flat_map(move |h| (0..rows).map(move |r| (b, h, r))))
+}
 
 /// [batch, heads, length, size], row-major.
 pub struct Heads {

@@ -127,11 +127,18 @@ fn flops(g: &Graph, node: &Node) -> Option<Dim> {
 
 /// Scores and weighted sums: each pair of a query and a key costs a multiply-add per element of both heads.
 fn attention(node: &Node, q: &[Dim], k: &[Dim], v: &[Dim]) -> Option<Dim> {
-    let heads_second = node.attrs.string_or("layout", "bhsd").ok()? == "bhsd";
+    let layout = node.attrs.string_or("layout", "bhsd").ok()?;
+    let heads_second = layout == "bhsd";
     match (q, k, v) {
         ([b, q1, q2, d], [_, k1, k2, _], [_, _, _, dv]) => {
             let (heads, queries, keys) = if heads_second { (q1, q2, k2) } else { (q2, q1, k1) };
             Some(b.clone() * heads.clone() * queries.clone() * keys.clone() * (d.clone() + dv.clone()) * 2)
+        }
+        ([first, second, _], [k1, k2, _], [..]) if matches!(layout, "bsw" | "sbw") => {
+            let number = |name: &str| node.attrs.int_or(name, 0).ok();
+            let sizes = number("heads")? * (number("size")? + number("value_size")?);
+            let keys = if layout == "bsw" { k2 } else { k1 };
+            Some(first.clone() * second.clone() * keys.clone() * (sizes * 2))
         }
         // [batch, length, heads * size]: equal sizes of heads of keys and values.
         ([b, queries, width], [_, keys, _], [..]) => {

@@ -7,6 +7,7 @@ use crate::compute::attention::{Attention, MaskStrides, Strides};
 use crate::pool::ThreadPool;
 use oxrt_backend::{Kernel, NodeView};
 use oxrt_ir::{DType, Tensor};
+use oxrt_ops::attention::{Operand, Placed};
 use oxrt_tensor::{Result, bail};
 
 pub(super) const ATTENTION: Entry =
@@ -28,6 +29,11 @@ fn supports(node: &NodeView) -> Option<()> {
         "q_num_heads",
         "kv_num_heads",
         "layout",
+        "heads",
+        "kv_heads",
+        "size",
+        "value_size",
+        "at",
         "qk_matmul_output_mode",
         "softmax_precision",
     ];
@@ -41,41 +47,15 @@ fn supports(node: &NodeView) -> Option<()> {
     // Numbers of valid keys, and scores as outputs.
     require((6..node.num_inputs()).all(|i| !node.has(i)))?;
     require((3..node.num_outputs()).all(|i| node.node().output(i).is_none()))?;
-    if node.rank(0)? == 3 {
+    if node.rank(0)? == 3 && node.op() == "Attention" {
         require(node.attrs().int_or("q_num_heads", 0).ok()? > 0)?;
     }
     Some(())
 }
 
-/// Sizes and strides of queries, keys or values.
-struct Heads {
-    batch: usize,
-    heads: usize,
-    rows: usize,
-    dim: usize,
-    strides: Strides,
-}
-
-/// Reads `shape`: `[batch, rows, heads * dim]`, or four dimensions with heads before or behind rows.
-fn heads(shape: &[usize], count: i64, heads_first: bool) -> Result<Heads> {
-    let (batch, heads, rows, dim, packed) = match *shape {
-        [b, r, w] => {
-            let n = usize::try_from(count).unwrap_or(0);
-            if n == 0 || w % n != 0 {
-                bail!(invalid, "{w} columns in {count} heads");
-            }
-            (b, n, r, w / n, true)
-        }
-        [b, h, r, d] if heads_first => (b, h, r, d, false),
-        [b, r, h, d] => (b, h, r, d, true),
-        _ => bail!(invalid, "attention over a tensor of shape {shape:?}"),
-    };
-    let strides = if packed {
-        Strides { batch: rows * heads * dim, head: dim, row: heads * dim }
-    } else {
-        Strides { batch: rows * heads * dim, head: rows * dim, row: dim }
-    };
-    Ok(Heads { batch, heads, rows, dim, strides })
+fn strides(placed: &Placed) -> Strides {
+    let [batch, head, row] = placed.steps;
+    Strides { batch, head, row }
 }
 
 /// Keys or values of earlier calls before those of this one, as `[batch, heads, rows, dim]`.
@@ -91,18 +71,18 @@ struct Joined {
 
 impl Joined {
     /// `new` after the rows of a cache of shape `past`, written to a result of shape `out` where there is one.
-    fn new(new: &Heads, past: Option<&[usize]>, out: Option<&[usize]>) -> Result<Joined> {
+    fn new(new: &Placed, past: Option<&[usize]>, out: Option<&[usize]>) -> Result<Joined> {
         let rows = match past {
             None => 0,
-            Some(&[b, h, rows, d]) if (b, h, d) == (new.batch, new.heads, new.dim) => rows,
-            Some(other) => bail!(invalid, "a cache of shape {other:?} for {} heads of {}", new.heads, new.dim),
+            Some(&[b, h, rows, d]) if (b, h, d) == (new.batch, new.heads, new.size) => rows,
+            Some(other) => bail!(invalid, "a cache of shape {other:?} for {} heads of {}", new.heads, new.size),
         };
-        let full = [new.batch, new.heads, rows + new.rows, new.dim];
+        let full = [new.batch, new.heads, rows + new.rows, new.size];
         if out.is_some_and(|out| out != full) {
             bail!(invalid, "{out:?} as the shape of all keys or values, which have {full:?}");
         }
         let (groups, heads) = (new.batch * new.heads, new.heads);
-        Ok(Joined { groups, heads, past: rows, rows: new.rows, dim: new.dim, strides: new.strides })
+        Ok(Joined { groups, heads, past: rows, rows: new.rows, dim: new.size, strides: strides(new) })
     }
 
     fn total(&self) -> usize {
@@ -143,29 +123,22 @@ impl Joined {
 
 fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
     let attrs = node.attrs();
-    let heads_first = match attrs.string_or("layout", "bhsd")? {
-        "bhsd" => true,
-        "bshd" => false,
-        other => bail!(unsupported, "the attention layout `{other}`"),
-    };
     let scale = attrs.get_float("scale")?.copied();
     let softcap = attrs.float_or("softcap", 0.0)?;
     let causal = attrs.bool_or("is_causal", false)?;
-    let (q_heads, kv_heads) = (attrs.int_or("q_num_heads", 0)?, attrs.int_or("kv_num_heads", 0)?);
     let bool_mask = node.dtype(3) == Some(DType::Bool);
-    let ctx = ctx.clone();
+    let (ctx, attrs) = (ctx.clone(), attrs.clone());
     kernel(move |args| {
-        let q = heads(args.shape(0)?, q_heads, heads_first)?;
-        let k = heads(args.shape(1)?, kv_heads, heads_first)?;
-        let v = heads(args.shape(2)?, kv_heads, heads_first)?;
-        let same = k.batch == q.batch && v.batch == q.batch && k.heads == v.heads && k.rows == v.rows && k.dim == q.dim;
+        let place = |operand: Operand| Placed::new(&attrs, operand, args.shape(operand as usize)?);
+        let (q, k, v) = (place(Operand::Query)?, place(Operand::Key)?, place(Operand::Value)?);
+        let same = k.batch == q.batch && v.batch == q.batch && k.heads == v.heads && k.rows == v.rows && k.size == q.size;
         if !same || k.heads == 0 || q.heads % k.heads != 0 {
             let shapes = [args.shape(0)?, args.shape(1)?, args.shape(2)?];
             bail!(invalid, "queries, keys and values of shapes {shapes:?} do not fit together");
         }
-        let out = heads(args.output(0)?, q_heads, heads_first)?;
-        makes(args, q.batch * q.heads * q.rows * v.dim)?;
-        if (out.heads, out.rows, out.dim) != (q.heads, q.rows, v.dim) {
+        let out = Placed::new(&attrs, Operand::Result, args.output(0)?)?;
+        makes(args, q.batch * q.heads * q.rows * v.size)?;
+        if (out.heads, out.rows, out.size) != (q.heads, q.rows, v.size) {
             bail!(invalid, "a result of shape {:?} for queries of shape {:?}", args.output(0)?, args.shape(0)?);
         }
         let caches = [4, 5].map(|i| args.opt_shape(i));
@@ -188,17 +161,18 @@ fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
             kv_heads: k.heads,
             queries: q.rows,
             keys,
-            dim: q.dim,
-            value_dim: v.dim,
-            scale: scale.unwrap_or(1.0 / (q.dim as f32).sqrt()),
+            dim: q.size,
+            value_dim: v.size,
+            scale: scale.unwrap_or(1.0 / (q.size as f32).sqrt()),
             softcap,
             causal: causal.then_some(all_keys.past as isize),
-            q: q.strides,
-            k: if join_keys { all_keys.joined() } else { k.strides },
-            v: if join_values { all_values.joined() } else { v.strides },
-            out: out.strides,
+            q: strides(&q),
+            k: if join_keys { all_keys.joined() } else { strides(&k) },
+            v: if join_values { all_values.joined() } else { strides(&v) },
+            out: strides(&out),
             mask,
         };
+        let starts = [q.at, k.at, v.at];
         let (ctx, kernels) = (ctx.clone(), ctx.kernels);
         let own = step.workspace_len(kernels).next_multiple_of(16);
         // What is joined and no result lies behind the step's own workspace.
@@ -215,7 +189,7 @@ fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
                     let out = io.output::<f32>(i);
                     if out.is_null() { workspace.add(own + at) } else { out }
                 };
-                let (mut k, mut v) = (io.input::<f32>(1), io.input::<f32>(2));
+                let (mut k, mut v) = (io.input::<f32>(1).add(starts[1]), io.input::<f32>(2).add(starts[2]));
                 if join_keys {
                     let to = place(1, 0);
                     all_keys.run(&ctx.pool, io.input(4), k, to);
@@ -226,7 +200,8 @@ fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
                     all_values.run(&ctx.pool, io.input(5), v, to);
                     v = to;
                 }
-                step.run(ctx.kernels, &ctx.pool, io.input(0), k, v, io.input(3), io.output(0), workspace)
+                let q = io.input::<f32>(0).add(starts[0]);
+                step.run(ctx.kernels, &ctx.pool, q, k, v, io.input(3), io.output(0), workspace)
             }
         })
         .workspace((own + keys_apart + values_apart) * 4)

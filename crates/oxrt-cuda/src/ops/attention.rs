@@ -5,6 +5,7 @@ use super::{Entry, c_type, dtype, makes, output_dtype, require};
 use crate::backend::Ctx;
 use crate::gpu::Params;
 use oxrt_backend::{Kernel, NodeView, Packing, bound, kernel};
+use oxrt_ops::attention::{Operand, Placed};
 use oxrt_tensor::{DType, Error, Result, Tensor, bail};
 
 const TEXT: &str = include_str!("../text/attention.cuh");
@@ -15,19 +16,26 @@ pub(super) const ATTENTION: Entry = Entry::new("attention", &["oxrt.Attention", 
 
 /// Sizes of a head of the queries (and keys) and of the values.
 fn head_sizes(node: &NodeView) -> Option<[usize; 2]> {
+    let number = |name: &str| usize::try_from(node.attrs().int_or(name, 0).ok()?).ok().filter(|&n| n > 0);
+    if matches!(node.attrs().string_or("layout", "bhsd").ok()?, "bsw" | "sbw") {
+        return Some([number("size")?, number("value_size")?]);
+    }
     let size = |i: usize, heads: &str| -> Option<usize> {
         let dims = node.dims(i)?;
         let last = dims.last()?.as_size()?;
         match dims.len() {
             4 => Some(last),
-            3 => {
-                let n = usize::try_from(node.attrs().int_or(heads, 0).ok()?).ok().filter(|&n| n > 0)?;
-                (last % n == 0).then_some(last / n)
-            }
+            3 => number(heads).filter(|n| last % n == 0).map(|n| last / n),
             _ => None,
         }
     };
     Some([size(0, "q_num_heads")?, size(2, "kv_num_heads")?])
+}
+
+/// Whether rows of heads begin at 16 bytes in every operand, as copies of whole chunks want.
+fn rows_begin_well(node: &NodeView) -> bool {
+    let begin = node.attrs().ints("at").ok().flatten().unwrap_or(&[]).iter().all(|at| at % 8 == 0);
+    begin && (0..3).all(|i| node.dims(i).and_then(|d| d.last()?.as_size()).is_some_and(|n| n % 8 == 0))
 }
 
 fn supports(_: &Ctx, node: &NodeView) -> Option<()> {
@@ -37,7 +45,19 @@ fn supports(_: &Ctx, node: &NodeView) -> Option<()> {
         require((is_float(node.dtype(3)?) || node.dtype(3)? == DType::Bool) && node.rank(3)? <= 4)?;
     }
     // Windows and whatever later versions add.
-    let plain = ["scale", "softcap", "is_causal", "q_num_heads", "kv_num_heads", "layout"];
+    let plain = [
+        "scale",
+        "softcap",
+        "is_causal",
+        "q_num_heads",
+        "kv_num_heads",
+        "layout",
+        "heads",
+        "kv_heads",
+        "size",
+        "value_size",
+        "at",
+    ];
     require(node.attrs().iter().all(|(name, value)| {
         plain.contains(&name) || (name == "qk_matmul_output_mode" && *value == oxrt_ir::Attr::Int(0))
     }))?;
@@ -51,7 +71,7 @@ fn supports(_: &Ctx, node: &NodeView) -> Option<()> {
 /// Whether the matrix units serve.
 fn on_matrix_units(node: &NodeView) -> Result<bool> {
     let [d, v] = head_sizes(node).ok_or_else(|| Error::bug("attention without head sizes"))?;
-    Ok(dtype(node, 0)? != DType::F32 && d % 16 == 0 && v % 16 == 0 && d <= 128 && v <= 128)
+    Ok(dtype(node, 0)? != DType::F32 && d % 16 == 0 && v % 16 == 0 && d <= 128 && v <= 128 && rows_begin_well(node))
 }
 
 fn shared(d: usize, v: usize) -> usize {
@@ -82,50 +102,24 @@ fn pack(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     Ok(Packing { tensors: vec![ctx.code(&body)?], consumed: Vec::new() })
 }
 
-/// Sizes and distances of queries, keys or values.
-struct Heads {
-    batch: usize,
-    heads: usize,
-    rows: usize,
-    steps: [usize; 3],
-}
-
-fn heads(shape: &[usize], count: i64, heads_first: bool) -> Result<Heads> {
-    let (batch, heads, rows, dim, packed) = match *shape {
-        [b, r, w] => {
-            let n = usize::try_from(count).unwrap_or(0);
-            if n == 0 || w % n != 0 {
-                bail!(invalid, "{w} columns in {count} heads");
-            }
-            (b, n, r, w / n, true)
-        }
-        [b, h, r, d] if heads_first => (b, h, r, d, false),
-        [b, r, h, d] => (b, h, r, d, true),
-        _ => bail!(invalid, "attention over a tensor of shape {shape:?}"),
-    };
-    let all = rows * heads * dim;
-    let steps = if packed { [all, dim, heads * dim] } else { [all, rows * dim, dim] };
-    Ok(Heads { batch, heads, rows, steps })
-}
-
 fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
     let [dim, value_dim] = head_sizes(node).ok_or_else(|| Error::bug("attention without head sizes"))?;
     let mma = on_matrix_units(node)?;
     let shared = if mma { shared(dim, value_dim) } else { 0 };
     let launcher = ctx.function(packed.first(), "attention", shared)?;
-    let attrs = node.attrs();
-    let heads_first = attrs.string_or("layout", "bhsd")? == "bhsd";
+    let attrs = node.attrs().clone();
     let scale = attrs.get_float("scale")?.copied().unwrap_or(1.0 / (dim as f32).sqrt());
     let softcap = attrs.float_or("softcap", 0.0)?;
     let causal = attrs.bool_or("is_causal", false)?;
-    let (q_heads, kv_heads) = (attrs.int_or("q_num_heads", 0)?, attrs.int_or("kv_num_heads", 0)?);
+    // Elements are counted in bytes where an operand begins inside of a row.
+    let bytes = [0, 1, 2].map(|i| node.dtype(i).map_or(1, |d| d.bytes_for(1)));
     kernel(move |args| {
-        let q = heads(args.shape(0)?, q_heads, heads_first)?;
-        let k = heads(args.shape(1)?, kv_heads, heads_first)?;
-        let v = heads(args.shape(2)?, kv_heads, heads_first)?;
-        let out = heads(args.output(0)?, q_heads, heads_first)?;
-        let same = k.batch == q.batch && v.batch == q.batch && k.heads == v.heads && k.rows == v.rows;
-        if !same || k.heads == 0 || q.heads % k.heads != 0 {
+        let place = |operand: Operand| Placed::new(&attrs, operand, args.shape(operand as usize)?);
+        let (q, k, v) = (place(Operand::Query)?, place(Operand::Key)?, place(Operand::Value)?);
+        let out = Placed::new(&attrs, Operand::Result, args.output(0)?)?;
+        let same = k.batch == q.batch && v.batch == q.batch && k.heads == v.heads && k.rows == v.rows && k.size == q.size;
+        let fits = q.size == dim && v.size == value_dim && out.heads == q.heads && out.rows == q.rows;
+        if !same || !fits || k.heads == 0 || q.heads % k.heads != 0 {
             let shapes = [args.shape(0)?, args.shape(1)?, args.shape(2)?];
             bail!(invalid, "queries, keys and values of shapes {shapes:?} do not fit together");
         }
@@ -147,7 +141,8 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
         let rows = if mma { 64 } else { 4 };
         let grid = [q.rows.div_ceil(rows), q.heads, q.batch];
         bound(move |io| {
-            let mut p = Params::new().ptr(io.input::<u8>(0)).ptr(io.input::<u8>(1)).ptr(io.input::<u8>(2));
+            let operand = |i: usize, p: &Placed| io.input::<u8>(i).wrapping_add(p.at * bytes[i]);
+            let mut p = Params::new().ptr(operand(0, &q)).ptr(operand(1, &k)).ptr(operand(2, &v));
             p = p.ptr(io.input::<u8>(3)).ptr(io.output::<u8>(0));
             for h in [&q, &k, &v, &out] {
                 for s in h.steps {

@@ -1,7 +1,7 @@
 //! Convolution, channels last: as a product on the matrix units or by plain multiply-adds, and depthwise.
 
-use super::gemm::{epilogue_fits, fits_tile, floats, narrow, types};
-use super::product::{Copy, Method, Product, Sizes, TILES, Window2, text};
+use super::gemm::{epilogue_fits, fits_stream, fits_tile, floats, narrow, types};
+use super::product::{Copy, Method, Product, Sizes, TILES, Tile, Types, Window2, text};
 use super::{Entry, counts, makes, require};
 use crate::backend::Ctx;
 use crate::gpu::Params;
@@ -33,9 +33,10 @@ tiles! {
     0 C0 "conv_128x128" 1 C1 "conv_128x64" 2 C2 "conv_64x128" 3 C3 "conv_64x64"
     4 C4 "conv_256x128" 5 C5 "conv_128x256" 6 C6 "conv_32x64" 7 C7 "conv_32x128" 8 C8 "conv_128x32"
     9 C9 "conv_stream_128x256" 10 C10 "conv_stream_256x128" 11 C11 "conv_stream_128x192"
-    12 C12 "conv_stream_128x128_pairs" 13 C13 "conv_stream_128x128" 14 C14 "conv_stream_256x64"
-    15 C15 "conv_stream_128x64" 16 C16 "conv_stream_64x256" 17 C17 "conv_stream_64x128"
-    18 C18 "conv_stream_64x64" 19 C19 "conv_stream_128x128_quads"
+    12 C12 "conv_stream_128x128" 13 C13 "conv_stream_128x128_two" 14 C14 "conv_stream_256x64"
+    15 C15 "conv_stream_128x64" 16 C16 "conv_stream_128x64_two" 17 C17 "conv_stream_64x256"
+    18 C18 "conv_stream_64x128" 19 C19 "conv_stream_64x64" 20 C20 "conv_stream_128x128_turns"
+    21 C21 "conv_stream_128x192_turns" 22 C22 "conv_stream_256x64_turns"
 }
 pub(super) const PLAIN: Entry = Entry::new("conv_plain", OPS, supports, pack_plain, load_plain);
 pub(super) const DEPTHWISE: Entry = Entry::new("depthwise", OPS, depthwise_supports, pack_depthwise, load_depthwise);
@@ -91,13 +92,103 @@ fn mma_supports<const I: usize>(ctx: &Ctx, node: &NodeView) -> Option<()> {
             let list = node.attrs().ints(name).ok()?.unwrap_or(&[]);
             require(list.iter().all(|&v| (0..=most).contains(&v)))
         };
-        most("strides", 8)?;
+        most("strides", if f.is_thin() { 32 } else { 8 })?;
         most("pads", 100)?;
         most("dilations", 16)?;
-        require(f.groups == 1 && f.kernel.iter().all(|&k| k <= 7))?;
+        require(f.groups == 1)?;
+        if f.is_thin() {
+            Fold::of(node, &f)?;
+            return fits_stream(ctx, node, f.cout);
+        }
+        require(f.kernel.iter().all(|&k| k <= 7))?;
     }
     fits_tile(ctx, node, I, f.cout / f.groups, f.cin)
 }
+
+/// An image of few channels, folded for the copy engine: blocks of pixels, as large as the stride, become pixels with the channels of
+/// all of them, and the padding becomes zeros. So a window begins at a folded pixel, and a row of it is one piece of memory.
+struct Fold {
+    /// Pixels of a block.
+    block: [usize; 2],
+    /// Folded pixels of a window.
+    taps: [usize; 2],
+    /// Channels of a folded pixel: a multiple of 8.
+    channels: usize,
+}
+
+impl Fold {
+    fn of(node: &NodeView, f: &Filter) -> Option<Fold> {
+        let list = |name: &str| node.attrs().ints(name).ok().map(|l| l.unwrap_or(&[]).to_vec());
+        require(list("dilations")?.iter().all(|&d| d == 1) && matches!(f.kernel.len(), 1 | 2))?;
+        let strides = list("strides")?;
+        let two = |l: &[usize]| if let [w] = *l { [1, w] } else { [l[0], l[1]] };
+        let strides = if strides.is_empty() { vec![1; f.kernel.len()] } else { super::sizes(&strides)? };
+        require(strides.len() == f.kernel.len() && !strides.contains(&0))?;
+        let (block, kernel) = (two(&strides), two(&f.kernel));
+        let taps = [kernel[0].div_ceil(block[0]), kernel[1].div_ceil(block[1])];
+        let channels = (block[0] * block[1] * f.cin).next_multiple_of(8);
+        // What the copy engine's windows can be.
+        require(taps[0] <= 32 && taps[1] * channels <= 4096)?;
+        Some(Fold { block, taps, channels })
+    }
+
+    /// Elements of a window.
+    fn depth(&self) -> usize {
+        self.taps[0] * self.taps[1] * self.channels
+    }
+
+    /// The weights as [M][window], with zeros where a window has more than the kernel.
+    fn pack(&self, node: &NodeView, f: &Filter, of: DType) -> Result<Tensor> {
+        let w = node.constant(1).ok_or_else(|| Error::bug("the weights are not constant"))?;
+        let data = w.to_f32_cow()?;
+        let kernel = if let [w] = f.kernel[..] { [1, w] } else { [f.kernel[0], f.kernel[1]] };
+        let (depth, taps) = (self.depth(), kernel[0] * kernel[1]);
+        let mut rows = vec![0f32; f.cout * depth];
+        for m in 0..f.cout {
+            for (h, w) in (0..kernel[0]).flat_map(|h| (0..kernel[1]).map(move |w| (h, w))) {
+                let tap = h / self.block[0] * self.taps[1] + w / self.block[1];
+                let pixel = h % self.block[0] * self.block[1] + w % self.block[1];
+                for c in 0..f.cin {
+                    rows[m * depth + tap * self.channels + pixel * f.cin + c] =
+                        data[(m * f.cin + c) * taps + h * kernel[1] + w];
+                }
+            }
+        }
+        super::as_type(&[f.cout, depth], &rows, of)
+    }
+
+    /// The text that folds an image.
+    fn text(&self, from: DType, of: DType, cin: usize) -> Result<String> {
+        Ok(format!(
+            "typedef {} TX;\ntypedef {} T;\n#define CIN {cin}\n#define BLOCK_H {}\n#define BLOCK_W {}\n#define FOLDED {}\n{FOLD}",
+            super::c_type(from)?,
+            super::c_type(of)?,
+            self.block[0],
+            self.block[1],
+            self.channels
+        ))
+    }
+}
+
+/// A folded image's eight channels per thread.
+const FOLD: &str = r#"
+struct P { const TX* x; T* y; u32 count; i32 height, width, pad_h, pad_w; Divider chunks, columns, rows; };
+KERNEL(256, fold, P) {
+    u32 index = blockIdx.x * 256 + threadIdx.x;
+    if (index >= p.count) return;
+    u32 pixel = divide(index, p.chunks), chunk = index - pixel * p.chunks.divisor;
+    u32 line = divide(pixel, p.columns), column = pixel - line * p.columns.divisor;
+    u32 image = divide(line, p.rows), row = line - image * p.rows.divisor;
+    Pack<T, 8> out;
+    PRAGMA_UNROLL for (int e = 0; e < 8; e++) {
+        u32 at = chunk * 8 + e, inner = at / CIN, c = at % CIN;
+        i32 h = row * BLOCK_H + inner / BLOCK_W - p.pad_h, w = column * BLOCK_W + inner % BLOCK_W - p.pad_w;
+        bool inside = at < BLOCK_H * BLOCK_W * CIN && (u32)h < (u32)p.height && (u32)w < (u32)p.width;
+        out.at[e] = put<T>(inside ? get<f32>(p.x[(((i64)image * p.height + h) * p.width + w) * CIN + c]) : 0.0f);
+    }
+    *(Pack<T, 8>*)(p.y + (i64)index * 8) = out;
+}
+"#;
 
 /// Whether windows are single pixels that lie as the results do: a plain product.
 fn is_pointwise(node: &NodeView, f: &Filter) -> Result<bool> {
@@ -146,6 +237,7 @@ fn window(args: &BindArgs, attrs: &Attrs, f: &Filter) -> Result<Window2> {
         dilations: two(&placed.dilations, 1),
         pads,
         cin: f.cin,
+        row: 0,
     })
 }
 
@@ -170,6 +262,15 @@ fn pack<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     let f = Filter::of(node)?;
     let of = narrow(ctx, node).ok_or_else(|| Error::bug("no narrow type for a convolution"))?;
     let mut types = types(node, of)?;
+    if TILES[I].streams.is_some() && f.is_thin() {
+        let fold = Fold::of(node, &f).ok_or_else(|| Error::bug("an image that does not fold"))?;
+        let from = std::mem::replace(&mut types.x, of);
+        let method =
+            Method::Mma { tile: TILES[I], conv: true, of, x_copy: Copy::Chunks, w_turned: false, w_async: true };
+        let code = ctx.code(&text(node, method, types, true)?)?;
+        let folds = ctx.code(&fold.text(from, of, f.cin)?)?;
+        return Ok(Packing { tensors: vec![code, fold.pack(node, &f, of)?, folds], consumed: vec![1] });
+    }
     let x_copy = if f.is_thin() {
         types.x = of;
         Copy::Pixels
@@ -198,9 +299,78 @@ fn pack<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
 
 fn load<const I: usize>(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
     let of = packed.get(1).ok_or_else(|| Error::invalid("packed weights are missing"))?.dtype();
-    let conv = TILES[I].streams.is_none() || !is_pointwise(node, &Filter::of(node)?)?;
+    let f = Filter::of(node)?;
+    if TILES[I].streams.is_some() && f.is_thin() {
+        return load_folded(ctx, node, packed, TILES[I]);
+    }
+    let conv = TILES[I].streams.is_none() || !is_pointwise(node, &f)?;
     let method = Method::Mma { tile: TILES[I], conv, of, x_copy: Copy::Chunks, w_turned: false, w_async: true };
     load_as(ctx, node, packed, method)
+}
+
+/// A convolution of an image of few channels: folded, then a product of rows of folded pixels.
+fn load_folded(ctx: &Ctx, node: &NodeView, packed: &[Tensor], tile: Tile) -> Result<Box<dyn Kernel>> {
+    let missing = || Error::invalid("packed weights are missing");
+    let f = Filter::of(node)?;
+    let fold = Fold::of(node, &f).ok_or_else(|| Error::bug("an image that does not fold"))?;
+    let weights = packed.get(1).ok_or_else(missing)?;
+    let of = weights.dtype();
+    let method = Method::Mma { tile, conv: true, of, x_copy: Copy::Chunks, w_turned: false, w_async: true };
+    let product = Product::load(ctx, packed.first(), method, Types { x: of, ..types(node, of)? })?;
+    let folds = ctx.function(Some(packed.get(2).ok_or_else(missing)?), "fold", 0)?;
+    let weights = ctx.upload(weights)?;
+    let attrs = node.attrs().clone();
+    kernel(move |args| {
+        let window = window(args, &attrs, &f)?;
+        epilogue_fits(args, f.cout)?;
+        let (images, out) = (args.shape(0)?[0], window.output);
+        counts(args.shape(0)?.iter().product())?;
+        let (taps, channels) = (fold.taps, fold.channels);
+        let [rows, columns] = [out[0] + taps[0] - 1, out[1] + taps[1] - 1];
+        let chunks = counts(images * rows * columns * channels)? / 8;
+        let folded = Window2 {
+            input: [rows, out[1]],
+            output: out,
+            kernel: [taps[0], 1],
+            strides: [1, 1],
+            dilations: [1, 1],
+            pads: [0, 0],
+            cin: taps[1] * channels,
+            row: columns * channels,
+        };
+        let sizes = Sizes {
+            m: images * out[0] * out[1],
+            n: f.cout,
+            k: fold.depth(),
+            ldx: channels,
+            ldw: fold.depth(),
+            ldy: f.cout,
+            batch: [1, 1],
+            window: Some(folded),
+            ..Sizes::default()
+        };
+        let plan = product.plan(sizes)?;
+        let (product, weights, folds) = (product.clone(), weights.clone(), folds.clone());
+        let flops = 2 * images * out[0] * out[1] * f.cout * f.depth();
+        let own = plan.workspace().next_multiple_of(256);
+        bound(move |io| {
+            let (bias, residual) = (io.input(2), io.input(3));
+            // SAFETY: buffers have the bound sizes, the weights were packed for this node; the folded image lies behind the product's
+            // own workspace.
+            unsafe {
+                let image = io.workspace.add(own);
+                let mut p = Params::new().ptr(io.input::<u8>(0)).ptr(image.cast_const()).u32(chunks);
+                p = p.u32(window.input[0]).u32(window.input[1]).i32(window.pads[0]).i32(window.pads[1]);
+                p = p.divider((channels / 8).max(1)).divider(columns.max(1)).divider(rows.max(1));
+                let grid = [chunks.div_ceil(256), 1, 1];
+                folds.run(io, grid, 256, 0, &p.finish())?;
+                product.run(&plan, io, image.cast_const(), weights.ptr(), bias, residual, io.output(0))
+            }
+        })
+        .workspace(own + chunks * 16)
+        .flops(flops)
+        .boxed()
+    })
 }
 
 fn pack_plain(ctx: &Ctx, node: &NodeView) -> Result<Packing> {

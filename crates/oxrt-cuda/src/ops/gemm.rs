@@ -34,9 +34,10 @@ packed! {
     0 G0 "gemm_128x128" 1 G1 "gemm_128x64" 2 G2 "gemm_64x128" 3 G3 "gemm_64x64" 4 G4 "gemm_256x128"
     5 G5 "gemm_128x256" 6 G6 "gemm_32x64" 7 G7 "gemm_32x128" 8 G8 "gemm_128x32"
     9 G9 "gemm_stream_128x256" 10 G10 "gemm_stream_256x128" 11 G11 "gemm_stream_128x192"
-    12 G12 "gemm_stream_128x128_pairs" 13 G13 "gemm_stream_128x128" 14 G14 "gemm_stream_256x64"
-    15 G15 "gemm_stream_128x64" 16 G16 "gemm_stream_64x256" 17 G17 "gemm_stream_64x128"
-    18 G18 "gemm_stream_64x64" 19 G19 "gemm_stream_128x128_quads"
+    12 G12 "gemm_stream_128x128" 13 G13 "gemm_stream_128x128_two" 14 G14 "gemm_stream_256x64"
+    15 G15 "gemm_stream_128x64" 16 G16 "gemm_stream_128x64_two" 17 G17 "gemm_stream_64x256"
+    18 G18 "gemm_stream_64x128" 19 G19 "gemm_stream_64x64" 20 G20 "gemm_stream_128x128_turns"
+    21 G21 "gemm_stream_128x192_turns" 22 G22 "gemm_stream_256x64_turns"
 }
 dynamic! {
     0 M0 "matmul_128x128" 1 M1 "matmul_128x64" 2 M2 "matmul_64x128" 3 M3 "matmul_64x64" 4 M4 "matmul_256x128"
@@ -62,9 +63,14 @@ pub(super) fn fits_tile(ctx: &Ctx, node: &NodeView, tile: usize, n: usize, k: us
     if TILES[tile].streams.is_none() {
         return Some(());
     }
-    let of = narrow(ctx, node)?;
-    require(ctx.gpu.arch() == 90 && n % 8 == 0 && k % 8 == 0 && node.dtype(0) == Some(of))?;
-    let out = node.output_dtype(0)?;
+    require(k % 8 == 0 && node.dtype(0) == Some(narrow(ctx, node)?))?;
+    fits_stream(ctx, node, n)
+}
+
+/// Whether the GPU streams, and a result of rows of n elements can be written by its copy engine.
+pub(super) fn fits_stream(ctx: &Ctx, node: &NodeView, n: usize) -> Option<()> {
+    require(ctx.gpu.arch() == 90 && n % 8 == 0)?;
+    let (of, out) = (narrow(ctx, node)?, node.output_dtype(0)?);
     require(out == DType::F32 || (out == of && (!node.has(3) || node.dtype(3) == Some(of))))
 }
 

@@ -27,28 +27,34 @@ pub(super) struct Tile {
     pub streams: Option<Blocks>,
 }
 
-/// Blocks that work side by side.
+/// How the blocks of a streaming tile work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Blocks {
     /// Of a multiprocessor.
     each: usize,
     /// Pieces of results on their way, of a warpgroup.
     buffers: usize,
-    /// Of a cluster, along rows and columns of the result: they share slices of their operands.
-    cluster: [usize; 2],
+    /// Whether warpgroups take tiles in turn, one multiplying while the other writes; else they share each tile.
+    in_turn: bool,
 }
 
 const fn tile(m: usize, n: usize, warps: [usize; 2], stages: usize) -> Tile {
     Tile { m, n, warps, stages, streams: None }
 }
 
-/// `groups` warpgroups, one below the other.
-const fn hopper(m: usize, n: usize, groups: usize, stages: usize, each: usize, cluster: [usize; 2]) -> Tile {
-    Tile { m, n, warps: [4 * groups, 1], stages, streams: Some(Blocks { each, buffers: if each == 1 { 2 } else { 1 }, cluster }) }
+/// `groups` warpgroups, one below the other; `each` blocks of a multiprocessor.
+const fn hopper(m: usize, n: usize, groups: usize, stages: usize, each: usize) -> Tile {
+    let buffers = if each == 1 { 2 } else { 1 };
+    Tile { m, n, warps: [4 * groups, 1], stages, streams: Some(Blocks { each, buffers, in_turn: false }) }
+}
+
+/// Two warpgroups that take tiles in turn.
+const fn in_turn(m: usize, n: usize, stages: usize, buffers: usize) -> Tile {
+    Tile { m, n, warps: [8, 1], stages, streams: Some(Blocks { each: 1, buffers, in_turn: true }) }
 }
 
 /// The tiles that compete; which is quickest depends on sizes and the GPU.
-pub(super) const TILES: [Tile; 20] = [
+pub(super) const TILES: [Tile; 23] = [
     tile(128, 128, [2, 4], 3),
     tile(128, 64, [2, 2], 4),
     tile(64, 128, [2, 2], 4),
@@ -58,17 +64,20 @@ pub(super) const TILES: [Tile; 20] = [
     tile(32, 64, [1, 4], 4),
     tile(32, 128, [1, 4], 4),
     tile(128, 32, [4, 1], 4),
-    hopper(128, 256, 2, 4, 1, [2, 1]),
-    hopper(256, 128, 2, 4, 1, [1, 2]),
-    hopper(128, 192, 2, 4, 1, [2, 1]),
-    hopper(128, 128, 2, 3, 2, [2, 1]),
-    hopper(128, 128, 2, 3, 2, [1, 1]),
-    hopper(256, 64, 2, 4, 1, [1, 1]),
-    hopper(128, 64, 2, 4, 2, [1, 1]),
-    hopper(64, 256, 1, 4, 1, [1, 1]),
-    hopper(64, 128, 1, 4, 2, [1, 1]),
-    hopper(64, 64, 1, 6, 2, [1, 1]),
-    hopper(128, 128, 2, 3, 2, [2, 2]),
+    hopper(128, 256, 2, 4, 1),
+    hopper(256, 128, 2, 4, 1),
+    hopper(128, 192, 2, 4, 1),
+    hopper(128, 128, 2, 6, 1),
+    hopper(128, 128, 2, 3, 2),
+    hopper(256, 64, 2, 4, 1),
+    hopper(128, 64, 2, 8, 1),
+    hopper(128, 64, 2, 4, 2),
+    hopper(64, 256, 1, 5, 1),
+    hopper(64, 128, 1, 8, 1),
+    hopper(64, 64, 1, 6, 2),
+    in_turn(128, 128, 6, 2),
+    in_turn(128, 192, 5, 1),
+    in_turn(256, 64, 4, 2),
 ];
 
 /// Depth of a slice of the matrix kernel.
@@ -77,19 +86,24 @@ const DEPTH: usize = 64;
 const PIECE: usize = 64 * 128;
 
 impl Tile {
-    /// With the warp that asks for copies, where there is one.
+    /// With the warp that asks for copies, where there is one (`ASKERS` in the text).
     fn threads(&self) -> usize {
-        (self.warps[0] * self.warps[1] + usize::from(self.streams.is_some())) * 32
+        let asking = match self.streams {
+            None => 0,
+            Some(Blocks { each: 1, .. }) if self.warps[0] == 8 => 4,
+            Some(_) => 1,
+        };
+        (self.warps[0] * self.warps[1] + asking) * 32
     }
 
     /// Bytes of shared memory: slices on their way, or the sums on their way out.
     fn shared(&self, stages: usize) -> usize {
         let slices = (self.m + self.n) * DEPTH * 2;
         match self.streams {
-            // Two barriers for each slice, pieces of the result on their way, a word.
+            // Two barriers for each slice; for each warpgroup pieces of the result on their way, a barrier, a word.
             Some(b) => {
-                let pieces = self.warps[0] / 4 * b.buffers;
-                self.stages * (slices + 16) + pieces * (PIECE + 8) + 8
+                let groups = self.warps[0] / 4;
+                self.stages * (slices + 16) + groups * (b.buffers * (PIECE + 8) + 12)
             }
             None => (stages * slices).max(self.m * (self.n + 4) * 4),
         }
@@ -147,13 +161,11 @@ pub(super) fn text(node: &NodeView, method: Method, types: Types, fast: bool) ->
     Ok(match method {
         Method::Mma { tile: Tile { m, n, warps, stages, streams: Some(blocks) }, conv, of, .. } => format!(
             "#define BM {m}\n#define BN {n}\n#define WGS {}\n#define STAGES {stages}\n#define BLOCKS {}\n\
-             #define CLUSTER_M {}\n#define CLUSTER_N {}\n#define BUFFERS {}\n\
-             #define TY_BYTES {}\n#define CONV {}\n{}typedef {} T;\n{types_text}{activate}{}",
+             #define BUFFERS {}\n#define IN_TURN {}\n#define TY_BYTES {}\n#define CONV {}\n{}typedef {} T;\n{types_text}{activate}{}",
             warps[0] / 4,
             blocks.each,
-            blocks.cluster[0],
-            blocks.cluster[1],
             blocks.buffers,
+            flag(blocks.in_turn),
             types.y.bytes_for(1),
             flag(conv),
             if of == DType::BF16 { "#define T_IS_BF16\n" } else { "" },
@@ -247,6 +259,8 @@ pub(super) struct Window2 {
     pub pads: [i64; 2],
     /// Channels of a group.
     pub cin: usize,
+    /// Distance of rows of the image where pixels overlap; 0 where a row is as long as its pixels.
+    pub row: usize,
 }
 
 /// A product with fixed sizes.
@@ -287,12 +301,6 @@ impl Product {
         }
     }
 
-    /// Blocks of a cluster, along rows and columns of the result.
-    fn cluster(&self) -> [usize; 2] {
-        let blocks = self.tile().and_then(|t| t.streams).filter(|_| self.ctx.gpu.has_clusters());
-        blocks.map_or([1, 1], |b| b.cluster)
-    }
-
     /// Bytes of an element of x, w and y.
     pub fn operand_bytes(&self) -> [usize; 3] {
         [self.types.x, self.types.w, self.types.y].map(|d| d.bytes_for(1))
@@ -308,9 +316,7 @@ impl Product {
             Method::Mma { tile, .. } => (tile.m, tile.n),
             Method::Simt { .. } => (64, 64),
         };
-        // Clusters are whole, also where the result ends.
-        let [cm, cn] = self.cluster();
-        let tiles = sizes.m.div_ceil(bm).next_multiple_of(cm) * sizes.n.div_ceil(bn).next_multiple_of(cn);
+        let tiles = sizes.m.div_ceil(bm) * sizes.n.div_ceil(bn);
         let all = self.tile().filter(|t| t.streams.is_some()).map_or(sizes.k.div_ceil(DEPTH), |_| sizes.tap_slices()[1]);
         let all = all.max(1);
         let mut splits = 1;
@@ -385,9 +391,7 @@ impl Product {
     /// As [`Self::run`], which says the order of operands.
     unsafe fn run_stream(&self, plan: &Plan, io: &Io, operands: [*const u8; 4], y: *mut u8, blocks: Blocks) -> Result<()> {
         let (s, Some(tile)) = (&plan.sizes, self.tile()) else { bail!(bug, "no tile that streams") };
-        let [cm, cn] = self.cluster();
-        // Clusters' worth of work.
-        let items = plan.grid[0] / (cm * cn) * plan.splits;
+        let items = plan.grid[0] * plan.splits;
         if items == 0 || plan.grid[2] == 0 {
             return Ok(());
         }
@@ -403,27 +407,27 @@ impl Product {
             let high = |i: usize| {
                 ((win.output[i] - 1) * win.strides[i]) as i64 - win.pads[i] - (win.input[i] as i64 - 1)
             };
-            let row = s.ldx * 2;
+            let row = 2 * if win.row > 0 { win.row } else { s.ldx * win.input[1] };
             TensorPath {
                 base: x,
                 dims: vec![channels, win.input[1], win.input[0], images],
-                strides: vec![row, row * win.input[1], row * win.input[1] * win.input[0]],
+                strides: vec![s.ldx * 2, row, row * win.input[0]],
                 walk: Walk::Windows {
-                    pixels: tile.m / cn,
+                    pixels: tile.m,
                     low: [-win.pads[1], -win.pads[0]],
                     high: [high(1), high(0)],
                     steps: [win.strides[1], win.strides[0]],
                 },
             }
         } else {
-            TensorPath { base: x, dims: vec![s.k, s.m], strides: vec![s.ldx * 2], walk: Walk::Box(vec![tile.m / cn]) }
+            TensorPath { base: x, dims: vec![s.k, s.m], strides: vec![s.ldx * 2], walk: Walk::Box(vec![tile.m]) }
         };
         let w_path = TensorPath {
             base: w,
             // The engine is slow along an axis behind one of length 1: taps come last.
             dims: vec![channels, s.n, taps],
             strides: vec![s.ldw * 2, channels * 2],
-            walk: Walk::Box(vec![tile.n / cm, 1]),
+            walk: Walk::Box(vec![tile.n, 1]),
         };
         let gpu = &self.ctx.gpu;
         let mut p = Params::new().tensor_map(&gpu.tensor_map(&x_path)?).tensor_map(&gpu.tensor_map(&w_path)?);
@@ -441,9 +445,9 @@ impl Product {
         p = p.i32(-win.pads[0]).i32(-win.pads[1]).u32(win.strides[0]).u32(win.strides[1]);
         p = p.u32(win.dilations[0]).u32(win.dilations[1]).u32(win.kernel[1].max(1));
         p = p.divider(win.output[1].max(1)).divider((win.output[0] * win.output[1]).max(1));
-        p = p.divider(plan.splits).divider(s.n.div_ceil(tile.n).div_ceil(cn).max(1));
+        p = p.divider(plan.splits).divider(s.n.div_ceil(tile.n).max(1));
         let params = p.status(&io.device).finish();
-        let grid = [items.min((self.processors * blocks.each / (cm * cn)).max(1)) * cm * cn, 1, 1];
+        let grid = [items.min(self.processors * blocks.each), 1, 1];
         // SAFETY: the caller's promise.
         unsafe { self.kernel.run(io, grid, tile.threads(), tile.shared(tile.stages), &params) }
     }

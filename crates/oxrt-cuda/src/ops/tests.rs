@@ -171,7 +171,7 @@ fn copies_reorder_cut_and_repeat() {
 
 #[test]
 fn products_with_weights() {
-    for (m, k, n) in [(1, 8, 8), (3, 20, 7), (70, 72, 40), (130, 200, 136), (17, 1024, 64), (300, 136, 264)] {
+    for (m, k, n) in [(1, 8, 8), (3, 20, 7), (70, 72, 40), (130, 200, 136), (17, 1024, 64), (300, 136, 72)] {
         let (x, r) = (sample(DType::F32, &[m, k], 1), sample(DType::F32, &[m, n], 2));
         let (w, b) = (sample(DType::F32, &[k, n], 3), sample(DType::F32, &[n], 4));
         let list = |t: &Tensor| t.as_slice::<f32>().iter().map(|v| format!("{v}")).collect::<Vec<_>>().join(", ");
@@ -190,6 +190,17 @@ fn products_with_weights() {
             check_with(&narrow(), &text(&dtype.to_string()), &[half(&x), half(&r)], 0.06);
         }
     }
+}
+
+/// More tiles than blocks, each of more slices than fit: warpgroups that take turns must not run ahead.
+#[test]
+fn products_of_many_tiles() {
+    let (m, k, n) = (520, 456, 136);
+    let (x, w, r) = (sample(DType::F16, &[m, k], 1), sample(DType::F32, &[k, n], 2), sample(DType::F16, &[m, n], 3));
+    let list = w.as_slice::<f32>().iter().map(|v| format!("{v}")).collect::<Vec<_>>().join(", ");
+    let text = format!("(f16[{m}, {k}] x, f16[{m}, {n}] r) {{ y = oxrt.Gemm(x, f32[{k}, {n}]{{{list}}}, f32[{n}]{{0.5}}, r) }} => y");
+    let names = check_with(&narrow(), &text, &[x, r], 0.02);
+    assert!(names.iter().filter(|n| n.contains("turns")).count() == 3, "{names:?}");
 }
 
 #[test]
@@ -214,6 +225,9 @@ fn products_of_activations() {
 fn convolutions() {
     let cases = [
         ([2, 9, 7, 3], [8, 3, 3, 3], "pads=[1, 1, 1, 1], strides=[2, 2]"),
+        ([2, 19, 23, 3], [16, 3, 7, 7], "pads=[3, 3, 3, 3], strides=[2, 2]"),
+        ([1, 9, 11, 1], [24, 1, 3, 2], "pads=[1, 0, 1, 1]"),
+        ([2, 12, 15, 3], [32, 3, 4, 5], "strides=[4, 5]"),
         ([1, 8, 8, 16], [24, 16, 3, 3], "pads=[1, 0, 1, 2]"),
         ([2, 5, 6, 64], [70, 64, 1, 1], ""),
         ([1, 6, 6, 32], [32, 8, 3, 3], "group=4, pads=[1, 1, 1, 1]"),

@@ -134,7 +134,7 @@ extern "C" void oxrt_emulate(void (*entry)(const void*), const void* params, con
 #define __syncthreads emulator::block_barrier
 #define __syncwarp emulator::warp_barrier
 #define __shared__ static
-#define KERNEL_CLUSTER(threads, blocks, cluster, name, P) KERNEL(threads, name, P)
+#define KERNEL_LATE(threads, blocks, name, P) KERNEL(threads, name, P)
 #define KERNEL(threads, name, P) static void name(const P& p); extern "C" void name##_entry(const void* p) { name(*(const P*)p); } static void name(const P& p)
 #define DEVICE static inline
 #define DYNAMIC_SHARED(name) u8* name = emulator::dynamic_shared

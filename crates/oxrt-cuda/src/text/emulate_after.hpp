@@ -88,6 +88,8 @@ static inline void wait_for_kernels_before() {}
 static inline u32 shared_address(const void* p) { return (u32)(u64)p; }
 static inline f32 load_l2(const f32* p) { return *p; }
 template <int N> static inline void barrier_of(u32 id) { emulator::barrier_of_some(id, N); }
+template <int N> static inline void registers_up() {}
+template <int N> static inline void registers_down() {}
 static inline void fence_async() {}
 static inline void store_commit() {}
 template <int N> static inline void store_wait_read() {}
@@ -99,9 +101,6 @@ static void barrier_moves(BarrierWord* b) {
 static inline void barrier_init(u64* b, u32 count) { *(BarrierWord*)b = BarrierWord{(u16)count, (u16)count, 0, 0}; }
 static inline void barrier_init_done() {}
 static inline void barrier_arrive(u64* b) { auto w = (BarrierWord*)b; w->missing--; barrier_moves(w); }
-// There are no clusters here.
-static inline void barrier_arrive_at(u64*, u32) { abort(); }
-static inline void cluster_barrier() { abort(); }
 static inline void barrier_expect(u64* b, u32 bytes) { ((BarrierWord*)b)->bytes += bytes; barrier_arrive(b); }
 static inline void barrier_wait(u64* b, u32 parity) { while (((volatile BarrierWord*)b)->parity == parity) emulator::yield(); }
 // What the emulator's driver writes into a TensorMap (gpu.rs).
@@ -114,7 +113,7 @@ static void copy_row(void* to, u32 row, const TensorPath& t, i64 offset, i32 x, 
         *at = inside && x + i >= 0 && x + i < (i32)t.dims[0] ? ((const u16*)(t.base + offset))[x + i] : 0;
     }
 }
-template <int MANY> static inline void copy_tile_3(void* to, const TensorMap* map, i32 x, i32 y, i32 z, u64* b, u32) {
+static inline void copy_tile_3(void* to, const TensorMap* map, i32 x, i32 y, i32 z, u64* b) {
     const TensorPath& t = *(const TensorPath*)map;
     u32 row = 0;
     for (i32 k = 0; k < t.box[2]; k++) for (i32 j = 0; j < t.box[1]; j++) {
@@ -123,10 +122,8 @@ template <int MANY> static inline void copy_tile_3(void* to, const TensorMap* ma
     }
     copied(b, row * 128);
 }
-template <int MANY> static inline void copy_tile_2(void* to, const TensorMap* map, i32 x, i32 y, u64* b, u32 mask) {
-    copy_tile_3<MANY>(to, map, x, y, 0, b, mask);
-}
-template <int MANY> static inline void copy_windows(void* to, const TensorMap* map, i32 c, i32 w, i32 h, i32 n, i32 move_w, i32 move_h, u64* b, u32) {
+static inline void copy_tile_2(void* to, const TensorMap* map, i32 x, i32 y, u64* b) { copy_tile_3(to, map, x, y, 0, b); }
+static inline void copy_windows(void* to, const TensorMap* map, i32 c, i32 w, i32 h, i32 n, i32 move_w, i32 move_h, u64* b) {
     const TensorPath& t = *(const TensorPath*)map;
     for (u32 row = 0; row < t.pixels; row++) {
         i32 x = w + move_w, y = h + move_h;

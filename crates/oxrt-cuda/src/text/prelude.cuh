@@ -20,15 +20,13 @@ struct alignas(128) TensorMap { u64 words[16]; };
 #ifndef OXRT_EMULATED
 #define DEVICE static __device__ __forceinline__
 // A kernel may start while the one before it ends (programmatic dependent launch), and waits for it before it reads or writes.
-// A KERNEL waits at once; a KERNEL_CLUSTER waits itself,
-// where it has something to do before; its blocks come in clusters.
+// A KERNEL waits at once; a KERNEL_LATE waits itself, where it has something to do before.
 #define KERNEL_WITH(bounds, name, P, WAIT) \
     DEVICE void name##_body(const P& p); \
     extern "C" __global__ void bounds name(const __grid_constant__ P p) { let_next_start(); WAIT name##_body(p); } \
     DEVICE void name##_body(const P& p)
 #define KERNEL(threads, name, P) KERNEL_WITH(__launch_bounds__(threads), name, P, wait_for_kernels_before();)
-#define KERNEL_CLUSTER(threads, blocks, cluster, name, P) \
-    KERNEL_WITH(__launch_bounds__(threads, blocks) __cluster_dims__(cluster, 1, 1), name, P, )
+#define KERNEL_LATE(threads, blocks, name, P) KERNEL_WITH(__launch_bounds__(threads, blocks), name, P, )
 #if __CUDA_ARCH__ >= 900
 DEVICE void let_next_start() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
 DEVICE void wait_for_kernels_before() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
@@ -82,6 +80,11 @@ DEVICE void multiply_add(f32 (&d)[4], const u32 (&a)[4], u32 b0, u32 b1, bf16) {
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 #if __CUDA_ARCH__ >= 900
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+// Registers of a warpgroup's threads, which all warpgroups of a block together must have.
+template <int N> DEVICE void registers_up() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" :: "n"(N)); }
+template <int N> DEVICE void registers_down() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" :: "n"(N)); }
+#endif
 // Barriers in shared memory: threads arrive, copies announce their bytes; whoever waits names the phase by its parity.
 DEVICE void barrier_init(u64* b, u32 count) { asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" :: "r"(shared_address(b)), "r"(count) : "memory"); }
 DEVICE void barrier_init_done() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
@@ -93,38 +96,19 @@ DEVICE void barrier_wait(u64* b, u32 parity) {
     asm volatile("{ .reg .pred p; AGAIN: mbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1; @p bra DONE; bra AGAIN; DONE: }"
         :: "r"(shared_address(b)), "r"(parity) : "memory");
 }
-// At the same barrier of another block of the cluster.
-DEVICE void barrier_arrive_at(u64* b, u32 block) {
-    asm volatile("{ .reg .b32 a; mapa.shared::cluster.u32 a, %0, %1; mbarrier.arrive.release.cluster.shared::cluster.b64 _, [a]; }"
-        :: "r"(shared_address(b)), "r"(block) : "memory");
+// Boxes of a tensor to shared memory, zeros where there is no tensor; `b` learns of their bytes.
+DEVICE void copy_tile_2(void* to, const TensorMap* map, i32 x, i32 y, u64* b) {
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4}], [%2];"
+        :: "r"(shared_address(to)), "l"(map), "r"(shared_address(b)), "r"(x), "r"(y) : "memory");
 }
-DEVICE void cluster_barrier() { asm volatile("barrier.cluster.arrive.release.aligned; barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
-// Boxes of a tensor to shared memory, zeros where there is no tensor; `b` learns of their bytes. With MANY, to the same place in
-// every block of the cluster that `mask` names.
-template <int MANY> DEVICE void copy_tile_2(void* to, const TensorMap* map, i32 x, i32 y, u64* b, u32 mask) {
-    if (MANY > 1)
-        asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, {%3, %4}], [%2], %5;"
-            :: "r"(shared_address(to)), "l"(map), "r"(shared_address(b)), "r"(x), "r"(y), "h"((u16)mask) : "memory");
-    else
-        asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4}], [%2];"
-            :: "r"(shared_address(to)), "l"(map), "r"(shared_address(b)), "r"(x), "r"(y) : "memory");
-}
-template <int MANY> DEVICE void copy_tile_3(void* to, const TensorMap* map, i32 x, i32 y, i32 z, u64* b, u32 mask) {
-    if (MANY > 1)
-        asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, {%3, %4, %5}], [%2], %6;"
-            :: "r"(shared_address(to)), "l"(map), "r"(shared_address(b)), "r"(x), "r"(y), "r"(z), "h"((u16)mask) : "memory");
-    else
-        asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5}], [%2];"
-            :: "r"(shared_address(to)), "l"(map), "r"(shared_address(b)), "r"(x), "r"(y), "r"(z) : "memory");
+DEVICE void copy_tile_3(void* to, const TensorMap* map, i32 x, i32 y, i32 z, u64* b) {
+    asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5}], [%2];"
+        :: "r"(shared_address(to)), "l"(map), "r"(shared_address(b)), "r"(x), "r"(y), "r"(z) : "memory");
 }
 // Pixels of an image [n][h][w][c] in the order of windows' corners from (w, h, n) on, each moved by the offsets.
-template <int MANY> DEVICE void copy_windows(void* to, const TensorMap* map, i32 c, i32 w, i32 h, i32 n, i32 move_w, i32 move_h, u64* b, u32 mask) {
-    if (MANY > 1)
-        asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.im2col.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, {%3, %4, %5, %6}], [%2], {%7, %8}, %9;"
-            :: "r"(shared_address(to)), "l"(map), "r"(shared_address(b)), "r"(c), "r"(w), "r"(h), "r"(n), "h"((u16)move_w), "h"((u16)move_h), "h"((u16)mask) : "memory");
-    else
-        asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.im2col.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, %6}], [%2], {%7, %8};"
-            :: "r"(shared_address(to)), "l"(map), "r"(shared_address(b)), "r"(c), "r"(w), "r"(h), "r"(n), "h"((u16)move_w), "h"((u16)move_h) : "memory");
+DEVICE void copy_windows(void* to, const TensorMap* map, i32 c, i32 w, i32 h, i32 n, i32 move_w, i32 move_h, u64* b) {
+    asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.im2col.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, %6}], [%2], {%7, %8};"
+        :: "r"(shared_address(to)), "l"(map), "r"(shared_address(b)), "r"(c), "r"(w), "r"(h), "r"(n), "h"((u16)move_w), "h"((u16)move_h) : "memory");
 }
 // What threads wrote to shared memory is there for the engine.
 DEVICE void fence_async() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }

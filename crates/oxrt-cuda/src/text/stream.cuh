@@ -2,29 +2,18 @@
 // engine itself), warpgroups multiply what has come, and barriers in shared memory tell one side of the other.
 // Blocks stay and take one tile after the other, so that slices of the next tile come while the last one is written.
 //
-// Blocks of a cluster (CLUSTER_M x CLUSTER_N tiles side by side) share slices: each asks for its part of what a row or a column
-// of them needs, and the engine delivers it to all of those.
+// Warpgroups share a tile, or (IN_TURN) each takes every other one: then one multiplies while the other writes.
 //
 // y[m][n] = act(sum_k x[m][k] w[n][k] + bias[n] + residual[m][n]). With splits, blocks of one tile take a part of k each, and
 // the last to end sums up.
 #define CONSUMERS (WGS * 128)
-#define WG_M (BM / WGS)
+// Where a block has a multiprocessor for itself, the asking warp comes with three idle ones: whole warpgroups can pass registers on.
+#define ASKERS (BLOCKS == 1 && WGS == 2 ? 128 : 32)
+#define WG_M (IN_TURN ? BM : BM / WGS)
 #define MT (WG_M / 64)
 #define NR (BN / 2)
 #define SLICE_X (BM * 128)
 #define SLICE_W (BN * 128)
-#ifdef OXRT_EMULATED
-#undef CLUSTER_M
-#undef CLUSTER_N
-#define CLUSTER_M 1
-#define CLUSTER_N 1
-#endif
-#define CLUSTER (CLUSTER_M * CLUSTER_N)
-// Blocks that deliver to one.
-#define SENDERS (CLUSTER_M + CLUSTER_N - 1)
-#define PART_X (BM / CLUSTER_N)
-#define PART_W (BN / CLUSTER_M)
-
 // Results go out by the copy engine too, in pieces of 64 x 64 by way of shared memory; the residual comes in the same way, to the
 // same place. (Results in single precision are written as they lie in registers.)
 #define STAGED (TY_BYTES == 2)
@@ -89,7 +78,7 @@ DEVICE void keep(f32 (&d)[MT][NR]) {
 }
 #endif
 
-KERNEL_CLUSTER(CONSUMERS + 32, BLOCKS, CLUSTER, product, P) {
+KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
     DYNAMIC_SHARED(memory);
     u8* const xs = memory;
     u8* const ws = memory + STAGES * SLICE_X;
@@ -97,55 +86,48 @@ KERNEL_CLUSTER(CONSUMERS + 32, BLOCKS, CLUSTER, product, P) {
     u64* const full = (u64*)(pieces + (STAGED ? WGS * BUFFERS * PIECE : 0));
     u64* const empty = full + STAGES;
     u64* const added = empty + STAGES;
-    u32* const order = (u32*)(added + WGS * BUFFERS);
+    u64* const turns = added + WGS * BUFFERS;
+    u32* const order = (u32*)(turns + WGS);
     const u32 tid = threadIdx.x, lane = tid & 31, warp = tid >> 5;
     if (tid == 0) {
         for (int s = 0; s < STAGES; s++) {
             barrier_init(full + s, 1);
-            barrier_init(empty + s, SENDERS * WGS * 4);
+            barrier_init(empty + s, IN_TURN ? 4 : WGS * 4);
         }
         for (int b = 0; b < WGS * BUFFERS; b++) barrier_init(added + b, 1);
+        for (int w = 0; w < WGS; w++) barrier_init(turns + w, 4);
         barrier_init_done();
     }
-    const u32 rank = blockIdx.x % CLUSTER, rank_m = rank % CLUSTER_M, rank_n = rank / CLUSTER_M;
-    if (CLUSTER > 1) cluster_barrier(); else __syncthreads();
+    __syncthreads();
 
     // A tile's place, and its slices.
     auto place = [&](u32 item, i32& m0, i32& n0, i32& first, i32& last) {
         u32 tile = divide(item, p.by_splits), split = item - tile * p.by_splits.divisor;
         u32 tile_m = divide(tile, p.tiles_n);
-        m0 = (tile_m * CLUSTER_M + rank_m) * BM;
-        n0 = ((tile - tile_m * p.tiles_n.divisor) * CLUSTER_N + rank_n) * BN;
+        m0 = tile_m * BM;
+        n0 = (tile - tile_m * p.tiles_n.divisor) * BN;
         first = split * p.split_slices;
         last = min(first + p.split_slices, p.slices);
     };
 
-    if (warp == WGS * 4) {
-        if (lane == 0) {
-        // Whom this block's part of x and of w is for: the blocks of its row, of its column.
-        u32 row = 0, column = 0;
-        for (int j = 0; j < CLUSTER_N; j++) row |= 1u << (rank_m + CLUSTER_M * j);
-        for (int i = 0; i < CLUSTER_M; i++) column |= 1u << (i + CLUSTER_M * rank_n);
-        auto ask_w = [&](i32 stage, i32 c, i32 tap, i32 n0) {
-            u8* to = ws + stage * SLICE_W + rank_m * PART_W * 128;
-            copy_tile_3<CLUSTER_M>(to, &p.w, c, n0 + (i32)rank_m * PART_W, tap, full + stage, column);
-        };
+    if (warp >= WGS * 4) {
+        if (ASKERS == 128) registers_down<40>();
+        if (tid != CONSUMERS) return;
         i32 stage = 0, phase = 1, ahead = 0;
         i32 m0, n0, first, last;
         // Weights wait for no kernel before this one.
-        place(blockIdx.x / CLUSTER, m0, n0, first, last);
+        place(blockIdx.x, m0, n0, first, last);
         for (; ahead < STAGES && first + ahead < last; ahead++) {
             i32 slice = first + ahead, tap = slice / p.tap_slices;
             barrier_expect(full + ahead, SLICE_X + SLICE_W);
-            ask_w(ahead, (slice - tap * p.tap_slices) * 64, tap, n0);
+            copy_tile_3(ws + ahead * SLICE_W, &p.w, (slice - tap * p.tap_slices) * 64, n0, tap, full + ahead);
         }
         wait_for_kernels_before();
-        for (u32 item = blockIdx.x / CLUSTER; item < p.items; item += gridDim.x / CLUSTER) {
+        for (u32 item = blockIdx.x; item < p.items; item += gridDim.x) {
             place(item, m0, n0, first, last);
-            const i32 mine = m0 + (i32)rank_n * PART_X;
             i32 tap = first / p.tap_slices, part = first - tap * p.tap_slices;
 #if CONV
-            u32 image = divide(mine, p.out_pixels), pixel = mine - image * p.out_pixels.divisor;
+            u32 image = divide(m0, p.out_pixels), pixel = m0 - image * p.out_pixels.divisor;
             u32 oh = divide(pixel, p.out_w), ow = pixel - oh * p.out_w.divisor;
             const i32 left = (i32)ow * p.stride_w + p.low_w, top = (i32)oh * p.stride_h + p.low_h;
             i32 kh = tap / p.kernel_w, kw = tap - kh * p.kernel_w;
@@ -156,13 +138,12 @@ KERNEL_CLUSTER(CONSUMERS + 32, BLOCKS, CLUSTER, product, P) {
                 } else {
                     barrier_wait(empty + stage, phase);
                     barrier_expect(full + stage, SLICE_X + SLICE_W);
-                    ask_w(stage, part * 64, tap, n0);
+                    copy_tile_3(ws + stage * SLICE_W, &p.w, part * 64, n0, tap, full + stage);
                 }
-                u8* to = xs + stage * SLICE_X + rank_n * PART_X * 128;
 #if CONV
-                copy_windows<CLUSTER_N>(to, &p.x, part * 64, left, top, image, kw * p.dilation_w, kh * p.dilation_h, full + stage, row);
+                copy_windows(xs + stage * SLICE_X, &p.x, part * 64, left, top, image, kw * p.dilation_w, kh * p.dilation_h, full + stage);
 #else
-                copy_tile_2<CLUSTER_N>(to, &p.x, part * 64, mine, full + stage, row);
+                copy_tile_2(xs + stage * SLICE_X, &p.x, part * 64, m0, full + stage);
 #endif
                 if (++part == p.tap_slices) {
                     part = 0;
@@ -174,51 +155,64 @@ KERNEL_CLUSTER(CONSUMERS + 32, BLOCKS, CLUSTER, product, P) {
                 if (++stage == STAGES) { stage = 0; phase ^= 1; }
             }
         }
-        }
-        // What others ask for still comes here.
-        __syncwarp();
-        if (CLUSTER > 1) cluster_barrier();
         return;
     }
 
+    if (ASKERS == 128) registers_up<232>();
     wait_for_kernels_before();
     const u32 wg = warp >> 2, q = lane & 3;
-    // Lanes that tell the senders of their row and column: a stage is free.
-    const u32 sender = lane < CLUSTER_N ? rank_m + CLUSTER_M * lane : (lane - CLUSTER_N + (lane - CLUSTER_N >= rank_m)) + CLUSTER_M * rank_n;
     auto release = [&](i32 stage) {
         __syncwarp();
-        if (CLUSTER > 1) {
-            if (lane < SENDERS) barrier_arrive_at(empty + stage, sender);
-        } else if (lane == 0) barrier_arrive(empty + stage);
+        if (lane == 0) barrier_arrive(empty + stage);
     };
     const bool leads = (tid & 127) == 0;
     u8* const my_pieces = pieces + wg * BUFFERS * PIECE;
     u64* const my_added = added + wg * BUFFERS;
     u32 add_phases = 0;
     i32 stage = 0, phase = 0;
-    for (u32 item = blockIdx.x / CLUSTER; item < p.items; item += gridDim.x / CLUSTER) {
+    // First row of this warpgroup's part of a tile; the threads that share one.
+    const i32 row0 = IN_TURN ? 0 : (i32)wg * WG_M;
+    const u32 worker = IN_TURN ? tid & 127 : tid;
+    const int WORKERS = IN_TURN ? 128 : CONSUMERS;
+    u32 turn = 0, mine = 0;
+    for (u32 item = blockIdx.x; item < p.items; item += gridDim.x) {
         i32 m0, n0, first, last;
         place(item, m0, n0, first, last);
+        if (IN_TURN && turn++ % WGS != wg) {
+            // Slices of another warpgroup's tile.
+            for (stage += last - first; stage >= STAGES; stage -= STAGES) phase ^= 1;
+            continue;
+        }
         // Where a piece of this warpgroup's part of the tile lies.
-        auto row_of = [&](int piece) { return m0 + (i32)wg * WG_M + piece / (BN / 64) * 64; };
+        auto row_of = [&](int piece) { return m0 + row0 + piece / (BN / 64) * 64; };
         auto column_of = [&](int piece) { return n0 + piece % (BN / 64) * 64; };
+        // Of the next piece from here on that takes the same place.
         auto ask_for_residual = [&](int piece) {
+            while (piece < PIECES && column_of(piece) >= p.n) piece += BUFFERS;
+            if (piece >= PIECES) return;
             u64* b = my_added + piece % BUFFERS;
             barrier_expect(b, PIECE);
-            copy_tile_2<1>(my_pieces + piece % BUFFERS * PIECE, &p.add, column_of(piece), row_of(piece), b, 0);
+            copy_tile_2(my_pieces + piece % BUFFERS * PIECE, &p.add, column_of(piece), row_of(piece), b);
         };
         auto ask_for_first = [&]() {
             if (STAGED && p.residual && leads) {
                 store_wait_read<0>();
-                PRAGMA_UNROLL for (int b = 0; b < BUFFERS && b < PIECES; b++) if (column_of(b) < p.n) ask_for_residual(b);
+                PRAGMA_UNROLL for (int b = 0; b < BUFFERS; b++) ask_for_residual(b);
             }
         };
         if (p.splits == 1) ask_for_first();
+        // A phase is told by its parity, so nobody may wait for slices before those of the last tile have come. (Turn t of a
+        // warpgroup follows turn t of those before it, and turn t - 1 of those behind.)
+        if (IN_TURN && turn > 1) {
+            const u32 before = wg ? wg - 1 : WGS - 1;
+            barrier_wait(turns + before, (wg ? mine : mine - 1) & 1);
+        }
+        mine++;
         f32 acc[MT][NR];
         i32 before = 0;
         for (i32 slice = first; slice < last; slice++) {
             barrier_wait(full + stage, phase);
-            const u8* xt = xs + stage * SLICE_X + wg * WG_M * 128;
+            const u8* xt = xs + stage * SLICE_X + row0 * 128;
             const u8* wt = ws + stage * SLICE_W;
             wgmma_fence();
             PRAGMA_UNROLL for (int kk = 0; kk < 4; kk++)
@@ -229,31 +223,37 @@ KERNEL_CLUSTER(CONSUMERS + 32, BLOCKS, CLUSTER, product, P) {
             before = stage;
             if (++stage == STAGES) { stage = 0; phase ^= 1; }
         }
+        if (IN_TURN) {
+            __syncwarp();
+            if (lane == 0) barrier_arrive(turns + wg);
+        }
         wgmma_wait<0>();
         keep(acc);
         release(before);
 
         if (p.splits > 1) {
-            const u32 at = divide(item, p.by_splits), split = item - at * p.by_splits.divisor, tile = at * CLUSTER + rank;
+            const u32 tile = divide(item, p.by_splits), split = item - tile * p.by_splits.divisor;
             f32* all = p.partial + (i64)tile * p.splits * (BM * BN);
             f32* mine = all + (i64)split * (BM * BN);
             PRAGMA_UNROLL for (int i = 0; i < MT; i++)
-                PRAGMA_UNROLL for (int e = 0; e < NR; e++) mine[(i * NR + e) * CONSUMERS + tid] = acc[i][e];
+                PRAGMA_UNROLL for (int e = 0; e < NR; e++) mine[(i * NR + e) * WORKERS + worker] = acc[i][e];
             __threadfence();
-            barrier_of<CONSUMERS>(1);
-            if (tid == 0) *order = atomicAdd(p.counters + tile, 1u);
-            barrier_of<CONSUMERS>(1);
-            bool ends = *(volatile u32*)order == p.splits - 1;
+            const u32 together = IN_TURN ? 2 + wg : 1;
+            volatile u32* const turn_of = order + (IN_TURN ? wg : 0);
+            barrier_of<WORKERS>(together);
+            if (worker == 0) *turn_of = atomicAdd(p.counters + tile, 1u);
+            barrier_of<WORKERS>(together);
+            bool ends = *turn_of == p.splits - 1;
             if (!ends) continue;
             __threadfence();
-            if (tid == 0) p.counters[tile] = 0;
+            if (worker == 0) p.counters[tile] = 0;
             // In the order of splits, whoever is last.
             PRAGMA_UNROLL for (int i = 0; i < MT; i++)
                 PRAGMA_UNROLL for (int e = 0; e < NR; e++) acc[i][e] = 0;
             for (i32 s = 0; s < p.splits; s++)
                 PRAGMA_UNROLL for (int i = 0; i < MT; i++)
                     PRAGMA_UNROLL for (int e = 0; e < NR; e++)
-                        acc[i][e] += load_l2(all + (i64)s * (BM * BN) + (i * NR + e) * CONSUMERS + tid);
+                        acc[i][e] += load_l2(all + (i64)s * (BM * BN) + (i * NR + e) * WORKERS + worker);
         }
 
 #if STAGED
@@ -295,7 +295,7 @@ KERNEL_CLUSTER(CONSUMERS + 32, BLOCKS, CLUSTER, product, P) {
             if (leads) {
                 store_tile_2(&p.out, column0, row_of(piece), my_pieces + buffer * PIECE);
                 store_commit();
-                if (p.residual && piece + BUFFERS < PIECES && column_of(piece + BUFFERS) < p.n) {
+                if (p.residual && piece + BUFFERS < PIECES) {
                     store_wait_read<0>();
                     ask_for_residual(piece + BUFFERS);
                 }
@@ -304,7 +304,7 @@ KERNEL_CLUSTER(CONSUMERS + 32, BLOCKS, CLUSTER, product, P) {
 #else
         PRAGMA_UNROLL for (int i = 0; i < MT; i++)
             PRAGMA_UNROLL for (int h = 0; h < 2; h++) {
-                const i32 row = m0 + wg * WG_M + i * 64 + (warp & 3) * 16 + (lane >> 2) + h * 8;
+                const i32 row = m0 + row0 + i * 64 + (warp & 3) * 16 + (lane >> 2) + h * 8;
                 if (row >= p.m) continue;
                 const i64 at = (i64)row * p.ldy + n0 + q * 2;
                 PRAGMA_UNROLL for (int j = 0; j < BN / 8; j++) {
@@ -322,6 +322,4 @@ KERNEL_CLUSTER(CONSUMERS + 32, BLOCKS, CLUSTER, product, P) {
 #endif
     }
     if (STAGED && leads) store_wait_read<0>();
-    __syncwarp();
-    if (CLUSTER > 1) cluster_barrier();
 }

@@ -1,14 +1,11 @@
 //! softmax(scale · Q Kᵀ + mask) V becomes one operator, which never holds the score matrix.
 
 use crate::driver::{Rewrite, Rule};
-use crate::query::{is_scalar, made_by, only_user, pair, perm_of, scalar, with_scalar};
+use crate::query::{is_scalar, made_by, only_user, pair, scalar, with_scalar};
 use oxrt_ir::{Attrs, DType, Graph, NodeId, ValueId};
 use oxrt_tensor::Result;
 
 pub(crate) const RULE: Rule = Rule { name: "fuse-attention", ops: &["MatMul"], apply: fuse };
-
-/// Reads [B, S, H, D] directly when all of q, k, v are turned from it and the result is turned back.
-pub(crate) const LAYOUT: Rule = Rule { name: "attention-layout", ops: &["oxrt.Attention"], apply: layout };
 
 struct Found {
     q: ValueId,
@@ -124,64 +121,4 @@ fn unscaled(g: &Graph, v: ValueId) -> (ValueId, f64) {
         return (x, 1.0 / c);
     }
     (v, 1.0)
-}
-
-fn layout(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
-    let g = &rw.model.graph;
-    let node = &g[id];
-    if node.attrs.string_or("layout", "bhsd")? != "bhsd" {
-        return Ok(false);
-    }
-    let Some(y) = node.output(0).filter(|&y| !g.is_output(y)) else { return Ok(false) };
-    let inputs: Vec<ValueId> = (0..3).filter_map(|i| node.input(i)).collect();
-    if inputs.len() != 3 || !inputs.iter().all(|&v| turned_from(g, v).is_some()) {
-        return Ok(false);
-    }
-    let one_batch = g.dims(y).is_some_and(|d| d[0].is(1));
-    let turns_back = |u: &NodeId| match perm_of(g, *u).as_deref() {
-        Some([0, 2, 1, 3]) => true,
-        // With one batch, every order that keeps sequence, head, depth is the same memory.
-        Some([2, 0, 1, 3]) | Some([2, 1, 0, 3]) | Some([2, 1, 3, 0]) => one_batch,
-        _ => false,
-    };
-    let users = g[y].users().to_vec();
-    if users.is_empty() || !users.iter().all(turns_back) {
-        return Ok(false);
-    }
-    let mask = node.input(3);
-    let attrs = node.attrs.clone().with("layout", "bshd");
-    let mut b = rw.builder(id);
-    let mut ins = Vec::new();
-    for v in inputs {
-        let Some((source, reshaped)) = turned_from(b.graph, v) else { return Ok(false) };
-        ins.push(Some(match reshaped {
-            Some(dims) => b.reshape(source, &dims)?,
-            None => source,
-        }));
-    }
-    ins.extend(mask.map(Some));
-    let out = b.op_multi("oxrt.Attention", &ins, attrs, 1)?[0];
-    for user in users {
-        let Some(turned) = b.graph[user].output(0) else { continue };
-        let dims = b.dims(turned)?;
-        let view = b.reshape(out, &dims)?;
-        b.graph.remove_node(user);
-        b.graph.replace_value(turned, view);
-    }
-    rw.model.graph.remove_node(id);
-    Ok(true)
-}
-
-/// For a value [B, H, S, D]: the value [B, S, H, D] that it is turned from, and the dimensions to give it where it
-/// has other ones.
-fn turned_from(g: &Graph, v: ValueId) -> Option<(ValueId, Option<Vec<oxrt_ir::Dim>>)> {
-    if let Some(t) = made_by(g, v, "Transpose") {
-        return (perm_of(g, t)? == [0, 2, 1, 3]).then(|| g[t].input(0).map(|x| (x, None))).flatten();
-    }
-    // One batch: Reshape(Transpose<1, 0, 2>([S, H, D]), [1, H, S, D]).
-    let dims = g.dims(v)?;
-    let inner = g[made_by(g, v, "Reshape")?].input(0)?;
-    let t = made_by(g, inner, "Transpose")?;
-    let fits = dims[0].is(1) && g.dims(inner)? == &dims[1..] && perm_of(g, t)? == [1, 0, 2];
-    fits.then(|| g[t].input(0).map(|x| (x, Some([0, 2, 1, 3].map(|i| dims[i].clone()).to_vec())))).flatten()
 }

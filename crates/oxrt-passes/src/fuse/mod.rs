@@ -5,6 +5,7 @@ mod attention;
 mod bias;
 mod elementwise;
 mod gemm;
+mod packed_attention;
 mod push_reshape;
 mod residual;
 mod silu;
@@ -17,10 +18,13 @@ pub(crate) const RULES: &[Rule] = &[
     push_reshape::TRANSPOSE,
     push_reshape::UNARY,
     attention::RULE,
-    attention::LAYOUT,
+    packed_attention::RULE,
     gemm::MATMUL,
     gemm::GEMM,
     bias::RULE,
+    packed_attention::JOIN,
+    packed_attention::UNTURN,
+    packed_attention::PRODUCT,
     activation::RULE,
     residual::RULE,
 ];
