@@ -36,7 +36,7 @@ tiles! {
     12 C12 "conv_stream_128x128" 13 C13 "conv_stream_128x128_two" 14 C14 "conv_stream_256x64"
     15 C15 "conv_stream_128x64" 16 C16 "conv_stream_128x64_two" 17 C17 "conv_stream_64x256"
     18 C18 "conv_stream_64x128" 19 C19 "conv_stream_64x64" 20 C20 "conv_stream_128x128_turns"
-    21 C21 "conv_stream_128x192_turns" 22 C22 "conv_stream_256x64_turns"
+    21 C21 "conv_stream_256x64_turns"
 }
 pub(super) const PLAIN: Entry = Entry::new("conv_plain", OPS, supports, pack_plain, load_plain);
 pub(super) const DEPTHWISE: Entry = Entry::new("depthwise", OPS, depthwise_supports, pack_depthwise, load_depthwise);

@@ -37,7 +37,7 @@ packed! {
     12 G12 "gemm_stream_128x128" 13 G13 "gemm_stream_128x128_two" 14 G14 "gemm_stream_256x64"
     15 G15 "gemm_stream_128x64" 16 G16 "gemm_stream_128x64_two" 17 G17 "gemm_stream_64x256"
     18 G18 "gemm_stream_64x128" 19 G19 "gemm_stream_64x64" 20 G20 "gemm_stream_128x128_turns"
-    21 G21 "gemm_stream_128x192_turns" 22 G22 "gemm_stream_256x64_turns"
+    21 G21 "gemm_stream_256x64_turns"
 }
 dynamic! {
     0 M0 "matmul_128x128" 1 M1 "matmul_128x64" 2 M2 "matmul_64x128" 3 M3 "matmul_64x64" 4 M4 "matmul_256x128"

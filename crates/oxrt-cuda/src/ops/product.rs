@@ -49,12 +49,12 @@ const fn hopper(m: usize, n: usize, groups: usize, stages: usize, each: usize) -
 }
 
 /// Two warpgroups that take tiles in turn.
-const fn in_turn(m: usize, n: usize, stages: usize, buffers: usize) -> Tile {
-    Tile { m, n, warps: [8, 1], stages, streams: Some(Blocks { each: 1, buffers, in_turn: true }) }
+const fn in_turn(m: usize, n: usize, stages: usize) -> Tile {
+    Tile { m, n, warps: [8, 1], stages, streams: Some(Blocks { each: 1, buffers: 2, in_turn: true }) }
 }
 
 /// The tiles that compete; which is quickest depends on sizes and the GPU.
-pub(super) const TILES: [Tile; 23] = [
+pub(super) const TILES: [Tile; 22] = [
     tile(128, 128, [2, 4], 3),
     tile(128, 64, [2, 2], 4),
     tile(64, 128, [2, 2], 4),
@@ -75,9 +75,8 @@ pub(super) const TILES: [Tile; 23] = [
     hopper(64, 256, 1, 5, 1),
     hopper(64, 128, 1, 8, 1),
     hopper(64, 64, 1, 6, 2),
-    in_turn(128, 128, 6, 2),
-    in_turn(128, 192, 5, 1),
-    in_turn(256, 64, 4, 2),
+    in_turn(128, 128, 6),
+    in_turn(256, 64, 4),
 ];
 
 /// Depth of a slice of the matrix kernel.

@@ -200,7 +200,7 @@ fn products_of_many_tiles() {
     let list = w.as_slice::<f32>().iter().map(|v| format!("{v}")).collect::<Vec<_>>().join(", ");
     let text = format!("(f16[{m}, {k}] x, f16[{m}, {n}] r) {{ y = oxrt.Gemm(x, f32[{k}, {n}]{{{list}}}, f32[{n}]{{0.5}}, r) }} => y");
     let names = check_with(&narrow(), &text, &[x, r], 0.02);
-    assert!(names.iter().filter(|n| n.contains("turns")).count() == 3, "{names:?}");
+    assert!(names.iter().filter(|n| n.contains("turns")).count() == 2, "{names:?}");
 }
 
 #[test]

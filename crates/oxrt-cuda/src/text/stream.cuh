@@ -19,6 +19,8 @@
 #define STAGED (TY_BYTES == 2)
 #define PIECES (MT * (BN / 64))
 #define PIECE (64 * 128)
+// Groups of eight columns of a piece that registers hold at once.
+#define AT_ONCE (BLOCKS > 1 || MT * NR > 128 ? 2 : 8)
 
 struct P {
     TensorMap x, w, out, add;
@@ -262,7 +264,9 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
             const int i = piece / (BN / 64), g0 = piece % (BN / 64) * 8, buffer = piece % BUFFERS;
             const i32 column0 = column_of(piece);
             if (column0 >= p.n) continue;
-            u8* const at = my_pieces + buffer * PIECE + ((warp & 3) * 16 + (lane >> 2)) * 128 + q * 4;
+            u8* const base = my_pieces + buffer * PIECE;
+            const u32 place0 = ((warp & 3) * 16 + (lane >> 2)) * 128 + ((lane >> 2) << 4) + q * 4;
+            auto word = [&](int h, int j) { return (u32*)(base + ((place0 ^ (j << 4)) + h * 8 * 128)); };
             if (p.residual) {
                 barrier_wait(my_added + buffer, add_phases >> buffer & 1);
                 add_phases ^= 1u << buffer;
@@ -270,25 +274,28 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
                 if (leads) store_wait_read<BUFFERS - 1>();
                 barrier_of<128>(2 + wg);
             }
-            PRAGMA_UNROLL for (int j = 0; j < 8; j++) {
-                const i32 column = column0 + j * 8 + q * 2;
-                f32 bias[2] = {0, 0};
-                if (p.bias && column < p.n) {
-                    Pack<f32, 2> b = *(const Pack<f32, 2>*)(p.bias + column);
-                    bias[0] = b.at[0];
-                    bias[1] = b.at[1];
-                }
+            PRAGMA_UNROLL for (int j0 = 0; j0 < 8; j0 += AT_ONCE) {
+            // What is read is read before anything is written: the compiler cannot know that they do not meet.
+            u32 add[2][AT_ONCE];
+            PRAGMA_UNROLL for (int h = 0; h < 2; h++)
+                PRAGMA_UNROLL for (int j = 0; j < AT_ONCE; j++) add[h][j] = p.residual ? *word(h, j0 + j) : 0;
+            Pack<f32, 2> bias[AT_ONCE];
+            PRAGMA_UNROLL for (int j = 0; j < AT_ONCE; j++) {
+                const i32 column = column0 + (j0 + j) * 8 + q * 2;
+                bias[j].at[0] = bias[j].at[1] = 0;
+                if (p.bias && column < p.n) bias[j] = *(const Pack<f32, 2>*)(p.bias + column);
+            }
+            PRAGMA_UNROLL for (int j = 0; j < AT_ONCE; j++)
                 PRAGMA_UNROLL for (int h = 0; h < 2; h++) {
-                    f32 v0 = acc[i][(g0 + j) * 4 + h * 2] + bias[0], v1 = acc[i][(g0 + j) * 4 + h * 2 + 1] + bias[1];
-                    u32* const word = (u32*)(at + h * 8 * 128 + ((j ^ (lane >> 2)) << 4));
-                    if (p.residual) {
-                        union { u32 bits; Pack<TR, 2> two; } r;
-                        r.bits = *word;
-                        v0 += get<f32>(r.two.at[0]);
-                        v1 += get<f32>(r.two.at[1]);
-                    }
-                    *word = pack_two(activate(v0), activate(v1));
+                    union { u32 bits; Pack<TR, 2> two; } r;
+                    r.bits = add[h][j];
+                    f32 v0 = acc[i][(g0 + j0 + j) * 4 + h * 2] + bias[j].at[0], v1 = acc[i][(g0 + j0 + j) * 4 + h * 2 + 1] + bias[j].at[1];
+                    v0 += get<f32>(r.two.at[0]);
+                    v1 += get<f32>(r.two.at[1]);
+                    add[h][j] = pack_two(activate(v0), activate(v1));
                 }
+            PRAGMA_UNROLL for (int j = 0; j < AT_ONCE; j++)
+                PRAGMA_UNROLL for (int h = 0; h < 2; h++) *word(h, j0 + j) = add[h][j];
             }
             fence_async();
             barrier_of<128>(2 + wg);
