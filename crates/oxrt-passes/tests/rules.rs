@@ -283,13 +283,115 @@ const ATTENTION: &str = "(f32[2, 5, 8] q0, f32[2, 5, 8] k0, f32[2, 5, 8] v0, f32
 
 #[test]
 fn attention_is_one_operator_that_reads_the_projections_directly() {
-    let m = check(ATTENTION, engine, &["fuse-attention", "attention-layout"], &[]);
+    let m = check(ATTENTION, engine, &["fuse-attention", "attention-in-place"], &[]);
     assert_eq!(count(&m, "Transpose"), 0, "{}", m.graph);
     assert_eq!((count(&m, "oxrt.Attention"), count(&m, "Softmax")), (1, 0), "{}", m.graph);
     // The scores are asked for too: they must exist.
     let shared = ATTENTION.replace("=> y", "=> y, p");
     check(&shared, engine, &[], &["fuse-attention"]);
     check(&ATTENTION.replace("Softmax<axis=-1>", "Softmax<axis=2>"), engine, &[], &["fuse-attention"]);
+}
+
+/// Self-attention as exporters write it, between a way to get q, k and v [n, 2, 5, 4] from x and what follows `o` [n, 2, 5, 4].
+fn self_attention(x: &str, before: &str, after: &str) -> String {
+    format!(
+        "(f32[{x}] x) {{
+            {before}
+            kt = Transpose<perm=[0, 1, 3, 2]>(k)
+            s = MatMul(q, kt)
+            t = Mul(s, 0.5)
+            p = Softmax<axis=-1>(t)
+            o = MatMul(p, v)
+            {after}
+        }} => y"
+    )
+}
+
+#[test]
+fn heads_are_read_where_a_joined_product_left_them() {
+    let back = "o1 = Transpose<perm=[0, 2, 1, 3]>(o)
+        y = Reshape(o1, i64[3]{-1, 5, 8})";
+    // timm: [n, 5, 24] as [n, 5, 3, 2, 4], turned to [3, n, 2, 5, 4].
+    let stacked = "w = MatMul(x, f32[8, 24]{0.01})
+        w1 = Reshape(w, i64[5]{-1, 5, 3, 2, 4})
+        w2 = Transpose<perm=[2, 0, 3, 1, 4]>(w1)
+        q = Gather<axis=0>(w2, i64[]{0})
+        k = Gather<axis=0>(w2, i64[]{-2})
+        v = Gather<axis=0>(w2, i64[]{2})";
+    // GPT: three pieces of a row.
+    let pieces = "w = MatMul(x, f32[8, 24]{0.01})
+        q0 = Slice(w, i64[1]{0}, i64[1]{8}, i64[1]{2})
+        k0 = Slice(w, i64[1]{8}, i64[1]{16}, i64[1]{2})
+        v0 = Slice(w, i64[1]{16}, i64[1]{24}, i64[1]{-1})
+        q1 = Reshape(q0, i64[4]{-1, 5, 2, 4})
+        q = Transpose<perm=[0, 2, 1, 3]>(q1)
+        k1 = Reshape(k0, i64[4]{-1, 5, 2, 4})
+        k = Transpose<perm=[0, 2, 1, 3]>(k1)
+        v1 = Reshape(v0, i64[4]{-1, 5, 2, 4})
+        v = Transpose<perm=[0, 2, 1, 3]>(v1)";
+    let split = "w = MatMul(x, f32[8, 24]{0.01})
+        q0, k0, v0 = Split<axis=-1, num_outputs=3>(w)
+        q1 = Reshape(q0, i64[4]{-1, 5, 2, 4})
+        q = Transpose<perm=[0, 2, 1, 3]>(q1)
+        k1 = Reshape(k0, i64[4]{-1, 5, 2, 4})
+        k = Transpose<perm=[0, 2, 1, 3]>(k1)
+        v1 = Reshape(v0, i64[4]{-1, 5, 2, 4})
+        v = Transpose<perm=[0, 2, 1, 3]>(v1)";
+    for (before, x) in [(stacked, "n, 5, 8"), (pieces, "n, 5, 8"), (split, "3, 5, 8"), (stacked, "1, 5, 8")] {
+        let m = check(&self_attention(x, before, back), engine, &["attention-in-place"], &[]);
+        assert_eq!(m.graph.num_nodes(), 2, "{}", m.graph);
+    }
+}
+
+#[test]
+fn products_of_the_same_rows_are_joined() {
+    let part = |name: &str, weight: &str, bias: &str| {
+        format!(
+            "{name}0 = MatMul(x, f32[8, 8]{{{weight}}})
+            {name}1 = Add({name}0, f32[8]{{{bias}}})
+            {name}2 = Reshape({name}1, i64[4]{{-1, 5, 2, 4}})
+            {name} = Transpose<perm=[0, 2, 1, 3]>({name}2)\n"
+        )
+    };
+    let back = "o1 = Transpose<perm=[0, 2, 1, 3]>(o)
+        y = Reshape(o1, i64[3]{-1, 5, 8})";
+    let before = part("q", "0.01", "..") + &part("k", "0.02", "1") + &part("v", "..", "..");
+    let m = check(&self_attention("n, 5, 8", &before, back), engine, &["attention-in-place", "join-qkv"], &[]);
+    assert_eq!((count(&m, "oxrt.Gemm"), m.graph.num_nodes()), (1, 2), "{}", m.graph);
+    // A product that somebody else reads stays as it is.
+    let shared = self_attention("n, 5, 8", &before, back).replace("=> y", "=> y, k1");
+    check(&shared, engine, &["attention-in-place"], &["join-qkv"]);
+}
+
+/// What `nn.MultiheadAttention` exports to with batches first.
+#[test]
+fn lengths_before_batches_are_turned_back() {
+    let head = |name: &str, index: usize| {
+        format!(
+            "{name}0 = Gather<axis=0>(w2, i64[]{{{index}}})
+            {name}1 = Reshape({name}0, i64[3]{{5, 6, 4}})
+            {name}2 = Transpose<perm=[1, 0, 2]>({name}1)
+            {name} = Reshape({name}2, i64[4]{{3, 2, 5, 4}})\n"
+        )
+    };
+    let before = "x1 = Transpose<perm=[1, 0, 2]>(x)
+        w = MatMul(x1, f32[8, 24]{0.01})
+        w0 = Add(w, f32[24]{..})
+        w1 = Reshape(w0, i64[5]{1, 5, 3, 3, 8})
+        w2 = Transpose<perm=[3, 1, 2, 0, 4]>(w1)\n"
+        .to_string()
+        + &head("q", 0)
+        + &head("k", 1)
+        + &head("v", 2);
+    let after = "o1 = Transpose<perm=[2, 0, 1, 3]>(o)
+        o2 = Reshape(o1, i64[2]{15, 8})
+        o3 = Gemm<transB=1>(o2, f32[8, 8]{0.02}, f32[8]{..})
+        o4 = Reshape(o3, i64[3]{5, 3, 8})
+        o5 = Transpose<perm=[1, 0, 2]>(o4)
+        y = Add(o5, x)";
+    let rules = ["attention-in-place", "attention-unturned", "product-unturned", "fuse-residual"];
+    let m = check(&self_attention("3, 5, 8", &before, after), engine, &rules, &[]);
+    assert_eq!(m.graph.num_nodes(), 3, "{}", m.graph);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Convolution, channels last: as a product on the matrix units or by plain multiply-adds, and depthwise.
 
-use super::gemm::{epilogue_fits, fits_stream, fits_tile, floats, narrow, types};
+use super::gemm::{epilogue_fits, fits_stream, floats, narrow, offered, rows_stream, types};
 use super::product::{Copy, Method, Product, Sizes, TILES, Tile, Types, Window2, text};
 use super::{Entry, counts, makes, require};
 use crate::backend::Ctx;
@@ -32,11 +32,9 @@ macro_rules! tiles {
 tiles! {
     0 C0 "conv_128x128" 1 C1 "conv_128x64" 2 C2 "conv_64x128" 3 C3 "conv_64x64"
     4 C4 "conv_256x128" 5 C5 "conv_128x256" 6 C6 "conv_32x64" 7 C7 "conv_32x128" 8 C8 "conv_128x32"
-    9 C9 "conv_stream_128x256" 10 C10 "conv_stream_256x128" 11 C11 "conv_stream_128x192"
-    12 C12 "conv_stream_128x128" 13 C13 "conv_stream_128x128_two" 14 C14 "conv_stream_256x64"
-    15 C15 "conv_stream_128x64" 16 C16 "conv_stream_128x64_two" 17 C17 "conv_stream_64x256"
-    18 C18 "conv_stream_64x128" 19 C19 "conv_stream_64x64" 20 C20 "conv_stream_128x128_turns"
-    21 C21 "conv_stream_256x64_turns"
+    9 C9 "conv_stream_256x128" 10 C10 "conv_stream_128x192" 11 C11 "conv_stream_128x128"
+    12 C12 "conv_stream_256x64" 13 C13 "conv_stream_128x64" 14 C14 "conv_stream_128x64_two"
+    15 C15 "conv_stream_64x64" 16 C16 "conv_stream_128x128_turns" 17 C17 "conv_stream_256x64_turns"
 }
 pub(super) const PLAIN: Entry = Entry::new("conv_plain", OPS, supports, pack_plain, load_plain);
 pub(super) const DEPTHWISE: Entry = Entry::new("depthwise", OPS, depthwise_supports, pack_depthwise, load_depthwise);
@@ -86,23 +84,25 @@ fn mma_supports<const I: usize>(ctx: &Ctx, node: &NodeView) -> Option<()> {
     // A few channels per group would leave the matrix units empty.
     let f = Filter::of(node).ok()?;
     require(f.groups == 1 || f.cout / f.groups >= 8)?;
-    if TILES[I].streams.is_some() {
-        // What the copy engine's windows can be.
-        let most = |name: &str, most: i64| {
-            let list = node.attrs().ints(name).ok()?.unwrap_or(&[]);
-            require(list.iter().all(|&v| (0..=most).contains(&v)))
-        };
-        most("strides", if f.is_thin() { 32 } else { 8 })?;
-        most("pads", 100)?;
-        most("dilations", 16)?;
-        require(f.groups == 1)?;
-        if f.is_thin() {
-            Fold::of(node, &f)?;
-            return fits_stream(ctx, node, f.cout);
-        }
-        require(f.kernel.iter().all(|&k| k <= 7))?;
+    offered(ctx, I, streams(ctx, node, &f).is_some())
+}
+
+/// Whether tiles that stream serve: what the copy engine's windows can be.
+fn streams(ctx: &Ctx, node: &NodeView, f: &Filter) -> Option<()> {
+    let most = |name: &str, most: i64| {
+        let list = node.attrs().ints(name).ok()?.unwrap_or(&[]);
+        require(list.iter().all(|&v| (0..=most).contains(&v)))
+    };
+    most("strides", if f.is_thin() { 32 } else { 8 })?;
+    most("pads", 100)?;
+    most("dilations", 16)?;
+    require(f.groups == 1)?;
+    if f.is_thin() {
+        Fold::of(node, f)?;
+        return fits_stream(ctx, node, f.cout);
     }
-    fits_tile(ctx, node, I, f.cout / f.groups, f.cin)
+    require(f.kernel.iter().all(|&k| k <= 7))?;
+    rows_stream(ctx, node, f.cout, f.cin)
 }
 
 /// An image of few channels, folded for the copy engine: blocks of pixels, as large as the stride, become pixels with the channels of

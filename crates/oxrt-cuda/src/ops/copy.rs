@@ -3,7 +3,8 @@
 use super::map::{Map, MapPlan, broadcast, text};
 use super::{Entry, axis_of, contiguous, dtype, ints, known, makes, output_dtype, require, sizes};
 use crate::backend::Ctx;
-use crate::text::stored;
+use crate::gpu::Params;
+use crate::text::{Number, stored};
 use oxrt_backend::geometry::sliced;
 use oxrt_backend::{Bound, Kernel, NodeView, Packing, bound, kernel};
 use oxrt_ops::scalar::{Instr, Program};
@@ -11,6 +12,8 @@ use oxrt_tensor::{DType, Result, Tensor, bail};
 use std::sync::Arc;
 
 pub(super) const TRANSPOSE: Entry = Entry::new("transpose", &["Transpose"], sized, pack, transpose);
+/// Images of few channels, as networks get them, with the channels last.
+pub(super) const FEW_LAST: Entry = Entry::new("channels_last_few", &["Transpose"], few_supports, pack_few, few_last);
 pub(super) const CONCAT: Entry = Entry::new("concat", &["Concat"], concat_supports, pack, concat);
 pub(super) const SPLIT: Entry = Entry::new("split", &["Split"], sized, pack, split);
 pub(super) const SLICE: Entry = Entry::new("slice", &["Slice"], slice_supports, pack, slice);
@@ -30,6 +33,61 @@ fn sized(_: &Ctx, node: &NodeView) -> Option<()> {
     let first = types.next()??;
     stored(first)?;
     require(types.all(|t| t == Some(first)))
+}
+
+/// Most channels that a thread of [`FEW_LAST`] moves.
+const FEW: usize = 4;
+
+fn few_supports(ctx: &Ctx, node: &NodeView) -> Option<()> {
+    sized(ctx, node)?;
+    let rank = node.rank(0)? as i64;
+    let last: Vec<i64> = [0].into_iter().chain(2..rank).chain([1]).collect();
+    require(rank >= 3 && node.attrs().ints("perm").ok()?? == last)?;
+    require((2..=FEW).contains(&node.dims(0)?[1].as_size()?))
+}
+
+fn pack_few(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
+    let (from, to) = types(node)?;
+    let channels = node.dims(0).and_then(|d| d[1].as_size()).unwrap_or(1);
+    let (c, x, y) = (Number::for_types(&[from], to).name(), super::c_type(from)?, super::c_type(to)?);
+    let body = format!("typedef {c} C;\ntypedef {x} TX;\ntypedef {y} TY;\n#define CHANNELS {channels}\n{FEW_TEXT}");
+    Ok(Packing { tensors: vec![ctx.code(&body)?], consumed: Vec::new() })
+}
+
+/// A pixel per thread: neighbours read each plane side by side, and write side by side.
+const FEW_TEXT: &str = r#"
+struct P { const TX* x; TY* y; u32 count; Divider pixels; };
+KERNEL(256, few_last, P) {
+    u32 index = blockIdx.x * 256 + threadIdx.x;
+    if (index >= p.count) return;
+    u32 image = divide(index, p.pixels), pixel = index - image * p.pixels.divisor;
+    const TX* from = p.x + (i64)image * CHANNELS * p.pixels.divisor + pixel;
+    TY* to = p.y + (i64)index * CHANNELS;
+    TX all[CHANNELS];
+    PRAGMA_UNROLL for (int c = 0; c < CHANNELS; c++) all[c] = from[(i64)c * p.pixels.divisor];
+    PRAGMA_UNROLL for (int c = 0; c < CHANNELS; c++) to[c] = put<TY>(get<C>(all[c]));
+}
+"#;
+
+fn few_last(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
+    let launcher = ctx.function(packed.first(), "few_last", 0)?;
+    let channels = node.dims(0).and_then(|d| d[1].as_size()).unwrap_or(1);
+    kernel(move |args| {
+        let x = args.shape(0)?;
+        if x.get(1) != Some(&channels) {
+            bail!(invalid, "an image of shape {x:?} for {channels} channels");
+        }
+        makes(args, x.iter().product())?;
+        let pixels: usize = x[2..].iter().product();
+        let count = super::counts(x[0] * pixels * channels)? / channels;
+        let launcher = launcher.clone();
+        bound(move |io| {
+            let p = Params::new().ptr(io.input::<u8>(0)).ptr(io.output::<u8>(0)).u32(count).divider(pixels.max(1));
+            // SAFETY: buffers have the bound sizes.
+            unsafe { launcher.run(io, [count.div_ceil(256), 1, 1], 256, 0, &p.finish()) }
+        })
+        .boxed()
+    })
 }
 
 fn concat_supports(ctx: &Ctx, node: &NodeView) -> Option<()> {

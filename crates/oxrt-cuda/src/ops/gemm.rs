@@ -33,11 +33,9 @@ macro_rules! dynamic {
 packed! {
     0 G0 "gemm_128x128" 1 G1 "gemm_128x64" 2 G2 "gemm_64x128" 3 G3 "gemm_64x64" 4 G4 "gemm_256x128"
     5 G5 "gemm_128x256" 6 G6 "gemm_32x64" 7 G7 "gemm_32x128" 8 G8 "gemm_128x32"
-    9 G9 "gemm_stream_128x256" 10 G10 "gemm_stream_256x128" 11 G11 "gemm_stream_128x192"
-    12 G12 "gemm_stream_128x128" 13 G13 "gemm_stream_128x128_two" 14 G14 "gemm_stream_256x64"
-    15 G15 "gemm_stream_128x64" 16 G16 "gemm_stream_128x64_two" 17 G17 "gemm_stream_64x256"
-    18 G18 "gemm_stream_64x128" 19 G19 "gemm_stream_64x64" 20 G20 "gemm_stream_128x128_turns"
-    21 G21 "gemm_stream_256x64_turns"
+    9 G9 "gemm_stream_256x128" 10 G10 "gemm_stream_128x192" 11 G11 "gemm_stream_128x128"
+    12 G12 "gemm_stream_256x64" 13 G13 "gemm_stream_128x64" 14 G14 "gemm_stream_128x64_two"
+    15 G15 "gemm_stream_64x64" 16 G16 "gemm_stream_128x128_turns" 17 G17 "gemm_stream_256x64_turns"
 }
 dynamic! {
     0 M0 "matmul_128x128" 1 M1 "matmul_128x64" 2 M2 "matmul_64x128" 3 M3 "matmul_64x64" 4 M4 "matmul_256x128"
@@ -58,11 +56,17 @@ pub(super) fn narrow(ctx: &Ctx, node: &NodeView) -> Option<DType> {
     }
 }
 
-/// Whether the GPU has the units of a tile and, where it streams, whether rows of k and n elements are whole and of one type.
-pub(super) fn fits_tile(ctx: &Ctx, node: &NodeView, tile: usize, n: usize, k: usize) -> Option<()> {
-    if TILES[tile].streams.is_none() {
-        return Some(());
+/// Whether a tile competes for a node that can stream, or cannot.
+pub(super) fn offered(ctx: &Ctx, tile: usize, streams: bool) -> Option<()> {
+    match TILES[tile].streams {
+        Some(_) => require(streams),
+        // Beside tiles that stream, only small ones of the other kind ever win. (The emulator checks all.)
+        None => require(!streams || TILES[tile].m <= 64 || ctx.gpu.as_cuda().is_none()),
     }
+}
+
+/// Whether rows of k elements can be streamed to rows of n.
+pub(super) fn rows_stream(ctx: &Ctx, node: &NodeView, n: usize, k: usize) -> Option<()> {
     require(k % 8 == 0 && node.dtype(0) == Some(narrow(ctx, node)?))?;
     fits_stream(ctx, node, n)
 }
@@ -100,7 +104,7 @@ fn packed_supports<const I: usize>(ctx: &Ctx, node: &NodeView) -> Option<()> {
     floats(node)?;
     weights_fixed(node)?;
     let [n, k] = weight_sizes(node).ok()?;
-    fits_tile(ctx, node, I, n, k)
+    offered(ctx, I, rows_stream(ctx, node, n, k).is_some())
 }
 
 fn plain_supports(_: &Ctx, node: &NodeView) -> Option<()> {

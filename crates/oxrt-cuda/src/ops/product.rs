@@ -54,7 +54,7 @@ const fn in_turn(m: usize, n: usize, stages: usize) -> Tile {
 }
 
 /// The tiles that compete; which is quickest depends on sizes and the GPU.
-pub(super) const TILES: [Tile; 22] = [
+pub(super) const TILES: [Tile; 18] = [
     tile(128, 128, [2, 4], 3),
     tile(128, 64, [2, 2], 4),
     tile(64, 128, [2, 2], 4),
@@ -64,16 +64,12 @@ pub(super) const TILES: [Tile; 22] = [
     tile(32, 64, [1, 4], 4),
     tile(32, 128, [1, 4], 4),
     tile(128, 32, [4, 1], 4),
-    hopper(128, 256, 2, 4, 1),
     hopper(256, 128, 2, 4, 1),
     hopper(128, 192, 2, 4, 1),
     hopper(128, 128, 2, 6, 1),
-    hopper(128, 128, 2, 3, 2),
     hopper(256, 64, 2, 4, 1),
     hopper(128, 64, 2, 8, 1),
     hopper(128, 64, 2, 4, 2),
-    hopper(64, 256, 1, 5, 1),
-    hopper(64, 128, 1, 8, 1),
     hopper(64, 64, 1, 6, 2),
     in_turn(128, 128, 6),
     in_turn(256, 64, 4),
