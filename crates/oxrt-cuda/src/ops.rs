@@ -4,18 +4,33 @@
 //! are bound, so one text serves all of them.
 
 mod attention;
+mod channels;
 mod conv;
+mod conv_any;
 mod copy;
+mod each;
 mod elementwise;
+mod fill;
 mod gemm;
+mod grid_sample;
+mod hardmax;
 mod index;
 mod library;
 mod map;
 mod norm;
+mod norm_any;
+mod pad;
 mod pool;
 mod product;
+mod quantize;
 mod reduce;
 mod resize;
+mod roi_align;
+mod rotary;
+mod running;
+mod scatter;
+mod top_k;
+mod windows;
 
 use crate::backend::Ctx;
 use oxrt_backend::geometry::{axis_of, contiguous, ints, known};
@@ -76,6 +91,7 @@ pub(crate) static OPS: &[&Entry] = &[
     &conv::C16,
     &library::CONV,
     &conv::PLAIN,
+    &conv_any::CONV_ANY,
     &gemm::G0,
     &gemm::G1,
     &gemm::G2,
@@ -111,12 +127,17 @@ pub(crate) static OPS: &[&Entry] = &[
     &resize::RESIZE,
     &norm::ROWS,
     &norm::GROUPS,
+    &norm_any::NORM_ANY,
+    &channels::BATCH,
+    &channels::LRN,
+    &hardmax::HARDMAX,
     &copy::SELECT,
     &index::GATHER,
     &index::GATHER_ELEMENTS,
     &index::SCATTER_ELEMENTS,
     &index::GATHER_ND,
     &index::SCATTER_ND,
+    &scatter::SCATTER,
     &elementwise::ELEMENTWISE,
     &elementwise::CAST,
     &copy::TRANSPOSE,
@@ -127,6 +148,19 @@ pub(crate) static OPS: &[&Entry] = &[
     &copy::TILE,
     &copy::SHUFFLE,
     &copy::RESHAPE,
+    &pad::PAD,
+    &fill::TRILU,
+    &fill::ONE_HOT,
+    &fill::RANGE,
+    &fill::EYE,
+    &fill::CONSTANT,
+    &running::RUNNING,
+    &top_k::TOP_K,
+    &grid_sample::GRID_SAMPLE,
+    &roi_align::ROI_ALIGN,
+    &rotary::ROTARY,
+    &quantize::QUANTIZE,
+    &quantize::DEQUANTIZE,
 ];
 
 /// `Some` when the condition holds.
@@ -200,3 +234,5 @@ fn as_type(shape: &[usize], values: &[f32], dtype: DType) -> Result<Tensor> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod wide_tests;
