@@ -22,7 +22,10 @@ mod norm_any;
 mod pad;
 mod pool;
 mod product;
+mod q_misc;
+mod q_product;
 mod quantize;
+mod recurrent;
 mod reduce;
 mod resize;
 mod roi_align;
@@ -121,6 +124,13 @@ pub(crate) static OPS: &[&Entry] = &[
     &gemm::M7,
     &gemm::PLAIN_MATMUL,
     &attention::ATTENTION,
+    &recurrent::RECURRENT,
+    &q_product::FUSED,
+    &q_product::INTEGER,
+    &q_misc::BINARY,
+    &q_misc::LOOKUP,
+    &q_misc::GLOBAL,
+    &q_misc::DYNAMIC,
     &pool::POOL,
     &reduce::REDUCE,
     &reduce::ARG,

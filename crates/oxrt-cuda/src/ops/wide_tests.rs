@@ -318,3 +318,200 @@ fn first_of_lines() {
         check(&text, std::slice::from_ref(&x), 0.0);
     }
 }
+
+/// Numbers as they stand in a graph's text.
+fn list(t: &Tensor) -> String {
+    t.to_f64_vec().unwrap().iter().map(|v| format!("{v}")).collect::<Vec<_>>().join(", ")
+}
+
+#[test]
+fn windows_of_every_kind() {
+    let cases: [(&[usize], &[usize], &str); 9] = [
+        (&[2, 3, 9], &[4, 3, 3], "pads=[1, 2], strides=[2]"),
+        (&[1, 6, 8, 7], &[9, 2, 3, 2], "group=3, pads=[1, 0, 2, 1], dilations=[2, 1]"),
+        (&[1, 4, 5, 4, 6], &[3, 4, 2, 3, 1], "strides=[1, 2, 2], pads=[0, 1, 0, 1, 1, 0]"),
+        (&[2, 70, 9, 9], &[66, 70, 1, 1], ""),
+        (&[2, 5, 9, 11], &[5, 1, 3, 3], "group=5, auto_pad=\"SAME_UPPER\", strides=[2, 2]"),
+        (&[2, 3, 9], &[3, 4, 3], "strides=[2], output_padding=[1], pads=[1, 0]"),
+        (&[1, 6, 5, 7], &[6, 2, 3, 2], "group=3, strides=[3, 2], dilations=[2, 1], pads=[1, 0, 0, 1]"),
+        (&[1, 4, 3, 4, 2], &[4, 3, 2, 3, 2], "strides=[2, 1, 3], output_padding=[1, 0, 2]"),
+        (&[1, 2, 4, 4], &[2, 3, 3, 3], "strides=[2, 2], output_shape=[8, 9]"),
+    ];
+    for (i, (x, w, attrs)) in cases.into_iter().enumerate() {
+        let op = if i < 5 { "Conv" } else { "ConvTranspose" };
+        let groups: usize = attrs.split("group=").nth(1).map_or(1, |s| s.split(',').next().unwrap().parse().unwrap());
+        let maps = if i < 5 { w[0] } else { w[1] * groups };
+        for dtype in FLOATS {
+            let (a, b, c) = (sample(dtype, x, 1), sample(dtype, w, 2), sample(dtype, &[maps], 3));
+            let text = format!("({dtype}{x:?} x, {dtype}{w:?} w, {dtype}[{maps}] b) {{ y = {op}<{attrs}>(x, w, b) }} => y");
+            let names = check(&text, &[a.clone(), b.clone(), c], tolerance(dtype) * 2.0);
+            assert_eq!(names, ["conv_any"]);
+            check(&format!("({dtype}{x:?} x, {dtype}{w:?} w) {{ y = {op}<{attrs}>(x, w) }} => y"), &[a, b], tolerance(dtype) * 2.0);
+        }
+        // Channels last, with all that is fused.
+        let mut last = vec![x[0]];
+        last.extend(&x[2..]);
+        last.push(x[1]);
+        let (a, b, c) = (sample(DType::F32, &last, 1), sample(DType::F32, w, 2), sample(DType::F32, &[maps], 3));
+        let kernel = format!("kernel_shape={:?}", &w[2..]);
+        let attrs = if attrs.is_empty() { kernel } else { format!("{kernel}, {attrs}") };
+        let text = format!(
+            "(f32{last:?} x) {{ y = oxrt.{op}<activation=\"silu\", {attrs}>(x, f32{w:?}{{{}}}, f32[{maps}]{{{}}}) }} => y",
+            list(&b),
+            list(&c)
+        );
+        let names = check(&text, &[a], 1e-4);
+        assert!(names.contains(&"conv_any"));
+    }
+}
+
+#[test]
+fn layers_recur() {
+    let (steps, batch, input, hidden) = (4, 5, 3, 7);
+    for (op, gates, extra) in [
+        ("LSTM", 4, vec!["", "input_forget=1", "clip=0.5", "activations=[\"HardSigmoid\", \"Relu\", \"Softsign\"], activation_alpha=[0.3]"]),
+        ("GRU", 3, vec!["", "linear_before_reset=1", "clip=0.4"]),
+        ("RNN", 1, vec!["", "activations=[\"Relu\"]", "activations=[\"LeakyRelu\"], activation_alpha=[0.2]"]),
+    ] {
+        for dtype in [DType::F32, DType::F16] {
+            for direction in ["forward", "reverse", "bidirectional"] {
+                for extra in &extra {
+                    let n = if direction == "bidirectional" { 2 } else { 1 };
+                    if n == 2 && extra.starts_with("activations") {
+                        continue;
+                    }
+                    for (layout, full) in [(0, true), (0, false), (1, true)] {
+                        let x_shape = if layout == 0 { [steps, batch, input] } else { [batch, steps, input] };
+                        let state = if layout == 0 { [n, batch, hidden] } else { [batch, n, hidden] };
+                        let rows = gates * hidden;
+                        let mut declared = format!("{dtype}{x_shape:?} x, {dtype}[{n}, {rows}, {input}] w, {dtype}[{n}, {rows}, {hidden}] r");
+                        let mut inputs = vec![sample(dtype, &x_shape, 1), sample(dtype, &[n, rows, input], 2), sample(dtype, &[n, rows, hidden], 3)];
+                        let mut names = "x, w, r".to_string();
+                        if full {
+                            declared += &format!(", {dtype}[{n}, {}] b, i32[{batch}] l, {dtype}{state:?} h", 2 * rows);
+                            names += ", b, l, h";
+                            inputs.push(sample(dtype, &[n, 2 * rows], 4));
+                            inputs.push(Tensor::from_i64(DType::I32, &[batch], &[4, 2, 3, 0, 1]).unwrap());
+                            inputs.push(sample(dtype, &state, 5));
+                            if op == "LSTM" {
+                                declared += &format!(", {dtype}{state:?} c, {dtype}[{n}, {}] p", 3 * hidden);
+                                names += ", c, p";
+                                inputs.push(sample(dtype, &state, 6));
+                                inputs.push(sample(dtype, &[n, 3 * hidden], 7));
+                            }
+                        }
+                        let comma = if extra.is_empty() { "" } else { ", " };
+                        let outputs = if op == "LSTM" { "y, h1, c1" } else { "y, h1" };
+                        let text = format!(
+                            "({declared}) {{ {outputs} = {op}<hidden_size={hidden}, direction=\"{direction}\", layout={layout}{comma}{extra}>({names}) }} => {outputs}"
+                        );
+                        check(&text, &inputs, if dtype == DType::F32 { 1e-5 } else { 2e-3 });
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Bytes that use their whole range.
+fn bytes(dtype: DType, shape: &[usize], seed: u64) -> Tensor {
+    let n: usize = shape.iter().product();
+    let low = if dtype == DType::I8 { -128 } else { 0 };
+    let values: Vec<i64> = (0..n as u64).map(|i| ((i + seed).wrapping_mul(2654435761) >> 7 & 255) as i64 + low).collect();
+    Tensor::from_i64(dtype, shape, &values).unwrap()
+}
+
+#[test]
+fn bytes_are_multiplied() {
+    // Scales are powers of two, so that every rounding is exact and halves are met.
+    let end = "y_scale=64.0, y_zero=3";
+    for x in [DType::U8, DType::I8] {
+        let y = if x == DType::U8 { end.to_string() } else { format!("{end}, y_dtype=3, y_low=-100") };
+        for (m, k, n) in [(1, 8, 8), (5, 37, 7), (70, 72, 67)] {
+            let (a, w) = (bytes(x, &[m, k], 1), bytes(DType::I8, &[k, n], 2));
+            let weights = format!("i8[{k}, {n}]{{{}}}, f32[{n}]{{0.25}}, f32[{n}]{{-8}}", list(&w));
+            for attrs in ["x_zero=5", "x_zero=5, w_zero=-2, activation=\"relu\""] {
+                let text = format!("({x}[{m}, {k}] x) {{ y = oxrt.QGemm<{attrs}, {y}>(x, {weights}) }} => y");
+                check(&text, std::slice::from_ref(&a), 0.0);
+            }
+            let r = bytes(x, &[m, n], 3);
+            let t = bytes(x, &[256], 4);
+            let r_dtype = if x == DType::U8 { 2 } else { 3 };
+            let both = format!("mid_scale=16.0, mid_zero=1, mid_dtype={r_dtype}, r_scale=32.0, r_zero=-3, r_dtype={r_dtype}, t_scale=8.0, t_zero=7, t_dtype={r_dtype}");
+            let text = format!(
+                "({x}[{m}, {k}] x, {x}[{m}, {n}] r) {{ y = oxrt.QGemm<x_zero=5, {both}, {y}>(x, {weights}, r, {x}[256]{{{}}}, {x}[256]{{{}}}) }} => y",
+                list(&t),
+                list(&t)
+            );
+            check(&text, &[a.clone(), r], 0.0);
+            let row = bytes(x, &[n], 5);
+            let text = format!("({x}[{m}, {k}] x, {x}[{n}] r) {{ y = oxrt.QGemm<x_zero=5, {both}, {y}>(x, {weights}, r) }} => y");
+            check(&text, &[a.clone(), row], 0.0);
+            let text = format!("({x}[{m}, {k}] x) {{ y = oxrt.QGemm<x_zero=5, y_dtype=1>(x, {weights}) }} => y");
+            check(&text, &[a], 1e-6);
+        }
+        for w in [DType::U8, DType::I8] {
+            for (a, b, turned) in [
+                (vec![2, 3, 5, 9], vec![2, 3, 9, 7], 0),
+                (vec![2, 1, 3, 1, 5, 9], vec![1, 4, 3, 2, 7, 9], 1),
+                (vec![9], vec![9, 4], 0),
+            ] {
+                let text = format!(
+                    "({x}{a:?} a, {w}{b:?} b) {{ y = oxrt.QMatMul<a_zero=3, b_zero=1, scale=0.5, trans_b={turned}, {y}>(a, b) }} => y"
+                );
+                check(&text, &[bytes(x, &a, 1), bytes(w, &b, 2)], 0.0);
+            }
+            let (a, b) = (bytes(x, &[2, 5, 9], 1), bytes(w, &[9, 7], 2));
+            let text = format!("({x}[2, 5, 9] a, {w}[9, 7] b, {x} p, {w}[7] q) {{ y = MatMulInteger(a, b, p, q) }} => y");
+            check(&text, &[a.clone(), b.clone(), bytes(x, &[], 3), bytes(w, &[7], 4)], 0.0);
+            check(&format!("({x}[2, 5, 9] a, {w}[9, 7] b) {{ y = MatMulInteger(a, b) }} => y"), &[a, b], 0.0);
+            let (a, b) = (bytes(x, &[2, 4, 6, 5], 1), bytes(w, &[6, 2, 3, 3], 2));
+            let text = format!(
+                "({x}[2, 4, 6, 5] x, {w}[6, 2, 3, 3] w, {x} p, {w}[6] q) {{ y = ConvInteger<group=2, pads=[1, 0, 1, 2]>(x, w, p, q) }} => y"
+            );
+            check(&text, &[a, b, bytes(x, &[], 3), bytes(w, &[6], 4)], 0.0);
+        }
+        for (shape, w, attrs) in [
+            (vec![2, 6, 7, 5], vec![9, 5, 3, 3], "pads=[1, 1, 1, 1], strides=[2, 1]"),
+            (vec![1, 6, 6, 32], vec![64, 8, 3, 3], "group=4, dilations=[2, 1]"),
+            (vec![2, 9, 12], vec![12, 1, 3], "group=12, pads=[1, 1]"),
+        ] {
+            let image = bytes(x, &shape, 1);
+            let text = format!(
+                "({x}{shape:?} x) {{ y = oxrt.QConv<kernel_shape={:?}, {attrs}, x_zero=7, {y}>(x, i8{w:?}{{{}}}, f32[{}]{{0.5}}, f32[{}]{{3}}) }} => y",
+                &w[2..],
+                list(&bytes(DType::I8, &w, 2)),
+                w[0],
+                w[0]
+            );
+            check(&text, &[image], 0.0);
+        }
+    }
+}
+
+#[test]
+fn bytes_one_by_one() {
+    for (a, b) in [(DType::U8, DType::U8), (DType::I8, DType::U8), (DType::I8, DType::I8)] {
+        for op in ["add", "sub", "mul"] {
+            let kinds = format!("a_scale=0.5, a_zero=3, b_scale=2.0, b_zero=-1, y_scale=4.0, y_zero=9, y_high=120, a_dtype={}, b_dtype={}", a.to_onnx(), b.to_onnx());
+            let text = format!("({a}[3, 1, 7] a, {b}[5, 1] b) {{ y = oxrt.QBinary<op=\"{op}\", {kinds}>(a, b) }} => y");
+            check(&text, &[bytes(a, &[3, 1, 7], 1), bytes(b, &[5, 1], 2)], 0.0);
+        }
+    }
+    for x in [DType::U8, DType::I8] {
+        for table in [DType::U8, DType::F32, DType::F16] {
+            let text = format!("({x}[3, 50] x, {table}[256] t) {{ y = oxrt.Lookup(x, t) }} => y");
+            check(&text, &[bytes(x, &[3, 50], 1), sample(table, &[256], 2)], 0.0);
+        }
+        let kinds = format!("x_scale=0.5, x_zero=9, x_dtype={}", x.to_onnx());
+        for y in ["y_scale=0.25, y_zero=3", "y_dtype=1"] {
+            let text = format!("({x}[2, 4, 2, 11] x) {{ y = oxrt.QGlobalAveragePool<{kinds}, {y}>(x) }} => y");
+            check(&text, &[bytes(x, &[2, 4, 2, 11], 1)], 1e-6);
+        }
+    }
+    for n in [1, 7, 5000] {
+        let x = sample(DType::F32, &[n], 1);
+        check(&format!("(f32[{n}] x) {{ y, s, z = DynamicQuantizeLinear(x) }} => y, s, z"), &[x], 0.0);
+    }
+    check("(f32[3] x) { y, s, z = DynamicQuantizeLinear(x) } => y, s, z", &[Tensor::zeros(DType::F32, &[3])], 0.0);
+}

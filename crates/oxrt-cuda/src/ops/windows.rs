@@ -1,6 +1,8 @@
 //! Products over windows by plain multiply-adds, in any layout and type: what convolutions that the quicker kernels leave,
 //! products of integers and recurrent layers share.
 
+use super::contiguous;
+use super::map::{broadcast, collapse};
 use crate::backend::{Ctx, Launcher};
 use crate::gpu::Params;
 use oxrt_backend::Io;
@@ -78,6 +80,9 @@ pub(super) struct Sizes {
     pub w_map: usize,
     pub w_channel: usize,
     pub w_tap: usize,
+    /// What the text's own parts read as `p.whole` and `p.number`.
+    pub whole: [i64; 10],
+    pub number: [f32; 5],
 }
 
 /// Missing axes in front are `fill`.
@@ -115,6 +120,8 @@ impl Sizes {
             w_map,
             w_channel,
             w_tap: 0,
+            whole: [0; 10],
+            number: [0.0; 5],
         }
     }
 
@@ -159,6 +166,8 @@ impl Sizes {
             w_map,
             w_channel,
             w_tap: 1,
+            whole: [0; 10],
+            number: [0.0; 5],
         })
     }
 
@@ -173,6 +182,48 @@ impl Sizes {
     pub fn flops(&self) -> usize {
         2 * self.pixels() * self.maps * self.channels * self.taps() * self.groups[0] * self.groups[1]
     }
+}
+
+/// Products of all matrices of x […, m, k] and w […, k, n] (or […, n, k] when that is `turned`), whose batches broadcast: two
+/// axes of them in one launch, the others as offsets of x, w and y.
+pub(super) fn batched(x: &[usize], w: &[usize], turned: bool) -> Result<(Sizes, Vec<[usize; 3]>)> {
+    let (row, column) = (x.len() == 1, w.len() == 1);
+    let x = if row { vec![1, x[0]] } else { x.to_vec() };
+    let w = if column { vec![w[0], 1] } else { w.to_vec() };
+    let turned = turned && !column;
+    let ([xb @ .., m, k], [wb @ .., a, b]) = (&x[..], &w[..]) else { bail!(bug, "a product of scalars") };
+    let (depth, n) = if turned { (b, a) } else { (a, b) };
+    if k != depth {
+        bail!(invalid, "rows of {k} for columns of {depth}");
+    }
+    let batch = oxrt_ops::shape::broadcast_shapes(&[xb, wb])?;
+    let scale = |list: Vec<isize>, by: usize| list.into_iter().map(|s| s * by as isize).collect::<Vec<_>>();
+    let xs = scale(broadcast(xb, &batch)?, m * k);
+    let ws = scale(broadcast(wb, &batch)?, k * n);
+    let ys = scale(contiguous(&batch), m * n);
+    let (dims, steps) = collapse(&batch, &[&xs, &ws, &ys]);
+    let axis = |back: usize, operand: usize| {
+        dims.len().checked_sub(back).map_or((1, 0), |d| (dims[d], steps[d][operand] as usize))
+    };
+    let pair = |operand: usize| [axis(1, operand).1, axis(2, operand).1];
+    let (w_map, w_channel) = if turned { (*k, 1) } else { (1, *n) };
+    let sizes = Sizes {
+        groups: [axis(1, 0).0, axis(2, 0).0],
+        x_group: pair(0),
+        w_group: pair(1),
+        y_group: pair(2),
+        ..Sizes::product(*m, *n, *k, w_map, w_channel)
+    };
+    let mut offsets = vec![[0usize; 3]];
+    for d in 0..dims.len().saturating_sub(2) {
+        let (n, s) = (dims[d], &steps[d]);
+        let step = |base: &[usize; 3], i: usize| [0, 1, 2].map(|o| base[o] + s[o] as usize * i);
+        offsets = offsets.iter().flat_map(|base| (0..n).map(move |i| step(base, i))).collect();
+    }
+    if batch.iter().product::<usize>() == 0 {
+        offsets.clear();
+    }
+    Ok((sizes, offsets))
 }
 
 /// A compiled text.
@@ -219,6 +270,7 @@ impl Windows {
         p = p.dividers(&[s.groups[0]]).u32(m).u32(s.maps).u32(k).u32(s.group_maps).dividers(&s.output);
         p = p.i32s(&s.input.map(|v| v as i64)).i32s(&s.dilations.map(|v| v as i64)).i32s(&s.pads);
         p = p.dividers(&s.strides).dividers(&s.kernel[1..]).dividers(&[inner, m.div_ceil(64)]);
+        let p = s.number.into_iter().fold(p.i32s(&s.whole), Params::f32);
         let p = p.status(&io.device).finish();
         let grid = [m.div_ceil(64) * s.maps.div_ceil(64), 1, s.groups[0] * s.groups[1]];
         // SAFETY: the caller's promise.

@@ -16,6 +16,8 @@ struct P {
     Divider out[3];
     i32 size[3], dilation[3], pad[3];
     Divider step[3], kernel[2], inner, tiles_m;
+    // What the text's own parts read.
+    i32 whole[10]; f32 number[5];
     Status status;
 };
 
