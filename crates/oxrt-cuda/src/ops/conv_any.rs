@@ -2,7 +2,7 @@
 
 use super::each::only;
 use super::gemm::is_float;
-use super::windows::{Sizes, Text, Windows};
+use super::windows::{Method, Sizes, Text, Windows};
 use super::{Entry, c_type, counts, dtype, holds, makes, output_dtype, require};
 use crate::backend::Ctx;
 use crate::text::{self, Number};
@@ -58,11 +58,11 @@ fn pack(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
         before: &format!("DEVICE C activate(C x) {{ {body}return {y}; }}"),
         finish: &finish,
     };
-    only(ctx, &text.write())
+    only(ctx, &text.write(Method::Simt))
 }
 
 fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
-    let windows = Windows::load(ctx, packed.first(), last(node))?;
+    let windows = Windows::load(ctx, packed.first(), last(node), Method::Simt)?;
     let (last, turned) = (last(node), turned(node));
     let attrs = node.attrs().clone();
     let groups = usize::try_from(attrs.int_or("group", 1)?).unwrap_or(0);

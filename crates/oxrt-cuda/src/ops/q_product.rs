@@ -2,21 +2,38 @@
 //! operators.
 
 use super::each::{only, strict};
-use super::windows::{Sizes, Text, Windows, batched};
+use super::windows::{Method, Sizes, Text, Windows, batched};
 use super::{Entry, c_type, counts, dtype, holds, makes, output_dtype, require};
 use crate::backend::Ctx;
 use crate::text::{self, Number, stored};
-use oxrt_backend::{BindArgs, Kernel, NodeView, Packing, Precision, bound, kernel};
+use oxrt_backend::{BindArgs, Block, Kernel, NodeView, Packing, Precision, bound, kernel};
 use oxrt_ir::Attrs;
 use oxrt_ops::quantised::{Linear, dtype_of};
 use oxrt_ops::scalar::Emit;
 use oxrt_ops::window::Window;
-use oxrt_tensor::{DType, Result, Tensor, bail};
+use oxrt_tensor::{DType, Error, Result, Tensor, bail};
+use std::sync::Arc;
 
 const END: &str = include_str!("../text/quantised.cuh");
 
 pub(super) const FUSED: Entry =
     strict("q_product", &["oxrt.QGemm", "oxrt.QMatMul", "oxrt.QConv"], fused_supports, pack_fused, load_fused);
+pub(super) const MMA_64: Entry = mma("q_mma_64x64", mma_supports, pack_mma::<0>, load_mma::<0>);
+pub(super) const MMA_128: Entry = mma("q_mma_128x128", mma_supports, pack_mma::<1>, load_mma::<1>);
+pub(super) const MMA_32: Entry = mma("q_mma_32x128", mma_supports, pack_mma::<2>, load_mma::<2>);
+
+/// Tiles of the matrix units and their warps; which is quickest depends on sizes and the GPU.
+const TILES: [([usize; 2], [usize; 2]); 3] = [([64, 64], [2, 2]), ([128, 128], [2, 4]), ([32, 128], [1, 4])];
+
+const fn mma(
+    name: &'static str,
+    supports: fn(&Ctx, &NodeView) -> Option<()>,
+    pack: fn(&Ctx, &NodeView) -> Result<Packing>,
+    load: fn(&Ctx, &NodeView, &[Tensor]) -> Result<Box<dyn Kernel>>,
+) -> Entry {
+    Entry { name, ops: &["oxrt.QGemm", "oxrt.QConv"], supports, pack, load, mixes: false, narrow: false, timed: true }
+}
+
 pub(super) const INTEGER: Entry =
     strict("integer_product", &["MatMulInteger", "ConvInteger"], integer_supports, pack_integer, load_integer);
 
@@ -42,8 +59,8 @@ fn fused_supports(_: &Ctx, node: &NodeView) -> Option<()> {
 }
 
 /// The numbers that the end reads, in its order.
-pub(super) fn numbers(attrs: &Attrs, residual: bool, middle: bool) -> Result<([i64; 10], [f32; 5])> {
-    let (mut whole, mut number) = ([0; 10], [1.0; 5]);
+pub(super) fn numbers(attrs: &Attrs, residual: bool, middle: bool) -> Result<([i64; 12], [f32; 5])> {
+    let (mut whole, mut number) = ([0; 12], [1.0; 5]);
     if residual {
         let (mid, r) = (Linear::from_attrs(attrs, "mid")?, Linear::from_attrs(attrs, "r")?);
         (whole[2], whole[3], whole[4], whole[6]) = (mid.zero, mid.low, mid.high, r.zero);
@@ -83,6 +100,10 @@ pub(super) fn end_text(ctx: &Ctx, node: &NodeView, ends: [usize; 5]) -> Result<S
 }
 
 fn pack_fused(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
+    only(ctx, &fused_text(ctx, node, Method::Simt)?)
+}
+
+fn fused_text(ctx: &Ctx, node: &NodeView, method: Method) -> Result<String> {
     let ends = ends(node.op());
     let before = end_text(ctx, node, ends)?;
     let finish = "f32 f = p.in[0] ? (f32)v * ((const f32*)p.in[0])[map] : (f32)v * p.number[4]; \
@@ -101,14 +122,14 @@ fn pack_fused(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
         before: &before,
         finish,
     };
-    only(ctx, &text.write())
+    Ok(text.write(method))
 }
 
 /// Sizes, and offsets of launches.
 type Bindings = (Sizes, Vec<[usize; 3]>);
 
-fn convolution(args: &BindArgs, attrs: &Attrs, groups: usize, last: bool) -> Result<Bindings> {
-    let (x, w, y) = (args.shape(0)?, args.shape(1)?, args.output(0)?);
+fn convolution(args: &BindArgs, w: &[usize], attrs: &Attrs, groups: usize, last: bool) -> Result<Bindings> {
+    let (x, y) = (args.shape(0)?, args.output(0)?);
     let kernel: Vec<i64> = w.iter().skip(2).map(|&k| k as i64).collect();
     let spatial = if last { 1..x.len() - 1 } else { 2..x.len() };
     let placed = Window::new(attrs, &kernel)?.place(&x[spatial.clone()])?;
@@ -121,7 +142,11 @@ fn convolution(args: &BindArgs, attrs: &Attrs, groups: usize, last: bool) -> Res
 }
 
 fn load_fused(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
-    let windows = Windows::load(ctx, packed.first(), true)?;
+    fused(node, Windows::load(ctx, packed.first(), true, Method::Simt)?, None)
+}
+
+/// Binds a fused product. `weights` of the matrix units replace input 1.
+fn fused(node: &NodeView, windows: Windows, weights: Option<(Arc<Block>, Shape)>) -> Result<Box<dyn Kernel>> {
     let attrs = node.attrs().clone();
     let ends = ends(node.op());
     let (mut whole, mut number) = numbers(&attrs, node.has(ends[2]), node.has(ends[4]))?;
@@ -137,10 +162,16 @@ fn load_fused(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn K
     let groups = usize::try_from(attrs.int_or("group", 1)?).unwrap_or(0);
     let y_bytes = output_dtype(node, 0)?.bytes_for(1);
     kernel(move |args| {
+        let w = weights.as_ref().map_or_else(|| args.shape(1), |(_, shape)| Ok(&shape.shape[..]))?;
         let (mut sizes, offsets) = if conv {
-            convolution(args, &attrs, groups, true)?
+            convolution(args, w, &attrs, groups, true)?
         } else {
-            let (sizes, offsets) = batched(args.shape(0)?, args.shape(1)?, turned)?;
+            // Rows of a matrix are one axis to packed weights, whatever they were.
+            let x = args.shape(0)?;
+            let rows = x[..x.len().saturating_sub(1)].iter().product();
+            let flat = [rows, x.last().copied().unwrap_or(1)];
+            let x = if weights.is_some() { &flat[..] } else { x };
+            let (sizes, offsets) = batched(x, w, turned)?;
             makes(args, offsets.len() * sizes.groups[0] * sizes.groups[1] * sizes.images * sizes.output[2] * sizes.maps)?;
             (sizes, offsets)
         };
@@ -157,14 +188,21 @@ fn load_fused(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn K
         sizes.whole = whole;
         sizes.whole[1] = (zeros[1] & 0xffff) | i64::from(row) << 16;
         sizes.number = number;
+        if let Some((_, shape)) = &weights {
+            (sizes.w_map, sizes.w_group) = (shape.pitch(), [sizes.maps * shape.pitch(), 0]);
+            (sizes.whole[10], sizes.whole[11]) = ((shape.maps * shape.pitch()) as i64, shape.maps as i64);
+        }
         windows.check(&sizes)?;
         let flops = sizes.flops() * offsets.len().max(1);
-        let windows = windows.clone();
+        let (windows, weights) = (windows.clone(), weights.clone());
         bound(move |io| {
             for o in &offsets {
                 let mut inputs = [std::ptr::null(); 7];
                 inputs[0] = io.input::<u8>(0).wrapping_add(o[0]);
                 inputs[1] = io.input::<u8>(1).wrapping_add(o[1]);
+                if let Some((block, _)) = &weights {
+                    inputs[1] = block.ptr().cast_const();
+                }
                 (0..5).for_each(|i| inputs[2 + i] = io.input(ends[i]));
                 // A residual lies as the result does.
                 if !row && !inputs[4].is_null() {
@@ -178,6 +216,82 @@ fn load_fused(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn K
         .flops(flops)
         .boxed()
     })
+}
+
+/// Shape of the weights of the matrix units.
+#[derive(Clone, Debug)]
+struct Shape {
+    /// As the node has it.
+    shape: Vec<usize>,
+    maps: usize,
+    channels: usize,
+    taps: usize,
+}
+
+impl Shape {
+    fn of(node: &NodeView) -> Option<Shape> {
+        let shape = node.ty(1)?.static_shape()?;
+        let (maps, channels, taps) = match (node.op(), &shape[..]) {
+            ("oxrt.QConv", [m, c, taps @ ..]) => (*m, *c, taps.iter().product()),
+            ("oxrt.QGemm", [k, n]) => (*n, *k, 1),
+            _ => return None,
+        };
+        (maps * channels * taps > 0).then_some(Shape { shape, maps, channels, taps })
+    }
+
+    /// Bytes of a row.
+    fn pitch(&self) -> usize {
+        (self.channels * self.taps).next_multiple_of(64)
+    }
+
+    /// 16 channels at a time lie side by side.
+    fn method(&self, tile: usize) -> Method {
+        let (tile, warps) = TILES[tile];
+        Method::Bytes { tile, warps, chunks: self.channels.is_multiple_of(16) }
+    }
+}
+
+fn mma_supports(ctx: &Ctx, node: &NodeView) -> Option<()> {
+    fused_supports(ctx, node)?;
+    require(node.constant(1)?.dtype() == DType::I8 && node.attrs().int_or("w_zero", 0).ok()? == 0)?;
+    let shape = Shape::of(node)?;
+    // A map of few taps would leave the matrix units empty.
+    let groups = usize::try_from(node.attrs().int_or("group", 1).ok()?).ok().filter(|&g| g > 0)?;
+    require(shape.maps % groups == 0 && (groups == 1 || shape.maps / groups >= 8))
+}
+
+/// Weights in rows of maps, then a correction of each map for the zero point of x, then that zero point 16 times.
+fn pack_mma<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
+    let shape = Shape::of(node).ok_or_else(|| Error::bug("weights without a shape"))?;
+    let w = node.constant(1).ok_or_else(|| Error::bug("the weights are not constant"))?.as_slice::<i8>();
+    let zero = node.attrs().int_or("x_zero", 0)?;
+    let (pitch, taps, channels, maps) = (shape.pitch(), shape.taps, shape.channels, shape.maps);
+    let gemm = node.op() == "oxrt.QGemm";
+    let mut bytes = vec![0u8; maps * pitch];
+    let mut corrections = Vec::with_capacity(maps * 4 + 16);
+    for (m, row) in bytes.chunks_exact_mut(pitch).enumerate() {
+        let mut sum = 0i64;
+        for (k, to) in row[..taps * channels].iter_mut().enumerate() {
+            let (tap, c) = (k / channels, k % channels);
+            let v = if gemm { w[c * maps + m] } else { w[(m * channels + c) * taps + tap] };
+            *to = v as u8;
+            sum += i64::from(v);
+        }
+        corrections.extend(((sum * zero) as i32).to_le_bytes());
+    }
+    bytes.extend(corrections);
+    bytes.extend([zero as u8; 16]);
+    let code = ctx.code(&fused_text(ctx, node, shape.method(I))?)?;
+    let packed = Tensor::from_bytes(DType::U8, &[bytes.len()], &bytes)?;
+    Ok(Packing { tensors: vec![code, packed], consumed: vec![1] })
+}
+
+fn load_mma<const I: usize>(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
+    let shape = Shape::of(node).ok_or_else(|| Error::bug("weights without a shape"))?;
+    let weights = packed.get(1).filter(|t| t.bytes().len() == shape.maps * (shape.pitch() + 4) + 16);
+    let weights = weights.ok_or_else(|| Error::invalid("the engine holds no weights for the kernel"))?;
+    let windows = Windows::load(ctx, packed.first(), true, shape.method(I))?;
+    fused(node, windows, Some((ctx.upload(weights)?, shape)))
 }
 
 /// One number, or one for each of `maps`.
@@ -212,17 +326,17 @@ fn pack_integer(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
         before: "",
         finish: "return v;",
     };
-    only(ctx, &text.write())
+    only(ctx, &text.write(Method::Simt))
 }
 
 fn load_integer(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
     let conv = node.op() == "ConvInteger";
-    let windows = Windows::load(ctx, packed.first(), !conv)?;
+    let windows = Windows::load(ctx, packed.first(), !conv, Method::Simt)?;
     let attrs = node.attrs().clone();
     let groups = usize::try_from(attrs.int_or("group", 1)?).unwrap_or(0);
     kernel(move |args| {
         let (mut sizes, offsets) = if conv {
-            convolution(args, &attrs, groups, false)?
+            convolution(args, args.shape(1)?, &attrs, groups, false)?
         } else {
             batched(args.shape(0)?, args.shape(1)?, false)?
         };

@@ -1,7 +1,7 @@
 //! LSTM, GRU and RNN: the input's part of all gates by one product, then a launch or two per step.
 
 use super::gemm::is_float;
-use super::windows::{Sizes, Text, Windows};
+use super::windows::{Method, Sizes, Text, Windows};
 use super::{Entry, c_type, counts, dtype, holds, output_dtype, require};
 use crate::backend::Ctx;
 use crate::gpu::Params;
@@ -100,7 +100,7 @@ fn pack(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
         u8::from(flag(node)?),
         TEXT.replace("ACTIVATIONS", &activations(node)?)
     );
-    Ok(Packing { tensors: vec![ctx.code(&input.write())?, ctx.code(&steps)?], consumed: Vec::new() })
+    Ok(Packing { tensors: vec![ctx.code(&input.write(Method::Simt))?, ctx.code(&steps)?], consumed: Vec::new() })
 }
 
 /// Sizes of a layer.
@@ -170,7 +170,7 @@ fn layer(args: &BindArgs, gates: usize, (directions, backwards): (usize, usize),
 }
 
 fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
-    let windows = Windows::load(ctx, packed.first(), true)?;
+    let windows = Windows::load(ctx, packed.first(), true, Method::Simt)?;
     let code = packed.get(1);
     let (gates, _) = kind(node.op());
     let two = gates == 3 && !flag(node)?;

@@ -1,5 +1,5 @@
-//! Products over windows by plain multiply-adds, in any layout and type: what convolutions that the quicker kernels leave,
-//! products of integers and recurrent layers share.
+//! Products over windows, in any layout and type by plain multiply-adds, and of bytes on the matrix units: what convolutions
+//! that the quicker kernels leave, products of integers and recurrent layers share.
 
 use super::contiguous;
 use super::map::{broadcast, collapse};
@@ -10,6 +10,43 @@ use oxrt_ops::window::Placed;
 use oxrt_tensor::{Result, Tensor, bail};
 
 const TEXT: &str = include_str!("../text/window.cuh");
+const SIMT: &str = include_str!("../text/window_simt.cuh");
+const BYTES: &str = include_str!("../text/window_bytes.cuh");
+
+/// How a product is done: by plain multiply-adds, or in bytes on the matrix units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Method {
+    Simt,
+    /// A block's rows, columns and warps; `chunks` when 16 channels at a time are copied.
+    Bytes { tile: [usize; 2], warps: [usize; 2], chunks: bool },
+}
+
+/// Slices on their way to the matrix units.
+const STAGES: usize = 3;
+
+impl Method {
+    fn tile(self) -> [usize; 2] {
+        match self {
+            Method::Simt => [64, 64],
+            Method::Bytes { tile, .. } => tile,
+        }
+    }
+
+    fn threads(self) -> usize {
+        match self {
+            Method::Simt => 256,
+            Method::Bytes { warps, .. } => warps[0] * warps[1] * 32,
+        }
+    }
+
+    /// Bytes of shared memory: slices on their way, or the sums on their way out.
+    fn shared(self) -> usize {
+        match self {
+            Method::Simt => 0,
+            Method::Bytes { tile: [m, n], .. } => (STAGES * (m + n) * 80).max(m * (n + 4) * 4),
+        }
+    }
+}
 
 /// How a text is made.
 pub(super) struct Text<'a> {
@@ -30,13 +67,24 @@ pub(super) struct Text<'a> {
 }
 
 impl Text<'_> {
-    pub fn write(&self) -> String {
+    pub fn write(&self, method: Method) -> String {
         let at = TEXT.find("struct Pixel").unwrap_or(TEXT.len());
         let (head, tail) = TEXT.split_at(at);
+        let kernel = match method {
+            Method::Simt => SIMT.to_string(),
+            Method::Bytes { tile, warps, chunks } => format!(
+                "#define BM {}\n#define BN {}\n#define WARPS_M {}\n#define WARPS_N {}\n#define STAGES {STAGES}\n#define CHUNKS {}\n{BYTES}",
+                tile[0],
+                tile[1],
+                warps[0],
+                warps[1],
+                u8::from(chunks)
+            ),
+        };
         format!(
             "typedef {} TX;\ntypedef {} TW;\ntypedef {} TY;\ntypedef {} C;\n#define CHANNELS_LAST {}\n#define TRANSPOSED {}\n\
              #define X_ZERO ({})\n#define W_ZERO(map) ({})\n{head}{}\n\
-             DEVICE TY finish(const P& p, C v, i32 map, i64 at) {{ {} }}\n{tail}",
+             DEVICE TY finish(const P& p, C v, i32 map, i64 at) {{ {} }}\n{tail}{kernel}",
             self.x,
             self.w,
             self.y,
@@ -81,7 +129,7 @@ pub(super) struct Sizes {
     pub w_channel: usize,
     pub w_tap: usize,
     /// What the text's own parts read as `p.whole` and `p.number`.
-    pub whole: [i64; 10],
+    pub whole: [i64; 12],
     pub number: [f32; 5],
 }
 
@@ -120,7 +168,7 @@ impl Sizes {
             w_map,
             w_channel,
             w_tap: 0,
-            whole: [0; 10],
+            whole: [0; 12],
             number: [0.0; 5],
         }
     }
@@ -166,7 +214,7 @@ impl Sizes {
             w_map,
             w_channel,
             w_tap: 1,
-            whole: [0; 10],
+            whole: [0; 12],
             number: [0.0; 5],
         })
     }
@@ -231,11 +279,12 @@ pub(super) fn batched(x: &[usize], w: &[usize], turned: bool) -> Result<(Sizes, 
 pub(super) struct Windows {
     launcher: Launcher,
     channels_last: bool,
+    method: Method,
 }
 
 impl Windows {
-    pub fn load(ctx: &Ctx, code: Option<&Tensor>, channels_last: bool) -> Result<Windows> {
-        Ok(Windows { launcher: ctx.function(code, "windows", 0)?, channels_last })
+    pub fn load(ctx: &Ctx, code: Option<&Tensor>, channels_last: bool, method: Method) -> Result<Windows> {
+        Ok(Windows { launcher: ctx.function(code, "windows", method.shared())?, channels_last, method })
     }
 
     /// Refuses what the kernel does not count.
@@ -266,14 +315,15 @@ impl Windows {
             p = p.i64(v as i64);
         }
         let (m, k) = (s.pixels(), s.channels * s.taps());
+        let [bm, bn] = self.method.tile();
         let inner = if self.channels_last { s.channels } else { s.taps() };
         p = p.dividers(&[s.groups[0]]).u32(m).u32(s.maps).u32(k).u32(s.group_maps).dividers(&s.output);
         p = p.i32s(&s.input.map(|v| v as i64)).i32s(&s.dilations.map(|v| v as i64)).i32s(&s.pads);
-        p = p.dividers(&s.strides).dividers(&s.kernel[1..]).dividers(&[inner, m.div_ceil(64)]);
+        p = p.dividers(&s.strides).dividers(&s.kernel[1..]).dividers(&[inner, m.div_ceil(bm)]);
         let p = s.number.into_iter().fold(p.i32s(&s.whole), Params::f32);
         let p = p.status(&io.device).finish();
-        let grid = [m.div_ceil(64) * s.maps.div_ceil(64), 1, s.groups[0] * s.groups[1]];
+        let grid = [m.div_ceil(bm) * s.maps.div_ceil(bn), 1, s.groups[0] * s.groups[1]];
         // SAFETY: the caller's promise.
-        unsafe { self.launcher.run(io, grid, 256, 0, &p) }
+        unsafe { self.launcher.run(io, grid, self.method.threads(), self.method.shared(), &p) }
     }
 }
