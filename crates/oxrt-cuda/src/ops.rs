@@ -5,9 +5,11 @@
 
 mod attention;
 mod channels;
+mod col2im;
 mod conv;
 mod conv_any;
 mod copy;
+mod deform_conv;
 mod each;
 mod elementwise;
 mod fill;
@@ -17,10 +19,12 @@ mod hardmax;
 mod index;
 mod library;
 mod map;
+mod moves;
 mod norm;
 mod norm_any;
 mod pad;
 mod pool;
+mod pool_any;
 mod product;
 mod q_misc;
 mod q_product;
@@ -95,6 +99,8 @@ pub(crate) static OPS: &[&Entry] = &[
     &library::CONV,
     &conv::PLAIN,
     &conv_any::CONV_ANY,
+    &deform_conv::DEFORM_CONV,
+    &col2im::COL2IM,
     &gemm::G0,
     &gemm::G1,
     &gemm::G2,
@@ -135,6 +141,7 @@ pub(crate) static OPS: &[&Entry] = &[
     &q_misc::GLOBAL,
     &q_misc::DYNAMIC,
     &pool::POOL,
+    &pool_any::POOL_ANY,
     &reduce::REDUCE,
     &reduce::ARG,
     &resize::RESIZE,
@@ -172,6 +179,10 @@ pub(crate) static OPS: &[&Entry] = &[
     &grid_sample::GRID_SAMPLE,
     &roi_align::ROI_ALIGN,
     &rotary::ROTARY,
+    &moves::REVERSE,
+    &moves::CACHE,
+    &moves::UNPOOL,
+    &moves::BIT_CAST,
     &quantize::QUANTIZE,
     &quantize::DEQUANTIZE,
 ];

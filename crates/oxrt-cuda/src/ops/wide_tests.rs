@@ -519,6 +519,93 @@ fn bytes_one_by_one() {
     check("(f32[3] x) { y, s, z = DynamicQuantizeLinear(x) } => y, s, z", &[Tensor::zeros(DType::F32, &[3])], 0.0);
 }
 
+#[test]
+fn elements_go_where_they_are_told() {
+    for dtype in NUMBERS {
+        let x = sample(dtype, &[4, 3, 5], 1);
+        for (batch, time) in [(1, 0), (0, 2), (2, 1)] {
+            let lengths: Vec<i64> = (0..[4, 3, 5][batch] as i64).map(|i| i % ([4, 3, 5][time] as i64 + 1)).collect();
+            let n = lengths.len();
+            let text = format!(
+                "({dtype}[4, 3, 5] x, i64[{n}] l) {{ y = ReverseSequence<batch_axis={batch}, time_axis={time}>(x, l) }} => y"
+            );
+            check(&text, &[x.clone(), ints(&[n], &lengths)], 0.0);
+        }
+        let u = sample(dtype, &[4, 2, 5], 2);
+        for (mode, starts) in [("linear", [0, 1, -1, -3]), ("circular", [2, 7, -1, 0])] {
+            let text = format!(
+                "({dtype}[4, 3, 5] c, {dtype}[4, 2, 5] u, i64[4] w) {{ y = TensorScatter<mode=\"{mode}\">(c, u, w) }} => y"
+            );
+            check(&text, &[x.clone(), u.clone(), ints(&[4], &starts)], 0.0);
+        }
+        let x = sample(dtype, &[2, 1, 2, 2], 3);
+        let at = ints(&[2, 1, 2, 2], &[0, 3, 9, 15, 17, 18, 31, 25]);
+        let text = format!(
+            "({dtype}[2, 1, 2, 2] x, i64[2, 1, 2, 2] i) {{ y = MaxUnpool<kernel_shape=[2, 2], strides=[2, 2]>(x, i) }} => y"
+        );
+        check(&text, &[x.clone(), at.clone()], 0.0);
+        let text = format!(
+            "({dtype}[2, 1, 2, 2] x, i64[2, 1, 2, 2] i) {{ y = MaxUnpool<kernel_shape=[2, 2], strides=[2, 2]>(x, i, i64[4]{{2, 1, 5, 6}}) }} => y"
+        );
+        check(&text, &[x, at], 0.0);
+    }
+    check("(f32[3, 5] x) { y = BitCast<to=6>(x) } => y", &[sample(DType::F32, &[3, 5], 1)], 0.0);
+}
+
+#[test]
+fn pools_that_say_more() {
+    for (shape, attrs) in [
+        (vec![2, 3, 11], "kernel_shape=[3], strides=[2], pads=[1, 0]"),
+        (vec![2, 3, 6, 7], "kernel_shape=[3, 2], strides=[2, 1], pads=[1, 1, 0, 1], ceil_mode=1"),
+        (vec![1, 2, 5, 4, 6], "kernel_shape=[2, 2, 3], dilations=[2, 1, 1]"),
+    ] {
+        for dtype in FLOATS {
+            let x = sample(dtype, &shape, 1);
+            for p in [1, 2, 3] {
+                let text = format!("({dtype}{shape:?} x) {{ y = LpPool<p={p}, {attrs}>(x) }} => y");
+                check(&text, std::slice::from_ref(&x), tolerance(dtype).max(1e-6));
+            }
+            for order in [0, 1] {
+                let text = format!("({dtype}{shape:?} x) {{ y, i = MaxPool<storage_order={order}, {attrs}>(x) }} => y, i");
+                assert_eq!(check(&text, std::slice::from_ref(&x), 0.0), ["pool_any"]);
+            }
+        }
+    }
+    let x = Tensor::from_f64(DType::F32, &[1, 1, 6], &[1.0, 1.0, f64::NAN, 2.0, f64::NEG_INFINITY, f64::NEG_INFINITY]);
+    check("(f32[1, 1, 6] x) { y, i = MaxPool<kernel_shape=[2], strides=[2]>(x) } => y, i", &[x.unwrap()], 0.0);
+}
+
+#[test]
+fn columns_fold_and_taps_move() {
+    for dtype in FLOATS {
+        let t = tolerance(dtype);
+        for (image, block, columns, attrs) in [
+            ("5, 6", "2, 3", [2, 12, 16], ""),
+            ("5, 6", "2, 2", [1, 8, 12], "strides=[2, 1], pads=[1, 0, 1, 0], dilations=[1, 2]"),
+            ("7", "3", [2, 6, 5], ""),
+        ] {
+            let n = image.split(',').count();
+            let text = format!(
+                "({dtype}{columns:?} x) {{ y = Col2Im<{attrs}>(x, i64[{n}]{{{image}}}, i64[{n}]{{{block}}}) }} => y"
+            );
+            check(&text, &[sample(dtype, &columns, 1)], t);
+        }
+        let (x, w) = (sample(dtype, &[2, 4, 6, 7], 1), sample(dtype, &[18, 2, 3, 2], 2));
+        let (o, b, m) =
+            (sample(dtype, &[2, 24, 3, 6], 3), sample(dtype, &[18], 4), sample(dtype, &[2, 12, 3, 6], 5));
+        let attrs = "group=2, offset_group=2, strides=[2, 1], pads=[1, 0, 1, 0]";
+        let text = format!(
+            "({dtype}[2, 4, 6, 7] x, {dtype}[18, 2, 3, 2] w, {dtype}[2, 24, 3, 6] o, {dtype}[18] b, {dtype}[2, 12, 3, 6] m) {{
+                y = DeformConv<{attrs}>(x, w, o, b, m) }} => y"
+        );
+        check(&text, &[x.clone(), w.clone(), o.clone(), b, m], t * 2.0);
+        let text = format!(
+            "({dtype}[2, 4, 6, 7] x, {dtype}[18, 2, 3, 2] w, {dtype}[2, 24, 3, 6] o) {{ y = DeformConv<{attrs}>(x, w, o) }} => y"
+        );
+        check(&text, &[x, w, o], t * 2.0);
+    }
+}
+
 /// One node of every family, in types that make its text differ, for the compiler of real GPUs.
 pub(super) fn nodes() -> Vec<String> {
     let mut nodes: Vec<String> = [
@@ -554,6 +641,15 @@ pub(super) fn nodes() -> Vec<String> {
         "(f16[4, 5, 3] x, f16[1, 21, 3] w, f16[1, 21, 7] r) { y, h = GRU<hidden_size=7>(x, w, r) } => y, h",
         "(f32[4, 5, 3] x, f32[1, 21, 3] w, f32[1, 21, 7] r) { y, h = GRU<hidden_size=7, linear_before_reset=1>(x, w, r) } => y, h",
         "(f32[4, 5, 3] x, f32[1, 7, 3] w, f32[1, 7, 7] r) { y, h = RNN<hidden_size=7>(x, w, r) } => y, h",
+        "(f32[4, 3, 5] x, i64[3] l) { y = ReverseSequence(x, l) } => y",
+        "(f16[4, 3, 5] c, f16[4, 2, 5] u, i64[4] w) { y = TensorScatter(c, u, w) } => y",
+        "(f16[4, 3, 5] c, f16[4, 2, 5] u) { y = TensorScatter<mode=\"circular\">(c, u) } => y",
+        "(f32[2, 1, 2, 2] x, i64[2, 1, 2, 2] i) { y = MaxUnpool<kernel_shape=[2, 2], strides=[2, 2]>(x, i) } => y",
+        "(f32[3, 5] x) { y = BitCast<to=6>(x) } => y",
+        "(f32[2, 3, 11] x) { y = LpPool<kernel_shape=[3]>(x) } => y",
+        "(f16[2, 3, 11] x) { y, i = MaxPool<kernel_shape=[3]>(x) } => y, i",
+        "(f32[2, 12, 16] x) { y = Col2Im(x, i64[2]{5, 6}, i64[2]{2, 3}) } => y",
+        "(f32[2, 4, 6, 7] x, f32[18, 4, 1, 1] w, f32[2, 2, 6, 7] o) { y = DeformConv(x, w, o) } => y",
     ]
     .map(String::from)
     .to_vec();
