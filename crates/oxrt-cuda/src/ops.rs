@@ -14,6 +14,7 @@ mod each;
 mod elementwise;
 mod fill;
 mod gemm;
+mod gemm_any;
 mod grid_sample;
 mod hardmax;
 mod index;
@@ -129,6 +130,7 @@ pub(crate) static OPS: &[&Entry] = &[
     &gemm::M6,
     &gemm::M7,
     &gemm::PLAIN_MATMUL,
+    &gemm_any::GEMM_ANY,
     &attention::ATTENTION,
     &recurrent::RECURRENT,
     &q_product::MMA_64,

@@ -10,8 +10,7 @@ use oxrt_tensor::{DType, Result, Tensor, bail};
 
 const TEXT: &str = include_str!("../text/channels.cuh");
 
-pub(super) const BATCH: Entry =
-    Entry::new("batch_norm", &["BatchNormalization"], batch_supports, pack_batch, batch);
+pub(super) const BATCH: Entry = Entry::new("batch_norm", &["BatchNormalization"], batch_supports, pack_batch, batch);
 pub(super) const LRN: Entry = Entry::new("lrn", &["LRN"], lrn_supports, pack_lrn, lrn);
 
 fn float(d: DType) -> bool {
@@ -29,7 +28,8 @@ fn batch_supports(_: &Ctx, node: &NodeView) -> Option<()> {
 fn pack_batch(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     let double = (0..5).any(|i| node.dtype(i) == Some(DType::F64));
     let (c, root) = if double { ("f64", "sqrt") } else { ("f32", "sqrtf") };
-    let mut types = format!("typedef {c} C;\ntypedef {} TY;\n#define SQUARE_ROOT {root}\n", c_type(output_dtype(node, 0)?)?);
+    let mut types =
+        format!("typedef {c} C;\ntypedef {} TY;\n#define SQUARE_ROOT {root}\n", c_type(output_dtype(node, 0)?)?);
     for (i, name) in ["TX", "TS", "TB", "TM", "TV"].into_iter().enumerate() {
         types += &format!("typedef {} {name};\n", c_type(dtype(node, i)?)?);
     }

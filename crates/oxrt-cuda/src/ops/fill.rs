@@ -118,7 +118,9 @@ fn eye(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>>
     // A diagonal so far out is out of every matrix.
     let k = node.attrs().int_or("k", 0)?.clamp(-(1 << 31) + 1, (1 << 31) - 1);
     kernel(move |args| {
-        let &[rows, columns] = args.output(0)? else { bail!(invalid, "a matrix is needed, found {:?}", args.output(0)?) };
+        let &[rows, columns] = args.output(0)? else {
+            bail!(invalid, "a matrix is needed, found {:?}", args.output(0)?)
+        };
         let count = counts(rows * columns)?;
         let fields = Params::new().dividers(&[columns]).i32(k);
         Each { launcher: launcher.clone(), inputs: 1, outputs: 1, count, fields }.boxed()

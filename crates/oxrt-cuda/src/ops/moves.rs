@@ -104,7 +104,8 @@ fn unpool(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kerne
         // Places count in the least shape that the windows cover, which lies at the front of the result.
         let mut inner = x[..2].to_vec();
         for d in 0..n {
-            let covered = (x[d + 2].saturating_sub(1) * strides[d] + kernel_shape[d]).checked_sub(pads[d] + pads[n + d]);
+            let covered =
+                (x[d + 2].saturating_sub(1) * strides[d] + kernel_shape[d]).checked_sub(pads[d] + pads[n + d]);
             inner.push(covered.ok_or_else(|| Error::invalid("the pads take more than there is"))?);
         }
         if (0..y.len()).any(|d| y[d] < inner[d]) {

@@ -97,11 +97,7 @@ fn global_supports(_: &Ctx, node: &NodeView) -> Option<()> {
 }
 
 fn pack_global(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
-    let types = format!(
-        "typedef {} TX;\ntypedef {} TY;\n",
-        c_type(dtype(node, 0)?)?,
-        c_type(output_dtype(node, 0)?)?
-    );
+    let types = format!("typedef {} TX;\ntypedef {} TY;\n", c_type(dtype(node, 0)?)?, c_type(output_dtype(node, 0)?)?);
     only(ctx, &format!("{types}{}{TEXT}", end_text(ctx, node, [8; 5])?))
 }
 

@@ -172,7 +172,10 @@ fn fused(node: &NodeView, windows: Windows, weights: Option<(Arc<Block>, Shape)>
             let flat = [rows, x.last().copied().unwrap_or(1)];
             let x = if weights.is_some() { &flat[..] } else { x };
             let (sizes, offsets) = batched(x, w, turned)?;
-            makes(args, offsets.len() * sizes.groups[0] * sizes.groups[1] * sizes.images * sizes.output[2] * sizes.maps)?;
+            makes(
+                args,
+                offsets.len() * sizes.groups[0] * sizes.groups[1] * sizes.images * sizes.output[2] * sizes.maps,
+            )?;
             (sizes, offsets)
         };
         let maps = if conv { sizes.maps * groups } else { sizes.maps };

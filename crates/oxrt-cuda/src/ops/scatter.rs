@@ -10,8 +10,7 @@ use oxrt_tensor::{DType, Result, Tensor, bail};
 
 const TEXT: &str = include_str!("../text/scatter.cuh");
 
-pub(super) const SCATTER: Entry =
-    strict("scatter_combine", &["ScatterElements", "ScatterND"], supports, pack, load);
+pub(super) const SCATTER: Entry = strict("scatter_combine", &["ScatterElements", "ScatterND"], supports, pack, load);
 
 /// Threads that are enough to fill a GPU with lanes and owners.
 const THREADS: usize = 1 << 15;

@@ -43,7 +43,8 @@ fn pack(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
         (true, false) => "0x80000000u",
         (true, true) => "0x8000000000000000ull",
     };
-    let bits = if wide { "DEVICE u64 bits_of(f64 x) { union { f64 f; u64 u; } v; v.f = x; return v.u; }\n" } else { "" };
+    let bits =
+        if wide { "DEVICE u64 bits_of(f64 x) { union { f64 f; u64 u; } v; v.f = x; return v.u; }\n" } else { "" };
     only(
         ctx,
         &format!(

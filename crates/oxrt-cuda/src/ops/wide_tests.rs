@@ -32,7 +32,8 @@ fn pads_fill_and_repeat() {
             }
         }
         let fill = sample(dtype, &[], 2);
-        let text = format!("({dtype}[3, 5, 7] x, {dtype} f) {{ y = Pad(x, i64[4]{{2, 1, 1, 3}}, f, i64[2]{{-1, 0}}) }} => y");
+        let text =
+            format!("({dtype}[3, 5, 7] x, {dtype} f) {{ y = Pad(x, i64[4]{{2, 1, 1, 3}}, f, i64[2]{{-1, 0}}) }} => y");
         check(&text, &[x, fill], 0.0);
     }
 }
@@ -48,8 +49,7 @@ fn places_make_results() {
         check(&format!("({dtype}[2, 5, 7] x) {{ y = Trilu(x) }} => y"), std::slice::from_ref(&x), 0.0);
         let (hot, values) = (ints(&[2, 3], &[0, -1, 4, 2, 9, -6]), sample(dtype, &[2], 3));
         for axis in [0, 1, -1] {
-            let text =
-                format!("(i64[2, 3] i, {dtype}[2] v) {{ y = OneHot<axis={axis}>(i, i64{{5}}, v) }} => y");
+            let text = format!("(i64[2, 3] i, {dtype}[2] v) {{ y = OneHot<axis={axis}>(i, i64{{5}}, v) }} => y");
             check(&text, &[hot.clone(), values.clone()], 0.0);
         }
         let one = |v: f64| Tensor::from_f64(dtype, &[], &[v]).unwrap();
@@ -72,8 +72,7 @@ fn sums_run() {
             for axis in 0..shape.len() {
                 for (exclusive, reverse) in [(0, 0), (1, 0), (0, 1), (1, 1)] {
                     let attrs = format!("exclusive={exclusive}, reverse={reverse}");
-                    let text =
-                        format!("({dtype}{shape:?} x) {{ y = CumSum<{attrs}>(x, i64{{{axis}}}) }} => y");
+                    let text = format!("({dtype}{shape:?} x) {{ y = CumSum<{attrs}>(x, i64{{{axis}}}) }} => y");
                     check(&text, std::slice::from_ref(&x), tolerance(dtype) * 4.0);
                 }
             }
@@ -98,7 +97,8 @@ fn channels_are_normalised() {
             );
             check(&text, &[x.clone(), v(2), v(3), v(4), variance], tolerance(dtype) / 2.0);
             for size in [1, 2, 3, 20] {
-                let text = format!("({dtype}{shape:?} x) {{ y = LRN<size={size}, alpha=2.0, beta=0.6, bias=1.5>(x) }} => y");
+                let text =
+                    format!("({dtype}{shape:?} x) {{ y = LRN<size={size}, alpha=2.0, beta=0.6, bias=1.5>(x) }} => y");
                 // Powers in single precision.
                 check(&text, std::slice::from_ref(&x), tolerance(dtype).max(2e-6));
             }
@@ -114,8 +114,7 @@ fn lines_of_any_kind_are_normalised() {
         let t = tolerance(dtype).max(1e-6);
         for p in [1, 2] {
             for axis in [0, 1, -1] {
-                let text =
-                    format!("({dtype}[2, 6, 5, 3] x) {{ y = LpNormalization<axis={axis}, p={p}>(x) }} => y");
+                let text = format!("({dtype}[2, 6, 5, 3] x) {{ y = LpNormalization<axis={axis}, p={p}>(x) }} => y");
                 check(&text, one, t);
             }
         }
@@ -129,8 +128,7 @@ fn lines_of_any_kind_are_normalised() {
                 y, m, i = LayerNormalization<axis=1>(x, s, b) }} => y, m, i"
         );
         check(&text, &[x.clone(), s, b.clone()], t.max(1e-6));
-        let text =
-            format!("({dtype}[2, 6, 5, 3] x, {dtype}[3] s) {{ y = RMSNormalization<axis=-2>(x, s) }} => y");
+        let text = format!("({dtype}[2, 6, 5, 3] x, {dtype}[3] s) {{ y = RMSNormalization<axis=-2>(x, s) }} => y");
         check(&text, &[x.clone(), b], t);
         let (s, b) = (sample(dtype, &[6], 4), sample(dtype, &[6], 5));
         for op in ["InstanceNormalization", "GroupNormalization<num_groups=2>"] {
@@ -154,7 +152,8 @@ fn quanta_and_back() {
             Tensor::from_f64(real, &[3, 10, 7], &wide).unwrap()
         };
         for dtype in [DType::U8, DType::I8, DType::U16, DType::I16, DType::I32] {
-            let layouts = [(vec![], 1, 0), (vec![10], 1, 0), (vec![7], -1, 0), (vec![3, 4, 7], 1, 3), (vec![3, 10, 2], 2, 4)];
+            let layouts =
+                [(vec![], 1, 0), (vec![10], 1, 0), (vec![7], -1, 0), (vec![3, 4, 7], 1, 3), (vec![3, 10, 2], 2, 4)];
             for (shape, axis, block) in layouts {
                 let positive: Vec<f64> =
                     sample(real, &shape, 2).to_f64_vec().unwrap().iter().map(|v| v.abs() + 0.25).collect();
@@ -213,7 +212,9 @@ fn updates_are_combined() {
 #[test]
 fn grids_are_sampled() {
     for dtype in [DType::F32, DType::F16, DType::F64] {
-        for (x, out) in [(vec![2, 3, 9], vec![5]), (vec![2, 11, 6, 5], vec![3, 4]), (vec![1, 2, 4, 3, 5], vec![2, 3, 2])] {
+        for (x, out) in
+            [(vec![2, 3, 9], vec![5]), (vec![2, 11, 6, 5], vec![3, 4]), (vec![1, 2, 4, 3, 5], vec![2, 3, 2])]
+        {
             let rank = x.len() - 2;
             let grid = [&x[..1], &out[..], &[rank]].concat();
             let spread: Vec<f64> = sample(dtype, &grid, 2).to_f64_vec().unwrap().iter().map(|v| v * 1.7).collect();
@@ -223,7 +224,8 @@ fn grids_are_sampled() {
                 for padding in ["zeros", "border", "reflection"] {
                     for corners in [0, 1] {
                         let attrs = format!("mode=\"{mode}\", padding_mode=\"{padding}\", align_corners={corners}");
-                        let text = format!("({dtype}{x:?} x, {dtype}{grid:?} g) {{ y = GridSample<{attrs}>(x, g) }} => y");
+                        let text =
+                            format!("({dtype}{x:?} x, {dtype}{grid:?} g) {{ y = GridSample<{attrs}>(x, g) }} => y");
                         let t = if dtype == DType::F32 { 1e-4 } else { tolerance(dtype) };
                         check(&text, &[image.clone(), points.clone()], t);
                     }
@@ -283,17 +285,9 @@ fn pairs_are_turned() {
 
 #[test]
 fn first_of_lines() {
-    for dtype in [
-        DType::F32,
-        DType::F16,
-        DType::BF16,
-        DType::F64,
-        DType::I64,
-        DType::I32,
-        DType::I8,
-        DType::U8,
-        DType::U64,
-    ] {
+    for dtype in
+        [DType::F32, DType::F16, DType::BF16, DType::F64, DType::I64, DType::I32, DType::I8, DType::U8, DType::U64]
+    {
         for (shape, axis, k) in [
             (vec![3, 7, 2], 1, 4),
             (vec![5], 0, 5),
@@ -343,10 +337,15 @@ fn windows_of_every_kind() {
         let maps = if i < 5 { w[0] } else { w[1] * groups };
         for dtype in FLOATS {
             let (a, b, c) = (sample(dtype, x, 1), sample(dtype, w, 2), sample(dtype, &[maps], 3));
-            let text = format!("({dtype}{x:?} x, {dtype}{w:?} w, {dtype}[{maps}] b) {{ y = {op}<{attrs}>(x, w, b) }} => y");
+            let text =
+                format!("({dtype}{x:?} x, {dtype}{w:?} w, {dtype}[{maps}] b) {{ y = {op}<{attrs}>(x, w, b) }} => y");
             let names = check(&text, &[a.clone(), b.clone(), c], tolerance(dtype) * 2.0);
             assert_eq!(names, ["conv_any"]);
-            check(&format!("({dtype}{x:?} x, {dtype}{w:?} w) {{ y = {op}<{attrs}>(x, w) }} => y"), &[a, b], tolerance(dtype) * 2.0);
+            check(
+                &format!("({dtype}{x:?} x, {dtype}{w:?} w) {{ y = {op}<{attrs}>(x, w) }} => y"),
+                &[a, b],
+                tolerance(dtype) * 2.0,
+            );
         }
         // Channels last, with all that is fused.
         let mut last = vec![x[0]];
@@ -366,10 +365,41 @@ fn windows_of_every_kind() {
 }
 
 #[test]
+fn products_of_any_operands() {
+    for dtype in [DType::F32, DType::F16, DType::BF16, DType::F64, DType::I32, DType::I64, DType::U64] {
+        for (a, b, m, n) in [(0, 0, 5, 7), (1, 0, 70, 3), (0, 1, 3, 66), (1, 1, 4, 4)] {
+            let k = 19;
+            let x = if a == 1 { [k, m] } else { [m, k] };
+            let w = if b == 1 { [n, k] } else { [k, n] };
+            for c in [vec![], vec![n], vec![m, 1], vec![m, n]] {
+                let attrs = format!("transA={a}, transB={b}, alpha=0.5, beta=2.0");
+                let text = format!("({dtype}{x:?} x, {dtype}{w:?} w, {dtype}{c:?} c) {{ y = Gemm<{attrs}>(x, w, c) }} => y");
+                let inputs = [sample(dtype, &x, 1), sample(dtype, &w, 2), sample(dtype, &c, 3)];
+                assert_eq!(check(&text, &inputs, tolerance(dtype)), ["gemm_any"]);
+            }
+            let text = format!("({dtype}{x:?} x, {dtype}{w:?} w) {{ y = Gemm<transA={a}, transB={b}>(x, w) }} => y");
+            check(&text, &[sample(dtype, &x, 1), sample(dtype, &w, 2)], tolerance(dtype));
+        }
+        let (a, b) = (sample(dtype, &[2, 1, 3, 5, 9], 1), sample(dtype, &[4, 3, 9, 6], 2));
+        let text = format!("({dtype}[2, 1, 3, 5, 9] a, {dtype}[4, 3, 9, 6] b) {{ y = MatMul(a, b) }} => y");
+        assert!(check(&text, &[a, b], tolerance(dtype)).contains(&"gemm_any"));
+    }
+}
+
+#[test]
 fn layers_recur() {
     let (steps, batch, input, hidden) = (4, 5, 3, 7);
     for (op, gates, extra) in [
-        ("LSTM", 4, vec!["", "input_forget=1", "clip=0.5", "activations=[\"HardSigmoid\", \"Relu\", \"Softsign\"], activation_alpha=[0.3]"]),
+        (
+            "LSTM",
+            4,
+            vec![
+                "",
+                "input_forget=1",
+                "clip=0.5",
+                "activations=[\"HardSigmoid\", \"Relu\", \"Softsign\"], activation_alpha=[0.3]",
+            ],
+        ),
         ("GRU", 3, vec!["", "linear_before_reset=1", "clip=0.4"]),
         ("RNN", 1, vec!["", "activations=[\"Relu\"]", "activations=[\"LeakyRelu\"], activation_alpha=[0.2]"]),
     ] {
@@ -384,8 +414,14 @@ fn layers_recur() {
                         let x_shape = if layout == 0 { [steps, batch, input] } else { [batch, steps, input] };
                         let state = if layout == 0 { [n, batch, hidden] } else { [batch, n, hidden] };
                         let rows = gates * hidden;
-                        let mut declared = format!("{dtype}{x_shape:?} x, {dtype}[{n}, {rows}, {input}] w, {dtype}[{n}, {rows}, {hidden}] r");
-                        let mut inputs = vec![sample(dtype, &x_shape, 1), sample(dtype, &[n, rows, input], 2), sample(dtype, &[n, rows, hidden], 3)];
+                        let mut declared = format!(
+                            "{dtype}{x_shape:?} x, {dtype}[{n}, {rows}, {input}] w, {dtype}[{n}, {rows}, {hidden}] r"
+                        );
+                        let mut inputs = vec![
+                            sample(dtype, &x_shape, 1),
+                            sample(dtype, &[n, rows, input], 2),
+                            sample(dtype, &[n, rows, hidden], 3),
+                        ];
                         let mut names = "x, w, r".to_string();
                         if full {
                             declared += &format!(", {dtype}[{n}, {}] b, i32[{batch}] l, {dtype}{state:?} h", 2 * rows);
@@ -417,7 +453,8 @@ fn layers_recur() {
 fn bytes(dtype: DType, shape: &[usize], seed: u64) -> Tensor {
     let n: usize = shape.iter().product();
     let low = if dtype == DType::I8 { -128 } else { 0 };
-    let values: Vec<i64> = (0..n as u64).map(|i| ((i + seed).wrapping_mul(2654435761) >> 7 & 255) as i64 + low).collect();
+    let values: Vec<i64> =
+        (0..n as u64).map(|i| ((i + seed).wrapping_mul(2654435761) >> 7 & 255) as i64 + low).collect();
     Tensor::from_i64(dtype, shape, &values).unwrap()
 }
 
@@ -438,7 +475,9 @@ fn bytes_are_multiplied() {
             let r = bytes(x, &[m, n], 3);
             let t = bytes(x, &[256], 4);
             let r_dtype = if x == DType::U8 { 2 } else { 3 };
-            let both = format!("mid_scale=16.0, mid_zero=1, mid_dtype={r_dtype}, r_scale=32.0, r_zero=-3, r_dtype={r_dtype}, t_scale=8.0, t_zero=7, t_dtype={r_dtype}");
+            let both = format!(
+                "mid_scale=16.0, mid_zero=1, mid_dtype={r_dtype}, r_scale=32.0, r_zero=-3, r_dtype={r_dtype}, t_scale=8.0, t_zero=7, t_dtype={r_dtype}"
+            );
             let text = format!(
                 "({x}[{m}, {k}] x, {x}[{m}, {n}] r) {{ y = oxrt.QGemm<x_zero=5, {both}, {y}>(x, {weights}, r, {x}[256]{{{}}}, {x}[256]{{{}}}) }} => y",
                 list(&t),
@@ -446,7 +485,9 @@ fn bytes_are_multiplied() {
             );
             check(&text, &[a.clone(), r], 0.0);
             let row = bytes(x, &[n], 5);
-            let text = format!("({x}[{m}, {k}] x, {x}[{n}] r) {{ y = oxrt.QGemm<x_zero=5, {both}, {y}>(x, {weights}, r) }} => y");
+            let text = format!(
+                "({x}[{m}, {k}] x, {x}[{n}] r) {{ y = oxrt.QGemm<x_zero=5, {both}, {y}>(x, {weights}, r) }} => y"
+            );
             check(&text, &[a.clone(), row], 0.0);
             let text = format!("({x}[{m}, {k}] x) {{ y = oxrt.QGemm<x_zero=5, y_dtype=1>(x, {weights}) }} => y");
             check(&text, &[a], 1e-6);
@@ -463,7 +504,8 @@ fn bytes_are_multiplied() {
                 check(&text, &[bytes(x, &a, 1), bytes(w, &b, 2)], 0.0);
             }
             let (a, b) = (bytes(x, &[2, 5, 9], 1), bytes(w, &[9, 7], 2));
-            let text = format!("({x}[2, 5, 9] a, {w}[9, 7] b, {x} p, {w}[7] q) {{ y = MatMulInteger(a, b, p, q) }} => y");
+            let text =
+                format!("({x}[2, 5, 9] a, {w}[9, 7] b, {x} p, {w}[7] q) {{ y = MatMulInteger(a, b, p, q) }} => y");
             check(&text, &[a.clone(), b.clone(), bytes(x, &[], 3), bytes(w, &[7], 4)], 0.0);
             check(&format!("({x}[2, 5, 9] a, {w}[9, 7] b) {{ y = MatMulInteger(a, b) }} => y"), &[a, b], 0.0);
             let (a, b) = (bytes(x, &[2, 4, 6, 5], 1), bytes(w, &[6, 2, 3, 3], 2));
@@ -496,7 +538,11 @@ fn bytes_are_multiplied() {
 fn bytes_one_by_one() {
     for (a, b) in [(DType::U8, DType::U8), (DType::I8, DType::U8), (DType::I8, DType::I8)] {
         for op in ["add", "sub", "mul"] {
-            let kinds = format!("a_scale=0.5, a_zero=3, b_scale=2.0, b_zero=-1, y_scale=4.0, y_zero=9, y_high=120, a_dtype={}, b_dtype={}", a.to_onnx(), b.to_onnx());
+            let kinds = format!(
+                "a_scale=0.5, a_zero=3, b_scale=2.0, b_zero=-1, y_scale=4.0, y_zero=9, y_high=120, a_dtype={}, b_dtype={}",
+                a.to_onnx(),
+                b.to_onnx()
+            );
             let text = format!("({a}[3, 1, 7] a, {b}[5, 1] b) {{ y = oxrt.QBinary<op=\"{op}\", {kinds}>(a, b) }} => y");
             check(&text, &[bytes(a, &[3, 1, 7], 1), bytes(b, &[5, 1], 2)], 0.0);
         }
@@ -566,7 +612,8 @@ fn pools_that_say_more() {
                 check(&text, std::slice::from_ref(&x), tolerance(dtype).max(1e-6));
             }
             for order in [0, 1] {
-                let text = format!("({dtype}{shape:?} x) {{ y, i = MaxPool<storage_order={order}, {attrs}>(x) }} => y, i");
+                let text =
+                    format!("({dtype}{shape:?} x) {{ y, i = MaxPool<storage_order={order}, {attrs}>(x) }} => y, i");
                 assert_eq!(check(&text, std::slice::from_ref(&x), 0.0), ["pool_any"]);
             }
         }
@@ -591,8 +638,7 @@ fn columns_fold_and_taps_move() {
             check(&text, &[sample(dtype, &columns, 1)], t);
         }
         let (x, w) = (sample(dtype, &[2, 4, 6, 7], 1), sample(dtype, &[18, 2, 3, 2], 2));
-        let (o, b, m) =
-            (sample(dtype, &[2, 24, 3, 6], 3), sample(dtype, &[18], 4), sample(dtype, &[2, 12, 3, 6], 5));
+        let (o, b, m) = (sample(dtype, &[2, 24, 3, 6], 3), sample(dtype, &[18], 4), sample(dtype, &[2, 12, 3, 6], 5));
         let attrs = "group=2, offset_group=2, strides=[2, 1], pads=[1, 0, 1, 0]";
         let text = format!(
             "({dtype}[2, 4, 6, 7] x, {dtype}[18, 2, 3, 2] w, {dtype}[2, 24, 3, 6] o, {dtype}[18] b, {dtype}[2, 12, 3, 6] m) {{
@@ -642,6 +688,9 @@ pub(super) fn nodes() -> Vec<String> {
         "(f32[4, 5, 3] x, f32[1, 21, 3] w, f32[1, 21, 7] r) { y, h = GRU<hidden_size=7, linear_before_reset=1>(x, w, r) } => y, h",
         "(f32[4, 5, 3] x, f32[1, 7, 3] w, f32[1, 7, 7] r) { y, h = RNN<hidden_size=7>(x, w, r) } => y, h",
         "(f32[4, 3, 5] x, i64[3] l) { y = ReverseSequence(x, l) } => y",
+        "(f16[4, 9] a, f16[9, 6] b, f16[6] c) { y = Gemm<alpha=0.5>(a, b, c) } => y",
+        "(i32[4, 9] a, i32[9, 6] b, i32[6] c) { y = Gemm(a, b, c) } => y",
+        "(i64[4, 9] a, i64[9, 6] b) { y = MatMul(a, b) } => y",
         "(f16[4, 3, 5] c, f16[4, 2, 5] u, i64[4] w) { y = TensorScatter(c, u, w) } => y",
         "(f16[4, 3, 5] c, f16[4, 2, 5] u) { y = TensorScatter<mode=\"circular\">(c, u) } => y",
         "(f32[2, 1, 2, 2] x, i64[2, 1, 2, 2] i) { y = MaxUnpool<kernel_shape=[2, 2], strides=[2, 2]>(x, i) } => y",
@@ -664,9 +713,7 @@ pub(super) fn nodes() -> Vec<String> {
             nodes.push(format!(
                 "({dtype}[5] x, i64[9] i, {dtype}[9] u) {{ y = ScatterElements<{attrs}>(x, i, u) }} => y"
             ));
-            nodes.push(format!(
-                "({dtype}[5] x, i32[9, 1] i, {dtype}[9] u) {{ y = ScatterND<{attrs}>(x, i, u) }} => y"
-            ));
+            nodes.push(format!("({dtype}[5] x, i32[9, 1] i, {dtype}[9] u) {{ y = ScatterND<{attrs}>(x, i, u) }} => y"));
         }
     }
     for dtype in [DType::F32, DType::F16, DType::F64] {
@@ -686,9 +733,7 @@ pub(super) fn nodes() -> Vec<String> {
         nodes.push(format!(
             "({dtype}[3, 5, 7] x, {dtype}[5, 1] s, {dtype}[7] b) {{ y, m = LayerNormalization<axis=1>(x, s, b) }} => y, m"
         ));
-        nodes.push(format!(
-            "({dtype}[3, 5, 7] x, {v} s, {v} b) {{ y = InstanceNormalization(x, s, b) }} => y"
-        ));
+        nodes.push(format!("({dtype}[3, 5, 7] x, {v} s, {v} b) {{ y = InstanceNormalization(x, s, b) }} => y"));
         for mode in ["nearest", "linear", "cubic"] {
             for padding in ["zeros", "border", "reflection"] {
                 nodes.push(format!(

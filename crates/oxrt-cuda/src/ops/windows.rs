@@ -18,7 +18,11 @@ const BYTES: &str = include_str!("../text/window_bytes.cuh");
 pub(super) enum Method {
     Simt,
     /// A block's rows, columns and warps; `chunks` when 16 channels at a time are copied.
-    Bytes { tile: [usize; 2], warps: [usize; 2], chunks: bool },
+    Bytes {
+        tile: [usize; 2],
+        warps: [usize; 2],
+        chunks: bool,
+    },
 }
 
 /// Slices on their way to the matrix units.
@@ -174,7 +178,14 @@ impl Sizes {
     }
 
     /// A convolution of x with w [maps, channels of a group, taps…] ([channels, maps of a group, taps…] when transposed).
-    pub fn convolution(x: &[usize], w: &[usize], groups: usize, placed: &Placed, last: bool, turned: bool) -> Result<Sizes> {
+    pub fn convolution(
+        x: &[usize],
+        w: &[usize],
+        groups: usize,
+        placed: &Placed,
+        last: bool,
+        turned: bool,
+    ) -> Result<Sizes> {
         let taps: usize = placed.kernel.iter().product();
         let [first, second, ..] = *w else { bail!(invalid, "weights of shape {w:?}") };
         let (all_channels, maps) = if turned { (first, second) } else { (second * groups, first / groups.max(1)) };
