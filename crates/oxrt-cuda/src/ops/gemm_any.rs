@@ -81,11 +81,8 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
     let matrix = node.op() == "MatMul";
     let bytes = [dtype(node, 0)?, dtype(node, 1)?, output_dtype(node, 0)?].map(|d| d.bytes_for(1));
     kernel(move |args| {
-        let (mut sizes, offsets) = if matrix {
-            batched(args.shape(0)?, args.shape(1)?, false)?
-        } else {
-            (gemm(args, turned)?, vec![[0; 3]])
-        };
+        let (mut sizes, offsets) =
+            if matrix { batched(args.shape(0)?, args.shape(1)?, false)? } else { (gemm(args, turned)?, vec![[0; 3]]) };
         sizes.number[..2].copy_from_slice(&factors);
         let each = sizes.groups[0] * sizes.groups[1] * sizes.output[2] * sizes.maps;
         makes(args, counts(offsets.len() * each)?)?;

@@ -373,7 +373,8 @@ fn products_of_any_operands() {
             let w = if b == 1 { [n, k] } else { [k, n] };
             for c in [vec![], vec![n], vec![m, 1], vec![m, n]] {
                 let attrs = format!("transA={a}, transB={b}, alpha=0.5, beta=2.0");
-                let text = format!("({dtype}{x:?} x, {dtype}{w:?} w, {dtype}{c:?} c) {{ y = Gemm<{attrs}>(x, w, c) }} => y");
+                let text =
+                    format!("({dtype}{x:?} x, {dtype}{w:?} w, {dtype}{c:?} c) {{ y = Gemm<{attrs}>(x, w, c) }} => y");
                 let inputs = [sample(dtype, &x, 1), sample(dtype, &w, 2), sample(dtype, &c, 3)];
                 assert_eq!(check(&text, &inputs, tolerance(dtype)), ["gemm_any"]);
             }
