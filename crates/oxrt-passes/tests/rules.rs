@@ -265,20 +265,37 @@ fn halves_are_laid_out_where_a_device_asks_for_it() {
                 c = ConvTranspose<pads=[1, 1, 1, 1]>(p, {dtype}[4, 4, 3, 3]{{0.0625}})
                 d = Add(c, x)
                 e = Relu(d)
-                y = GlobalAveragePool(e)
+                m = ReduceMean<keepdims=0>(e, i64[2]{{2, 3}})
+                f = Gemm<alpha=0.5, transB=1>(m, {dtype}[5, 4]{{..}}, {dtype}[5]{{..}})
+                h = MatMul(f, {dtype}[5, 3]{{0.125}})
+                i = Add(h, {dtype}[3]{{..}})
+                y = Relu(i)
             }} => y"
         );
         let halves = |m: &mut Model| {
             let options = Options { extra: oxrt_passes::HALVES.to_vec(), ..Options::default() };
             prepare_engine(m, &options).unwrap()
         };
-        let names = ["channels-last-halves", "channels-last-half-neighbour", "fuse-residual", "fuse-activation"];
+        let names = [
+            "channels-last-halves",
+            "channels-last-half-neighbour",
+            "lower-half-gemm",
+            "lower-half-matmul",
+            "fuse-residual",
+            "fuse-activation",
+            "fuse-bias",
+        ];
         let m = check_within(0.02, &text, halves, &names, &[]);
-        assert_eq!((count(&m, "oxrt.Conv"), count(&m, "oxrt.ConvTranspose")), (1, 1), "{}", m.graph);
+        assert_eq!(
+            (count(&m, "oxrt.Conv"), count(&m, "oxrt.ConvTranspose"), count(&m, "oxrt.Gemm")),
+            (1, 1, 2),
+            "{}",
+            m.graph
+        );
         assert_eq!((count(&m, "Relu"), count(&m, "Add"), count(&m, "oxrt.MaxPool")), (0, 0, 1), "{}", m.graph);
         assert!(count(&m, "Transpose") <= 2, "{}", m.graph);
         // Nobody asked for it here.
-        check_within(0.02, &text, engine, &[], &names[..2]);
+        check_within(0.02, &text, engine, &[], &names[..4]);
     }
 }
 
