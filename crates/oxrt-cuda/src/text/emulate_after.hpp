@@ -62,6 +62,24 @@ static void load_matrices_by(u32 (&r)[4], const void* row, bool turned) {
 }
 static inline void load_matrices(u32 (&r)[4], const void* row) { load_matrices_by(r, row, false); }
 static inline void load_matrices_turned(u32 (&r)[4], const void* row) { load_matrices_by(r, row, true); }
+template <class T> static void multiply_add_bytes(i32 (&d)[4], const u32 (&a)[4], u32 b0, u32 b1, T) {
+    using namespace emulator;
+    u32 mine[6] = {a[0], a[1], a[2], a[3], b0, b1};
+    memcpy(slots[warp()][lane()], mine, 24);
+    warp_barrier();
+    auto byte = [](int lane, int word, int i) { return slots[warp()][lane][4 * word + i]; };
+    for (int i = 0; i < 4; i++) {
+        int row = lane() / 4 + (i >> 1) * 8, column = (lane() % 4) * 2 + (i & 1);
+        // a: lane holds rows lane/4 (+8), bytes 4(lane%4) on (+16); b: column lane/4, bytes 4(lane%4) on (+16).
+        for (int k = 0; k < 32; k++) {
+            int from = k % 16 / 4;
+            T x = (T)byte(row % 8 * 4 + from, (row >= 8) + 2 * (k >= 16), k & 3);
+            i8 y = (i8)byte(column * 4 + from, 4 + (k >= 16), k & 3);
+            d[i] += (i32)x * (i32)y;
+        }
+    }
+    warp_barrier();
+}
 template <class T> static void multiply_add(f32 (&d)[4], const u32 (&a)[4], u32 b0, u32 b1, T) {
     using namespace emulator;
     u32 mine[6] = {a[0], a[1], a[2], a[3], b0, b1};
@@ -79,24 +97,6 @@ template <class T> static void multiply_add(f32 (&d)[4], const u32 (&a)[4], u32 
             sum = fmaf(half(wa, k & 1), half(wb, k & 1), sum);
         }
         d[i] = sum;
-    }
-    warp_barrier();
-}
-template <class T> static void multiply_add_bytes(i32 (&d)[4], const u32 (&a)[4], u32 b0, u32 b1, T) {
-    using namespace emulator;
-    u32 mine[6] = {a[0], a[1], a[2], a[3], b0, b1};
-    memcpy(slots[warp()][lane()], mine, 24);
-    warp_barrier();
-    auto byte = [](int lane, int word, int i) { return slots[warp()][lane][4 * word + i]; };
-    for (int i = 0; i < 4; i++) {
-        int row = lane() / 4 + (i >> 1) * 8, column = (lane() % 4) * 2 + (i & 1);
-        // a: lane holds rows lane/4 (+8), bytes 4(lane%4) on (+16); b: column lane/4, bytes 4(lane%4) on (+16).
-        for (int k = 0; k < 32; k++) {
-            int from = k % 16 / 4;
-            T x = (T)byte(row % 8 * 4 + from, (row >= 8) + 2 * (k >= 16), k & 3);
-            i8 y = (i8)byte(column * 4 + from, 4 + (k >= 16), k & 3);
-            d[i] += (i32)x * (i32)y;
-        }
     }
     warp_barrier();
 }
