@@ -87,7 +87,7 @@ pub fn infer(ctx: &mut Infer) -> Result<()> {
 /// Activations of all directions, each taking the numbers it needs from the lists in order.
 ///
 /// # Errors
-/// An activation that is unknown, or another number of them than `defaults` for each direction.
+/// For activations that are unknown or too few.
 pub fn activations(attrs: &Attrs, defaults: &[&str], directions: usize) -> Result<Vec<Program>> {
     let names: Vec<String> = match attrs.get_strings("activations")? {
         Some(list) => list.clone(),

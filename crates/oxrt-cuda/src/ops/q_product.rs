@@ -193,7 +193,7 @@ fn fused(node: &NodeView, windows: Windows, weights: Option<(Arc<Block>, Shape)>
         sizes.number = number;
         if let Some((_, shape)) = &weights {
             (sizes.w_map, sizes.w_group) = (shape.pitch(), [sizes.maps * shape.pitch(), 0]);
-            (sizes.whole[10], sizes.whole[11]) = ((shape.maps * shape.pitch()) as i64, shape.maps as i64);
+            (sizes.whole[10], sizes.whole[11]) = ((shape.maps * shape.pitch()) as i64, shape.corrections() as i64);
         }
         windows.check(&sizes)?;
         let flops = sizes.flops() * offsets.len().max(1);
@@ -247,6 +247,11 @@ impl Shape {
         (self.channels * self.taps).next_multiple_of(64)
     }
 
+    /// Corrections, as many as let what follows them lie at 16 bytes.
+    fn corrections(&self) -> usize {
+        self.maps.next_multiple_of(4)
+    }
+
     /// 16 channels at a time lie side by side.
     fn method(&self, tile: usize) -> Method {
         let (tile, warps) = TILES[tile];
@@ -271,7 +276,7 @@ fn pack_mma<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     let (pitch, taps, channels, maps) = (shape.pitch(), shape.taps, shape.channels, shape.maps);
     let gemm = node.op() == "oxrt.QGemm";
     let mut bytes = vec![0u8; maps * pitch];
-    let mut corrections = Vec::with_capacity(maps * 4 + 16);
+    let mut corrections = Vec::with_capacity(shape.corrections() * 4);
     for (m, row) in bytes.chunks_exact_mut(pitch).enumerate() {
         let mut sum = 0i64;
         for (k, to) in row[..taps * channels].iter_mut().enumerate() {
@@ -282,6 +287,7 @@ fn pack_mma<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
         }
         corrections.extend(((sum * zero) as i32).to_le_bytes());
     }
+    corrections.resize(shape.corrections() * 4, 0);
     bytes.extend(corrections);
     bytes.extend([zero as u8; 16]);
     let code = ctx.code(&fused_text(ctx, node, shape.method(I))?)?;
@@ -291,7 +297,7 @@ fn pack_mma<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
 
 fn load_mma<const I: usize>(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
     let shape = Shape::of(node).ok_or_else(|| Error::bug("weights without a shape"))?;
-    let weights = packed.get(1).filter(|t| t.bytes().len() == shape.maps * (shape.pitch() + 4) + 16);
+    let weights = packed.get(1).filter(|t| t.bytes().len() == shape.maps * shape.pitch() + shape.corrections() * 4 + 16);
     let weights = weights.ok_or_else(|| Error::invalid("the engine holds no weights for the kernel"))?;
     let windows = Windows::load(ctx, packed.first(), true, shape.method(I))?;
     fused(node, windows, Some((ctx.upload(weights)?, shape)))

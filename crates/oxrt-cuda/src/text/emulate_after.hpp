@@ -31,8 +31,10 @@ static inline u32 pack_bf16(f32 lo, f32 hi) { return narrow_bf16(lo).bits | (u32
 static inline u32 high_product(u32 a, u32 b) { return (u32)((u64)a * b >> 32); }
 static inline f32 fast_exp(f32 x) { return expf(x); }
 static inline f32 fast_exp2(f32 x) { return exp2f(x); }
-static inline void copy_async(void* to, const void* from, bool valid) { if (valid) memcpy(to, from, 16); else memset(to, 0, 16); }
-static inline void copy_async_8(void* to, const void* from, bool valid) { if (valid) memcpy(to, from, 8); else memset(to, 0, 8); }
+// A GPU takes no other addresses.
+static inline void aligned(const void* a, const void* b, unsigned to) { if (((unsigned long)a | (unsigned long)b) & (to - 1)) abort(); }
+static inline void copy_async(void* to, const void* from, bool valid) { aligned(to, valid ? from : to, 16); if (valid) memcpy(to, from, 16); else memset(to, 0, 16); }
+static inline void copy_async_8(void* to, const void* from, bool valid) { aligned(to, valid ? from : to, 8); if (valid) memcpy(to, from, 8); else memset(to, 0, 8); }
 static inline void copy_async_commit() {}
 template <int N> static inline void copy_async_wait() {}
 template <class T> static T exchange(T x, unsigned from) {
