@@ -297,7 +297,8 @@ fn pack_mma<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
 
 fn load_mma<const I: usize>(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
     let shape = Shape::of(node).ok_or_else(|| Error::bug("weights without a shape"))?;
-    let weights = packed.get(1).filter(|t| t.bytes().len() == shape.maps * shape.pitch() + shape.corrections() * 4 + 16);
+    let weights =
+        packed.get(1).filter(|t| t.bytes().len() == shape.maps * shape.pitch() + shape.corrections() * 4 + 16);
     let weights = weights.ok_or_else(|| Error::invalid("the engine holds no weights for the kernel"))?;
     let windows = Windows::load(ctx, packed.first(), true, shape.method(I))?;
     fused(node, windows, Some((ctx.upload(weights)?, shape)))

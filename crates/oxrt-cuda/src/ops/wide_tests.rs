@@ -222,7 +222,8 @@ fn grids_are_sampled() {
             let image = sample(dtype, &x, 1);
             for mode in ["nearest", "linear", "cubic"] {
                 for padding in ["zeros", "border", "reflection"] {
-                    for corners in [0, 1] {
+                    // Where corners lie is the same text's business in every type.
+                    for corners in if dtype == DType::F32 { 0..2 } else { 0..1 } {
                         let attrs = format!("mode=\"{mode}\", padding_mode=\"{padding}\", align_corners={corners}");
                         let text =
                             format!("({dtype}{x:?} x, {dtype}{grid:?} g) {{ y = GridSample<{attrs}>(x, g) }} => y");
