@@ -37,12 +37,11 @@ KERNEL(THREADS, windows, P) {
             bool inside = k < p.k && locate(p, pixels[i], depth_of(p, k), at);
             copy_async(to, inside ? x + at : filler, true);
 #else
-            Pack<u8, 16> bytes;
-            PRAGMA_UNROLL for (int j = 0; j < 16; j++) {
+            // Unrolled, it would take the compiler long and be slower.
+            _Pragma("unroll 1") for (int j = 0; j < 16; j++) {
                 bool inside = k + j < p.k && locate(p, pixels[i], depth_of(p, k + j), at);
-                bytes.at[j] = inside ? x[at] : filler[0];
+                to[j] = inside ? x[at] : filler[0];
             }
-            *(Pack<u8, 16>*)to = bytes;
 #endif
         }
         PRAGMA_UNROLL for (int i = 0; i < W_CHUNKS; i++) {
@@ -57,7 +56,7 @@ KERNEL(THREADS, windows, P) {
         PRAGMA_UNROLL for (int j = 0; j < NT; j++)
             PRAGMA_UNROLL for (int e = 0; e < 4; e++) acc[i][j][e] = 0;
     const i32 last = (p.k + 63) / 64;
-    PRAGMA_UNROLL for (int s = 0; s < STAGES - 1; s++) {
+    _Pragma("unroll 1") for (int s = 0; s < STAGES - 1; s++) {
         if (s < last) bring(s, s);
         copy_async_commit();
     }
