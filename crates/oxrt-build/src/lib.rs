@@ -60,7 +60,11 @@ pub fn build(
     let profiles = profiles_for(&mut model, &options.profiles, &options.usual_sizes, &mut report.notes)?;
     if !options.no_fusion {
         progress("fusing", 0, 1);
-        let log = oxrt_passes::prepare_engine(&mut model, &options.passes)?;
+        let mut passes = options.passes.clone();
+        if backend.device().is_some() {
+            passes.extra.extend(oxrt_passes::HALVES.iter().copied());
+        }
+        let log = oxrt_passes::prepare_engine(&mut model, &passes)?;
         report.rules = log.counts();
     }
     oxrt_plan::choose::detach_sizes(&mut model.graph);

@@ -148,6 +148,23 @@ impl Params {
         self.u32(divisor).u32(factor as usize).u32(shift as usize)
     }
 
+    /// The fields of a struct of 4-byte numbers (and of what they make up), at the next place.
+    pub fn join(mut self, fields: &Params) -> Params {
+        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+        self.bytes.extend_from_slice(&fields.bytes);
+        self
+    }
+
+    /// So many dividers.
+    pub fn dividers(self, list: &[usize]) -> Params {
+        list.iter().fold(self, |p, &d| p.divider(d.max(1)))
+    }
+
+    /// So many 32-bit integers.
+    pub fn i32s(self, list: &[i64]) -> Params {
+        list.iter().fold(self, |p, &x| p.i32(x))
+    }
+
     /// A `Status`.
     pub fn status(self, io: &oxrt_backend::DeviceIo) -> Params {
         // The struct is as aligned as its pointer, also behind it.

@@ -4,18 +4,41 @@
 //! are bound, so one text serves all of them.
 
 mod attention;
+mod channels;
+mod col2im;
 mod conv;
+mod conv_any;
 mod copy;
+mod deform_conv;
+mod each;
 mod elementwise;
+mod fill;
 mod gemm;
+mod gemm_any;
+mod grid_sample;
+mod hardmax;
 mod index;
 mod library;
 mod map;
+mod moves;
 mod norm;
+mod norm_any;
+mod pad;
 mod pool;
+mod pool_any;
 mod product;
+mod q_misc;
+mod q_product;
+mod quantize;
+mod recurrent;
 mod reduce;
 mod resize;
+mod roi_align;
+mod rotary;
+mod running;
+mod scatter;
+mod top_k;
+mod windows;
 
 use crate::backend::Ctx;
 use oxrt_backend::geometry::{axis_of, contiguous, ints, known};
@@ -77,6 +100,9 @@ pub(crate) static OPS: &[&Entry] = &[
     &conv::C17,
     &library::CONV,
     &conv::PLAIN,
+    &conv_any::CONV_ANY,
+    &deform_conv::DEFORM_CONV,
+    &col2im::COL2IM,
     &gemm::G0,
     &gemm::G1,
     &gemm::G2,
@@ -106,19 +132,36 @@ pub(crate) static OPS: &[&Entry] = &[
     &gemm::M6,
     &gemm::M7,
     &gemm::PLAIN_MATMUL,
+    &gemm_any::GEMM_ANY,
     &attention::ATTENTION,
+    &recurrent::RECURRENT,
+    &q_product::MMA_64,
+    &q_product::MMA_128,
+    &q_product::MMA_32,
+    &q_product::FUSED,
+    &q_product::INTEGER,
+    &q_misc::BINARY,
+    &q_misc::LOOKUP,
+    &q_misc::GLOBAL,
+    &q_misc::DYNAMIC,
     &pool::POOL,
+    &pool_any::POOL_ANY,
     &reduce::REDUCE,
     &reduce::ARG,
     &resize::RESIZE,
     &norm::ROWS,
     &norm::GROUPS,
+    &norm_any::NORM_ANY,
+    &channels::BATCH,
+    &channels::LRN,
+    &hardmax::HARDMAX,
     &copy::SELECT,
     &index::GATHER,
     &index::GATHER_ELEMENTS,
     &index::SCATTER_ELEMENTS,
     &index::GATHER_ND,
     &index::SCATTER_ND,
+    &scatter::SCATTER,
     &elementwise::ELEMENTWISE,
     &elementwise::CAST,
     &copy::FEW_LAST,
@@ -130,6 +173,23 @@ pub(crate) static OPS: &[&Entry] = &[
     &copy::TILE,
     &copy::SHUFFLE,
     &copy::RESHAPE,
+    &pad::PAD,
+    &fill::TRILU,
+    &fill::ONE_HOT,
+    &fill::RANGE,
+    &fill::EYE,
+    &fill::CONSTANT,
+    &running::RUNNING,
+    &top_k::TOP_K,
+    &grid_sample::GRID_SAMPLE,
+    &roi_align::ROI_ALIGN,
+    &rotary::ROTARY,
+    &moves::REVERSE,
+    &moves::CACHE,
+    &moves::UNPOOL,
+    &moves::BIT_CAST,
+    &quantize::QUANTIZE,
+    &quantize::DEQUANTIZE,
 ];
 
 /// `Some` when the condition holds.
@@ -203,3 +263,5 @@ fn as_type(shape: &[usize], values: &[f32], dtype: DType) -> Result<Tensor> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod wide_tests;

@@ -66,6 +66,10 @@ pub fn drop_assertions(graph: &mut Graph) -> usize {
     count
 }
 
+/// Rules that [`prepare_engine`] runs on request ([`Options::extra`]): for devices whose fused operators take and give tensors of
+/// 16 bits.
+pub const HALVES: &[Rule] = &[layout::HALVES[0], layout::HALVES[1], fuse::HALVES[0], fuse::HALVES[1]];
+
 /// Fuses and lays out for the engine.
 ///
 /// # Errors
@@ -94,6 +98,6 @@ pub fn simplify(model: &mut Model, options: &Options) -> Result<Log> {
 /// Names of all rules: of [`simplify`], and of [`prepare_engine`] beyond those.
 pub fn rule_names() -> (Vec<&'static str>, Vec<&'static str>) {
     let names = |lists: &[&[Rule]]| lists.concat().iter().map(|r| r.name).collect();
-    let engine = [layout::RULES, quant::RULES, quant::LEFT_OVER, fuse::RULES, fuse::ELEMENTWISE];
+    let engine = [layout::RULES, HALVES, quant::RULES, quant::LEFT_OVER, fuse::RULES, fuse::ELEMENTWISE];
     (names(&[simplify::RULES]), names(&engine))
 }

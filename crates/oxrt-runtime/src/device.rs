@@ -4,10 +4,9 @@
 use crate::binding::{Action, Binding, BoundStep, Loc};
 use crate::context::{StepProfile, host_step, step_profile};
 use crate::engine::Inner;
-use oxrt_backend::{Block, Bound, Device, DeviceIo, Io, Queue, Recording, status_error};
-use oxrt_ops::Datum;
+use oxrt_backend::{Block, Device, DeviceIo, Io, Queue, Recording, status_error};
 use oxrt_plan::{Plan, StepKind};
-use oxrt_tensor::{Context as _, Error, Result, Tensor, TensorView, bail};
+use oxrt_tensor::{Context as _, Error, Result, TensorView, bail};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -41,6 +40,12 @@ impl OnDevice {
             }
         }
         Ok(OnDevice { device, constants })
+    }
+
+    /// Where a constant lies on the device, by its bytes on the host.
+    pub fn constant(&self, bytes: &[u8]) -> Option<*const u8> {
+        let block = self.constants.get(&(bytes.as_ptr() as usize)).filter(|b| b.len() >= bytes.len());
+        block.map(|b| b.ptr().cast_const())
     }
 }
 
@@ -468,53 +473,3 @@ impl DeviceBinding {
 
 /// Values of a binding that are larger are weights, which kernels have packed or the engine holds.
 const SMALL: usize = 1 << 16;
-
-/// Runs one node of an engine whose sizes depend on data: operands go to the device, results come back.
-pub(crate) fn run_alone(
-    on: &OnDevice,
-    bound: &dyn Bound,
-    ins: &[Option<Datum>],
-    consumed: &[usize],
-    outs: &mut [Option<Tensor>],
-    step: usize,
-) -> Result<()> {
-    let queue = on.device.queue()?;
-    let mut held = Vec::new();
-    let mut in_ptrs = Vec::with_capacity(ins.len());
-    for (i, datum) in ins.iter().enumerate() {
-        let Some(t) = datum.as_ref().and_then(Datum::as_tensor).filter(|_| !consumed.contains(&i)) else {
-            in_ptrs.push(std::ptr::null());
-            continue;
-        };
-        if let Some(block) = on.constants.get(&(t.bytes().as_ptr() as usize)) {
-            in_ptrs.push(block.ptr().cast_const());
-            continue;
-        }
-        let block = upload(&on.device, &*queue, t.bytes())?;
-        in_ptrs.push(block.ptr().cast_const());
-        held.push(block);
-    }
-    let results = outs
-        .iter()
-        .map(|t| t.as_ref().map(|t| Block::new(&on.device, t.bytes().len())).transpose())
-        .collect::<Result<Vec<_>>>()?;
-    let out_ptrs: Vec<*mut u8> = results.iter().map(|b| b.as_ref().map_or(std::ptr::null_mut(), Block::ptr)).collect();
-    let workspace = Block::new(&on.device, bound.workspace_bytes())?;
-    let status = Block::new(&on.device, 64)?;
-    let device = DeviceIo { queue: queue.handle(), status: status.ptr().cast(), step: step as u32 };
-    let mut word = 0u32;
-    // SAFETY: all buffers have the bound sizes and stay until the queue has been waited for.
-    unsafe {
-        queue.clear(status.ptr(), 64)?;
-        bound.run(&Io { inputs: &in_ptrs, outputs: &out_ptrs, workspace: workspace.ptr(), device })?;
-        for (block, t) in results.iter().zip(outs.iter_mut()) {
-            if let (Some(block), Some(t)) = (block, t) {
-                let bytes = t.bytes_mut();
-                queue.copy_out(bytes.as_mut_ptr(), block.ptr(), bytes.len())?;
-            }
-        }
-        queue.copy_out((&raw mut word).cast(), status.ptr(), 4)?;
-        queue.synchronize()?;
-    }
-    status_error(word).map_or(Ok(()), |(_, error)| Err(error))
-}

@@ -3,16 +3,19 @@
 use crate::binding::known_tensor;
 use crate::bodies::runner;
 use crate::context::StepProfile;
+use crate::device::OnDevice;
 use crate::engine::{Engine, Inner};
 use crate::kept::{BoundStep, Kept};
+use crate::loose::{Held, Operand, Side};
 use crate::sizes::{Sizes, shape_of};
-use oxrt_backend::{ALIGN, BindArgs, BindInput, Io};
+use oxrt_backend::{ALIGN, BindArgs, BindInput, Bound, Io};
 use oxrt_ir::{Contents, Node, ValueId, ValueType};
 use oxrt_ops::Datum;
 use oxrt_ops::eval::{eval_node, eval_node_by};
 use oxrt_plan::StepKind;
 use oxrt_tensor::{Context as _, DType, Error, Result, Tensor, bail};
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Sees each result of a run step by step, with the number of its step in the plan.
@@ -34,7 +37,7 @@ pub(crate) fn run(
     kept: &mut Kept,
     profile: Option<&mut Vec<StepProfile>>,
 ) -> Result<Vec<Datum>> {
-    let outputs = run_watched(inner, inputs, kept, profile, &mut |_, _, _| Ok(Seen::Keep))?;
+    let outputs = run_by(inner, inputs, kept, profile, None)?;
     outputs.ok_or_else(|| Error::bug("a run stopped that nobody watched"))
 }
 
@@ -43,8 +46,61 @@ pub(crate) fn run_watched(
     inner: &Inner,
     inputs: Vec<Datum>,
     kept: &mut Kept,
-    mut profile: Option<&mut Vec<StepProfile>>,
+    profile: Option<&mut Vec<StepProfile>>,
     watch: Watch,
+) -> Result<Option<Vec<Datum>>> {
+    run_by(inner, inputs, kept, profile, Some(watch))
+}
+
+/// Values of a run, by their ids.
+type Values = HashMap<ValueId, Held>;
+
+fn run_by(
+    inner: &Inner,
+    inputs: Vec<Datum>,
+    kept: &mut Kept,
+    profile: Option<&mut Vec<StepProfile>>,
+    watch: Option<Watch>,
+) -> Result<Option<Vec<Datum>>> {
+    if let (Some(on), None) = (&inner.device, &kept.side) {
+        kept.side = Some(Side::new(on)?);
+    }
+    let mut env = Values::new();
+    let result = steps(inner, inputs, kept, profile, watch, &mut env);
+    // Values must not go while work on them is under way.
+    if let Some(side) = &mut kept.side {
+        side.settle();
+        env.into_values().filter_map(|held| held.device).for_each(|r| side.put(r));
+        side.end();
+    }
+    result
+}
+
+/// Brings values to the host that lie on the device alone.
+fn bring_home(
+    inner: &Inner,
+    env: &mut Values,
+    kept: &mut Kept,
+    values: impl IntoIterator<Item = ValueId>,
+) -> Result<()> {
+    for v in values {
+        if let (Some(held), Some(side)) = (env.get_mut(&v), kept.side.as_mut())
+            && held.host.is_none()
+            && let Some(r) = &held.device
+        {
+            held.host = Some(side.fetch(inner, r)?.into());
+        }
+    }
+    Ok(())
+}
+
+fn steps(
+    inner: &Inner,
+    inputs: Vec<Datum>,
+    kept: &mut Kept,
+    mut profile: Option<&mut Vec<StepProfile>>,
+    mut watch: Option<Watch>,
+    env: &mut Values,
 ) -> Result<Option<Vec<Datum>>> {
     let plan = &inner.plan;
     let g = &plan.graph;
@@ -66,84 +122,140 @@ pub(crate) fn run_watched(
             learn_elements(g[*v].contents.as_ref(), t, &mut sizes)?;
         }
     }
-    let mut env: HashMap<ValueId, Datum> = g.inputs.iter().copied().zip(inputs).collect();
+    env.extend(g.inputs.iter().copied().zip(inputs.into_iter().map(Held::from)));
     for (index, step) in plan.steps.iter().enumerate() {
         let node = &g[step.node];
         let started = Instant::now();
-        let lookup = |v: ValueId| -> Result<Option<Datum>> {
-            match env.get(&v) {
-                Some(d) => Ok(Some(d.clone())),
-                None => Ok(known_tensor(plan, v, &sizes)?.map(Datum::Tensor)),
-            }
-        };
-        let ins = node
-            .inputs()
-            .iter()
-            .map(|v| v.map_or(Ok(None), lookup))
-            .collect::<Result<Vec<_>>>()
-            .at(|| node.describe())?;
         let mut flops = 0;
-        let outs = match &step.kind {
-            StepKind::Kernel { consumed, .. } => {
-                // A size that no earlier result told (a factor of zero hid it): the evaluator finds it out.
-                let told = node.outputs().iter().flatten().all(|v| shape_of(&g[*v].ty, &sizes).is_some());
-                match told || !consumed.is_empty() {
-                    true => run_kernel(inner, index, node, &ins, consumed, &sizes, kept, &mut flops),
-                    false => eval_node(node, &ins, &|v| lookup(v).ok().flatten()),
-                }
-            }
-            StepKind::Alias => alias(node, &ins, g[node.output(0).unwrap_or(ValueId(0))].ty.clone(), &sizes),
-            StepKind::Host => eval_node_by(node, &ins, &|v| lookup(v).ok().flatten(), &runner(inner)),
-        };
-        let outs = outs.at(|| node.describe())?;
+        let outs = done(inner, index, &sizes, kept, env, &mut flops).at(|| node.describe())?;
         if let Some(p) = profile.as_deref_mut() {
             let kernel = match &step.kind {
                 StepKind::Kernel { candidate, .. } => candidate.clone(),
                 _ => "reference".into(),
             };
-            let bytes =
-                ins.iter().flatten().chain(&outs).filter_map(Datum::as_tensor).map(|t| t.bytes().len() as u64).sum();
+            if let Some(side) = &mut kept.side {
+                side.judge(inner)?;
+            }
+            let held = node.inputs().iter().flatten().filter_map(|v| env.get(v)).chain(&outs);
+            let bytes = held.map(bytes_of).sum();
             let seconds = started.elapsed().as_secs_f64();
             p.push(StepProfile { name: node.name.clone(), op: node.op.to_string(), kernel, seconds, flops, bytes });
         }
-        drop(ins);
         for v in g.reads(step.node) {
             let left = remaining.get_mut(&v).ok_or_else(|| Error::bug("uses out of step"))?;
             *left -= 1;
-            if *left == 0
-                && let Some(Datum::Tensor(t)) = env.remove(&v)
-            {
+            if *left > 0 {
+                continue;
+            }
+            let Some(held) = env.remove(&v) else { continue };
+            if let Some(Datum::Tensor(t)) = held.host {
                 kept.free.put(t);
             }
+            if let (Some(r), Some(side)) = (held.device, &mut kept.side) {
+                side.put(r);
+            }
         }
-        for (v, datum) in node.outputs().iter().zip(outs) {
+        for (v, mut held) in node.outputs().iter().zip(outs) {
             let Some(v) = *v else { continue };
-            let datum = match watch(index, v, &datum)? {
-                Seen::Keep => datum,
-                Seen::Replace(other) => other,
-                Seen::Stop => return Ok(None),
-            };
-            if let Datum::Tensor(t) = &datum {
-                learn(&g[v].ty, t.shape(), &mut sizes);
-                // Kernels trust sizes that were inferred, so a wrong one must not get through.
-                if let Some(told) = shape_of(&g[v].ty, &sizes).filter(|told| told != t.shape()) {
-                    return Err(Error::bug(format!("inferred {told:?}, found {t:?}")).at(node.describe()));
+            // The host wants what is watched, and sizes.
+            let wanted = watch.is_some() || tells_sizes(g[v].contents.as_ref());
+            if let (true, None, Some(r), Some(side)) = (wanted, &held.host, &held.device, &mut kept.side) {
+                held.host = Some(side.fetch(inner, r)?.into());
+            }
+            if let (Some(watch), Some(datum)) = (&mut watch, &held.host) {
+                match watch(index, v, datum)? {
+                    Seen::Keep => {}
+                    Seen::Replace(other) => held = other.into(),
+                    Seen::Stop => return Ok(None),
                 }
+            }
+            if let Some(shape) = held.shape() {
+                learn(&g[v].ty, shape, &mut sizes);
+                // Kernels trust sizes that were inferred, so a wrong one must not get through.
+                if let Some(told) = shape_of(&g[v].ty, &sizes).filter(|told| told != shape) {
+                    return Err(Error::bug(format!("inferred {told:?}, found {shape:?}")).at(node.describe()));
+                }
+            }
+            if let Some(Datum::Tensor(t)) = &held.host {
                 learn_elements(g[v].contents.as_ref(), t, &mut sizes)?;
             }
             if remaining.contains_key(&v) {
-                env.insert(v, datum);
+                env.insert(v, held);
             }
         }
     }
     kept.free.end();
-    let outputs = g.outputs.iter().map(|&v| match env.get(&v) {
+    bring_home(inner, env, kept, g.outputs.iter().copied())?;
+    if let Some(side) = &mut kept.side {
+        side.judge(inner)?;
+    }
+    let outputs = g.outputs.iter().map(|&v| match env.get(&v).and_then(|held| held.host.as_ref()) {
         Some(d) => Ok(d.clone()),
         None => known_tensor(plan, v, &sizes)?
             .map(Datum::Tensor)
             .ok_or_else(|| Error::bug(format!("output `{}` was not made", g[v].name))),
     });
     outputs.collect::<Result<Vec<Datum>>>().map(Some)
+}
+
+/// Does a step.
+fn done(
+    inner: &Inner,
+    index: usize,
+    sizes: &Sizes,
+    kept: &mut Kept,
+    env: &mut Values,
+    flops: &mut u64,
+) -> Result<Vec<Held>> {
+    let plan = &inner.plan;
+    let g = &plan.graph;
+    let step = &plan.steps[index];
+    let node = &g[step.node];
+    // A size that no earlier result told (a factor of zero hid it): the evaluator finds it out.
+    let told = || node.outputs().iter().flatten().all(|v| shape_of(&g[*v].ty, sizes).is_some());
+    match (&step.kind, &inner.device) {
+        (StepKind::Kernel { consumed, .. }, Some(on)) if told() || !consumed.is_empty() => {
+            return run_on_device(inner, on, index, consumed, sizes, kept, env, flops);
+        }
+        (StepKind::Alias, Some(_)) if told() => {
+            let there = node.input(0).and_then(|v| env.get(&v)).filter(|held| held.host.is_none());
+            if let (Some(r), Some(v)) = (there.and_then(|held| held.device.as_ref()), node.output(0)) {
+                let shape = shape_of(&g[v].ty, sizes).ok_or_else(|| Error::bug("a shape that was told"))?;
+                return Ok(vec![Held { host: None, device: Some(r.reshaped(&shape)?) }]);
+            }
+        }
+        _ => {}
+    }
+    bring_home(inner, env, kept, g.reads(step.node))?;
+    let lookup = |v: ValueId| -> Result<Option<Datum>> {
+        match env.get(&v) {
+            Some(held) => Ok(held.host.clone()),
+            None => Ok(known_tensor(plan, v, sizes)?.map(Datum::Tensor)),
+        }
+    };
+    let ins = node.inputs().iter().map(|v| v.map_or(Ok(None), lookup)).collect::<Result<Vec<_>>>()?;
+    let outs = match &step.kind {
+        StepKind::Kernel { consumed, .. } if told() || !consumed.is_empty() => {
+            run_kernel(inner, index, node, &ins, consumed, sizes, kept, flops)
+        }
+        StepKind::Kernel { .. } => eval_node(node, &ins, &|v| lookup(v).ok().flatten()),
+        StepKind::Alias => alias(node, &ins, g[node.output(0).unwrap_or(ValueId(0))].ty.clone(), sizes),
+        StepKind::Host => eval_node_by(node, &ins, &|v| lookup(v).ok().flatten(), &runner(inner)),
+    }?;
+    Ok(outs.into_iter().map(Held::from).collect())
+}
+
+fn bytes_of(held: &Held) -> u64 {
+    match (&held.host, &held.device) {
+        (Some(Datum::Tensor(t)), _) => t.bytes().len() as u64,
+        (_, Some(r)) => r.bytes().unwrap_or(0) as u64,
+        _ => 0,
+    }
+}
+
+/// Whether elements of a value are sizes that nobody knows before.
+fn tells_sizes(contents: Option<&Contents>) -> bool {
+    contents.is_some_and(|c| c.elements.iter().any(|d| d.as_symbol().is_some()))
 }
 
 /// Sizes of the symbols, from the inputs that are tensors.
@@ -173,7 +285,7 @@ fn learn(ty: &ValueType, shape: &[usize], sizes: &mut Sizes) {
 
 /// Learns sizes that were computed from data from the elements of a result.
 fn learn_elements(contents: Option<&Contents>, t: &Tensor, sizes: &mut Sizes) -> Result<()> {
-    let Some(contents) = contents.filter(|c| c.elements.iter().any(|d| d.as_symbol().is_some())) else { return Ok(()) };
+    let Some(contents) = contents.filter(|c| tells_sizes(Some(c))) else { return Ok(()) };
     for (d, size) in contents.elements.iter().zip(t.to_i64_vec()?) {
         if let Some(s) = d.as_symbol() {
             sizes.entry(s.clone()).or_insert(size);
@@ -218,9 +330,6 @@ fn run_kernel(
             (Some(v), _) => known_tensor(&inner.plan, *v, sizes),
         })
         .collect::<Result<_>>()?;
-    let inputs: Vec<_> = (0..ins.len())
-        .map(|i| shapes[i].as_deref().map(|shape| BindInput { shape, value: known[i].as_ref() }))
-        .collect();
     let mut outs = Vec::new();
     for v in node.outputs() {
         outs.push(match v {
@@ -232,34 +341,122 @@ fn run_kernel(
             }
         });
     }
-    let kernel = inner.kernels[index].as_ref().ok_or_else(|| Error::bug("the step has no kernel"))?;
     let out_shapes: Vec<Option<&[usize]>> = outs.iter().map(|t| t.as_ref().map(Tensor::shape)).collect();
-    if !kept.bound.get(&index).is_some_and(|b| b.fits(&shapes, &out_shapes, &known)) {
-        let bound = kernel.bind(&BindArgs { inputs: &inputs, outputs: &out_shapes })?;
-        let outputs = out_shapes.iter().map(|s| s.map(<[usize]>::to_vec)).collect();
-        kept.bound.insert(index, BoundStep { inputs: shapes.clone(), outputs, known: known.clone(), bound });
-    }
-    let bound = &*kept.bound[&index].bound;
+    let bound = bound(inner, index, kept, &shapes, &out_shapes, &known)?;
     *flops = bound.flops();
-    if let Some(on) = &inner.device {
-        crate::device::run_alone(on, bound, ins, consumed, &mut outs, index)?;
-    } else {
-        let need = bound.workspace_bytes().max(ALIGN);
-        let mut workspace = match kept.workspace.take().filter(|w| w.len() >= need) {
-            Some(workspace) => workspace,
-            None => Tensor::try_zeros(DType::U8, &[need])?,
-        };
-        let in_ptrs: Vec<*const u8> = ins
-            .iter()
-            .map(|d| d.as_ref().and_then(Datum::as_tensor).map_or(std::ptr::null(), |t| t.bytes().as_ptr()))
-            .collect();
-        let out_ptrs: Vec<*mut u8> =
-            outs.iter_mut().map(|t| t.as_mut().map_or(std::ptr::null_mut(), |t| t.bytes_mut().as_mut_ptr())).collect();
-        let scratch = workspace.bytes_mut().as_mut_ptr();
-        let io = Io { inputs: &in_ptrs, outputs: &out_ptrs, workspace: scratch, device: Default::default() };
-        // SAFETY: shapes are those bound, and every output has memory of its own.
-        unsafe { bound.run(&io) }?;
-        kept.workspace = Some(workspace);
-    }
+    let need = bound.workspace_bytes().max(ALIGN);
+    let mut workspace = match kept.workspace.take().filter(|w| w.len() >= need) {
+        Some(workspace) => workspace,
+        None => Tensor::try_zeros(DType::U8, &[need])?,
+    };
+    let in_ptrs: Vec<*const u8> = ins
+        .iter()
+        .map(|d| d.as_ref().and_then(Datum::as_tensor).map_or(std::ptr::null(), |t| t.bytes().as_ptr()))
+        .collect();
+    let out_ptrs: Vec<*mut u8> =
+        outs.iter_mut().map(|t| t.as_mut().map_or(std::ptr::null_mut(), |t| t.bytes_mut().as_mut_ptr())).collect();
+    let scratch = workspace.bytes_mut().as_mut_ptr();
+    let io = Io { inputs: &in_ptrs, outputs: &out_ptrs, workspace: scratch, device: Default::default() };
+    // SAFETY: shapes are those bound, and every output has memory of its own.
+    unsafe { bound.run(&io) }?;
+    kept.workspace = Some(workspace);
     Ok(outs.into_iter().map(|t| Datum::Tensor(t.unwrap_or_else(|| Tensor::zeros(DType::F32, &[0])))).collect())
+}
+
+/// The kernel of a step, bound to these sizes: as it was left, or anew.
+fn bound(
+    inner: &Inner,
+    index: usize,
+    kept: &mut Kept,
+    shapes: &[Option<Vec<usize>>],
+    outputs: &[Option<&[usize]>],
+    known: &[Option<Tensor>],
+) -> Result<Arc<dyn Bound>> {
+    if let Some(b) = kept.bound.get(&index).filter(|b| b.fits(shapes, outputs, known)) {
+        return Ok(b.bound.clone());
+    }
+    let kernel = inner.kernels[index].as_ref().ok_or_else(|| Error::bug("the step has no kernel"))?;
+    let inputs: Vec<_> = (shapes.iter().zip(known))
+        .map(|(shape, value)| shape.as_deref().map(|shape| BindInput { shape, value: value.as_ref() }))
+        .collect();
+    let bound: Arc<dyn Bound> = kernel.bind(&BindArgs { inputs: &inputs, outputs })?.into();
+    let outputs = outputs.iter().map(|s| s.map(<[usize]>::to_vec)).collect();
+    let step = BoundStep { inputs: shapes.to_vec(), outputs, known: known.to_vec(), bound: bound.clone() };
+    kept.bound.insert(index, step);
+    Ok(bound)
+}
+
+/// Queues a step's kernel; its operands go to the device if they are not there, its results stay.
+fn run_on_device(
+    inner: &Inner,
+    on: &OnDevice,
+    index: usize,
+    consumed: &[usize],
+    sizes: &Sizes,
+    kept: &mut Kept,
+    env: &mut Values,
+    flops: &mut u64,
+) -> Result<Vec<Held>> {
+    let g = &inner.plan.graph;
+    let node = &g[inner.plan.steps[index].node];
+    // What a bound run would know, and sizes that the data told, fix how a kernel works; other data must not.
+    bring_home(inner, env, kept, node.inputs().iter().flatten().copied().filter(|v| g[*v].contents.is_some()))?;
+    let Some(mut side) = kept.side.take() else { bail!(bug, "a run on a device without a queue") };
+    let result = (|| {
+        let (mut operands, mut shapes, mut known) = (Vec::new(), Vec::new(), Vec::new());
+        for (i, v) in node.inputs().iter().enumerate() {
+            let Some(v) = *v else {
+                operands.push(Operand::Nothing);
+                shapes.push(None);
+                known.push(None);
+                continue;
+            };
+            let packed = consumed.contains(&i);
+            if let Some(held) = env.get_mut(&v) {
+                let host = held.host.as_ref().and_then(Datum::as_tensor);
+                known.push(host.filter(|_| g[v].contents.is_some()).cloned());
+                if let (None, Some(t), false) = (&held.device, host, packed) {
+                    held.device = Some(side.upload(on, t)?);
+                }
+                shapes.push(held.shape().map(<[usize]>::to_vec));
+                operands.push(held.device.clone().filter(|_| !packed).map_or(Operand::Nothing, Operand::Value));
+                continue;
+            }
+            let t = known_tensor(&inner.plan, v, sizes)?;
+            match (&t, packed) {
+                (Some(t), false) => operands.push(match on.constant(t.bytes()) {
+                    Some(ptr) => Operand::Constant(ptr),
+                    None => Operand::Value(side.upload(on, t)?),
+                }),
+                (None, false) => bail!(bug, "input {i} is not there"),
+                _ => operands.push(Operand::Nothing),
+            }
+            shapes.push(t.as_ref().map(|t| t.shape().to_vec()).or_else(|| shape_of(&g[v].ty, sizes)));
+            known.push(t);
+        }
+        let mut outs = Vec::new();
+        for v in node.outputs() {
+            outs.push(match v {
+                None => None,
+                Some(v) => {
+                    let shape = shape_of(&g[*v].ty, sizes)
+                        .ok_or_else(|| Error::bug(format!("the size of `{}` {} is unknown", g[*v].name, g[*v].ty)))?;
+                    Some(side.room(on, g[*v].ty.dtype().unwrap_or(DType::F32), &shape)?)
+                }
+            });
+        }
+        let out_shapes: Vec<Option<&[usize]>> = outs.iter().map(|r| r.as_ref().map(|r| &r.shape[..])).collect();
+        let bound = bound(inner, index, kept, &shapes, &out_shapes, &known)?;
+        *flops = bound.flops();
+        side.launch(on, &*bound, &operands, &outs, index)?;
+        for operand in operands {
+            // Only those that were brought for this step alone are given back.
+            if let Operand::Value(r) = operand {
+                side.put(r);
+            }
+        }
+        Ok(outs.into_iter().map(|device| Held { host: None, device }).collect())
+    })();
+    kept.side = Some(side);
+    result
 }

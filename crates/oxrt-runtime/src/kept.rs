@@ -3,6 +3,7 @@
 use oxrt_backend::{ALIGN, Bound};
 use oxrt_tensor::{DType, Result, Tensor, num_elements};
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// What one run leaves to the next: kernels bound to sizes that come again, and memory.
 #[derive(Default)]
@@ -11,6 +12,8 @@ pub(crate) struct Kept {
     pub bound: HashMap<usize, BoundStep>,
     pub free: Free,
     pub workspace: Option<Tensor>,
+    /// What runs on a device keep there.
+    pub side: Option<crate::loose::Side>,
 }
 
 /// A kernel, and what it was bound to.
@@ -18,7 +21,7 @@ pub(crate) struct BoundStep {
     pub inputs: Vec<Option<Vec<usize>>>,
     pub outputs: Vec<Option<Vec<usize>>>,
     pub known: Vec<Option<Tensor>>,
-    pub bound: Box<dyn Bound>,
+    pub bound: Arc<dyn Bound>,
 }
 
 /// Elements up to which values are compared with those that a kernel was bound to.

@@ -15,6 +15,7 @@ mod device;
 mod dynamic;
 mod engine;
 mod kept;
+mod loose;
 mod memory;
 mod sizes;
 

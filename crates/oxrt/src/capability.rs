@@ -49,13 +49,21 @@ pub fn capability(model: &Model) -> Result<Capability> {
     let mut source = Model::from_ir(model.ir().clone());
     source.track_origins();
     let quick = SimplifyOptions { no_check: true, ..SimplifyOptions::default() };
-    let mut lowered = source.simplify(&quick)?.0.ir().clone();
-    lowered.graph = lowered.graph.compacted();
-    lowered.graph.seed_origins();
-    oxrt_passes::prepare_engine(&mut lowered, &oxrt_passes::Options::default())?;
-    choose::detach_sizes(&mut lowered.graph);
-    lowered.graph.remove_dead_nodes();
-    lowered.graph.sort()?;
+    let simple = source.simplify(&quick)?.0.ir().clone();
+    // As a build for the host lowers it, and as one for a device does.
+    let lower = |extra: &[oxrt_passes::Rule]| -> Result<oxrt_ir::Graph> {
+        let mut lowered = simple.clone();
+        lowered.graph = lowered.graph.compacted();
+        lowered.graph.seed_origins();
+        let options = oxrt_passes::Options { extra: extra.to_vec(), ..oxrt_passes::Options::default() };
+        oxrt_passes::prepare_engine(&mut lowered, &options)?;
+        choose::detach_sizes(&mut lowered.graph);
+        lowered.graph.remove_dead_nodes();
+        lowered.graph.sort()?;
+        Ok(lowered.graph)
+    };
+    let graphs = [lower(&[])?, lower(oxrt_passes::HALVES)?];
+    let lowered = |backend: &dyn Backend| &graphs[usize::from(backend.device().is_some())];
     let cpu = |p| -> Box<dyn Backend> { Box::new(CpuBackend::new(0).with_precision(p)) };
     let cuda = |p| -> Box<dyn Backend> { Box::new(CudaBackend::emulated(std::env::temp_dir()).with_precision(p)) };
     let backends = [
@@ -64,15 +72,19 @@ pub fn capability(model: &Model) -> Result<Capability> {
         ("cuda", Precision::F32, cuda(Precision::F32)),
         ("cuda", Precision::F16, cuda(Precision::F16)),
     ];
-    let g = &lowered.graph;
     let source = &model.ir().graph;
-    let mut heirs: HashMap<&str, Vec<oxrt_ir::NodeId>> = HashMap::new();
-    for (id, node) in g.nodes() {
-        node.origins.iter().for_each(|o| heirs.entry(o).or_default().push(id));
-    }
-    let columns: Vec<_> = backends.iter().map(|(_, _, backend)| choose::preview(g, &**backend)).collect();
+    let heirs_of = |g: &oxrt_ir::Graph| {
+        let mut heirs: HashMap<String, Vec<oxrt_ir::NodeId>> = HashMap::new();
+        for (id, node) in g.nodes() {
+            node.origins.iter().for_each(|o| heirs.entry(o.to_string()).or_default().push(id));
+        }
+        heirs
+    };
+    let heirs: Vec<_> = backends.iter().map(|(_, _, backend)| heirs_of(lowered(&**backend))).collect();
+    let columns: Vec<_> =
+        backends.iter().map(|(_, _, backend)| choose::preview(lowered(&**backend), &**backend)).collect();
     let runs = |name: &str, column: usize| {
-        let all = heirs.get(name).into_iter().flatten().map(|id| columns[column].get(id).map(String::as_str));
+        let all = heirs[column].get(name).into_iter().flatten().map(|id| columns[column].get(id).map(String::as_str));
         // Whatever needs the evaluator says so, however many kernels help.
         let mut answer = Runs::NoWork;
         for one in all {

@@ -85,3 +85,37 @@ fn an_index_out_of_range_names_the_node_and_leaves_the_session_usable() {
         assert!(e.contains("out of range") && e.contains("Gather"), "{e}");
     }
 }
+
+#[test]
+fn values_stay_on_the_device_where_data_decides_sizes() {
+    // The host finds out how many elements are positive; kernels before, beside and after it.
+    let text = "(f32[n, 4] x, i64[k] i) {
+        a = Tanh(x)
+        r = Relu(x)
+        z = NonZero(r)
+        t = Transpose(z)
+        v = GatherND(a, t)
+        e = Exp(v)
+        f = Reshape(a, i64[1]{-1})
+        h = Gather(f, i)
+        s = ReduceSum(v, i64[1]{0})
+    } => e, h, a, s";
+    let (cpu, gpu) = (build(text, Device::Cpu), build(text, Device::CudaEmulator));
+    let mut session = gpu.session();
+    for (seed, n) in [3, 3, 8, 1, 8, 3].into_iter().enumerate() {
+        let value = |i: usize| ((i * 7919 + seed * 31) % 101) as f32 / 50.0 - 1.0;
+        let x = Tensor::from_slice(&[n, 4], &(0..n * 4).map(value).collect::<Vec<_>>());
+        let at = |places: [i64; 3]| Tensor::from_slice(&[3], &places);
+        let good = at([0, 3, -1]);
+        let views = [x.view().unwrap(), good.view().unwrap()];
+        let want: Vec<_> = cpu.session().run_ordered(&views).unwrap().iter().map(|v| v.to_tensor().unwrap()).collect();
+        let got = session.run_ordered(&views).unwrap();
+        for (g, w) in got.iter().zip(&want) {
+            assert_eq!(g.shape(), w.shape());
+            close(g.to_tensor().unwrap().as_slice::<f32>(), w.as_slice::<f32>());
+        }
+        let bad = at([0, 1, 4 * n as i64]);
+        let e = session.run_ordered(&[x.view().unwrap(), bad.view().unwrap()]).unwrap_err().to_string();
+        assert!(e.contains("out of range") && e.contains("Gather"), "{e}");
+    }
+}

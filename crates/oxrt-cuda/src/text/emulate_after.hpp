@@ -32,8 +32,10 @@ static inline u32 high_product(u32 a, u32 b) { return (u32)((u64)a * b >> 32); }
 static inline f32 fast_exp(f32 x) { return expf(x); }
 static inline f32 fast_recip(f32 x) { return 1 / x; }
 static inline f32 fast_exp2(f32 x) { return exp2f(x); }
-static inline void copy_async(void* to, const void* from, bool valid) { if (valid) memcpy(to, from, 16); else memset(to, 0, 16); }
-static inline void copy_async_8(void* to, const void* from, bool valid) { if (valid) memcpy(to, from, 8); else memset(to, 0, 8); }
+// A GPU takes no other addresses.
+static inline void aligned(const void* a, const void* b, unsigned to) { if (((unsigned long)a | (unsigned long)b) & (to - 1)) abort(); }
+static inline void copy_async(void* to, const void* from, bool valid) { aligned(to, valid ? from : to, 16); if (valid) memcpy(to, from, 16); else memset(to, 0, 16); }
+static inline void copy_async_8(void* to, const void* from, bool valid) { aligned(to, valid ? from : to, 8); if (valid) memcpy(to, from, 8); else memset(to, 0, 8); }
 static inline void copy_async_commit() {}
 template <int N> static inline void copy_async_wait() {}
 template <class T> static T exchange(T x, unsigned from) {
@@ -63,6 +65,24 @@ static void load_matrices_by(u32 (&r)[4], const void* row, bool turned) {
 }
 static inline void load_matrices(u32 (&r)[4], const void* row) { load_matrices_by(r, row, false); }
 static inline void load_matrices_turned(u32 (&r)[4], const void* row) { load_matrices_by(r, row, true); }
+template <class T> static void multiply_add_bytes(i32 (&d)[4], const u32 (&a)[4], u32 b0, u32 b1, T) {
+    using namespace emulator;
+    u32 mine[6] = {a[0], a[1], a[2], a[3], b0, b1};
+    memcpy(slots[warp()][lane()], mine, 24);
+    warp_barrier();
+    auto byte = [](int lane, int word, int i) { return slots[warp()][lane][4 * word + i]; };
+    for (int i = 0; i < 4; i++) {
+        int row = lane() / 4 + (i >> 1) * 8, column = (lane() % 4) * 2 + (i & 1);
+        // a: lane holds rows lane/4 (+8), bytes 4(lane%4) on (+16); b: column lane/4, bytes 4(lane%4) on (+16).
+        for (int k = 0; k < 32; k++) {
+            int from = k % 16 / 4;
+            T x = (T)byte(row % 8 * 4 + from, (row >= 8) + 2 * (k >= 16), k & 3);
+            i8 y = (i8)byte(column * 4 + from, 4 + (k >= 16), k & 3);
+            d[i] += (i32)x * (i32)y;
+        }
+    }
+    warp_barrier();
+}
 template <class T> static void multiply_add(f32 (&d)[4], const u32 (&a)[4], u32 b0, u32 b1, T) {
     using namespace emulator;
     u32 mine[6] = {a[0], a[1], a[2], a[3], b0, b1};

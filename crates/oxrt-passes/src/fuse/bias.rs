@@ -14,7 +14,10 @@ fn apply(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
     let Some(target) = fused_producer(g, x, id) else { return Ok(false) };
     let Some(dims) = g.dims(x) else { return Ok(false) };
     let (rank, Some(n)) = (dims.len(), dims.last().and_then(|d| d.as_size())) else { return Ok(false) };
-    let Some(t) = g.constant(c).filter(|t| t.dtype() == DType::F32) else { return Ok(false) };
+    let small = |t: &&Tensor| matches!(t.dtype(), DType::F32 | DType::F16 | DType::BF16);
+    let Some(t) = g.constant(c).filter(small) else { return Ok(false) };
+    let t = oxrt_ops::cast::cast(t, DType::F32, &Default::default())?;
+    let t = &t;
     if !varies_along(t, rank - 1, rank) || t.len() != n && t.len() != 1 || g.dims(y) != g.dims(x) {
         return Ok(false);
     }

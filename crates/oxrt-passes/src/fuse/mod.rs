@@ -29,5 +29,8 @@ pub(crate) const RULES: &[Rule] = &[
     residual::RULE,
 ];
 
+/// Products of tensors of 16 bits.
+pub(crate) const HALVES: [Rule; 2] = [gemm::HALF_MATMUL, gemm::HALF_GEMM];
+
 /// Last: what is left of elementwise chains.
 pub(crate) const ELEMENTWISE: &[Rule] = &[elementwise::RULE];

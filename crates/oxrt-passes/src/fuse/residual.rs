@@ -11,7 +11,8 @@ pub(crate) const RULE: Rule = Rule { name: "fuse-residual", ops: &["Add"], apply
 fn apply(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
     let g = &rw.model.graph;
     let (Some((a, b)), Some(y)) = (pair(g, id), g[id].output(0)) else { return Ok(false) };
-    if !same_dims(g, a, b) || g[a].ty.dtype() != Some(DType::F32) || a == b {
+    let small = matches!(g[a].ty.dtype(), Some(DType::F32 | DType::F16 | DType::BF16));
+    if !same_dims(g, a, b) || !small || a == b {
         return Ok(false);
     }
     // The product may stand behind a Reshape, which costs nothing: the other operand is reshaped instead.

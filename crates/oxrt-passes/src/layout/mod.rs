@@ -7,6 +7,9 @@ use crate::driver::Rule;
 
 pub(crate) const RULES: &[Rule] = &[channels_last::CONV, channels_last::NEIGHBOURS, sink::RULE];
 
+/// The same for tensors of 16 bits.
+pub(crate) const HALVES: [Rule; 2] = [channels_last::HALF_CONV, channels_last::HALF_NEIGHBOURS];
+
 /// [N, C, spatial…] → [N, spatial…, C]
 pub(crate) fn to_last(rank: usize) -> Vec<usize> {
     std::iter::once(0).chain(2..rank).chain([1]).collect()

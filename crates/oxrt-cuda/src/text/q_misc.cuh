@@ -1,0 +1,51 @@
+// Quantised tensors element by element, and pools of them.
+#if LOOKUP
+struct P { const u8* x; const E* table; E* y; u32 count; Status status; };
+KERNEL(256, each, P) {
+    u32 index = blockIdx.x * 256 + threadIdx.x;
+    if (index < p.count) p.y[index] = p.table[p.x[index]];
+}
+#elif BINARY
+struct P {
+    const TA* a; const TB* b; TY* y;
+    u32 count; i32 rank; Divider dims[8]; i32 a_stride[8], b_stride[8];
+    i32 whole[5]; f32 number[3];
+    Status status;
+};
+KERNEL(256, each, P) {
+    u32 index = blockIdx.x * 256 + threadIdx.x;
+    if (index >= p.count) return;
+    i64 at_a = 0, at_b = 0;
+    u32 rest = index;
+    PRAGMA_UNROLL for (int d = 7; d >= 0; d--) {
+        if (d < p.rank) {
+            u32 high = d == 0 ? 0 : divide(rest, p.dims[d]);
+            i32 i = rest - high * p.dims[d].divisor;
+            at_a += i * p.a_stride[d];
+            at_b += i * p.b_stride[d];
+            rest = high;
+        }
+    }
+    f32 a = (f32)(get<i32>(p.a[at_a]) - p.whole[0]) * p.number[0], b = (f32)(get<i32>(p.b[at_b]) - p.whole[1]) * p.number[1];
+    f32 q = rintf((a SIGN b) / p.number[2]);
+    i32 i = q > 1e6f ? 1000000 : q < -1e6f ? -1000000 : (i32)q;
+    i += p.whole[2];
+    p.y[index] = put<TY>(i < p.whole[3] ? p.whole[3] : i > p.whole[4] ? p.whole[4] : i);
+}
+#else
+// The mean of each channel of [images, pixels, channels].
+struct P {
+    const TX* x; TY* y;
+    u32 count; Divider channels; u32 pixels; f32 x_scale; i32 x_zero; i32 whole[12]; f32 number[5];
+    Status status;
+};
+KERNEL(256, each, P) {
+    u32 index = blockIdx.x * 256 + threadIdx.x;
+    if (index >= p.count) return;
+    u32 image = divide(index, p.channels), c = index - image * p.channels.divisor;
+    const TX* x = p.x + (i64)image * p.pixels * p.channels.divisor + c;
+    i64 sum = 0;
+    for (u32 i = 0; i < p.pixels; i++) sum += get<i32>(x[(i64)i * p.channels.divisor]) - p.x_zero;
+    p.y[index] = end(p, (f32)((f64)sum * p.x_scale / p.pixels), (const TR*)0, 0, (const TT*)0, (const TM*)0);
+}
+#endif

@@ -1,0 +1,30 @@
+// Reals to integers and back, by a scale for all, for each slice of an axis, or for each block along it.
+struct P {
+    const TX* x; const TS* scale; const TZ* zero; TY* y;
+    u32 count; Divider inner, slices, block; i32 outer_step, slice_step, inner_step;
+    Status status;
+};
+
+DEVICE i64 parameter(const P& p, u32 index) {
+    u32 q = divide(index, p.inner), outer = divide(q, p.slices), slice = q - outer * p.slices.divisor;
+    return (i64)outer * p.outer_step + (i64)divide(slice, p.block) * p.slice_step
+        + (i64)(index - q * p.inner.divisor) * p.inner_step;
+}
+
+KERNEL(256, convert, P) {
+    u32 index = blockIdx.x * 256 + threadIdx.x;
+    if (index >= p.count) return;
+    i64 at = parameter(p, index);
+#if DEQUANTIZE
+    C zero = p.zero ? get<C>(p.zero[at]) : (C)0;
+    p.y[index] = put<TY>((get<C>(p.x[index]) - zero) * get<C>(p.scale[at]));
+#else
+    i64 zero = p.zero ? get<i64>(p.zero[at]) : 0;
+    C quotient = get<C>(put<TP>(get<C>(p.x[index]) / get<C>(p.scale[at])));
+    // Far beyond every integer type, and far inside 64 bits.
+    f64 whole = rint((f64)quotient);
+    i64 v = whole != whole ? 0 : whole > 1e15 ? 1000000000000000ll : whole < -1e15 ? -1000000000000000ll : (i64)whole;
+    v += zero;
+    p.y[index] = (TY)(v < (i64)LOWEST ? (i64)LOWEST : v > (i64)HIGHEST ? (i64)HIGHEST : v);
+#endif
+}

@@ -1,0 +1,202 @@
+//! Values of runs step by step on a device: they stay there until the host wants them.
+
+use crate::device::OnDevice;
+use crate::engine::Inner;
+use oxrt_backend::{Block, Bound, DeviceIo, Io, Queue, status_error};
+use oxrt_ops::Datum;
+use oxrt_tensor::{DType, Error, Result, Tensor, num_elements};
+use std::sync::Arc;
+
+/// A value: on the host, on the device, or on both.
+#[derive(Default)]
+pub(crate) struct Held {
+    pub host: Option<Datum>,
+    pub device: Option<Resident>,
+}
+
+impl From<Datum> for Held {
+    fn from(datum: Datum) -> Held {
+        Held { host: Some(datum), device: None }
+    }
+}
+
+impl Held {
+    /// The shape, of tensors.
+    pub fn shape(&self) -> Option<&[usize]> {
+        match (&self.device, &self.host) {
+            (Some(r), _) => Some(&r.shape),
+            (None, Some(Datum::Tensor(t))) => Some(t.shape()),
+            _ => None,
+        }
+    }
+}
+
+/// A tensor in the device's memory. Clones share it; nobody writes it again.
+#[derive(Clone)]
+pub(crate) struct Resident {
+    block: Arc<Block>,
+    pub dtype: DType,
+    pub shape: Vec<usize>,
+}
+
+impl Resident {
+    pub fn bytes(&self) -> Result<usize> {
+        Ok(self.dtype.bytes_for(num_elements(&self.shape)?))
+    }
+
+    /// The same elements under another shape.
+    ///
+    /// # Errors
+    /// When the shape has another number of elements.
+    pub fn reshaped(&self, shape: &[usize]) -> Result<Resident> {
+        if num_elements(shape)? != num_elements(&self.shape)? {
+            return Err(Error::invalid(format!("shape {:?} does not make {shape:?}", self.shape)));
+        }
+        Ok(Resident { shape: shape.to_vec(), ..self.clone() })
+    }
+}
+
+/// The queue of a context's runs step by step, and memory that they left.
+pub(crate) struct Side {
+    queue: Box<dyn Queue>,
+    status: Block,
+    /// With the run that put it here.
+    free: Vec<(u64, Block)>,
+    run: u64,
+}
+
+impl Side {
+    pub fn new(on: &OnDevice) -> Result<Side> {
+        let queue = on.device.queue()?;
+        let status = Block::new(&on.device, 64)?;
+        // SAFETY: the block has 64 bytes.
+        unsafe { queue.clear(status.ptr(), 64)? };
+        Ok(Side { queue, status, free: Vec::new(), run: 0 })
+    }
+
+    /// Memory of any contents: what is free and not more than twice as large, else new. Work is queued in order, so memory that
+    /// nobody will read again may be written.
+    fn take(&mut self, on: &OnDevice, bytes: usize) -> Result<Block> {
+        let fitting = |b: &Block| Some(b.len()).filter(|&len| len >= bytes && len / 2 <= bytes.max(256));
+        let best = self.free.iter().enumerate().filter_map(|(i, (_, b))| Some((fitting(b)?, i))).min();
+        match best {
+            Some((_, i)) => Ok(self.free.swap_remove(i).1),
+            None => Block::new(&on.device, bytes),
+        }
+    }
+
+    /// Takes memory back, unless another value lies there too.
+    pub fn put(&mut self, resident: Resident) {
+        if let Ok(block) = Arc::try_unwrap(resident.block) {
+            self.free.push((self.run, block));
+        }
+    }
+
+    pub fn room(&mut self, on: &OnDevice, dtype: DType, shape: &[usize]) -> Result<Resident> {
+        let block = self.take(on, dtype.bytes_for(num_elements(shape)?))?;
+        Ok(Resident { block: Arc::new(block), dtype, shape: shape.to_vec() })
+    }
+
+    /// Copies a tensor to the device, and waits for it.
+    pub fn upload(&mut self, on: &OnDevice, t: &Tensor) -> Result<Resident> {
+        let resident = self.room(on, t.dtype(), t.shape())?;
+        // SAFETY: the block has room for the tensor; both stay until the queue has come past.
+        unsafe { self.queue.copy_in(resident.block.ptr(), t.bytes().as_ptr(), t.bytes().len())? };
+        self.queue.synchronize()?;
+        Ok(resident)
+    }
+
+    /// Copies a value to the host.
+    ///
+    /// # Errors
+    /// What a kernel before it reported, at its step.
+    pub fn fetch(&mut self, inner: &Inner, resident: &Resident) -> Result<Tensor> {
+        let mut t = Tensor::try_zeros(resident.dtype, &resident.shape)?;
+        let bytes = t.bytes_mut();
+        // SAFETY: the block holds the tensor, and the queue is waited for.
+        unsafe { self.queue.copy_out(bytes.as_mut_ptr(), resident.block.ptr(), bytes.len())? };
+        self.judge(inner)?;
+        Ok(t)
+    }
+
+    /// Waits for all work.
+    ///
+    /// # Errors
+    /// What a kernel reported, at its step.
+    pub fn judge(&mut self, inner: &Inner) -> Result<()> {
+        let mut word = 0u32;
+        // SAFETY: the status has four bytes and more.
+        unsafe { self.queue.copy_out((&raw mut word).cast(), self.status.ptr(), 4)? };
+        self.queue.synchronize()?;
+        let Some((step, error)) = status_error(word) else { return Ok(()) };
+        // SAFETY: the block has 64 bytes.
+        unsafe { self.queue.clear(self.status.ptr(), 64)? };
+        self.queue.synchronize()?;
+        let node = inner.plan.steps.get(step).map(|s| inner.plan.graph[s.node].describe());
+        Err(error.at(node.unwrap_or_else(|| format!("step {step}"))))
+    }
+
+    /// Waits, whatever happened.
+    pub fn settle(&self) {
+        let _ = self.queue.synchronize();
+    }
+
+    /// Ends a run: what it had no use for goes.
+    pub fn end(&mut self) {
+        let run = self.run;
+        if self.free.iter().any(|(at, _)| *at != run) {
+            self.settle();
+            self.free.retain(|(at, _)| *at == run);
+        }
+        self.run += 1;
+    }
+
+    /// Queues a kernel.
+    pub fn launch(
+        &mut self,
+        on: &OnDevice,
+        bound: &dyn Bound,
+        inputs: &[Operand],
+        outputs: &[Option<Resident>],
+        step: usize,
+    ) -> Result<()> {
+        let in_ptrs: Vec<*const u8> = inputs.iter().map(Operand::ptr).collect();
+        let out_ptrs: Vec<*mut u8> =
+            outputs.iter().map(|r| r.as_ref().map_or(std::ptr::null_mut(), |r| r.block.ptr())).collect();
+        let need = bound.workspace_bytes();
+        let workspace = if need > 0 { Some(self.take(on, need)?) } else { None };
+        let device = DeviceIo { queue: self.queue.handle(), status: self.status.ptr().cast(), step: step as u32 };
+        let ptr = workspace.as_ref().map_or(std::ptr::null_mut(), Block::ptr);
+        // SAFETY: all buffers have the bound sizes, and are not given away before the queue has come past.
+        let done = unsafe { bound.run(&Io { inputs: &in_ptrs, outputs: &out_ptrs, workspace: ptr, device }) };
+        if let Some(block) = workspace {
+            self.free.push((self.run, block));
+        }
+        done
+    }
+}
+
+impl Drop for Side {
+    fn drop(&mut self) {
+        // Nothing may be under way when the memory goes.
+        self.settle();
+    }
+}
+
+/// An input of a kernel on the device.
+pub(crate) enum Operand {
+    /// Absent, or packed into the kernel.
+    Nothing,
+    Constant(*const u8),
+    Value(Resident),
+}
+
+impl Operand {
+    fn ptr(&self) -> *const u8 {
+        match self {
+            Operand::Nothing => std::ptr::null(),
+            Operand::Constant(ptr) => *ptr,
+            Operand::Value(r) => r.block.ptr().cast_const(),
+        }
+    }
+}
