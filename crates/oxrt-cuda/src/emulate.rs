@@ -140,7 +140,9 @@ impl Gpu for Emulator {
             let made = file.with_extension("made");
             std::fs::write(&file, &source)?;
             let output = Command::new("g++")
-                .args(["-std=c++17", "-O1", "-w", "-fPIC", "-shared", "-fpermissive", "-ffp-contract=off", "-o"])
+                .args(["-std=c++17", "-O1", "-w", "-fPIC", "-shared", "-fpermissive", "-ffp-contract=off"])
+                // What nobody wrote is no number that could pass.
+                .args(["-ftrivial-auto-var-init=pattern", "-o"])
                 .arg(&made)
                 .arg(&file)
                 .arg("-lm")

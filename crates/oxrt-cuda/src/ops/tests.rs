@@ -202,7 +202,10 @@ fn products_of_many_tiles() {
     let (m, k, n) = (520, 456, 136);
     let (x, w, r) = (sample(DType::F16, &[m, k], 1), sample(DType::F32, &[k, n], 2), sample(DType::F16, &[m, n], 3));
     let list = w.as_slice::<f32>().iter().map(|v| format!("{v}")).collect::<Vec<_>>().join(", ");
-    let text = format!("(f16[{m}, {k}] x, f16[{m}, {n}] r) {{ y = oxrt.Gemm(x, f32[{k}, {n}]{{{list}}}, f32[{n}]{{0.5}}, r) }} => y");
+    let product = |r: &str| format!("y = oxrt.Gemm(x, f32[{k}, {n}]{{{list}}}, f32[{n}]{{0.5}}{r}) }} => y");
+    let plain = format!("(f16[{m}, {k}] x) {{ {}", product(""));
+    check_with(&narrow(), &plain, std::slice::from_ref(&x), 0.02);
+    let text = format!("(f16[{m}, {k}] x, f16[{m}, {n}] r) {{ {}", product(", r"));
     let names = check_with(&narrow(), &text, &[x, r], 0.02);
     assert!(names.iter().filter(|n| n.contains("turns")).count() == 2, "{names:?}");
 }

@@ -287,11 +287,14 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
             }
             PRAGMA_UNROLL for (int j = 0; j < AT_ONCE; j++)
                 PRAGMA_UNROLL for (int h = 0; h < 2; h++) {
-                    union { u32 bits; Pack<TR, 2> two; } r;
-                    r.bits = add[h][j];
                     f32 v0 = acc[i][(g0 + j0 + j) * 4 + h * 2] + bias[j].at[0], v1 = acc[i][(g0 + j0 + j) * 4 + h * 2 + 1] + bias[j].at[1];
-                    v0 += get<f32>(r.two.at[0]);
-                    v1 += get<f32>(r.two.at[1]);
+                    // A residual is of 16 bits, or there is none.
+                    if (sizeof(TR) == 2) {
+                        union { u32 bits; Pack<TR, 2> two; } r;
+                        r.bits = add[h][j];
+                        v0 += get<f32>(r.two.at[0]);
+                        v1 += get<f32>(r.two.at[1]);
+                    }
                     add[h][j] = pack_two(activate(v0), activate(v1));
                 }
             PRAGMA_UNROLL for (int j = 0; j < AT_ONCE; j++)
