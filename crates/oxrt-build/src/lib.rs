@@ -58,9 +58,15 @@ pub fn build(
     model.graph = model.graph.compacted();
     model.graph.seed_origins();
     let profiles = profiles_for(&mut model, &options.profiles, &options.usual_sizes, &mut report.notes)?;
+    let first = backend.device().is_some();
     if !options.no_fusion {
         progress("fusing", 0, 1);
-        let log = oxrt_passes::prepare_engine(&mut model, &options.passes)?;
+        let mut passes = options.passes.clone();
+        if first {
+            // No device has a kernel for weights of few bits.
+            passes.disabled.push(oxrt_passes::BLOCK_WEIGHTS.into());
+        }
+        let log = oxrt_passes::prepare_engine(&mut model, &passes)?;
         report.rules = log.counts();
     }
     oxrt_plan::choose::detach_sizes(&mut model.graph);
@@ -69,7 +75,6 @@ pub fn build(
     model.graph.verify()?;
     let storage = options.precision.storage();
     // Kernels of a device take narrow tensors whichever of them is chosen: they are timed on what they will get.
-    let first = backend.device().is_some();
     if storage != DType::F32 && first {
         narrow::narrow(&mut model.graph, storage, backend, &HashMap::new());
     }

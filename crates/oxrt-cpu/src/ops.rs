@@ -5,6 +5,7 @@
 
 mod attention;
 mod bf16;
+mod block_gemm;
 mod conv;
 mod conv_any;
 mod conv_transpose;
@@ -33,6 +34,7 @@ mod reduce;
 mod resize;
 mod roi_align;
 mod select;
+mod spectral;
 mod wide;
 
 use crate::backend::Ctx;
@@ -69,6 +71,7 @@ pub(crate) static OPS: &[&Entry] = &[
     &attention::ATTENTION,
     &recurrent::RECURRENT,
     &q_conv::CONV,
+    &block_gemm::BLOCK_GEMM,
     &q_gemm::GEMM,
     &q_gemm::MATMUL,
     &q_integer::MATMUL_PACKED,
@@ -90,6 +93,7 @@ pub(crate) static OPS: &[&Entry] = &[
     &roi_align::ROI_ALIGN,
     &resize::BYTES,
     &resize::NEAREST,
+    &resize::ANY,
     &gemm::PACKED,
     &gemm::DYNAMIC,
     &product::PRODUCT,
@@ -125,6 +129,8 @@ pub(crate) static OPS: &[&Entry] = &[
     &index::GATHER_ND,
     &index::SCATTER_ELEMENTS,
     &index::SCATTER_ND,
+    &spectral::DFT,
+    &spectral::STFT,
     &select::TOP_K,
     &select::ONE_HOT,
     &select::HARDMAX,
@@ -259,6 +265,8 @@ fn packed_floats(packed: &[Tensor], i: usize, len: usize) -> Result<Tensor> {
 
 #[cfg(test)]
 mod any_tests;
+#[cfg(test)]
+mod block_tests;
 #[cfg(test)]
 mod nn_tests;
 #[cfg(test)]

@@ -24,6 +24,9 @@ use oxrt_tensor::Result;
 /// Ends the name of a value that is another one, whose name stands before it, in channels-last layout.
 pub const CHANNELS_LAST: &str = "@last";
 
+/// The rule that keeps weights of few bits for `oxrt.BlockGemm`; for backends without a kernel of that it is to stay off.
+pub const BLOCK_WEIGHTS: &str = "lower-block-weights";
+
 /// Replaces symbols throughout the model and infers types again.
 pub fn substitute_symbols(model: &mut Model, replace: &dyn Fn(&Symbol) -> Option<Dim>) -> Result<()> {
     oxrt_ir::substitute_conditions(model, replace);

@@ -1,10 +1,12 @@
 //! Resizing along any axes: every output row is a weighted sum of input rows, and then, when the last axis changes too,
 //! every element of it a weighted sum of that row's elements.
 
+use super::element::Element;
 use super::{Shared, cut};
 use crate::kernels::Kernels;
 use crate::pool::ThreadPool;
 use core::cell::RefCell;
+use oxrt_ops::resample::Taps;
 
 /// The inputs of every output position along one axis.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,7 +16,7 @@ pub struct AxisTaps {
     /// `taps` input positions per output.
     pub index: Vec<usize>,
     /// Their weights.
-    pub weight: Vec<f32>,
+    pub weight: Vec<f64>,
 }
 
 impl AxisTaps {
@@ -23,11 +25,28 @@ impl AxisTaps {
         AxisTaps { taps: 1, index: (0..n).collect(), weight: vec![1.0; n] }
     }
 
+    /// An axis of `n` inputs by the list of every output's; shorter lists are filled up with weights of 0.
+    pub fn new(list: Option<&Taps>, n: usize) -> AxisTaps {
+        let Some(list) = list else { return AxisTaps::identity(n) };
+        let taps = list.iter().map(Vec::len).max().unwrap_or(1).max(1);
+        let mut axis = AxisTaps { taps, index: Vec::new(), weight: Vec::new() };
+        for inputs in list {
+            let last = inputs.last().map_or(0, |t| t.0);
+            let all = inputs.iter().copied().chain(core::iter::repeat((last, 0.0))).take(taps);
+            for (index, weight) in all {
+                axis.index.push(index);
+                axis.weight.push(weight);
+            }
+        }
+        axis
+    }
+
     fn is_identity(&self, n: usize) -> bool {
         *self == AxisTaps::identity(n)
     }
 
-    fn outputs(&self) -> usize {
+    /// Outputs.
+    pub fn outputs(&self) -> usize {
         self.index.len() / self.taps
     }
 
@@ -130,7 +149,7 @@ impl Resample {
                 let (index, weight) = (axis.index[at * axis.taps + t], axis.weight[at * axis.taps + t]);
                 for i in 0..count {
                     pointers[t * count + i] = pointers[i].wrapping_add(index * step);
-                    weights[t * count + i] = weights[i] * weight;
+                    weights[t * count + i] = weights[i] * weight as f32;
                 }
             }
             count *= axis.taps;
@@ -143,7 +162,99 @@ impl Resample {
         let axis = &self.axes[self.shape.len() - 1];
         for (o, (index, weight)) in axis.index.chunks(axis.taps).zip(axis.weight.chunks(axis.taps)).enumerate() {
             // SAFETY: positions lie inside the row.
-            unsafe { *y.add(o) = index.iter().zip(weight).map(|(&i, &w)| *x.add(i) * w).sum() };
+            unsafe { *y.add(o) = index.iter().zip(weight).map(|(&i, &w)| *x.add(i) * w as f32).sum() };
         }
+    }
+}
+
+/// A resize axis by axis, with sums in double precision.
+#[derive(Clone, Debug)]
+pub struct Separable {
+    len: usize,
+    passes: Vec<Along>,
+}
+
+/// A pass along one axis.
+#[derive(Clone, Debug)]
+struct Along {
+    outer: usize,
+    inputs: usize,
+    inner: usize,
+    axis: AxisTaps,
+}
+
+impl Separable {
+    /// A resize of a tensor of `shape` by the given taps per axis.
+    pub fn new(shape: &[usize], axes: Vec<AxisTaps>) -> Separable {
+        let (mut shape, len) = (shape.to_vec(), shape.iter().product());
+        let mut passes = Vec::new();
+        for (d, axis) in axes.into_iter().enumerate().filter(|(d, a)| !a.is_identity(shape[*d])).collect::<Vec<_>>() {
+            let (outer, inner) = (shape[..d].iter().product(), shape[d + 1..].iter().product());
+            let inputs = shape[d];
+            shape[d] = axis.outputs();
+            passes.push(Along { outer, inputs, inner, axis });
+        }
+        Separable { len, passes }
+    }
+
+    /// Doubles of workspace.
+    pub fn workspace_len(&self) -> usize {
+        let between = self.passes.split_last().map_or(&[][..], |p| p.1);
+        2 * between.iter().map(Along::len).max().unwrap_or(0)
+    }
+
+    /// Runs it.
+    ///
+    /// # Safety
+    /// The pointers cover the input's and the output's shapes and the workspace.
+    pub unsafe fn run<E: Element>(&self, pool: &ThreadPool, x: *const E, y: *mut E, workspace: *mut f64) {
+        let rooms = [workspace, workspace.wrapping_add(self.workspace_len() / 2)];
+        // SAFETY: passes read what the one before wrote, or the input.
+        unsafe {
+            match self.passes.split_last() {
+                None => core::ptr::copy_nonoverlapping(x, y, self.len),
+                Some((only, [])) => only.run(pool, x, y),
+                Some((last, [first, rest @ ..])) => {
+                    first.run(pool, x, rooms[0]);
+                    for (i, pass) in rest.iter().enumerate() {
+                        pass.run(pool, rooms[i % 2].cast_const(), rooms[(i + 1) % 2]);
+                    }
+                    last.run(pool, rooms[rest.len() % 2].cast_const(), y);
+                }
+            }
+        }
+    }
+}
+
+impl Along {
+    /// Elements of the result.
+    fn len(&self) -> usize {
+        self.outer * self.axis.outputs() * self.inner
+    }
+
+    unsafe fn run<A: Element, B: Element>(&self, pool: &ThreadPool, x: *const A, y: *mut B) {
+        let Along { outer, inputs, inner, ref axis } = *self;
+        let (outputs, taps) = (axis.outputs(), axis.taps);
+        let rows = outer * outputs;
+        let parts = (self.len() * taps / 8192).clamp(1, 4 * pool.threads()).min(rows.max(1));
+        let (x, y) = (Shared(x.cast_mut()), Shared(y));
+        pool.run(parts, |part| {
+            let (start, count) = cut(rows, parts, part);
+            for row in start..start + count {
+                let (o, at) = (row / outputs, row % outputs * taps);
+                let (index, weight) = (&axis.index[at..at + taps], &axis.weight[at..at + taps]);
+                // SAFETY: input rows exist by construction of the taps; output rows are disjoint.
+                unsafe {
+                    let (from, to) = (x.at(o * inputs * inner), y.at(row * inner));
+                    for i in 0..inner {
+                        let mut sum = 0.0;
+                        for (&place, &w) in index.iter().zip(weight) {
+                            sum += w * (*from.add(place * inner + i)).to_f64();
+                        }
+                        *to.add(i) = B::from_f64(sum);
+                    }
+                }
+            }
+        });
     }
 }

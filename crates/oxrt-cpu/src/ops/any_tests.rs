@@ -368,3 +368,55 @@ fn softmax_of_halves_is_rounded_step_by_step() {
         }
     }
 }
+
+/// Linear and cubic, with weights of more inputs where an axis shrinks.
+#[test]
+fn blends_of_every_type() {
+    for dtype in [DType::U8, DType::I8, DType::I32, DType::F64, DType::F32] {
+        for (mode, antialias) in [("linear", 0), ("cubic", 0), ("linear", 1), ("cubic", 1)] {
+            for (shape, sizes) in [(&[1, 2, 5, 7][..], &[1i64, 2, 11, 4][..]), (&[3, 80], &[3, 3]), (&[4], &[9])] {
+                for place in ["half_pixel", "align_corners"] {
+                    let a = attrs()
+                        .with("mode", mode)
+                        .with("antialias", antialias)
+                        .with("coordinate_transformation_mode", place);
+                    let sizes = (Tensor::from_slice(&[sizes.len()], sizes), true);
+                    let tolerance = if dtype == DType::F32 { 1e-5 } else { 0.0 };
+                    check("Resize", a, vec![Some(x(&numbers(dtype, shape, 1))), None, None, Some(sizes)], 1, tolerance);
+                }
+            }
+        }
+    }
+}
+
+/// Every form of a transform, in lengths with and without large primes, of axes that are not the last.
+#[test]
+fn fourier_transforms() {
+    let one = |v: i64| Some((Tensor::from_slice(&[], &[v]), true));
+    for dtype in [DType::F32, DType::F64, DType::F16] {
+        let tolerance = if dtype == DType::F64 { 1e-12 } else { 2e-4 };
+        for (shape, axis) in [(&[2, 12, 1][..], 1i64), (&[2, 14, 3, 2], -3), (&[1, 9, 2], -2), (&[3, 22, 1], 1)] {
+            for (inverse, half) in [(0, 0), (1, 0), (0, 1), (1, 1)] {
+                let bad = half == 1 && (inverse == 1) != (shape[shape.len() - 1] == 2);
+                for length in [None, Some(7), Some(16), Some(30)].into_iter().filter(|_| !bad) {
+                    let a = attrs().with("inverse", inverse).with("onesided", half);
+                    let inputs = vec![Some(x(&floats_of(dtype, shape))), length.and_then(one), one(axis)];
+                    check("DFT", a, inputs, 1, tolerance);
+                }
+            }
+        }
+        for (parts, half) in [(1, 1), (1, 0), (2, 0)] {
+            for n in [8, 15, 14, 11] {
+                let window = floats_of(dtype, &[n]);
+                let a = attrs().with("onesided", half);
+                let inputs = vec![Some(x(&floats_of(dtype, &[2, 40, parts]))), one(5), Some(x(&window)), one(n as i64)];
+                check("STFT", a, inputs, 1, tolerance);
+            }
+        }
+    }
+}
+
+fn floats_of(dtype: DType, shape: &[usize]) -> Tensor {
+    let values: Vec<f64> = crate::testing::noise(shape.iter().product(), 7).into_iter().map(f64::from).collect();
+    Tensor::from_f64(dtype, shape, &values).unwrap()
+}

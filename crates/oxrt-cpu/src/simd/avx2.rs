@@ -201,6 +201,16 @@ impl Simd for Avx2 {
         unsafe { _mm256_sra_epi32(a, _mm_cvtsi32_si128(N as i32)) }
     }
     #[inline(always)]
+    fn int_shl_by(self, a: __m256i, n: u32) -> __m256i {
+        // SAFETY: a token of this type is made only where the CPU has the instructions.
+        unsafe { _mm256_sll_epi32(a, _mm_cvtsi32_si128(n as i32)) }
+    }
+    #[inline(always)]
+    fn int_sar_by(self, a: __m256i, n: u32) -> __m256i {
+        // SAFETY: a token of this type is made only where the CPU has the instructions.
+        unsafe { _mm256_sra_epi32(a, _mm_cvtsi32_si128(n as i32)) }
+    }
+    #[inline(always)]
     fn bits(self, a: __m256) -> __m256i {
         // SAFETY: a token of this type is made only where the CPU has the instructions.
         unsafe { _mm256_castps_si256(a) }

@@ -215,6 +215,14 @@ impl Simd for Portable {
         zip(a, a, |a, _| a >> N)
     }
     #[inline(always)]
+    fn int_shl_by(self, a: I, n: u32) -> I {
+        zip(a, a, |a, _| a << n)
+    }
+    #[inline(always)]
+    fn int_sar_by(self, a: I, n: u32) -> I {
+        zip(a, a, |a, _| a >> n)
+    }
+    #[inline(always)]
     fn bits(self, a: F) -> I {
         zip(a, a, |a, _| a.to_bits() as i32)
     }
