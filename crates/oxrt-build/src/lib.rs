@@ -64,7 +64,7 @@ pub fn build(
         let mut passes = options.passes.clone();
         if first {
             // No device has a kernel for weights of few bits.
-            passes.disabled.push(oxrt_passes::BLOCK_WEIGHTS.into());
+            passes.disabled.extend([oxrt_passes::BLOCK_WEIGHTS, oxrt_passes::BLOCK_TABLE].map(String::from));
         }
         let log = oxrt_passes::prepare_engine(&mut model, &passes)?;
         report.rules = log.counts();

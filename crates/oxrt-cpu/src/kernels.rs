@@ -31,6 +31,7 @@ use fft::Pass;
 use gemm::GemmTile;
 use oxrt_ops::scalar::{Binary, Unary};
 use product::ProductTile;
+use recurrent::LstmExtras;
 use reduce::Reduction;
 use rows::Norm;
 use taps::TapRun;
@@ -174,6 +175,8 @@ kernels! {
         = reduce::weighted_rows;
     /// The elementwise end of an LSTM step.
     lstm_cell(gates: *const f32, c: *mut f32, h: *mut f32, n: usize) = recurrent::lstm_cell;
+    /// The same with peepholes, limits or one gate less.
+    lstm_cell_with(gates: *const f32, c: *mut f32, h: *mut f32, n: usize, extras: &LstmExtras) = recurrent::lstm_cell_with;
     /// The elementwise end of a GRU step.
     gru_cell(x: *const f32, r: *const f32, h: *const f32, out: *mut f32, n: usize, linear: bool) = recurrent::gru_cell;
     /// A GRU's state behind its reset gate.

@@ -6,10 +6,12 @@
 mod attention;
 mod bf16;
 mod block_gemm;
+mod col2_im;
 mod conv;
 mod conv_any;
 mod conv_transpose;
 mod copy;
+mod deform_conv;
 mod elementwise;
 mod fill;
 mod fold;
@@ -68,10 +70,13 @@ pub(crate) static OPS: &[&Entry] = &[
     &conv_transpose::CONV_TRANSPOSE,
     &conv_any::CONV_ANY,
     &conv_any::TRANSPOSED_ANY,
+    &deform_conv::DEFORM_CONV,
+    &col2_im::COL2_IM,
     &attention::ATTENTION,
     &recurrent::RECURRENT,
     &q_conv::CONV,
     &block_gemm::BLOCK_GEMM,
+    &block_gemm::GATHER_BLOCKS,
     &q_gemm::GEMM,
     &q_gemm::MATMUL,
     &q_integer::MATMUL_PACKED,

@@ -103,6 +103,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
     const MR: usize;
     /// Vectors per row of the matrix microkernel.
     const NV: usize;
+    /// Products and sums are rounded once.
+    const FUSED: bool;
 
     /// The token. The CPU must have the tier's features.
     unsafe fn assume() -> Self;

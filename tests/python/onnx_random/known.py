@@ -7,6 +7,7 @@ import re
 from fractions import Fraction
 
 import numpy as np
+from onnx import shape_inference
 
 
 def only(graph, op):
@@ -28,6 +29,13 @@ def attr(node, name, default=None):
 
 def array(graph, node, i):
     return graph.arrays.get(node.input[i]) if len(node.input) > i and node.input[i] else None
+
+
+def is_empty(graph, name):
+    """Whether the shapes alone say that a value inside the graph has no elements."""
+    model = shape_inference.infer_shapes(graph.model(), data_prop=True)
+    dims = [i.type.tensor_type.shape.dim for i in model.graph.value_info if i.name == name]
+    return any(d.HasField("dim_value") and d.dim_value == 0 for shape in dims for d in shape)
 
 
 def all_ways(bad):
@@ -66,7 +74,7 @@ def variance_of_nothing(graph, bad):
 def quantise_nothing(graph, bad):
     node = only(graph, "DynamicQuantizeLinear")
     x = array(graph, node, 0) if node is not None else None
-    return x is not None and not np.any(x)
+    return node is not None and (is_empty(graph, node.input[0]) if x is None else not np.any(x))
 
 
 def one_point_between_corners(graph, bad):
@@ -193,6 +201,22 @@ def infinite_without_bounds(graph, bad):
     return all_ways(bad) and "inf, want" in bad["fixed"][1] and largest in bad["fixed"][1]
 
 
+def sum_that_keeps_infinities(graph, bad):
+    """The elements that onnxruntime calls NaN lie in channels behind one that is not finite."""
+    node = only(graph, "LRN")
+    x = array(graph, node, 0) if node is not None else None
+    return x is not None and not np.isfinite(x.astype(np.float64)).all() and all_ways(bad) and bad["fixed"][1].endswith("want NaN")
+
+
+def squares_beyond_single(graph, bad):
+    """Finite numbers whose squares sum up to more than float32 holds."""
+    node = only(graph, "LayerNormalization")
+    x = array(graph, node, 0) if node is not None else None
+    if x is None or x.dtype != np.float32 or not np.isfinite(x).all():
+        return False
+    return all_ways(bad) and np.square(x.astype(np.float64)).sum() > np.finfo(np.float32).max
+
+
 def gemm_of_a_vector(graph, bad):
     """Squeeze took an axis too many for the matrix that Gemm asks for."""
     node = graph.nodes[-1]
@@ -237,7 +261,9 @@ KNOWN = [
     ("NonZero of a scalar: oxrt is right. \"for scalar input, NonZero produces output shape (0, N) instead of (1, N)\".", nonzero_of_scalar),
     ("MeanVarianceNormalization of a constant: oxrt is right. The function body adds 1e-9 to the deviation, so the result is 0; onnxruntime "
      "divides 0 by 0.", variance_of_nothing),
-    ("DynamicQuantizeLinear of nothing but zeros: unspecified, the scale would be 0 and the zero point 0/0.", quantise_nothing),
+    ("DynamicQuantizeLinear of nothing, or of nothing but zeros: unspecified, the scale would be 0 and the zero point 0/0.", quantise_nothing),
+    ("LRN of infinities and NaN: oxrt is right. \"square_sum[n, c, …] = sum(X[n, i, …]²), where max(0, c - floor((size - 1)/2)) <= i\" has the nearest "
+     "channels alone; onnxruntime moves one sum along the channels, from which an infinity cannot be taken away again.", sum_that_keeps_infinities),
     ("clip of LSTM: oxrt clips \"the input of activations\", every one of them; onnxruntime leaves that of the cell state out. (Of GRU and RNN both clip all.)", clipped_recurrence),
     ("MaxPool of a window that holds padding alone: unspecified, the maximum of no element.", window_of_padding),
     ("MaxPool, ReduceMax and ReduceMin of NaN: unspecified; oxrt hands it on, onnxruntime takes the other elements.", not_a_number_in_max),
@@ -255,6 +281,8 @@ KNOWN = [
     ("RoiAlign and GridSample of infinities and NaN: unspecified whether a weight of 0 takes them away.", weight_of_nothing),
     ("Clip of infinities without min or max: the standard says two things. Its text lets the bounds default to the least and greatest finite number, as "
      "onnxruntime does; its function body (Identity, or one Less and Where) and its reference implementation leave infinities alone, as oxrt and PyTorch do.", infinite_without_bounds),
+    ("LayerNormalization of numbers whose squares overflow: oxrt sums them in more than single precision; in onnxruntime the variance is infinite, and "
+     "the bias alone is left.", squares_beyond_single),
     ("Gemm of a vector: oxrt is right. \"Input tensor A. The shape of A should be (M, K)\"; onnxruntime takes a vector too.", gemm_of_a_vector),
     ("ReduceLogSum of float16: both round the sum to half precision somewhere, and the logarithm near 1 makes the last place of the sum large.",
      logarithm_near_one_in_half),

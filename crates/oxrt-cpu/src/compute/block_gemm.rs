@@ -1,16 +1,16 @@
 //! Products with weights of few bits: few rows read the codes as they lie, many rows read panels that were made real.
 
-use super::gemm::{self, Cut, Matrix, Out, Size};
+use super::gemm::{self, Cut, L1_WAY, Matrix, Out, Size};
 use super::{Shared, cut};
 use crate::kernels::Kernels;
-use crate::kernels::activation::Act;
 use crate::kernels::block_gemm::{BlockPanel, BlockRows, ROWS, STRIPS, Strips};
 use crate::pool::ThreadPool;
 
 /// Rows up to which the codes are read as they lie.
-const FEW: usize = 8;
-/// Panels that are made real at once.
-const PANELS: usize = 2;
+const FEW: usize = 16;
+/// Panels that are made real at once, and rows of them: they stay in the second cache while the rows of the left operand pass by.
+const PANELS: usize = 4;
+const PART: usize = 512;
 
 /// The weights' form: `k` rows and `n` columns.
 #[derive(Clone, Copy, Debug)]
@@ -98,8 +98,14 @@ impl Weights {
             m * (self.chunks() * (32 / self.bits) + self.blocks())
         } else {
             // Every task has room of its own.
-            self.parts(kernels, m, threads).tasks() * PANELS * kernels.nr * self.k
+            self.parts(kernels, m, threads).tasks() * PANELS * kernels.nr * PART.min(self.k) + m * self.apart()
         }
+    }
+
+    /// Floats from a row of a copy of the left operand to the next, where rows as they are fall on the same few sets of the
+    /// first cache; else 0.
+    fn apart(&self) -> usize {
+        if self.k > 0 && (self.k * 4).is_multiple_of(L1_WAY) { self.k + 16 } else { 0 }
     }
 
     fn parts(&self, kernels: &Kernels, m: usize, threads: usize) -> Parts {
@@ -237,7 +243,19 @@ impl Weights {
     unsafe fn many(&self, kernels: &Kernels, pool: &ThreadPool, m: usize, op: &Operands, workspace: *mut f32) {
         let parts = self.parts(kernels, m, pool.threads());
         let (lanes, nr, k) = (kernels.lanes, kernels.nr, self.k);
-        let (op, room) = (*op, Shared(workspace));
+        let (mut op, room) = (*op, Shared(workspace));
+        let mut stride = k;
+        if self.apart() > 0 {
+            stride = self.apart();
+            // SAFETY: the copy lies behind the tasks' rooms.
+            unsafe {
+                let copy = room.at(parts.tasks() * PANELS * nr * PART.min(k));
+                let from = Shared(op.x.cast_mut());
+                let to = Shared(copy);
+                pool.run(m, |row| core::ptr::copy_nonoverlapping(from.at(row * k), to.at(row * stride), k));
+                op.x = copy;
+            }
+        }
         let all = SharedStrips(self.strips(&op, lanes));
         let op = &op;
         pool.run(parts.tasks(), |task| {
@@ -245,26 +263,35 @@ impl Weights {
             let (start, count) = cut(parts.groups, parts.columns, task % parts.columns);
             // SAFETY: tasks have room of their own and write disjoint parts of the result.
             unsafe {
-                let room = room.at(task * PANELS * nr * k);
+                let room = room.at(task * PANELS * nr * PART.min(k));
                 for group in start..start + count {
                     let column = group * PANELS * nr;
                     let columns = (PANELS * nr).min(self.n - column);
-                    for p in 0..columns.div_ceil(nr) {
-                        let strips = all.get().from((column + p * nr) / lanes, lanes);
-                        let count = strips.count.min(nr / lanes);
-                        let out = room.add(p * nr * k);
-                        (kernels.block_panel)(&BlockPanel { strips: Strips { count, ..strips }, rows: k, out });
-                    }
-                    let size = Size::plain(rows, columns, k);
-                    let how = Cut::choose(kernels, size, 1);
-                    let left = Matrix { data: op.x.add(row * k), stride: k };
-                    let out = Out {
-                        bias: if op.bias.is_null() { op.bias } else { op.bias.add(column) },
-                        act: Act::None,
-                        ..Out::plain(op.y.add(row * self.n + column), self.n)
-                    };
-                    for task in 0..how.tasks() {
-                        gemm::block(kernels, size, how, &left, room, out, task);
+                    let c = op.y.add(row * self.n + column);
+                    let mut first = 0;
+                    while first < k || first == 0 {
+                        let part = PART.min(k - first);
+                        for p in 0..columns.div_ceil(nr) {
+                            let strips = all.get().from((column + p * nr) / lanes, lanes);
+                            let strips = Strips { count: strips.count.min(nr / lanes), ..strips };
+                            let out = room.add(p * nr * part);
+                            let first = first * self.bits / 32;
+                            (kernels.block_panel)(&BlockPanel { strips, first, rows: part, out });
+                        }
+                        let size = Size::plain(rows, columns, part);
+                        // One part of the inner product: what was summed before may be the residual.
+                        let how = Cut { k_part: part, ..Cut::choose(kernels, size, 1) };
+                        let left = Matrix { data: op.x.add(row * stride + first), stride };
+                        let mut out = Out::plain(c, self.n);
+                        if first > 0 {
+                            (out.residual, out.residual_stride) = (c, self.n);
+                        } else if !op.bias.is_null() {
+                            out.bias = op.bias.add(column);
+                        }
+                        for task in 0..how.tasks() {
+                            gemm::block(kernels, size, how, &left, room, out, task);
+                        }
+                        first += part.max(1);
                     }
                 }
             }

@@ -14,7 +14,7 @@
 use crate::simd::bytes::Bytes;
 
 /// Rows that [`block_rows`] takes at most.
-pub const ROWS: usize = 4;
+pub const ROWS: usize = 8;
 /// Strips that [`block_rows`] takes at most.
 pub const STRIPS: usize = 4;
 
@@ -90,7 +90,9 @@ pub struct BlockRows {
 pub struct BlockPanel {
     /// The strips.
     pub strips: Strips,
-    /// Rows to write.
+    /// Chunks to leave out.
+    pub first: usize,
+    /// Rows to write, from those chunks on.
     pub rows: usize,
     /// `rows` rows of all strips' columns.
     pub out: *mut f32,
@@ -120,13 +122,16 @@ unsafe fn split<S: Bytes, const BITS: u32>(s: S, t: &BlockRows) {
         let rows = match t.rows - row {
             1 => 1,
             2 | 3 => 2,
-            _ => 4,
+            4..=7 => 4,
+            _ => 8,
         };
         let mut strip = 0;
         while strip < t.strips.count {
             let count = match (rows, t.strips.count - strip) {
                 (1, 4..) => 4,
                 (2 | 4, 2..) => 2,
+                // As many sums as there are registers for.
+                (8, 2..) if S::LANES == 16 => 2,
                 _ => 1,
             };
             // SAFETY: a part of what the caller describes.
@@ -146,8 +151,10 @@ unsafe fn split<S: Bytes, const BITS: u32>(s: S, t: &BlockRows) {
                     (1, _) => one::<S, BITS, 1>(s, &part),
                     (2, 2) => some::<S, BITS, 2, 2>(s, &part),
                     (2, _) => some::<S, BITS, 2, 1>(s, &part),
-                    (_, 2) => some::<S, BITS, 4, 2>(s, &part),
-                    _ => some::<S, BITS, 4, 1>(s, &part),
+                    (4, 2) => some::<S, BITS, 4, 2>(s, &part),
+                    (4, _) => some::<S, BITS, 4, 1>(s, &part),
+                    (_, 2) => some::<S, BITS, 8, 2>(s, &part),
+                    _ => some::<S, BITS, 8, 1>(s, &part),
                 }
             }
             strip += count;
@@ -271,7 +278,8 @@ pub unsafe fn block_panel<S: Bytes>(s: S, t: &BlockPanel) {
 unsafe fn reals<S: Bytes, const BITS: u32>(s: S, t: &BlockPanel) {
     let Strips { codes, scales, zeros, chunks, block_chunks, count, .. } = t.strips;
     let (per, blocks, width) = (32 / BITS as usize, t.strips.blocks(), count * S::LANES);
-    for c in 0..chunks {
+    for c in t.first..chunks.min(t.first + t.rows.div_ceil(per)) {
+        let row = (c - t.first) * per;
         for v in 0..count {
             // SAFETY: inside what the caller describes.
             unsafe {
@@ -279,14 +287,14 @@ unsafe fn reals<S: Bytes, const BITS: u32>(s: S, t: &BlockPanel) {
                 let scale = s.load(scales.add(at));
                 let zero = if zeros.is_null() { s.zero() } else { s.load(zeros.add(at)) };
                 let words = s.int_load(codes.add((v * chunks + c) * S::LANES));
-                let out = t.out.add(c * per * width + v * S::LANES);
-                if (c + 1) * per <= t.rows {
+                let out = t.out.add(row * width + v * S::LANES);
+                if row + per <= t.rows {
                     for j in 0..per {
                         let code = s.sub(s.code::<BITS>(words, j as u32 * BITS), zero);
                         s.store(out.add(j * width), s.mul(code, scale));
                     }
                 } else {
-                    for j in 0..t.rows.saturating_sub(c * per) {
+                    for j in 0..t.rows - row {
                         let code = s.sub(s.code::<BITS>(words, j as u32 * BITS), zero);
                         s.store(out.add(j * width), s.mul(code, scale));
                     }

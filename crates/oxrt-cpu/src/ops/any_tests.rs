@@ -420,3 +420,82 @@ fn floats_of(dtype: DType, shape: &[usize]) -> Tensor {
     let values: Vec<f64> = crate::testing::noise(shape.iter().product(), 7).into_iter().map(f64::from).collect();
     Tensor::from_f64(dtype, shape, &values).unwrap()
 }
+
+#[test]
+fn moved_taps() {
+    for (c, m, group, shifts, [kh, kw], stride, pad) in [
+        (4, 6, 1, 1, [3, 3], 1, 1),
+        (6, 4, 2, 3, [3, 2], 2, 0),
+        (4, 33, 1, 2, [1, 1], 1, 0),
+        (3, 5, 1, 1, [3, 3], 1, 2),
+    ] {
+        for (with_bias, with_mask) in [(false, false), (true, true)] {
+            let (height, width) = (9, 11);
+            let out = |n: usize, k: usize| (n + 2 * pad - k) / stride + 1;
+            let (oh, ow) = (out(height, kh), out(width, kw));
+            let of = |shape: &[usize]| x(&floats_of(DType::F32, shape));
+            let a = attrs()
+                .with("group", group as i64)
+                .with("offset_group", shifts as i64)
+                .with("strides", vec![stride as i64; 2])
+                .with("pads", vec![pad as i64; 4]);
+            let inputs = vec![
+                Some(of(&[2, c, height, width])),
+                Some(of(&[m, c / group, kh, kw])),
+                Some(of(&[2, shifts * kh * kw * 2, oh, ow])),
+                with_bias.then(|| of(&[m])),
+                with_mask.then(|| of(&[2, shifts * kh * kw, oh, ow])),
+            ];
+            check("DeformConv", a, inputs, 1, 1e-4);
+        }
+    }
+}
+
+#[test]
+fn columns_become_images() {
+    for (image, block, more) in [
+        (&[5i64, 5][..], &[1i64, 5][..], attrs()),
+        (&[6, 7], &[3, 2], attrs().with("strides", vec![2i64, 1]).with("pads", vec![1i64, 0, 1, 1])),
+    ] {
+        let taps: i64 = block.iter().product();
+        let length = if image[0] == 5 { 5 } else { 3 * 7 };
+        let columns = floats_of(DType::F32, &[2, 3 * taps as usize, length]);
+        check("Col2Im", more, vec![Some(x(&columns)), Some(ints(image)), Some(ints(block))], 1, 1e-5);
+    }
+}
+
+/// Extras of LSTM cells, both directions, sequences of different lengths.
+#[test]
+fn lstm_extras() {
+    let constant = |shape: &[usize]| Some((floats_of(DType::F32, shape), true));
+    for (peepholes, clip, coupled) in
+        [(true, None, 0), (false, Some(0.3f32), 0), (true, Some(0.5), 1), (false, None, 1)]
+    {
+        let mut a = attrs().with("hidden_size", 19).with("direction", "bidirectional").with("input_forget", coupled);
+        if let Some(c) = clip {
+            a = a.with("clip", c);
+        }
+        let lengths = Tensor::from_slice(&[3], &[5i32, 2, 0]);
+        let inputs = vec![
+            Some(x(&floats_of(DType::F32, &[5, 3, 7]))),
+            constant(&[2, 76, 7]),
+            constant(&[2, 76, 19]),
+            constant(&[2, 152]),
+            Some(x(&lengths)),
+            Some(x(&floats_of(DType::F32, &[2, 3, 19]))),
+            None,
+            if peepholes { constant(&[2, 57]) } else { None },
+        ];
+        check("LSTM", a, inputs, 3, 1e-4);
+    }
+}
+
+/// A mask that speaks of the first keys hides the others.
+#[test]
+fn short_masks() {
+    let of = |shape: &[usize]| Some(x(&floats_of(DType::F32, shape)));
+    for (mask, causal) in [(of(&[5, 4]), 0), (of(&[2, 1, 5, 3]), 1), (Some(x(&numbers(DType::Bool, &[5, 6], 3))), 0)] {
+        let a = attrs().with("is_causal", causal);
+        check("Attention", a, vec![of(&[2, 3, 5, 8]), of(&[2, 3, 9, 8]), of(&[2, 3, 9, 8]), mask], 1, 1e-4);
+    }
+}

@@ -16,8 +16,19 @@ fn codes(dtype: DType, n: usize, k: usize, seed: u32) -> Tensor {
 fn products() {
     let sizes =
         [(1, 32, 16, 16), (1, 37, 67, 32), (1, 200, 129, 16), (2, 64, 100, 64), (3, 256, 33, 128), (7, 90, 48, 32)];
-    let many =
-        [(9, 70, 35, 16), (40, 300, 65, 256), (65, 128, 130, 32), (130, 33, 5, 32), (2, 0, 5, 16), (0, 32, 5, 16)];
+    let many = [
+        (9, 70, 35, 16),
+        (40, 300, 65, 256),
+        (65, 128, 130, 32),
+        (130, 33, 5, 32),
+        (2, 0, 5, 16),
+        (0, 32, 5, 16),
+        (17, 1024, 35, 64),
+        (8, 64, 35, 16),
+        (16, 48, 20, 16),
+        (12, 100, 70, 32),
+        (20, 600, 300, 16),
+    ];
     for (i, &(m, k, n, block)) in sizes.iter().chain(&many).enumerate() {
         for dtype in [DType::U2, DType::U4, DType::U8] {
             let blocks = k / block + usize::from(k % block != 0);
@@ -65,4 +76,25 @@ fn half_precision() {
         outputs: vec![(DType::F16, vec![2, 3, 40])],
     };
     check_reference(&case, 0.05);
+}
+
+/// Rows of a table.
+#[test]
+fn rows() {
+    for (dtype, k, zero) in [(DType::U4, 37, true), (DType::U8, 64, false), (DType::U2, 48, true)] {
+        let blocks = k / 16 + usize::from(k % 16 != 0);
+        let numbers = |seed| Some((floats(&[9, blocks], seed), true));
+        let case = Case {
+            op: "oxrt.GatherBlocks",
+            attrs: Attrs::new().with("block_size", 16),
+            inputs: vec![
+                Some((codes(dtype, 9, k, 1), true)),
+                Some((Tensor::from_slice(&[2, 2], &[3i64, -1, 0, 8]), false)),
+                numbers(2),
+                if zero { numbers(3) } else { None },
+            ],
+            outputs: vec![(DType::F32, vec![2, 2, k])],
+        };
+        check_reference(&case, 1e-5);
+    }
 }

@@ -17,6 +17,7 @@ impl Simd for Avx2 {
     const LANES: usize = 8;
     const MR: usize = 6;
     const NV: usize = 2;
+    const FUSED: bool = true;
 
     #[inline(always)]
     unsafe fn assume() -> Self {

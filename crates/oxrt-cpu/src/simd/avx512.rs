@@ -17,6 +17,7 @@ impl Simd for Avx512 {
     const LANES: usize = 16;
     const MR: usize = 14;
     const NV: usize = 2;
+    const FUSED: bool = true;
 
     #[inline(always)]
     unsafe fn assume() -> Self {

@@ -36,6 +36,7 @@ impl Simd for Portable {
     const LANES: usize = L;
     const MR: usize = 4;
     const NV: usize = 1;
+    const FUSED: bool = false;
 
     #[inline(always)]
     unsafe fn assume() -> Self {

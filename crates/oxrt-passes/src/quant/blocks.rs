@@ -1,4 +1,4 @@
-//! Products with constant weights that were quantised in blocks along the inner dimension: the weights stay as they are.
+//! Products with constant weights, and rows of constant tables, that were quantised in blocks: the codes stay as they are.
 
 use crate::driver::{Rewrite, Rule};
 use crate::query::{made_by, perm_of};
@@ -7,6 +7,8 @@ use oxrt_ops::copy::permute;
 use oxrt_tensor::{Result, Tensor};
 
 pub(crate) const PRODUCT: Rule = Rule { name: crate::BLOCK_WEIGHTS, ops: &["Gemm", "MatMul"], apply };
+
+pub(crate) const GATHER: Rule = Rule { name: crate::BLOCK_TABLE, ops: &["Gather"], apply: gather };
 
 /// Weights in blocks along their last axis.
 struct Blocks {
@@ -56,6 +58,24 @@ fn apply(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
     let zero = b.constant(blocks.zero);
     let attrs = Attrs::new().with("block_size", blocks.block);
     let out = b.op_multi("oxrt.BlockGemm", &[Some(x), Some(codes), bias, Some(scale), Some(zero)], attrs, 1)?[0];
+    let g = &mut rw.model.graph;
+    g.remove_node(id);
+    g.replace_value(y, out);
+    Ok(true)
+}
+
+fn gather(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
+    let g = &rw.model.graph;
+    let node = &g[id];
+    let (Some(table), Some(ids), Some(y)) = (node.input(0), node.input(1), node.output(0)) else { return Ok(false) };
+    if node.attrs.int_or("axis", 0)?.rem_euclid(2) != 0 || g[ids].is_constant() {
+        return Ok(false);
+    }
+    let Some(blocks) = blocks(g, table, true)? else { return Ok(false) };
+    let mut b = rw.builder(id);
+    let (codes, scale, zero) = (b.constant(blocks.codes), b.constant(blocks.scale), b.constant(blocks.zero));
+    let attrs = Attrs::new().with("block_size", blocks.block);
+    let out = b.op("oxrt.GatherBlocks", &[codes, ids, scale, zero], attrs)?;
     let g = &mut rw.model.graph;
     g.remove_node(id);
     g.replace_value(y, out);

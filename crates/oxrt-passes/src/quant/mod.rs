@@ -18,6 +18,7 @@ pub(crate) const RULES: &[Rule] = &[
     qlinear::CONV,
     qlinear::MATMUL,
     blocks::PRODUCT,
+    blocks::GATHER,
     movement::RAISE,
     movement::SAME,
     movement::RAISE_TABLE,
