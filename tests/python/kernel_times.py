@@ -67,11 +67,11 @@ def boxes(count, seed=3):
 
 
 def recurrent(op, gates, steps=64, batch=4, size=128, hidden=128, peepholes=False, **attrs):
-    inputs = [noise([steps, batch, size]), noise([1, gates * hidden, size], 1) * 0.1, noise([1, gates * hidden, hidden], 2) * 0.1,
-              noise([1, 2 * gates * hidden], 3), None, None, None]
+    inputs = [noise([steps, batch, size]), noise([1, gates * hidden, size], 1) * np.float32(0.1),
+              noise([1, gates * hidden, hidden], 2) * np.float32(0.1), noise([1, 2 * gates * hidden], 3)]
     if peepholes:
-        inputs.append(noise([1, 3 * hidden], 4))
-    extra = ", peepholes" if peepholes else "".join(f", {k}" for k in attrs)
+        inputs += [None, None, None, noise([1, 3 * hidden], 4)]
+    extra = ", peepholes" if peepholes else "".join(f", {k}={v}" for k, v in attrs.items())
     return Case(f"{op} {steps} steps of {batch} x {hidden}{extra}", op, inputs, constants=[1, 2, 3, 7], hidden_size=hidden, **attrs)
 
 
@@ -91,7 +91,7 @@ def cases():
                constants=[0, 2], domain=MS, block_size=32, bits=4, quantize_axis=1, gather_axis=0)
     yield Case("STFT 160000, frames of 400 by 160", "STFT", [noise([1, 160000]), i64(160)[0], np.hanning(400).astype(np.float32), i64(400)[0]],
                constants=[1, 2, 3], opset=17, onesided=1)
-    yield Case("STFT 160000, frames of 512 by 128", "STFT", [noise([1, 160000]), i64(128)[0], np.hanning(512).astype(np.float32), i64(512)[0]],
+    yield Case("STFT 160000, frames of 512 by 128", "STFT", [noise([1, 160000, 1]), i64(128)[0], np.hanning(512).astype(np.float32), i64(512)[0]],
                constants=[1, 2, 3], opset=17, onesided=1)
     yield Case("DFT 64 x 1024, real, half", "DFT", [noise([64, 1024, 1])], onesided=1)
     yield Case("DFT 64 x 1000, complex", "DFT", [noise([64, 1000, 2])])
@@ -109,6 +109,9 @@ def cases():
     yield recurrent("LSTM", 4, input_forget=1)
     yield recurrent("GRU", 3, linear_before_reset=0)
     yield recurrent("GRU", 3, linear_before_reset=1)
+    mask = np.random.default_rng(18).uniform(size=[128, 96]) < 0.8
+    yield Case("Attention 8 heads of 128 x 64, mask of 96 keys", "Attention", [noise([1, 8, 128, 64]), noise([1, 8, 128, 64], 1), noise([1, 8, 128, 64], 2), mask],
+               opset=23)
     square = noise([16, 64, 64])
     yield Case("Einsum bii->bi of 16 x 64 x 64", "Einsum", [square], equation="bii->bi")
     yield Case("Einsum bqhd,bkhd->bhqk, 8 heads of 128 x 64", "Einsum", [noise([2, 128, 8, 64]), noise([2, 128, 8, 64], 1)], equation="bqhd,bkhd->bhqk")
@@ -126,6 +129,10 @@ def cases():
     yield Case("TopK 100 of 100k", "TopK", [noise([1, 100000]), i64(100)], constants=[1], outputs=2)
     yield Case("RoiAlign 100 of 256 x 50 x 50", "RoiAlign", [noise([1, 256, 50, 50]), boxes(100)[0], np.zeros(100, np.int64)], opset=16,
                output_height=7, output_width=7, sampling_ratio=2, spatial_scale=0.0625)
+    moved = noise([1, 18, 32, 32], 20)
+    yield Case("DeformConv 64 to 64, 3 x 3 at 32 x 32", "DeformConv", [noise([1, 64, 32, 32]), noise([64, 64, 3, 3], 1), moved], constants=[1], opset=19,
+               pads=[1, 1, 1, 1], kernel_shape=[3, 3])
+    yield Case("Col2Im 64 of 3 x 3 at 56 x 56", "Col2Im", [noise([1, 576, 3136]), i64(56, 56), i64(3, 3)], constants=[1, 2], opset=18, pads=[1, 1, 1, 1])
     grid = np.random.default_rng(12).uniform(-1, 1, [1, 64, 64, 2]).astype(np.float32)
     yield Case("GridSample 64 x 64 x 64", "GridSample", [noise([1, 64, 64, 64]), grid], opset=20)
     yield Case("ScatterElements add 256 x 1024", "ScatterElements", [noise([256, 1024]), np.random.default_rng(13).integers(0, 256, [256, 1024]), noise([256, 1024], 1)],

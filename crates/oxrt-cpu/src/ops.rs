@@ -32,6 +32,7 @@ mod q_misc;
 mod quantised;
 mod quantize;
 mod recurrent;
+mod recurrent_any;
 mod reduce;
 mod resize;
 mod roi_align;
@@ -74,6 +75,7 @@ pub(crate) static OPS: &[&Entry] = &[
     &col2_im::COL2_IM,
     &attention::ATTENTION,
     &recurrent::RECURRENT,
+    &recurrent_any::RECURRENT_ANY,
     &q_conv::CONV,
     &block_gemm::BLOCK_GEMM,
     &block_gemm::GATHER_BLOCKS,

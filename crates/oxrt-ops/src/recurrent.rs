@@ -85,7 +85,10 @@ pub fn infer(ctx: &mut Infer) -> Result<()> {
 }
 
 /// Activations of all directions, each taking the numbers it needs from the lists in order.
-fn activations(attrs: &Attrs, defaults: &[&str], directions: usize) -> Result<Vec<Program>> {
+///
+/// # Errors
+/// For activations that are unknown or too few.
+pub fn activations(attrs: &Attrs, defaults: &[&str], directions: usize) -> Result<Vec<Program>> {
     let names: Vec<String> = match attrs.get_strings("activations")? {
         Some(list) => list.clone(),
         None => defaults.iter().map(|s| s.to_string()).cycle().take(defaults.len() * directions).collect(),

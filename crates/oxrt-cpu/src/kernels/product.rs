@@ -7,7 +7,7 @@ use crate::simd::Simd;
 /// Columns of a panel of the right operand.
 pub const PANEL: usize = 8;
 /// Rows that share what is read of a panel.
-pub const ROWS: usize = 4;
+pub const ROWS: usize = 8;
 
 /// What products are summed in; integers wrap.
 pub trait Scalar: Copy + Default + Send + Sync + 'static {
@@ -99,12 +99,18 @@ pub struct ProductTile<T> {
 pub unsafe fn product_tile<S: Simd, T: Scalar>(_: S, t: &ProductTile<T>) {
     // SAFETY: as the caller promises.
     unsafe {
-        if t.rows == ROWS {
+        let mut first = 0;
+        // As many sums as there are registers for.
+        if t.rows == ROWS && S::LANES == 16 {
             if S::FUSED { rows::<T, ROWS, true>(t, 0) } else { rows::<T, ROWS, false>(t, 0) }
-        } else {
-            for r in 0..t.rows {
-                if S::FUSED { rows::<T, 1, true>(t, r) } else { rows::<T, 1, false>(t, r) }
-            }
+            first = ROWS;
+        }
+        while first + 4 <= t.rows {
+            if S::FUSED { rows::<T, 4, true>(t, first) } else { rows::<T, 4, false>(t, first) }
+            first += 4;
+        }
+        for r in first..t.rows {
+            if S::FUSED { rows::<T, 1, true>(t, r) } else { rows::<T, 1, false>(t, r) }
         }
     }
 }

@@ -499,3 +499,46 @@ fn short_masks() {
         check("Attention", a, vec![of(&[2, 3, 5, 8]), of(&[2, 3, 9, 8]), of(&[2, 3, 9, 8]), mask], 1, 1e-4);
     }
 }
+
+/// Doubles, other activations, weights of the run, limits of every cell.
+#[test]
+fn recurrent_layers_of_every_kind() {
+    for (op, gates, names) in [
+        ("LSTM", 4usize, vec!["HardSigmoid", "Relu", "Softsign"]),
+        ("GRU", 3, vec!["HardSigmoid", "ScaledTanh"]),
+        ("RNN", 1, vec!["LeakyRelu"]),
+    ] {
+        for (dtype, direction, flag, own) in [
+            (DType::F64, "forward", 0, false),
+            (DType::F32, "reverse", 1, true),
+            (DType::F64, "bidirectional", 0, true),
+        ] {
+            let dirs = if direction == "bidirectional" { 2 } else { 1 };
+            let mut a = attrs().with("hidden_size", 11).with("direction", direction).with("clip", 0.7f32);
+            a = match op {
+                "LSTM" => a.with("input_forget", flag),
+                "GRU" => a.with("linear_before_reset", flag),
+                _ => a,
+            };
+            if own {
+                let names: Vec<String> = names.iter().cycle().take(names.len() * dirs).map(|s| s.to_string()).collect();
+                a = a.with("activations", names).with("activation_alpha", vec![0.3f32; dirs]);
+            }
+            let of = |shape: &[usize]| Some(x(&floats_of(dtype, shape)));
+            let lengths = Tensor::from_slice(&[3], &[5i32, 2, 0]);
+            let mut inputs = vec![
+                of(&[5, 3, 7]),
+                of(&[dirs, gates * 11, 7]),
+                of(&[dirs, gates * 11, 11]),
+                of(&[dirs, 2 * gates * 11]),
+                Some(x(&lengths)),
+                of(&[dirs, 3, 11]),
+            ];
+            if op == "LSTM" {
+                inputs.extend([of(&[dirs, 3, 11]), of(&[dirs, 33])]);
+            }
+            let tolerance = if dtype == DType::F64 { 1e-12 } else { 1e-5 };
+            check(op, a, inputs, if op == "LSTM" { 3 } else { 2 }, tolerance);
+        }
+    }
+}

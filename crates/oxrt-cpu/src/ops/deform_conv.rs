@@ -19,16 +19,17 @@ fn supports(node: &NodeView) -> Option<()> {
 }
 
 /// The four pixels around a point, and their shares; those outside have none.
-fn around(y: f32, x: f32, height: usize, width: usize) -> [(usize, f32); 4] {
+fn around(y: f32, x: f32, height: usize, width: usize) -> ([usize; 4], [f32; 4]) {
     let (y0, x0) = (y.floor(), x.floor());
-    [(0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0)].map(|(dy, dx)| {
-        let (py, px) = (y0 + dy, x0 + dx);
+    let (mut places, mut shares) = ([0; 4], [0.0; 4]);
+    for k in 0..4 {
+        let (py, px) = (y0 + (k / 2) as f32, x0 + (k % 2) as f32);
         if py >= 0.0 && px >= 0.0 && py < height as f32 && px < width as f32 {
-            (py as usize * width + px as usize, (1.0 - (y - py).abs()) * (1.0 - (x - px).abs()))
-        } else {
-            (0, 0.0)
+            places[k] = py as usize * width + px as usize;
+            shares[k] = (1.0 - (y - py).abs()) * (1.0 - (x - px).abs());
         }
-    })
+    }
+    (places, shares)
 }
 
 fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
@@ -89,9 +90,10 @@ fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
                                 // Channels that move alike.
                                 let alike = (c / shifts - all % (c / shifts)).min(cg - channel);
                                 for j in 0..wide {
-                                    let column = |at: usize| room.add((at * taps + tap) * wide + j);
                                     if j >= cols {
-                                        (channel..channel + alike).for_each(|at| *column(at) = 0.0);
+                                        for at in channel..channel + alike {
+                                            *room.add((at * taps + tap) * wide + j) = 0.0;
+                                        }
                                         continue;
                                     }
                                     let p = first + j;
@@ -101,19 +103,23 @@ fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
                                         (o as i64 * stride + k as i64 * dilation - placed.begin[d]) as f32 + by(d)
                                     };
                                     let (py, px) = (point(0, p / ow, tap / kw), point(1, p % ow, tap % kw));
-                                    let pixels = around(py, px, height, width);
+                                    let (places, mut shares) = around(py, px, height, width);
                                     let share = if mask.get().is_null() {
                                         1.0
                                     } else {
                                         *mask.at((shift * taps + tap) * positions + p)
                                     };
+                                    shares.iter_mut().for_each(|s| *s *= share);
                                     for at in channel..channel + alike {
                                         let from = x.at((image * c + g * cg + at) * plane);
-                                        let sum: f32 = pixels
-                                            .iter()
-                                            .map(|&(i, s)| if s == 0.0 { 0.0 } else { s * *from.add(i) })
-                                            .sum();
-                                        *column(at) = sum * share;
+                                        let mut sum = 0.0;
+                                        for k in 0..4 {
+                                            // What lies outside is not read: it may not be there.
+                                            if shares[k] != 0.0 {
+                                                sum += shares[k] * *from.add(places[k]);
+                                            }
+                                        }
+                                        *room.add((at * taps + tap) * wide + j) = sum;
                                     }
                                 }
                                 channel += alike;

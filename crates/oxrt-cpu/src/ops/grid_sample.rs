@@ -69,16 +69,23 @@ fn bind<T: Element>(ctx: &Ctx, sampling: Sampling, args: &BindArgs) -> Result<Bo
                 }
                 if size == BLOCK && lens.iter().all(|&len| len == 4) {
                     // Four taps each, as nearly everywhere: side by side.
-                    let places: [[u32; BLOCK]; 4] = [0, 1, 2, 3].map(|t| core::array::from_fn(|p| taps[p][t].0 as u32));
-                    let weights: [[T; BLOCK]; 4] = [0, 1, 2, 3].map(|t| core::array::from_fn(|p| taps[p][t].1));
+                    let (mut places, mut weights) = ([[0u32; BLOCK]; 4], [[T::default(); BLOCK]; 4]);
+                    for t in 0..4 {
+                        for p in 0..BLOCK {
+                            (places[t][p], weights[t][p]) = (taps[p][t].0 as u32, taps[p][t].1);
+                        }
+                    }
                     for c in 0..channels {
                         // SAFETY: taps lie inside the plane; blocks of points are disjoint.
                         unsafe {
                             let from = x.at((image * channels + c) * plane);
                             let to = y.at((image * channels + c) * points + first);
                             for p in 0..BLOCK {
-                                let part = |t: usize| (*from.add(places[t][p] as usize)).times(weights[t][p]);
-                                *to.add(p) = part(0).plus(part(1)).plus(part(2).plus(part(3)));
+                                let mut sum = T::default();
+                                for t in 0..4 {
+                                    sum = sum.plus((*from.add(places[t][p] as usize)).times(weights[t][p]));
+                                }
+                                *to.add(p) = sum;
                             }
                         }
                     }

@@ -81,15 +81,11 @@ fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
                                 let to = y.at((r * c + channel) * bins + first);
                                 let mut start = 0;
                                 for (i, &(end, outside)) in ends.iter().enumerate() {
-                                    let of =
-                                        |t: &[(u32, f32); 4]| t.map(|(at, weight)| *plane.add(at as usize) * weight);
-                                    let parts = taps[start..end].iter().map(of);
                                     *to.add(i) = if regions.average {
-                                        let sums = parts.fold([0.0f32; 4], |s, p| [0, 1, 2, 3].map(|k| s[k] + p[k]));
-                                        sums.iter().sum::<f32>() / points.max(1) as f32
+                                        sum(plane, &taps[start..end]) / points.max(1) as f32
                                     } else {
                                         let least = if points == 0 || outside { 0.0 } else { f32::NEG_INFINITY };
-                                        parts.flatten().fold(least, f32::max)
+                                        greatest(plane, &taps[start..end], least)
                                     };
                                     start = end;
                                 }
@@ -104,4 +100,34 @@ fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
         .flops(8 * count * c * bins)
         .boxed()
     })
+}
+
+/// The sum of all parts of all points.
+///
+/// # Safety
+/// The taps lie inside the plane.
+unsafe fn sum(plane: *const f32, taps: &[Taps]) -> f32 {
+    let mut sums = [0.0f32; 4];
+    for point in taps {
+        for k in 0..4 {
+            // SAFETY: as the caller promises.
+            sums[k] += unsafe { *plane.add(point[k].0 as usize) } * point[k].1;
+        }
+    }
+    (sums[0] + sums[1]) + (sums[2] + sums[3])
+}
+
+/// The greatest part of a point, or `least`.
+///
+/// # Safety
+/// As [`sum`].
+unsafe fn greatest(plane: *const f32, taps: &[Taps], least: f32) -> f32 {
+    let mut most = least;
+    for point in taps {
+        for k in 0..4 {
+            // SAFETY: as the caller promises.
+            most = most.max(unsafe { *plane.add(point[k].0 as usize) } * point[k].1);
+        }
+    }
+    most
 }

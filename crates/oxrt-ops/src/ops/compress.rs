@@ -55,7 +55,7 @@ fn picked(
     x: &Tensor,
     shape: &[usize],
     (outer, n, inner): (usize, usize, usize),
-    picks: &[usize],
+    picks: &[i64],
 ) -> Result<Option<Tensor>> {
     let Some(piece) = x.dtype().size().filter(|_| x.strings().is_none()).map(|size| size * inner) else {
         return Ok(None);
