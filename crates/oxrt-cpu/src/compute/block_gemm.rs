@@ -10,7 +10,7 @@ use crate::pool::ThreadPool;
 const FEW: usize = 16;
 /// Panels that are made real at once, and rows of them: they stay in the second cache while the rows of the left operand pass by.
 const PANELS: usize = 4;
-const PART: usize = 512;
+const PART: usize = 1024;
 
 /// The weights' form: `k` rows and `n` columns.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +39,12 @@ pub struct Packed {
 impl Weights {
     fn chunks(&self) -> usize {
         self.k.div_ceil(32 / self.bits)
+    }
+
+    /// Floats from one copied row of the left operand to the next: up to the end of the last chunk, and off a power of two by a
+    /// line, so that rows spread over the sets of the first cache.
+    fn wide(&self) -> usize {
+        (self.chunks() * (32 / self.bits)).next_multiple_of(16) + 16
     }
 
     /// Blocks along the rows.
@@ -95,7 +101,7 @@ impl Weights {
     /// Floats of workspace for `m` rows.
     pub fn workspace_len(&self, kernels: &Kernels, m: usize, threads: usize) -> usize {
         if m <= FEW {
-            m * (self.chunks() * (32 / self.bits) + self.blocks())
+            m * (self.wide() + self.blocks())
         } else {
             // Every task has room of its own.
             self.parts(kernels, m, threads).tasks() * PANELS * kernels.nr * PART.min(self.k) + m * self.apart()
@@ -188,7 +194,8 @@ impl Weights {
     }
 
     unsafe fn few(&self, kernels: &Kernels, pool: &ThreadPool, m: usize, op: &Operands, workspace: *mut f32) {
-        let (wide, blocks) = (self.chunks() * (32 / self.bits), self.blocks());
+        let (wide, blocks) = (self.wide(), self.blocks());
+        let end = self.chunks() * (32 / self.bits);
         // SAFETY: the workspace holds the rows with zeros behind, then the sums of their blocks.
         unsafe {
             let sums = workspace.add(m * wide);
@@ -197,7 +204,7 @@ impl Weights {
                 core::ptr::copy_nonoverlapping(from, to, self.k);
                 core::ptr::write_bytes(to.add(self.k), 0, wide - self.k);
                 for b in 0..blocks {
-                    let rows = self.block.min(wide - b * self.block);
+                    let rows = self.block.min(end - b * self.block);
                     let block = core::slice::from_raw_parts(to.add(b * self.block), rows);
                     // Side by side, so that vectors can do it.
                     let mut lanes = [0.0f32; 16];

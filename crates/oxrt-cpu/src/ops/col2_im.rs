@@ -30,6 +30,8 @@ fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
             bail!(invalid, "columns of shape {:?} for {positions} blocks of {taps}", args.shape(0)?);
         }
         let table = placed.taps(&image, &placed.out)?;
+        let runs = runs(&table, *placed.out.last().unwrap_or(&1));
+        let step = placed.strides.last().map_or(1, |&s| s as usize);
         let size: usize = image.iter().product();
         let planes = n * rows / taps.max(1);
         makes(args, planes * size)?;
@@ -41,9 +43,12 @@ fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
                 unsafe {
                     let (from, to) = (x.at(plane * taps * length), y.at(plane * size));
                     core::ptr::write_bytes(to, 0, size);
-                    for (i, &place) in table.iter().enumerate() {
-                        if place >= 0 {
-                            *to.add(place as usize) += *from.add(i);
+                    for &Run { from: first, to: place, len } in &runs {
+                        let (from, to) = (from.add(first), to.add(place));
+                        if step == 1 {
+                            (0..len).for_each(|i| *to.add(i) += *from.add(i));
+                        } else {
+                            (0..len).for_each(|i| *to.add(i * step) += *from.add(i));
                         }
                     }
                 }
@@ -51,4 +56,23 @@ fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
         })
         .boxed()
     })
+}
+
+/// Neighbours that land in neighbours, a stride apart.
+struct Run {
+    from: usize,
+    to: usize,
+    len: usize,
+}
+
+/// What of each row of positions lands inside the image.
+fn runs(table: &[isize], row: usize) -> Vec<Run> {
+    let mut runs = Vec::new();
+    for (i, places) in table.chunks(row.max(1)).enumerate() {
+        if let Some(first) = places.iter().position(|&p| p >= 0) {
+            let len = places[first..].iter().take_while(|&&p| p >= 0).count();
+            runs.push(Run { from: i * row + first, to: places[first] as usize, len });
+        }
+    }
+    runs
 }

@@ -18,19 +18,8 @@ fn supports(node: &NodeView) -> Option<()> {
     float_or_absent(node, 4)
 }
 
-/// The four pixels around a point, and their shares; those outside have none.
-fn around(y: f32, x: f32, height: usize, width: usize) -> ([usize; 4], [f32; 4]) {
-    let (y0, x0) = (y.floor(), x.floor());
-    let (mut places, mut shares) = ([0; 4], [0.0; 4]);
-    for k in 0..4 {
-        let (py, px) = (y0 + (k / 2) as f32, x0 + (k % 2) as f32);
-        if py >= 0.0 && px >= 0.0 && py < height as f32 && px < width as f32 {
-            places[k] = py as usize * width + px as usize;
-            shares[k] = (1.0 - (y - py).abs()) * (1.0 - (x - px).abs());
-        }
-    }
-    (places, shares)
-}
+/// Columns of the widest panel.
+const WIDE: usize = 64;
 
 fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
     let attrs = node.attrs().clone();
@@ -61,6 +50,7 @@ fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
         makes(args, n * m * positions)?;
         let (k, mg) = (cg * taps, m / group);
         let nr = ctx.kernels.nr;
+        debug_assert!(nr <= WIDE);
         let panels = positions.div_ceil(nr);
         let jobs = n * group * panels;
         let tasks = (4 * ctx.threads()).min(jobs.max(1));
@@ -89,13 +79,10 @@ fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
                                 let shift = image * shifts + all / (c / shifts);
                                 // Channels that move alike.
                                 let alike = (c / shifts - all % (c / shifts)).min(cg - channel);
-                                for j in 0..wide {
-                                    if j >= cols {
-                                        for at in channel..channel + alike {
-                                            *room.add((at * taps + tap) * wide + j) = 0.0;
-                                        }
-                                        continue;
-                                    }
+                                // Places, shares, and masks of ones where there is a pixel to read.
+                                let (mut places, mut shares, mut there) =
+                                    ([[0usize; WIDE]; 4], [[0.0f32; WIDE]; 4], [[0u32; WIDE]; 4]);
+                                for j in 0..cols {
                                     let p = first + j;
                                     let by = |part: usize| *moved.at(((shift * taps + tap) * 2 + part) * positions + p);
                                     let point = |d: usize, o: usize, k: usize| {
@@ -103,23 +90,34 @@ fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
                                         (o as i64 * stride + k as i64 * dilation - placed.begin[d]) as f32 + by(d)
                                     };
                                     let (py, px) = (point(0, p / ow, tap / kw), point(1, p % ow, tap % kw));
-                                    let (places, mut shares) = around(py, px, height, width);
                                     let share = if mask.get().is_null() {
                                         1.0
                                     } else {
                                         *mask.at((shift * taps + tap) * positions + p)
                                     };
-                                    shares.iter_mut().for_each(|s| *s *= share);
-                                    for at in channel..channel + alike {
-                                        let from = x.at((image * c + g * cg + at) * plane);
+                                    let (y0, x0) = (py.floor(), px.floor());
+                                    for k in 0..4 {
+                                        let (qy, qx) = (y0 + (k / 2) as f32, x0 + (k % 2) as f32);
+                                        if qy >= 0.0 && qx >= 0.0 && qy < height as f32 && qx < width as f32 {
+                                            places[k][j] = qy as usize * width + qx as usize;
+                                            shares[k][j] = (1.0 - (py - qy).abs()) * (1.0 - (px - qx).abs()) * share;
+                                            there[k][j] = u32::MAX;
+                                        }
+                                    }
+                                }
+                                for at in channel..channel + alike {
+                                    let from = x.at((image * c + g * cg + at) * plane);
+                                    let to = room.add((at * taps + tap) * wide);
+                                    for j in 0..if plane == 0 { 0 } else { wide } {
                                         let mut sum = 0.0;
                                         for k in 0..4 {
-                                            // What lies outside is not read: it may not be there.
-                                            if shares[k] != 0.0 {
-                                                sum += shares[k] * *from.add(places[k]);
-                                            }
+                                            let pixel = (*from.add(places[k][j])).to_bits() & there[k][j];
+                                            sum += f32::from_bits(pixel) * shares[k][j];
                                         }
-                                        *room.add((at * taps + tap) * wide + j) = sum;
+                                        *to.add(j) = sum;
+                                    }
+                                    if plane == 0 {
+                                        core::ptr::write_bytes(to, 0, wide);
                                     }
                                 }
                                 channel += alike;
