@@ -102,11 +102,19 @@ pub unsafe fn product_tile<S: Simd, T: Scalar>(_: S, t: &ProductTile<T>) {
         let mut first = 0;
         // As many sums as there are registers for.
         if t.rows == ROWS && S::LANES == 16 {
-            if S::FUSED { rows::<T, ROWS, true>(t, 0) } else { rows::<T, ROWS, false>(t, 0) }
+            if S::FUSED {
+                rows::<T, ROWS, true>(t, 0)
+            } else {
+                rows::<T, ROWS, false>(t, 0)
+            }
             first = ROWS;
         }
         while first + 4 <= t.rows {
-            if S::FUSED { rows::<T, 4, true>(t, first) } else { rows::<T, 4, false>(t, first) }
+            if S::FUSED {
+                rows::<T, 4, true>(t, first)
+            } else {
+                rows::<T, 4, false>(t, first)
+            }
             first += 4;
         }
         for r in first..t.rows {

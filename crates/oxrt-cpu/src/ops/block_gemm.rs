@@ -36,7 +36,7 @@ fn form(node: &NodeView, i: usize) -> Option<Weights> {
         _ => return None,
     };
     let block = usize::try_from(node.attrs().int_or("block_size", 0).ok()?).ok()?;
-    (block > 0 && block % 16 == 0).then_some(Weights { k, n, bits, block })
+    (block > 0 && block.is_multiple_of(16)).then_some(Weights { k, n, bits, block })
 }
 
 fn supports(node: &NodeView) -> Option<()> {

@@ -167,9 +167,13 @@ impl Layer {
 
     fn run<E: Element>(&self, ctx: &Ctx, io: &Io) -> Result<()> {
         let lengths = io.input::<i32>(4);
-        // SAFETY: there is a length for each sequence.
-        let length =
-            |b: usize| if lengths.is_null() { Ok(self.steps) } else { usize::try_from(unsafe { *lengths.add(b) }) };
+        let length = |b: usize| {
+            if lengths.is_null() {
+                return Ok(self.steps);
+            }
+            // SAFETY: there is a length for each sequence.
+            usize::try_from(unsafe { *lengths.add(b) })
+        };
         if (0..self.batch).any(|b| length(b).map_or(true, |n| n > self.steps)) {
             bail!(invalid, "a length of a sequence is not between 0 and {}", self.steps);
         }

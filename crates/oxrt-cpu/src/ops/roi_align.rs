@@ -63,7 +63,8 @@ fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
                     let mut first = 0;
                     while first < bins {
                         // As many bins as the table holds, and one at least.
-                        (taps.clear(), ends.clear());
+                        taps.clear();
+                        ends.clear();
                         while first + ends.len() < bins && (ends.is_empty() || taps.len() + points <= MOST) {
                             let bin = first + ends.len();
                             let start = taps.len();

@@ -116,7 +116,7 @@ impl Lines {
     /// Binds it for elements `E`, with sums in `T`.
     fn bind<E: Element, T: Real + Element>(self, ctx: &Ctx) -> Result<Box<dyn Bound>> {
         let l = self;
-        if l.parts == 1 && l.half && !l.inverse && l.n % 2 == 0 {
+        if l.parts == 1 && l.half && !l.inverse && l.n.is_multiple_of(2) {
             return l.bind_real::<E>(ctx);
         }
         let fft = Fft::<T>::new(ctx.kernels, l.n, l.inverse);
