@@ -217,6 +217,20 @@ def squares_beyond_single(graph, bad):
     return all_ways(bad) and np.square(x.astype(np.float64)).sum() > np.finfo(np.float32).max
 
 
+def greatest_of_minus_infinity(graph, bad):
+    node = only(graph, "GlobalMaxPool")
+    x = array(graph, node, 0) if node is not None else None
+    lowest = ("-inf, want -340282346638528", "-inf, want -17976931348623157", "-inf, want -65504")
+    return x is not None and np.isneginf(x.astype(np.float64)).any() and all_ways(bad) and any(text in bad["fixed"][1] for text in lowest)
+
+
+def shrink_of_large_integers(graph, bad):
+    """Integers that a float rounds to 2^64."""
+    node = only(graph, "Shrink")
+    x = array(graph, node, 0) if node is not None else None
+    return x is not None and x.dtype == np.uint64 and all_ways(bad) and (x >= np.uint64(2**64 - 2**40)).any() and bad["fixed"][1].endswith("want 0")
+
+
 def gemm_of_a_vector(graph, bad):
     """Squeeze took an axis too many for the matrix that Gemm asks for."""
     node = graph.nodes[-1]
@@ -281,6 +295,10 @@ KNOWN = [
     ("RoiAlign and GridSample of infinities and NaN: unspecified whether a weight of 0 takes them away.", weight_of_nothing),
     ("Clip of infinities without min or max: the standard says two things. Its text lets the bounds default to the least and greatest finite number, as "
      "onnxruntime does; its function body (Identity, or one Less and Where) and its reference implementation leave infinities alone, as oxrt and PyTorch do.", infinite_without_bounds),
+    ("GlobalMaxPool of minus infinity: oxrt is right, the greatest of nothing but that is that; onnxruntime starts from the least finite number.",
+     greatest_of_minus_infinity),
+    ("Shrink of unsigned integers near 2^64: oxrt is right. \"If x > lambd, y = x - bias\", which is x without a bias; onnxruntime goes by a float, which "
+     "is 2^64 then.", shrink_of_large_integers),
     ("LayerNormalization of numbers whose squares overflow: oxrt sums them in more than single precision; in onnxruntime the variance is infinite, and "
      "the bias alone is left.", squares_beyond_single),
     ("Gemm of a vector: oxrt is right. \"Input tensor A. The shape of A should be (M, K)\"; onnxruntime takes a vector too.", gemm_of_a_vector),
