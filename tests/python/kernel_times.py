@@ -2,7 +2,8 @@
 
 usage: kernel_times.py --peer BENCH_PEER [--threads 2] [--rounds 5] [--only TEXT] [--markdown]
 
-`BENCH_PEER` is the example program of that name. Prints the medians in ms and the ratio (oxrt to onnxruntime) of each.
+`BENCH_PEER` is the example program of that name. Prints the medians in ms and the ratio (oxrt to onnxruntime) of each; of the rounds,
+the one that was disturbed least counts on either side.
 """
 
 import argparse
@@ -109,8 +110,8 @@ def cases():
     yield recurrent("LSTM", 4, input_forget=1)
     yield recurrent("GRU", 3, linear_before_reset=0)
     yield recurrent("GRU", 3, linear_before_reset=1)
-    mask = np.random.default_rng(18).uniform(size=[128, 96]) < 0.8
-    yield Case("Attention 8 heads of 128 x 64, mask of 96 keys", "Attention", [noise([1, 8, 128, 64]), noise([1, 8, 128, 64], 1), noise([1, 8, 128, 64], 2), mask],
+    mask = np.random.default_rng(18).uniform(size=[128, 128]) < 0.8
+    yield Case("Attention 8 heads of 128 x 64, bool mask", "Attention", [noise([1, 8, 128, 64]), noise([1, 8, 128, 64], 1), noise([1, 8, 128, 64], 2), mask],
                opset=23)
     square = noise([16, 64, 64])
     yield Case("Einsum bii->bi of 16 x 64 x 64", "Einsum", [square], equation="bii->bi")
@@ -203,7 +204,7 @@ def measure(args, case, folder):
         theirs.append(ort(runs))
         ours.append(float(peer.ask(f"go {runs}")))
     peer.close()
-    return statistics.median(theirs), statistics.median(ours)
+    return min(theirs), min(ours)
 
 
 def main():
