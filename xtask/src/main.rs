@@ -20,6 +20,7 @@ cargo xtask <chore>
   onnx-cases    the official ONNX cases (all ways of running them; --only SUBSTRING, --host-steps)
   onnx-extra    operators without official cases, old opsets, conversions (--suite NAME, --only REGEX)
   operators     writes docs/operators.md from the official cases
+  kernel-times  single operators beside onnxruntime, with their answers compared (--only TEXT, --rounds N, --threads N, --markdown)
   fuzz-onnx     random graphs against onnxruntime (--graphs N --seed S, --only FAMILY, --jobs N)
   simplify-peers  oxrt simplify beside onnxsim and OnnxSlim (--only TEXT, --again, --pt2 DIR)
   acceptance    tests the tables of `oxrt check --for` against onnxruntime; `acceptance write` makes them anew
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         Some("operators") => python::onnx_cases(&["--write".to_string()]),
         Some("onnx-cases") => python::onnx_cases(&args[1..]),
         Some("onnx-extra") => python::onnx_extra(&args[1..]),
+        Some("kernel-times") => python::kernel_times(&args[1..]),
         Some("simplify-peers") => python::simplify_peers(&args[1..]),
         Some("acceptance") => python::acceptance(&args[1..]),
         Some("view-test") => python::view_test(),

@@ -220,6 +220,17 @@ pub fn onnx_extra(args: &[String]) -> Outcome {
     Ok(())
 }
 
+/// Single operators beside onnxruntime.
+pub fn kernel_times(options: &[String]) -> Outcome {
+    venv()?;
+    run(cargo().args(["build", "--release", "-p", "oxrt", "--example", "bench_peer"]))?;
+    run(Command::new(python())
+        .arg(root().join("tests/python/kernel_times.py"))
+        .arg("--peer")
+        .arg(root().join("target/release/examples/bench_peer"))
+        .args(options))
+}
+
 /// Random graphs against onnxruntime; `--graphs N --seed S`.
 pub fn fuzz_onnx(options: &[String]) -> Outcome {
     venv()?;

@@ -58,11 +58,14 @@ pub fn build(
     model.graph = model.graph.compacted();
     model.graph.seed_origins();
     let profiles = profiles_for(&mut model, &options.profiles, &options.usual_sizes, &mut report.notes)?;
+    let on_device = backend.device().is_some();
     if !options.no_fusion {
         progress("fusing", 0, 1);
         let mut passes = options.passes.clone();
-        if backend.device().is_some() {
+        if on_device {
             passes.extra.extend(oxrt_passes::HALVES.iter().copied());
+            // No device has a kernel for weights of few bits.
+            passes.disabled.extend([oxrt_passes::BLOCK_WEIGHTS, oxrt_passes::BLOCK_TABLE].map(String::from));
         }
         let log = oxrt_passes::prepare_engine(&mut model, &passes)?;
         report.rules = log.counts();
@@ -73,8 +76,7 @@ pub fn build(
     model.graph.verify()?;
     let storage = options.precision.storage();
     // Kernels of a device take narrow tensors whichever of them is chosen: they are timed on what they will get.
-    let first = backend.device().is_some();
-    if storage != DType::F32 && first {
+    if storage != DType::F32 && on_device {
         narrow::narrow(&mut model.graph, storage, backend, &HashMap::new());
     }
     let chosen = match record {
@@ -84,7 +86,7 @@ pub fn build(
         }
         None => HashMap::new(),
     };
-    if storage != DType::F32 && !first {
+    if storage != DType::F32 && !on_device {
         narrow::narrow(&mut model.graph, storage, backend, &chosen);
     }
     report.nodes_after = model.graph.num_nodes();
@@ -111,7 +113,7 @@ fn choose(
     progress: &mut dyn FnMut(&str, usize, usize),
 ) -> Result<Vec<Step>> {
     let g = &model.graph;
-    if backend.device().is_some() {
+    if on_device {
         let preferred =
             |id: NodeId| chosen.get(&id).copied().or(backend.candidates(NodeView::new(g, id)).first().copied());
         let work: Vec<_> = g.node_ids().into_iter().filter_map(|id| Some((id, preferred(id)?))).collect();

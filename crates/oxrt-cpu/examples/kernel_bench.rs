@@ -264,6 +264,7 @@ fn bench_attention(kernels: &'static Kernels, pool: &ThreadPool, heads: usize, r
         value_dim: dim,
         scale: 0.125,
         softcap: 0.0,
+        visible: rows,
         causal: None,
         q: at,
         k: at,

@@ -23,6 +23,7 @@ macro_rules! with_number {
 pub(crate) use with_number;
 
 pub mod attention;
+pub mod block_gemm;
 pub mod broadcast;
 pub mod conv;
 pub mod conv_bf16;
@@ -30,6 +31,7 @@ pub mod conv_i8;
 pub mod copy;
 pub mod element;
 pub mod elementwise;
+pub mod fft;
 pub mod fold;
 pub mod gemm;
 pub mod gemm_bf16;

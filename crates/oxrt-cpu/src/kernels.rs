@@ -7,10 +7,12 @@
 pub mod activation;
 pub mod attention;
 pub mod bf16;
+pub mod block_gemm;
 pub mod ceiling;
 pub mod dot_i8;
 pub mod dot_tables;
 pub mod elementwise;
+pub mod fft;
 pub mod gemm;
 pub mod math;
 pub mod product;
@@ -23,10 +25,13 @@ pub mod winograd;
 use crate::simd::{Isa, Simd};
 use activation::Act;
 use attention::ScoreRow;
+use block_gemm::{BlockPanel, BlockRows};
 use elementwise::{Format, Operand};
+use fft::Pass;
 use gemm::GemmTile;
 use oxrt_ops::scalar::{Binary, Unary};
 use product::ProductTile;
+use recurrent::LstmExtras;
 use reduce::Reduction;
 use rows::Norm;
 use taps::TapRun;
@@ -130,6 +135,14 @@ kernels! {
     product_i32(t: &ProductTile<i32>) = product::product_tile;
     /// The same in 64 bits.
     product_i64(t: &ProductTile<i64>) = product::product_tile;
+    /// A few rows by strips of weights of few bits.
+    block_rows(t: &BlockRows) = block_gemm::block_rows;
+    /// Strips of weights of few bits as reals.
+    block_panel(t: &BlockPanel) = block_gemm::block_panel;
+    /// A pass of a Fourier transform.
+    fft_pass_f32(p: &Pass<f32>) = fft::fft_pass;
+    /// The same in double precision.
+    fft_pass_f64(p: &Pass<f64>) = fft::fft_pass;
     /// Softmax of rows.
     softmax(x: *const f32, y: *mut f32, rows: usize, n: usize) = rows::softmax;
     /// Softmax of rows of half floats, step by step.
@@ -162,6 +175,8 @@ kernels! {
         = reduce::weighted_rows;
     /// The elementwise end of an LSTM step.
     lstm_cell(gates: *const f32, c: *mut f32, h: *mut f32, n: usize) = recurrent::lstm_cell;
+    /// The same with peepholes, limits or one gate less.
+    lstm_cell_with(gates: *const f32, c: *mut f32, h: *mut f32, n: usize, extras: &LstmExtras) = recurrent::lstm_cell_with;
     /// The elementwise end of a GRU step.
     gru_cell(x: *const f32, r: *const f32, h: *const f32, out: *mut f32, n: usize, linear: bool) = recurrent::gru_cell;
     /// A GRU's state behind its reset gate.

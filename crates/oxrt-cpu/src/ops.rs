@@ -5,10 +5,13 @@
 
 mod attention;
 mod bf16;
+mod block_gemm;
+mod col2_im;
 mod conv;
 mod conv_any;
 mod conv_transpose;
 mod copy;
+mod deform_conv;
 mod elementwise;
 mod fill;
 mod fold;
@@ -29,10 +32,12 @@ mod q_misc;
 mod quantised;
 mod quantize;
 mod recurrent;
+mod recurrent_any;
 mod reduce;
 mod resize;
 mod roi_align;
 mod select;
+mod spectral;
 mod wide;
 
 use crate::backend::Ctx;
@@ -66,9 +71,14 @@ pub(crate) static OPS: &[&Entry] = &[
     &conv_transpose::CONV_TRANSPOSE,
     &conv_any::CONV_ANY,
     &conv_any::TRANSPOSED_ANY,
+    &deform_conv::DEFORM_CONV,
+    &col2_im::COL2_IM,
     &attention::ATTENTION,
     &recurrent::RECURRENT,
+    &recurrent_any::RECURRENT_ANY,
     &q_conv::CONV,
+    &block_gemm::BLOCK_GEMM,
+    &block_gemm::GATHER_BLOCKS,
     &q_gemm::GEMM,
     &q_gemm::MATMUL,
     &q_integer::MATMUL_PACKED,
@@ -90,6 +100,7 @@ pub(crate) static OPS: &[&Entry] = &[
     &roi_align::ROI_ALIGN,
     &resize::BYTES,
     &resize::NEAREST,
+    &resize::ANY,
     &gemm::PACKED,
     &gemm::DYNAMIC,
     &product::PRODUCT,
@@ -125,6 +136,8 @@ pub(crate) static OPS: &[&Entry] = &[
     &index::GATHER_ND,
     &index::SCATTER_ELEMENTS,
     &index::SCATTER_ND,
+    &spectral::DFT,
+    &spectral::STFT,
     &select::TOP_K,
     &select::ONE_HOT,
     &select::HARDMAX,
@@ -259,6 +272,8 @@ fn packed_floats(packed: &[Tensor], i: usize, len: usize) -> Result<Tensor> {
 
 #[cfg(test)]
 mod any_tests;
+#[cfg(test)]
+mod block_tests;
 #[cfg(test)]
 mod nn_tests;
 #[cfg(test)]

@@ -103,6 +103,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
     const MR: usize;
     /// Vectors per row of the matrix microkernel.
     const NV: usize;
+    /// Products and sums are rounded once.
+    const FUSED: bool;
 
     /// The token. The CPU must have the tier's features.
     unsafe fn assume() -> Self;
@@ -152,6 +154,10 @@ pub trait Simd: Copy + Send + Sync + 'static {
     fn int_shl<const N: u32>(self, a: Self::I) -> Self::I;
     /// Arithmetic shift right.
     fn int_sar<const N: u32>(self, a: Self::I) -> Self::I;
+    /// Shift left by `n`.
+    fn int_shl_by(self, a: Self::I, n: u32) -> Self::I;
+    /// Arithmetic shift right by `n`.
+    fn int_sar_by(self, a: Self::I, n: u32) -> Self::I;
     fn bits(self, a: Self::F) -> Self::I;
     fn as_float(self, a: Self::I) -> Self::F;
     fn sum(self, a: Self::F) -> f32;
@@ -167,6 +173,12 @@ pub trait Simd: Copy + Send + Sync + 'static {
     unsafe fn store_bf16(self, p: *mut u16, v: Self::F);
     /// Asks for the cache line at `p` to come to the second cache; any address is fine.
     fn prefetch(self, p: *const f32);
+
+    /// The signed integers of `BITS` bits that stand from bit `at` on in every lane.
+    #[inline(always)]
+    fn code<const BITS: u32>(self, a: Self::I, at: u32) -> Self::F {
+        self.int_to_float(self.int_sar_by(self.int_shl_by(a, 32 - BITS - at), 32 - BITS))
+    }
 
     #[inline(always)]
     fn zero(self) -> Self::F {

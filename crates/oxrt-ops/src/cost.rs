@@ -92,7 +92,9 @@ fn flops(g: &Graph, node: &Node) -> Option<Dim> {
         "ConvInteger" | "oxrt.QConv" => Some(y? * (window(1)? * 2)),
         "QLinearConv" => Some(y? * (window(3)? * 2)),
         "ConvTranspose" | "oxrt.ConvTranspose" => Some(x? * (window(1)? * 2)),
-        "MatMul" | "MatMulInteger" | "oxrt.QMatMul" | "oxrt.QGemm" => Some(y? * (input(0)?.last()?.clone() * 2)),
+        "MatMul" | "MatMulInteger" | "oxrt.QMatMul" | "oxrt.QGemm" | "oxrt.BlockGemm" => {
+            Some(y? * (input(0)?.last()?.clone() * 2))
+        }
         "QLinearMatMul" => Some(y? * (input(0)?.last()?.clone() * 2)),
         "oxrt.Gemm" => Some(y? * (input(0)?.last()?.clone() * 2 + extras(2))),
         "Gemm" => {

@@ -14,7 +14,7 @@ fn sub(a: Complex, b: Complex) -> Complex {
 }
 
 /// The radices of a length, in the order of the passes; `None` when other primes than 2, 3 and 5 divide it.
-fn factors(mut n: usize) -> Option<Vec<usize>> {
+pub fn radices(mut n: usize) -> Option<Vec<usize>> {
     let mut out = Vec::new();
     while n > 0 && n.is_multiple_of(4) {
         out.push(4);
@@ -36,7 +36,7 @@ fn factors(mut n: usize) -> Option<Vec<usize>> {
 /// The transform, or its inverse divided by the length; `None` for lengths that are left to the general one.
 pub fn transform(x: &[Complex], inverse: bool) -> Option<Vec<Complex>> {
     let n = x.len();
-    let radices = factors(n)?;
+    let radices = radices(n)?;
     let roots: Vec<Complex> = (0..n)
         .map(|k| {
             let (sin, cos) = (TAU * k as f64 / n as f64).sin_cos();

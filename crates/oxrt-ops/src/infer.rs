@@ -110,7 +110,8 @@ impl<'a> Infer<'a> {
             return Some((t.rank() == 0, t.to_f64_vec().ok()?.iter().map(part).collect::<Option<_>>()?));
         }
         let node = self.graph.producer(v)?;
-        let float = |v: ValueId| self.graph[v].ty.dtype().is_some_and(DType::is_float);
+        // Narrower types round what sizes and their quotients are.
+        let float = |v: ValueId| matches!(self.graph[v].ty.dtype(), Some(DType::F32 | DType::F64));
         match (&*node.op, node.input(0), node.input(1)) {
             ("Cast", Some(a), None) if float(v) && float(a) => self.fractions_of(a),
             ("Div" | "Mul", Some(a), Some(b)) if float(v) => {

@@ -17,7 +17,7 @@ pub mod cost;
 pub mod def;
 pub mod einsum;
 pub mod eval;
-mod fft32;
+pub mod fft32;
 pub mod grid;
 pub mod infer;
 pub mod loss;

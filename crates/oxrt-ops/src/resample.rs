@@ -310,3 +310,26 @@ pub fn taps(
     };
     plans.iter().enumerate().map(along).collect()
 }
+
+/// [`taps`] along every axis of the data as it lies: in ONNX's order, or with the channels last.
+///
+/// # Errors
+/// As [`taps`].
+pub fn taps_as_laid(
+    attrs: &Attrs,
+    shape: &[usize],
+    channels_last: bool,
+    scales: Option<Vec<f64>>,
+    target: Option<Vec<usize>>,
+) -> Result<Vec<Option<Taps>>> {
+    if !channels_last || shape.len() < 3 {
+        return taps(attrs, shape, scales, target);
+    }
+    // Factors and axes speak of ONNX's order.
+    let mut ordered = shape[..shape.len() - 1].to_vec();
+    ordered.insert(1, shape[shape.len() - 1]);
+    let mut all = taps(attrs, &ordered, scales, target)?;
+    let channels = all.remove(1);
+    all.push(channels);
+    Ok(all)
+}

@@ -59,6 +59,21 @@ fn sizes_on_a_detour_through_floats() {
     scaled("0.5", "floor((h)/(2))");
     scaled("1.5", "floor((3*h)/(2))");
     scaled("4.0", "4*h");
+    // Narrow floats round: 2.75 is 3 in eight bits, and half of 4099 is no half float.
+    for (text, not) in [
+        (
+            "(f32[n] x) { c = Cast<to=20>(f32[1]{2.75}); f = Cast<to=1>(c); r = Floor(f); i = Cast<to=7>(r);
+          y = ConstantOfShape(i) } => y",
+            "f32[2]",
+        ),
+        (
+            "(f32[n, 3] x) { s = Shape<end=1>(x); f = Cast<to=10>(s); d = Div(f, f16[1]{2}); r = Floor(d);
+          i = Cast<to=7>(r); y = ConstantOfShape(i) } => y",
+            "f32[floor((n)/(2))]",
+        ),
+    ] {
+        assert_ne!(typed(text), not);
+    }
     let text = "(f32[n, 3, h, w] x) { y = Resize(x, _, f32[4]{1, 1, 2, 0.5}) } => y";
     assert_eq!(typed(text), "f32[n, 3, 2*h, floor((w)/(2))]");
 }

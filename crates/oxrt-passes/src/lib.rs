@@ -24,6 +24,11 @@ use oxrt_tensor::Result;
 /// Ends the name of a value that is another one, whose name stands before it, in channels-last layout.
 pub const CHANNELS_LAST: &str = "@last";
 
+/// The rule that keeps weights of few bits for `oxrt.BlockGemm`; for backends without a kernel of that it is to stay off.
+pub const BLOCK_WEIGHTS: &str = "lower-block-weights";
+/// Likewise of tables, for `oxrt.GatherBlocks`.
+pub const BLOCK_TABLE: &str = "lower-block-table";
+
 /// Replaces symbols throughout the model and infers types again.
 pub fn substitute_symbols(model: &mut Model, replace: &dyn Fn(&Symbol) -> Option<Dim>) -> Result<()> {
     oxrt_ir::substitute_conditions(model, replace);
@@ -98,6 +103,7 @@ pub fn simplify(model: &mut Model, options: &Options) -> Result<Log> {
 /// Names of all rules: of [`simplify`], and of [`prepare_engine`] beyond those.
 pub fn rule_names() -> (Vec<&'static str>, Vec<&'static str>) {
     let names = |lists: &[&[Rule]]| lists.concat().iter().map(|r| r.name).collect();
-    let engine = [layout::RULES, HALVES, quant::RULES, quant::LEFT_OVER, fuse::RULES, fuse::ELEMENTWISE];
+    let engine =
+        [lower::RULES, layout::RULES, HALVES, quant::RULES, quant::LEFT_OVER, fuse::RULES, fuse::ELEMENTWISE];
     (names(&[simplify::RULES]), names(&engine))
 }

@@ -650,8 +650,11 @@ fn einsum_becomes_products() {
         ("(f32[2, 1] x, f32[2, 4] y) { z = Einsum<equation=\"ij,ij->i\">(x, y) } => z", true, "ReduceSum"),
         ("(i64[2, 3] x, i64[3, 4] y) { z = Einsum<equation=\"ij,jk\">(x, y) } => z", true, "MatMul"),
         ("(f16[2, 3] x, f16[3, 4] y) { z = Einsum<equation=\"ij,jk\">(x, y) } => z", true, "MatMul"),
-        // A diagonal, and a type without products.
-        ("(f32[3, 3] x) { z = Einsum<equation=\"ii->i\">(x) } => z", false, "Einsum"),
+        // Diagonals.
+        ("(f32[3, 3] x) { z = Einsum<equation=\"ii->i\">(x) } => z", true, "Slice"),
+        ("(f32[n, 3, 2, 3] x, f32[n, 2] y) { z = Einsum<equation=\"bici,bc->i\">(x, y) } => z", true, "Slice"),
+        ("(f32[3, 3, 3] x) { z = Einsum<equation=\"iii->\">(x) } => z", true, "Slice"),
+        // A type without products.
         ("(u8[2, 3] x, u8[3, 4] y) { z = Einsum<equation=\"ij,jk\">(x, y) } => z", false, "Einsum"),
     ] {
         let rules: &[&str] = &["lower-einsum"];
@@ -701,4 +704,49 @@ fn operators_without_kernels_become_others() {
     }
     // A power that no reduction takes.
     check("(f32[n, 3, 4] x) { y = GlobalLpPool<p=3>(x) } => y", engine, &[], &["lower-global-pool"]);
+}
+
+#[test]
+fn weights_in_blocks_stay_as_they_are() {
+    // As importers write them, and as ONNX's own tools do; signed codes; a bias.
+    let gemm = "oxrt.BlockGemm";
+    for text in [
+        "(f32[n, 32] x) {
+            w = DequantizeLinear<axis=1, block_size=16>(u8[1, 32]{7}, f32[1, 2]{2, 3}, u8[1, 2]{4, 5})
+            t = Transpose<perm=[1, 0]>(w)  y = MatMul(x, t) } => y",
+        "(f32[2, n, 32] x) {
+            w = DequantizeLinear<axis=0, block_size=16>(i8[32, 1]{-7}, f32[2, 1]{2, 3})  p = MatMul(x, w)
+            y = Add(p, f32[1]{5}) } => y",
+        "(f32[n, 20] x) {
+            w = DequantizeLinear<axis=-1, block_size=16>(i8[1, 20]{100}, f32[1, 2]{2, 3}, i8[1, 2]{4, -5})
+            y = Gemm<transB=1>(x, w, f32[1]{-1}) } => y",
+        "(f32[n, 32] x) {
+            w = DequantizeLinear<axis=1, block_size=16>(u8[1, 32]{7}, f32[1, 2]{2, 3})
+            g = Reshape(w, i64[3]{1, 2, 16})  s = Sub(g, f32[1, 2, 1]{9, -2})  r = Reshape(s, i64[2]{1, 32})
+            t = Transpose<perm=[1, 0]>(r)  y = MatMul(x, t) } => y",
+    ] {
+        let m = check(text, engine, &["lower-block-weights"], &[]);
+        assert_eq!((count(&m, gemm), count(&m, "DequantizeLinear")), (1, 0), "{text}\n{}", m.graph);
+    }
+    // Blocks along the other axis, and one scale per column, are reals as before.
+    for text in [
+        "(f32[n, 2] x) { w = DequantizeLinear<axis=1, block_size=16>(u8[2, 16]{7}, f32[2, 1]{2, 3})  y = MatMul(x, w) } => y",
+        "(f32[n, 16] x) { w = DequantizeLinear<axis=1>(u8[16, 2]{7}, f32[2]{2, 3})  y = MatMul(x, w) } => y",
+    ] {
+        let m = check(text, engine, &["fold-dequantize"], &["lower-block-weights"]);
+        assert_eq!(count(&m, gemm), 0, "{text}\n{}", m.graph);
+    }
+    let text = "(i64[n] i) {
+        w = DequantizeLinear<axis=1, block_size=16>(u8[3, 32]{7}, f32[3, 2]{2, 3, 4, 5, 6, 7}, u8[3, 2]{4, 5, 6, 7, 8, 9})
+        j = Mod(i, i64{3})  y = Gather(w, j) } => y";
+    let m = check(text, engine, &["lower-block-table"], &[]);
+    assert_eq!((count(&m, "oxrt.GatherBlocks"), count(&m, "DequantizeLinear")), (1, 0), "{}", m.graph);
+}
+
+#[test]
+fn recurrent_layers_with_the_batch_first_are_turned() {
+    let text = "(f32[n, 3, 2] x, f32[n, 1, 2] h) {
+        y, yh, yc = LSTM<hidden_size=2, layout=1>(x, f32[1, 8, 2]{0.5}, f32[1, 8, 2]{0.25}, _, _, h) } => y, yh, yc";
+    let m = check(text, engine, &["lower-recurrent-layout"], &[]);
+    assert_eq!(count(&m, "LSTM"), 1, "{}", m.graph);
 }

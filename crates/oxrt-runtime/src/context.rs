@@ -135,7 +135,8 @@ impl Context {
     /// Wrong input type, rank or size; sizes outside every profile.
     pub fn run(&mut self, inputs: &[TensorView]) -> Result<Vec<TensorView<'_>>> {
         if !self.inner.is_static {
-            let tensors = inputs.iter().map(|t| Ok(t.to_tensor()?.into())).collect::<Result<Vec<Datum>>>()?;
+            let free = &mut self.kept.free;
+            let tensors = inputs.iter().map(|t| Ok(free.copied(t)?.into())).collect::<Result<Vec<Datum>>>()?;
             self.kept.put(self.dynamic_outputs.drain(..));
             let outputs = self.run_datums(tensors)?;
             self.dynamic_outputs = outputs.into_iter().map(Datum::into_tensor).collect::<Result<_>>()?;

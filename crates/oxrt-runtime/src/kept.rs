@@ -1,7 +1,7 @@
 //! What runs step by step keep from one to the next.
 
 use oxrt_backend::{ALIGN, Bound};
-use oxrt_tensor::{DType, Result, Tensor, num_elements};
+use oxrt_tensor::{DType, Result, Tensor, TensorView, num_elements};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -66,6 +66,16 @@ impl Free {
         let best = self.blocks.iter_mut().enumerate().filter_map(|(i, (_, t))| Some((fitting(t)?, i))).min();
         let reused = best.and_then(|(_, i)| self.blocks.swap_remove(i).1.recycled(dtype, shape));
         reused.map_or_else(|| Tensor::try_zeros(dtype, shape), Ok)
+    }
+
+    /// A copy.
+    pub fn copied(&mut self, t: &TensorView) -> Result<Tensor> {
+        if matches!(t.dtype(), DType::Bool | DType::String) {
+            return t.to_tensor();
+        }
+        let mut copy = self.take(t.dtype(), t.shape())?;
+        copy.bytes_mut().copy_from_slice(t.bytes());
+        Ok(copy)
     }
 
     /// Ends a run: what it had no use for goes.

@@ -19,6 +19,10 @@ fn read_inputs(dir: &Path) -> Result<Vec<Tensor>> {
             Some("int64") => DType::I64,
             Some("int32") => DType::I32,
             Some("bool") => DType::Bool,
+            Some("float64") => DType::F64,
+            Some("float16") => DType::F16,
+            Some("uint8") => DType::U8,
+            Some("int8") => DType::I8,
             other => return Err(Error::unsupported(format!("input type {other:?}"))),
         };
         let shape: Vec<usize> = words.filter_map(|w| w.parse().ok()).collect();

@@ -7,6 +7,7 @@ import re
 from fractions import Fraction
 
 import numpy as np
+from onnx import shape_inference
 
 
 def only(graph, op):
@@ -26,8 +27,19 @@ def attr(node, name, default=None):
     return default
 
 
+def attr_strings(node, name):
+    return [s.decode() for a in node.attribute if a.name == name for s in a.strings]
+
+
 def array(graph, node, i):
     return graph.arrays.get(node.input[i]) if len(node.input) > i and node.input[i] else None
+
+
+def is_empty(graph, name):
+    """Whether the shapes alone say that a value inside the graph has no elements."""
+    model = shape_inference.infer_shapes(graph.model(), data_prop=True)
+    dims = [i.type.tensor_type.shape.dim for i in model.graph.value_info if i.name == name]
+    return any(d.HasField("dim_value") and d.dim_value == 0 for shape in dims for d in shape)
 
 
 def all_ways(bad):
@@ -66,7 +78,7 @@ def variance_of_nothing(graph, bad):
 def quantise_nothing(graph, bad):
     node = only(graph, "DynamicQuantizeLinear")
     x = array(graph, node, 0) if node is not None else None
-    return x is not None and not np.any(x)
+    return node is not None and (is_empty(graph, node.input[0]) if x is None else not np.any(x))
 
 
 def one_point_between_corners(graph, bad):
@@ -180,7 +192,9 @@ def weight_of_nothing(graph, bad):
     for node in any_of(graph, "RoiAlign") + any_of(graph, "GridSample"):
         x = array(graph, node, 0)
         if x is not None and x.dtype.kind == "f" and not np.isfinite(x).all():
-            return all_ways(bad) and "NaN" in bad["fixed"][1]
+            # The greatest of numbers and NaN depends on the order in which they are compared.
+            greatest = node.op_type == "RoiAlign" and attr(node, "mode") == "max" and np.isnan(x).any()
+            return all_ways(bad) and ("NaN" in bad["fixed"][1] or greatest)
     return False
 
 
@@ -191,6 +205,87 @@ def infinite_without_bounds(graph, bad):
         return False
     largest = {2: "65504", 4: "3402823466", 8: "1797693134"}[x.dtype.itemsize]
     return all_ways(bad) and "inf, want" in bad["fixed"][1] and largest in bad["fixed"][1]
+
+
+def sum_that_keeps_infinities(graph, bad):
+    """The elements that onnxruntime calls NaN lie in channels behind one that is not finite."""
+    node = only(graph, "LRN")
+    x = array(graph, node, 0) if node is not None else None
+    return x is not None and not np.isfinite(x.astype(np.float64)).all() and all_ways(bad) and bad["fixed"][1].endswith("want NaN")
+
+
+def squares_beyond_single(graph, bad):
+    """Finite numbers whose squares sum up to more than float32 holds."""
+    node = only(graph, "LayerNormalization")
+    x = array(graph, node, 0) if node is not None else None
+    if x is None or x.dtype != np.float32 or not np.isfinite(x).all():
+        return False
+    return all_ways(bad) and np.square(x.astype(np.float64)).sum() > np.finfo(np.float32).max
+
+
+def greatest_of_minus_infinity(graph, bad):
+    node = only(graph, "GlobalMaxPool")
+    x = array(graph, node, 0) if node is not None else None
+    lowest = ("-inf, want -340282346638528", "-inf, want -17976931348623157", "-inf, want -65504")
+    return x is not None and np.isneginf(x.astype(np.float64)).any() and all_ways(bad) and any(text in bad["fixed"][1] for text in lowest)
+
+
+def shrink_of_large_integers(graph, bad):
+    """Integers that a float rounds to 2^64."""
+    node = only(graph, "Shrink")
+    x = array(graph, node, 0) if node is not None else None
+    return x is not None and x.dtype == np.uint64 and all_ways(bad) and (x >= np.uint64(2**64 - 2**40)).any() and bad["fixed"][1].endswith("want 0")
+
+
+def logarithm_of_what_cancels(graph, bad):
+    """The sum of a float32 row is less than its last places."""
+    node = only(graph, "ReduceLogSum")
+    found = [re.search(r" of f32 .*is (\S+), want (\S+)$", v[1]) for v in bad.values()] if node is not None and len(bad) == 4 else [None]
+    # Nothing at all, or less than nothing, are -inf and NaN.
+    return all(m and all(not float(x) >= -14 for x in m.groups()) for m in found)
+
+
+def products_beyond_single(graph, bad):
+    """Finite numbers whose products are more than float32 holds, in whatever order they are summed."""
+    node = only(graph, "Conv")
+    x, w = (array(graph, node, 0), array(graph, node, 1)) if node is not None else (None, None)
+    if x is None or w is None or x.dtype != np.float32 or not (np.isfinite(x).all() and np.isfinite(w).all()):
+        return False
+    most = np.abs(x.astype(np.float64)).max(initial=0) * np.abs(w.astype(np.float64)).max(initial=0) * w[0].size
+    return most > np.finfo(np.float32).max and all("inf" in v[1] or "NaN" in v[1] for v in bad.values())
+
+
+def mean_of_halves_that_cancel(graph, bad):
+    """A mean near zero that one last place of one of its halves explains."""
+    node = only(graph, "ReduceMean")
+    off = re.search(r" of f16 .* off by up to (\S+) where the largest is (\S+);", bad["fixed"][1]) if node is not None and all_ways(bad) else None
+    return off is not None and graph.dtypes.get(node.input[0]) == 10 and float(off[1]) <= 2**-13 and float(off[2]) <= 2**-11
+
+
+def instances_of_equal_elements(graph, bad):
+    """Every line is one number repeated: (x - mean) · scale is nothing, or what rounding leaves of x · scale - mean · scale."""
+    node = only(graph, "InstanceNormalization")
+    x, scale = (array(graph, node, 0), array(graph, node, 1)) if node is not None else (None, None)
+    if x is None or scale is None or x.ndim < 3 or not x.size or {v[0] for v in bad.values()} != {"differs"}:
+        return False
+    lines = x.astype(np.float64).reshape(x.shape[0], x.shape[1], -1)
+    rest = np.abs(x.astype(np.float64)).max() * np.abs(scale.astype(np.float64)).max() / np.sqrt(attr(node, "epsilon", 1e-5)) * 2**-21
+    off = re.search(r" off by up to (\S+) where", bad["fixed"][1])
+    return bool((lines.max(-1) == lines.min(-1)).any()) and off is not None and float(off[1]) <= rest
+
+
+def gates_that_amplify(graph, bad):
+    """Gates that are no shares between 0 and 1, and a difference that single precision makes by itself."""
+    node = only(graph, "GRU")
+    names = attr_strings(node, "activations")[::2] if node is not None else []
+    off = re.search(r" of f32 .* off by up to (\S+) where the largest is (\S+);", bad["fixed"][1]) if all_ways(bad) else None
+    return any(n.lower() not in ("sigmoid", "hardsigmoid") for n in names) and off is not None and float(off[1]) <= 1e-3 * float(off[2])
+
+
+def place_in_padding(graph, bad):
+    """The place of the greatest element of a window without elements."""
+    node = only(graph, "MaxPool")
+    return node is not None and len(node.output) > 1 and graph.outputs == [node.output[1]] and bool(attr(node, "pads")) and all("want -" in v[1] for v in bad.values())
 
 
 def gemm_of_a_vector(graph, bad):
@@ -237,7 +332,9 @@ KNOWN = [
     ("NonZero of a scalar: oxrt is right. \"for scalar input, NonZero produces output shape (0, N) instead of (1, N)\".", nonzero_of_scalar),
     ("MeanVarianceNormalization of a constant: oxrt is right. The function body adds 1e-9 to the deviation, so the result is 0; onnxruntime "
      "divides 0 by 0.", variance_of_nothing),
-    ("DynamicQuantizeLinear of nothing but zeros: unspecified, the scale would be 0 and the zero point 0/0.", quantise_nothing),
+    ("DynamicQuantizeLinear of nothing, or of nothing but zeros: unspecified, the scale would be 0 and the zero point 0/0.", quantise_nothing),
+    ("LRN of infinities and NaN: oxrt is right. \"square_sum[n, c, …] = sum(X[n, i, …]²), where max(0, c - floor((size - 1)/2)) <= i\" has the nearest "
+     "channels alone; onnxruntime moves one sum along the channels, from which an infinity cannot be taken away again.", sum_that_keeps_infinities),
     ("clip of LSTM: oxrt clips \"the input of activations\", every one of them; onnxruntime leaves that of the cell state out. (Of GRU and RNN both clip all.)", clipped_recurrence),
     ("MaxPool of a window that holds padding alone: unspecified, the maximum of no element.", window_of_padding),
     ("MaxPool, ReduceMax and ReduceMin of NaN: unspecified; oxrt hands it on, onnxruntime takes the other elements.", not_a_number_in_max),
@@ -255,6 +352,20 @@ KNOWN = [
     ("RoiAlign and GridSample of infinities and NaN: unspecified whether a weight of 0 takes them away.", weight_of_nothing),
     ("Clip of infinities without min or max: the standard says two things. Its text lets the bounds default to the least and greatest finite number, as "
      "onnxruntime does; its function body (Identity, or one Less and Where) and its reference implementation leave infinities alone, as oxrt and PyTorch do.", infinite_without_bounds),
+    ("GlobalMaxPool of minus infinity: oxrt is right, the greatest of nothing but that is that; onnxruntime starts from the least finite number.",
+     greatest_of_minus_infinity),
+    ("Shrink of unsigned integers near 2^64: oxrt is right. \"If x > lambd, y = x - bias\", which is x without a bias; onnxruntime goes by a float, which "
+     "is 2^64 then.", shrink_of_large_integers),
+    ("ReduceLogSum of numbers that cancel: oxrt sums in more than single precision; the logarithm shows what rounding leaves of nothing.", logarithm_of_what_cancels),
+    ("Conv of numbers whose products overflow: unspecified, infinite or not depends on the order of summing.", products_beyond_single),
+    ("ReduceMean of float16 that cancel: both round what stands before it to half precision, a last place apart.", mean_of_halves_that_cancel),
+    ("InstanceNormalization of equal elements: oxrt is nearer to y = scale · (x - mean) / √(variance + ε) + B, which is B; onnxruntime multiplies out, and "
+     "rounding leaves what it leaves of x · scale - mean · scale.", instances_of_equal_elements),
+    ("GRU whose gates are Tanh or the like: the state grows by up to (1 - z) = 2 a step, and rounding with it; oxrt's reference is in double precision.",
+     gates_that_amplify),
+    ("MaxPool, place of the greatest in a window that holds padding alone: unspecified.", place_in_padding),
+    ("LayerNormalization of numbers whose squares overflow: oxrt sums them in more than single precision; in onnxruntime the variance is infinite, and "
+     "the bias alone is left.", squares_beyond_single),
     ("Gemm of a vector: oxrt is right. \"Input tensor A. The shape of A should be (M, K)\"; onnxruntime takes a vector too.", gemm_of_a_vector),
     ("ReduceLogSum of float16: both round the sum to half precision somewhere, and the logarithm near 1 makes the last place of the sum large.",
      logarithm_near_one_in_half),

@@ -67,6 +67,8 @@ pub struct Attention {
     pub scale: f32,
     /// Soft cap of the scores, or zero.
     pub softcap: f32,
+    /// Keys from here on are hidden from all queries.
+    pub visible: usize,
     /// Query `i` sees keys up to `i + offset` only.
     pub causal: Option<isize>,
     /// Layouts.
@@ -196,8 +198,8 @@ impl Attention {
                 }
                 // What a causal mask hides from the last query, it hides from all.
                 let seen = |query: usize| match self.causal {
-                    Some(offset) => (query as isize + 1 + offset).clamp(0, self.keys as isize) as usize,
-                    None => self.keys,
+                    Some(offset) => (query as isize + 1 + offset).clamp(0, self.visible as isize) as usize,
+                    None => self.visible,
                 };
                 let most = seen(first + count - 1);
                 let mut key0 = 0;

@@ -53,6 +53,7 @@ fn check(case: Case) {
         value_dim,
         scale: 0.5,
         softcap: case.softcap,
+        visible: keys,
         causal: case.causal,
         q: at(heads, queries, dim),
         k: at(kv_heads, keys, dim),

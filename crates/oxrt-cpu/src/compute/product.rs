@@ -1,5 +1,5 @@
 //! Products of matrices of `f64` and of integers, in plain code that the compiler vectorises. Sums run in the order of the
-//! inner dimension, so results are those of the definition, bit for bit.
+//! inner dimension.
 
 use super::{Shared, cut};
 use crate::kernels::Kernels;

@@ -3,6 +3,7 @@
 use super::gemm::{self, Cut, Matrix, Out, Size};
 use crate::kernels::Kernels;
 use crate::kernels::activation::Act;
+use crate::kernels::recurrent::LstmExtras;
 use crate::pool::ThreadPool;
 
 /// Which cell.
@@ -61,6 +62,8 @@ pub struct Operands {
     pub bias: *const f32,
     /// `gates hidden` floats, added to the states' sums.
     pub state_bias: *const f32,
+    /// What an LSTM has beside its gates, if anything.
+    pub extras: Option<LstmExtras>,
     /// State before the first step, `[batch][hidden]`, or null for zeros.
     pub h0: *const f32,
     /// Cell state before the first step, or null.
@@ -157,7 +160,10 @@ impl Layer {
                         continue;
                     }
                     match self.cell {
-                        Cell::Lstm => (kernels.lstm_cell)(sums, c.add(b * n), new, n),
+                        Cell::Lstm => match &op.extras {
+                            None => (kernels.lstm_cell)(sums, c.add(b * n), new, n),
+                            Some(extras) => (kernels.lstm_cell_with)(sums, c.add(b * n), new, n, extras),
+                        },
                         Cell::Gru => (kernels.gru_cell)(x.add(b * width), sums, old, new, n, true),
                         Cell::GruReset => (kernels.gru_cell)(x.add(b * width), sums, old, new, n, false),
                         Cell::Rnn(_) => {}

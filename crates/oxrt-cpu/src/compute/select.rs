@@ -6,6 +6,8 @@ use super::{Shared, cut};
 use crate::pool::ThreadPool;
 use core::cmp::Ordering;
 
+/// Elements that are looked at together.
+const RUN: usize = 32;
 /// Fewer elements than this are not worth waking another thread for.
 const MIN_PER_TASK: usize = 16 * 1024;
 
@@ -74,9 +76,9 @@ impl TopK {
                 unsafe {
                     let from = x.at(o * n * inner + i).cast_const();
                     if self.largest {
-                        first_k(from, n, inner, k, entries, |a: &T::Key, b: &T::Key| b.cmp(a));
+                        first_k::<T, true>(from, n, inner, k, entries, |a: &T::Key, b: &T::Key| b.cmp(a));
                     } else {
-                        first_k(from, n, inner, k, entries, T::Key::cmp);
+                        first_k::<T, false>(from, n, inner, k, entries, T::Key::cmp);
                     }
                     for (j, entry) in entries[..k].iter().enumerate() {
                         let to = (o * k + j) * inner + i;
@@ -95,7 +97,7 @@ impl TopK {
 
 /// Puts the first `k` elements of a line in order into `entries`.
 #[inline(always)]
-unsafe fn first_k<T: Element>(
+unsafe fn first_k<T: Element, const LARGEST: bool>(
     x: *const T,
     n: usize,
     step: usize,
@@ -106,7 +108,24 @@ unsafe fn first_k<T: Element>(
     let full = |a: &Entry<T::Key>, b: &Entry<T::Key>| order(&a.key, &b.key).then(a.place.cmp(&b.place));
     let mut len = 0;
     let mut last: Option<T::Key> = None;
-    for i in 0..n {
+    let (mut next, mut looked) = (0, 0);
+    while next < n {
+        // Mostly none of some neighbours comes before the last candidate.
+        if let (Some(last), 1, true) = (last, step, next >= looked && next + RUN <= n) {
+            let mut any = false;
+            for j in 0..RUN {
+                // SAFETY: the line has `n` elements.
+                let key = unsafe { *x.add(next + j) }.key();
+                any |= if LARGEST { key > last } else { key < last };
+            }
+            looked = next + RUN;
+            if !any {
+                next = looked;
+                continue;
+            }
+        }
+        let i = next;
+        next += 1;
         // SAFETY: the line has `n` elements.
         let key = unsafe { *x.add(i * step) }.key();
         // Later ones that are equal to the last candidate stand behind it.

@@ -1,5 +1,5 @@
-//! Tiles of products of `f64` and integers: plain code, vectorised by the compiler for each tier. Nothing is fused, so that
-//! results are those of the definition.
+//! Tiles of products of `f64` and integers: plain code, vectorised by the compiler for each tier. Doubles are multiplied and added
+//! in one step where the tier has it; else nothing is fused.
 
 use super::Kernels;
 use crate::simd::Simd;
@@ -7,12 +7,12 @@ use crate::simd::Simd;
 /// Columns of a panel of the right operand.
 pub const PANEL: usize = 8;
 /// Rows that share what is read of a panel.
-pub const ROWS: usize = 4;
+pub const ROWS: usize = 8;
 
 /// What products are summed in; integers wrap.
 pub trait Scalar: Copy + Default + Send + Sync + 'static {
-    /// `self + a · b`.
-    fn mul_add(self, a: Self, b: Self) -> Self;
+    /// `self + a · b`, rounded once with `FUSED`, for types that gain by it.
+    fn mul_add<const FUSED: bool>(self, a: Self, b: Self) -> Self;
     /// `self - other`.
     fn less(self, other: Self) -> Self;
     /// `self + other`.
@@ -22,11 +22,11 @@ pub trait Scalar: Copy + Default + Send + Sync + 'static {
 }
 
 macro_rules! floats {
-    ($($t:ident $kernel:ident)*) => {$(
+    ($($t:ident $kernel:ident $fuses:literal)*) => {$(
         impl Scalar for $t {
             #[inline(always)]
-            fn mul_add(self, a: $t, b: $t) -> $t {
-                self + a * b
+            fn mul_add<const FUSED: bool>(self, a: $t, b: $t) -> $t {
+                if FUSED && $fuses { a.mul_add(b, self) } else { self + a * b }
             }
 
             #[inline(always)]
@@ -45,13 +45,13 @@ macro_rules! floats {
         }
     )*};
 }
-floats!(f64 product_f64 f32 product_f32);
+floats!(f64 product_f64 true f32 product_f32 false);
 
 macro_rules! wrapping {
     ($($t:ident $kernel:ident)*) => {$(
         impl Scalar for $t {
             #[inline(always)]
-            fn mul_add(self, a: $t, b: $t) -> $t {
+            fn mul_add<const FUSED: bool>(self, a: $t, b: $t) -> $t {
                 self.wrapping_add(a.wrapping_mul(b))
             }
 
@@ -99,16 +99,32 @@ pub struct ProductTile<T> {
 pub unsafe fn product_tile<S: Simd, T: Scalar>(_: S, t: &ProductTile<T>) {
     // SAFETY: as the caller promises.
     unsafe {
-        if t.rows == ROWS {
-            rows::<T, ROWS>(t, 0);
-        } else {
-            (0..t.rows).for_each(|r| rows::<T, 1>(t, r));
+        let mut first = 0;
+        // As many sums as there are registers for.
+        if t.rows == ROWS && S::LANES == 16 {
+            if S::FUSED {
+                rows::<T, ROWS, true>(t, 0)
+            } else {
+                rows::<T, ROWS, false>(t, 0)
+            }
+            first = ROWS;
+        }
+        while first + 4 <= t.rows {
+            if S::FUSED {
+                rows::<T, 4, true>(t, first)
+            } else {
+                rows::<T, 4, false>(t, first)
+            }
+            first += 4;
+        }
+        for r in first..t.rows {
+            if S::FUSED { rows::<T, 1, true>(t, r) } else { rows::<T, 1, false>(t, r) }
         }
     }
 }
 
 #[inline(always)]
-unsafe fn rows<T: Scalar, const R: usize>(t: &ProductTile<T>, first: usize) {
+unsafe fn rows<T: Scalar, const R: usize, const FUSED: bool>(t: &ProductTile<T>, first: usize) {
     let mut sums = [[T::default(); PANEL]; R];
     // SAFETY: inside the tile.
     unsafe {
@@ -118,7 +134,7 @@ unsafe fn rows<T: Scalar, const R: usize>(t: &ProductTile<T>, first: usize) {
             for r in 0..R {
                 let a = *a.add(r * t.k + p);
                 for j in 0..PANEL {
-                    sums[r][j] = sums[r][j].mul_add(a, b[j]);
+                    sums[r][j] = sums[r][j].mul_add::<FUSED>(a, b[j]);
                 }
             }
         }

@@ -27,6 +27,63 @@ pub unsafe fn lstm_cell<S: Simd>(s: S, gates: *const f32, c: *mut f32, h: *mut f
     }
 }
 
+/// What an LSTM cell may have beside its gates.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LstmExtras {
+    /// Weights of the cell state in the sums of input, output and forget gate, `n` each, or null.
+    pub peepholes: *const f32,
+    /// Largest magnitude of what an activation takes.
+    pub clip: f32,
+    /// The forget gate is one less the input gate.
+    pub coupled: bool,
+}
+
+/// [`lstm_cell`] with extras.
+///
+/// # Safety
+/// As [`lstm_cell`]; the peepholes have `3 n` floats.
+#[inline(always)]
+pub unsafe fn lstm_cell_with<S: Simd>(
+    s: S,
+    gates: *const f32,
+    c: *mut f32,
+    h: *mut f32,
+    n: usize,
+    extras: &LstmExtras,
+) {
+    let (low, high) = (s.splat(-extras.clip), s.splat(extras.clip));
+    for i in (0..n).step_by(S::LANES) {
+        let left = n - i;
+        // No closures: they would not inherit the tier's instructions. A NaN stays one, as the second operand.
+        macro_rules! clipped {
+            ($v:expr) => {
+                s.max(low, s.min(high, $v))
+            };
+        }
+        macro_rules! sum {
+            ($gate:literal, $peephole:literal, $cell:expr) => {{
+                let sum = load_or(s, gates.add($gate * n + i), left, 0.0);
+                if extras.peepholes.is_null() {
+                    clipped!(sum)
+                } else {
+                    clipped!(s.fma(load_or(s, extras.peepholes.add($peephole * n + i), left, 0.0), $cell, sum))
+                }
+            }};
+        }
+        // SAFETY: inside the units.
+        unsafe {
+            let old = load_or(s, c.add(i), left, 0.0);
+            let input = math::sigmoid(s, sum!(0, 0, old));
+            let forget = if extras.coupled { s.sub(s.splat(1.0), input) } else { math::sigmoid(s, sum!(2, 2, old)) };
+            let cell = math::tanh(s, clipped!(load_or(s, gates.add(3 * n + i), left, 0.0)));
+            let next = s.fma(forget, old, s.mul(input, cell));
+            let output = math::sigmoid(s, sum!(1, 1, next));
+            store_n(s, c.add(i), next, left);
+            store_n(s, h.add(i), s.mul(output, math::tanh(s, clipped!(next))), left);
+        }
+    }
+}
+
 /// One GRU cell of `n` units, from the sums of update, reset and hidden gate of the input (`x`) and of the state (`r`):
 /// `h' = (1 - z) tanh(x_h + reset r_h) + z h`, or without `linear` `tanh(x_h + r_h)`, where the reset gate is in the state
 /// that `r_h` was made of ([`gru_reset`]). The new state may replace `h`.

@@ -368,3 +368,177 @@ fn softmax_of_halves_is_rounded_step_by_step() {
         }
     }
 }
+
+/// Linear and cubic, with weights of more inputs where an axis shrinks.
+#[test]
+fn blends_of_every_type() {
+    for dtype in [DType::U8, DType::I8, DType::I32, DType::F64, DType::F32] {
+        for (mode, antialias) in [("linear", 0), ("cubic", 0), ("linear", 1), ("cubic", 1)] {
+            for (shape, sizes) in [(&[1, 2, 5, 7][..], &[1i64, 2, 11, 4][..]), (&[3, 80], &[3, 3]), (&[4], &[9])] {
+                for place in ["half_pixel", "align_corners"] {
+                    let a = attrs()
+                        .with("mode", mode)
+                        .with("antialias", antialias)
+                        .with("coordinate_transformation_mode", place);
+                    let sizes = (Tensor::from_slice(&[sizes.len()], sizes), true);
+                    let tolerance = if dtype == DType::F32 { 1e-5 } else { 0.0 };
+                    check("Resize", a, vec![Some(x(&numbers(dtype, shape, 1))), None, None, Some(sizes)], 1, tolerance);
+                }
+            }
+        }
+    }
+}
+
+/// Every form of a transform, in lengths with and without large primes, of axes that are not the last.
+#[test]
+fn fourier_transforms() {
+    let one = |v: i64| Some((Tensor::from_slice(&[], &[v]), true));
+    for dtype in [DType::F32, DType::F64, DType::F16] {
+        let tolerance = if dtype == DType::F64 { 1e-12 } else { 2e-4 };
+        for (shape, axis) in [(&[2, 12, 1][..], 1i64), (&[2, 14, 3, 2], -3), (&[1, 9, 2], -2), (&[3, 22, 1], 1)] {
+            for (inverse, half) in [(0, 0), (1, 0), (0, 1), (1, 1)] {
+                let bad = half == 1 && (inverse == 1) != (shape[shape.len() - 1] == 2);
+                for length in [None, Some(7), Some(16), Some(30)].into_iter().filter(|_| !bad) {
+                    let a = attrs().with("inverse", inverse).with("onesided", half);
+                    let inputs = vec![Some(x(&floats_of(dtype, shape))), length.and_then(one), one(axis)];
+                    check("DFT", a, inputs, 1, tolerance);
+                }
+            }
+        }
+        for (parts, half) in [(1, 1), (1, 0), (2, 0)] {
+            for n in [8, 15, 14, 11] {
+                let window = floats_of(dtype, &[n]);
+                let a = attrs().with("onesided", half);
+                let inputs = vec![Some(x(&floats_of(dtype, &[2, 40, parts]))), one(5), Some(x(&window)), one(n as i64)];
+                check("STFT", a, inputs, 1, tolerance);
+            }
+        }
+    }
+}
+
+fn floats_of(dtype: DType, shape: &[usize]) -> Tensor {
+    let values: Vec<f64> = crate::testing::noise(shape.iter().product(), 7).into_iter().map(f64::from).collect();
+    Tensor::from_f64(dtype, shape, &values).unwrap()
+}
+
+#[test]
+fn moved_taps() {
+    for (c, m, group, shifts, [kh, kw], stride, pad) in [
+        (4, 6, 1, 1, [3, 3], 1, 1),
+        (6, 4, 2, 3, [3, 2], 2, 0),
+        (4, 33, 1, 2, [1, 1], 1, 0),
+        (3, 5, 1, 1, [3, 3], 1, 2),
+    ] {
+        for (with_bias, with_mask) in [(false, false), (true, true)] {
+            let (height, width) = (9, 11);
+            let out = |n: usize, k: usize| (n + 2 * pad - k) / stride + 1;
+            let (oh, ow) = (out(height, kh), out(width, kw));
+            let of = |shape: &[usize]| x(&floats_of(DType::F32, shape));
+            let a = attrs()
+                .with("group", group as i64)
+                .with("offset_group", shifts as i64)
+                .with("strides", vec![stride as i64; 2])
+                .with("pads", vec![pad as i64; 4]);
+            let inputs = vec![
+                Some(of(&[2, c, height, width])),
+                Some(of(&[m, c / group, kh, kw])),
+                Some(of(&[2, shifts * kh * kw * 2, oh, ow])),
+                with_bias.then(|| of(&[m])),
+                with_mask.then(|| of(&[2, shifts * kh * kw, oh, ow])),
+            ];
+            check("DeformConv", a, inputs, 1, 1e-4);
+        }
+    }
+}
+
+#[test]
+fn columns_become_images() {
+    for (image, block, more) in [
+        (&[5i64, 5][..], &[1i64, 5][..], attrs()),
+        (&[6, 7], &[3, 2], attrs().with("strides", vec![2i64, 1]).with("pads", vec![1i64, 0, 1, 1])),
+    ] {
+        let taps: i64 = block.iter().product();
+        let length = if image[0] == 5 { 5 } else { 3 * 7 };
+        let columns = floats_of(DType::F32, &[2, 3 * taps as usize, length]);
+        check("Col2Im", more, vec![Some(x(&columns)), Some(ints(image)), Some(ints(block))], 1, 1e-5);
+    }
+}
+
+/// Extras of LSTM cells, both directions, sequences of different lengths.
+#[test]
+fn lstm_extras() {
+    let constant = |shape: &[usize]| Some((floats_of(DType::F32, shape), true));
+    for (peepholes, clip, coupled) in
+        [(true, None, 0), (false, Some(0.3f32), 0), (true, Some(0.5), 1), (false, None, 1)]
+    {
+        let mut a = attrs().with("hidden_size", 19).with("direction", "bidirectional").with("input_forget", coupled);
+        if let Some(c) = clip {
+            a = a.with("clip", c);
+        }
+        let lengths = Tensor::from_slice(&[3], &[5i32, 2, 0]);
+        let inputs = vec![
+            Some(x(&floats_of(DType::F32, &[5, 3, 7]))),
+            constant(&[2, 76, 7]),
+            constant(&[2, 76, 19]),
+            constant(&[2, 152]),
+            Some(x(&lengths)),
+            Some(x(&floats_of(DType::F32, &[2, 3, 19]))),
+            None,
+            if peepholes { constant(&[2, 57]) } else { None },
+        ];
+        check("LSTM", a, inputs, 3, 1e-4);
+    }
+}
+
+/// A mask that speaks of the first keys hides the others.
+#[test]
+fn short_masks() {
+    let of = |shape: &[usize]| Some(x(&floats_of(DType::F32, shape)));
+    for (mask, causal) in [(of(&[5, 4]), 0), (of(&[2, 1, 5, 3]), 1), (Some(x(&numbers(DType::Bool, &[5, 6], 3))), 0)] {
+        let a = attrs().with("is_causal", causal);
+        check("Attention", a, vec![of(&[2, 3, 5, 8]), of(&[2, 3, 9, 8]), of(&[2, 3, 9, 8]), mask], 1, 1e-4);
+    }
+}
+
+/// Doubles, other activations, weights of the run, limits of every cell.
+#[test]
+fn recurrent_layers_of_every_kind() {
+    for (op, gates, names) in [
+        ("LSTM", 4usize, vec!["HardSigmoid", "Relu", "Softsign"]),
+        ("GRU", 3, vec!["HardSigmoid", "ScaledTanh"]),
+        ("RNN", 1, vec!["LeakyRelu"]),
+    ] {
+        for (dtype, direction, flag, own) in [
+            (DType::F64, "forward", 0, false),
+            (DType::F32, "reverse", 1, true),
+            (DType::F64, "bidirectional", 0, true),
+        ] {
+            let dirs = if direction == "bidirectional" { 2 } else { 1 };
+            let mut a = attrs().with("hidden_size", 11).with("direction", direction).with("clip", 0.7f32);
+            a = match op {
+                "LSTM" => a.with("input_forget", flag),
+                "GRU" => a.with("linear_before_reset", flag),
+                _ => a,
+            };
+            if own {
+                let names: Vec<String> = names.iter().cycle().take(names.len() * dirs).map(|s| s.to_string()).collect();
+                a = a.with("activations", names).with("activation_alpha", vec![0.3f32; dirs]);
+            }
+            let of = |shape: &[usize]| Some(x(&floats_of(dtype, shape)));
+            let lengths = Tensor::from_slice(&[3], &[5i32, 2, 0]);
+            let mut inputs = vec![
+                of(&[5, 3, 7]),
+                of(&[dirs, gates * 11, 7]),
+                of(&[dirs, gates * 11, 11]),
+                of(&[dirs, 2 * gates * 11]),
+                Some(x(&lengths)),
+                of(&[dirs, 3, 11]),
+            ];
+            if op == "LSTM" {
+                inputs.extend([of(&[dirs, 3, 11]), of(&[dirs, 33])]);
+            }
+            let tolerance = if dtype == DType::F64 { 1e-12 } else { 1e-5 };
+            check(op, a, inputs, if op == "LSTM" { 3 } else { 2 }, tolerance);
+        }
+    }
+}

@@ -161,6 +161,7 @@ fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
             kv_heads: k.heads,
             queries: q.rows,
             keys,
+            visible: mask.map_or(keys, |m| m.1),
             dim: q.size,
             value_dim: v.size,
             scale: scale.unwrap_or(1.0 / (q.size as f32).sqrt()),
@@ -170,7 +171,7 @@ fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
             k: if join_keys { all_keys.joined() } else { strides(&k) },
             v: if join_values { all_values.joined() } else { strides(&v) },
             out: strides(&out),
-            mask,
+            mask: mask.map(|m| m.0),
         };
         let starts = [q.at, k.at, v.at];
         let (ctx, kernels) = (ctx.clone(), ctx.kernels);
@@ -210,14 +211,18 @@ fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
     })
 }
 
-/// Strides of a mask that broadcasts to `[batch, heads, queries, keys]`.
-fn mask_strides(shape: &[usize], full: [usize; 4], bytes: bool) -> Result<MaskStrides> {
+/// Strides of a mask that broadcasts to `[batch, heads, queries, keys]`, and how many keys it speaks of: it hides those behind.
+fn mask_strides(shape: &[usize], full: [usize; 4], bytes: bool) -> Result<(MaskStrides, usize)> {
+    let visible = match shape.last() {
+        Some(&n) if n != 1 => n.min(full[3]),
+        _ => full[3],
+    };
     let mut strides = [0; 4];
     let mut step = 1;
     for (i, &n) in shape.iter().rev().enumerate() {
         let d = 3 - i;
         if n != 1 {
-            if n != full[d] {
+            if n != full[d] && (d != 3 || n > full[3]) {
                 bail!(invalid, "a mask of shape {shape:?} for scores of shape {full:?}");
             }
             strides[d] = step;
@@ -225,5 +230,5 @@ fn mask_strides(shape: &[usize], full: [usize; 4], bytes: bool) -> Result<MaskSt
         step *= n;
     }
     let at = Strides { batch: strides[0], head: strides[1], row: strides[2] };
-    Ok(MaskStrides { at, key: strides[3], bytes })
+    Ok((MaskStrides { at, key: strides[3], bytes }, visible))
 }

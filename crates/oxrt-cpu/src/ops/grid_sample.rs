@@ -41,6 +41,9 @@ fn bind<T: Element>(ctx: &Ctx, sampling: Sampling, args: &BindArgs) -> Result<Bo
     let (batch, channels) = (x[0], x[1]);
     let spatial = x[2..].to_vec();
     let (plane, points): (usize, usize) = (spatial.iter().product(), grid[1..=r].iter().product());
+    if u32::try_from(plane).is_err() {
+        bail!(unsupported, "planes of {plane} elements");
+    }
     if plane == 0 && y.iter().product::<usize>() > 0 {
         bail!(invalid, "an empty input of shape {x:?}");
     }
@@ -63,6 +66,41 @@ fn bind<T: Element>(ctx: &Ctx, sampling: Sampling, args: &BindArgs) -> Result<Bo
                     // SAFETY: the point lies inside the grid.
                     let at = |d: usize| unsafe { *grid.at((image * points + first + p) * r + d) }.to_f64();
                     lens[p] = point(&sampling, &spatial, at, &mut taps[p]);
+                }
+                if lens[..size].iter().all(|&len| len <= 4) {
+                    // Four taps each at most, as nearly everywhere: side by side.
+                    let (mut places, mut weights) = ([[0u32; BLOCK]; 4], [[T::default(); BLOCK]; 4]);
+                    for t in 0..4 {
+                        for p in 0..size {
+                            (places[t][p], weights[t][p]) = (taps[p][t].0 as u32, taps[p][t].1);
+                        }
+                    }
+                    let whole = size == BLOCK && lens.iter().all(|&len| len == 4);
+                    for c in 0..channels {
+                        // SAFETY: taps lie inside the plane; blocks of points are disjoint.
+                        unsafe {
+                            let from = x.at((image * channels + c) * plane);
+                            let to = y.at((image * channels + c) * points + first);
+                            if whole {
+                                for p in 0..BLOCK {
+                                    let mut sum = T::default();
+                                    for t in 0..4 {
+                                        sum = sum.plus((*from.add(places[t][p] as usize)).times(weights[t][p]));
+                                    }
+                                    *to.add(p) = sum;
+                                }
+                            } else {
+                                for p in 0..size {
+                                    let mut sum = T::default();
+                                    for t in 0..lens[p] {
+                                        sum = sum.plus((*from.add(places[t][p] as usize)).times(weights[t][p]));
+                                    }
+                                    *to.add(p) = sum;
+                                }
+                            }
+                        }
+                    }
+                    continue;
                 }
                 for c in 0..channels {
                     let base = (image * channels + c) * plane;
@@ -91,26 +129,31 @@ fn point<T: Element>(
     out: &mut [(usize, T); TAPS],
 ) -> usize {
     let r = spatial.len();
-    let mut all = [(0usize, 1.0f64); TAPS];
-    let mut len = 1;
+    // Offsets and weights along three axes, the outermost first; those that are not there have one.
+    let mut axes = [([(0usize, 1.0f64); 4], 1); 3];
     let mut stride = 1;
     // The innermost axis is the grid's first.
     for d in (0..r).rev() {
-        let axis = sampling.taps(spatial[d], at(r - 1 - d));
-        let mut next = [(0usize, 0.0f64); TAPS];
-        let mut made = 0;
-        for &(i, v) in &axis[..sampling.count()] {
-            let Some(i) = i else { continue };
-            for &(offset, weight) in &all[..len] {
-                next[made] = (offset + i * stride, weight * v);
-                made += 1;
+        let (list, len) = &mut axes[3 - r + d];
+        *len = 0;
+        let taps = sampling.taps(spatial[d], at(r - 1 - d));
+        for &(place, weight) in &taps[..sampling.count()] {
+            if let Some(i) = place {
+                list[*len] = (i * stride, weight);
+                *len += 1;
             }
         }
-        (all, len) = (next, made);
         stride *= spatial[d];
     }
-    for (to, &(offset, weight)) in out.iter_mut().zip(&all[..len]) {
-        *to = (offset, T::from_f64(weight));
+    let [(a, a_len), (b, b_len), (c, c_len)] = &axes;
+    let mut len = 0;
+    for x in &a[..*a_len] {
+        for y in &b[..*b_len] {
+            for z in &c[..*c_len] {
+                out[len] = (x.0 + y.0 + z.0, T::from_f64(z.1 * y.1 * x.1));
+                len += 1;
+            }
+        }
     }
     len
 }

@@ -93,7 +93,7 @@ unsafe fn join(dtype: DType, how: Reduction, from: *const u8, to: *mut u8, count
 
 /// The indices of input 1.
 #[derive(Clone, Copy)]
-struct Indices {
+pub(super) struct Indices {
     data: *const u8,
     wide: bool,
 }
@@ -102,7 +102,7 @@ struct Indices {
 unsafe impl Sync for Indices {}
 
 impl Indices {
-    fn of(io: &Io, wide: bool) -> Indices {
+    pub(super) fn of(io: &Io, wide: bool) -> Indices {
         Indices { data: io.inputs[1], wide }
     }
 
@@ -111,7 +111,7 @@ impl Indices {
     /// # Safety
     /// Input 1 has more than `i` elements.
     #[inline]
-    unsafe fn at(self, i: usize, n: usize) -> Option<usize> {
+    pub(super) unsafe fn at(self, i: usize, n: usize) -> Option<usize> {
         // SAFETY: as the caller promises.
         let index = unsafe {
             if self.wide { *self.data.cast::<i64>().add(i) } else { i64::from(*self.data.cast::<i32>().add(i)) }
@@ -121,7 +121,7 @@ impl Indices {
     }
 }
 
-fn out_of_range() -> Error {
+pub(super) fn out_of_range() -> Error {
     Error::invalid("an index is out of range")
 }
 

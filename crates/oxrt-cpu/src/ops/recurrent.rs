@@ -1,4 +1,5 @@
-//! LSTM, GRU and RNN with constant weights and ONNX's default activations (and `Relu` or `Sigmoid` for RNN).
+//! LSTM, GRU and RNN with constant weights and ONNX's default activations (and `Relu` or `Sigmoid` for RNN); LSTM with peepholes,
+//! limits and coupled gates too.
 
 use super::{Entry, float, float_or_absent, holds, known_shape, packed_floats, packed_tensor, require};
 use crate::backend::{Ctx, bound, kernel};
@@ -6,6 +7,7 @@ use crate::compute::Shared;
 use crate::compute::gemm;
 use crate::compute::recurrent::{Cell, Layer, Operands};
 use crate::kernels::activation::Act;
+use crate::kernels::recurrent::LstmExtras;
 use oxrt_backend::{BindArgs, Kernel, NodeView, Packing};
 use oxrt_ir::{DType, Tensor};
 use oxrt_tensor::{Error, Result, bail};
@@ -40,10 +42,11 @@ fn supports(node: &NodeView) -> Option<()> {
     require(node.constant(1).is_some() && node.constant(2).is_some())?;
     require(!node.has(3) || node.constant(3).is_some())?;
     require(!node.has(4) || node.dtype(4) == Some(DType::I32))?;
+    let lstm = cell(node)? == Cell::Lstm;
     // Peepholes.
-    require(!node.has(7))?;
-    require(!attrs.has("clip") && attrs.int_or("input_forget", 0).ok()? == 0 && attrs.int_or("layout", 0).ok()? == 0)?;
-    cell(node).map(drop)
+    float_or_absent(node, 7)?;
+    require(lstm || !(node.has(7) || attrs.has("clip") || attrs.int_or("input_forget", 0).ok()? != 0))?;
+    require(attrs.int_or("layout", 0).ok()? == 0)
 }
 
 /// Columns of the recurrent weights whose product waits for the reset gate.
@@ -114,6 +117,9 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
             packed_floats(packed, 4 * d + 3, 2 * width)?,
         ));
     }
+    let (clip, coupled) =
+        (node.attrs().float_or("clip", f32::INFINITY)?.max(0.0), node.attrs().bool_or("input_forget", false)?);
+    let extras = node.has(7) || clip < f32::INFINITY || coupled;
     let backwards = node.attrs().string_or("direction", "forward")? == "reverse";
     let ctx = ctx.clone();
     kernel(move |args| {
@@ -122,6 +128,7 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
             bail!(invalid, "weights for {input} columns cannot take {columns}");
         }
         makes_states(args, steps, dirs, batch, hidden)?;
+        holds(args, 7, dirs * 3 * hidden)?;
         let layer = Layer { cell, steps, batch, input, hidden, reverse: false };
         let (ctx, weights) = (ctx.clone(), weights.clone());
         let own = layer.workspace_len().next_multiple_of(16);
@@ -147,6 +154,7 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
                     r_hidden: floats(r_hidden),
                     bias: floats(bias),
                     state_bias: floats(bias).wrapping_add(width),
+                    extras: extras.then(|| LstmExtras { peepholes: at(io.input(7), d * 3 * hidden), clip, coupled }),
                     h0: at(io.input(5), d * state),
                     c0: if cell == Cell::Lstm { at(io.input(6), d * state) } else { core::ptr::null() },
                     lengths: io.input(4),

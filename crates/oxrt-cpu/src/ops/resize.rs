@@ -1,17 +1,20 @@
 //! Resize: nearest, linear and cubic, over any axes.
 
 use super::copy::{Move, element_size, moves, sized};
-use super::{Entry, axis_of, float, pack_nothing, require};
+use super::{Entry, float, pack_nothing, require};
 use crate::backend::{Ctx, bound, kernel};
 use crate::compute::copy::{StridedCopy, contiguous};
-use crate::compute::resample::{AxisTaps, Resample};
-use crate::compute::{Shared, cut};
-use oxrt_backend::{BindArgs, Kernel, NodeView};
-use oxrt_ir::Tensor;
+use crate::compute::element::Element;
+use crate::compute::resample::{AxisTaps, Resample, Separable};
+use crate::compute::{Shared, cut, with_number};
+use oxrt_backend::geometry::{axis_of, known};
+use oxrt_backend::{BindArgs, Bound, Kernel, NodeView};
+use oxrt_ir::{Attrs, DType, Tensor};
+use oxrt_ops::resample::taps_as_laid;
 use oxrt_tensor::{Error, Result, bail};
 
 pub(super) const RESIZE: Entry =
-    Entry { name: "resize", ops: &["Resize", "oxrt.Resize", "Upsample"], supports, pack: pack_nothing, load };
+    Entry { name: "resize", ops: &["Resize", "oxrt.Resize"], supports, pack: pack_nothing, load };
 
 fn supports(node: &NodeView) -> Option<()> {
     float(node, 0)?;
@@ -21,25 +24,23 @@ fn supports(node: &NodeView) -> Option<()> {
 fn options_support(node: &NodeView) -> Option<()> {
     let attrs = node.attrs();
     let text = |name: &str, default: &'static str| attrs.string_or(name, default).ok().map(str::to_string);
-    let mode = text("mode", "nearest")?;
-    require(["nearest", "linear", "cubic"].contains(&mode.as_str()))?;
+    require(["nearest", "linear", "cubic"].contains(&text("mode", "nearest")?.as_str()))?;
     let place = text("coordinate_transformation_mode", "half_pixel")?;
     require(
         ["half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric"]
             .contains(&place.as_str()),
     )?;
-    require(text("keep_aspect_ratio_policy", "stretch")? == "stretch")?;
-    require(attrs.int_or("antialias", 0).ok()? == 0)?;
+    if text("keep_aspect_ratio_policy", "stretch")? != "stretch" {
+        known(node, 3)?;
+    }
     // Factors decide where pixels stand, so they must be known when sizes are.
-    let scales = if node.op() == "Upsample" { 1 } else { 2 };
-    let Some(id) = node.node().input(scales) else { return Some(()) };
-    require(node.constant(scales).is_some() || node.graph[id].contents.is_some())
+    known(node, 2)
 }
 
 /// The nearest element, of any type: elements are moved, not computed.
 pub(super) const NEAREST: Entry = Entry {
     name: "resize_nearest",
-    ops: &["Resize", "oxrt.Resize", "Upsample"],
+    ops: &["Resize", "oxrt.Resize"],
     supports: nearest_supports,
     pack: pack_nothing,
     load: nearest_load,
@@ -52,20 +53,16 @@ fn nearest_supports(node: &NodeView) -> Option<()> {
 }
 
 fn nearest_load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
-    let spec = spec(node)?;
+    let spec = Spec::of(node);
     let size = element_size(node)?;
     let ctx = ctx.clone();
     kernel(move |args| {
         let (x, y) = (args.shape(0)?, args.output(0)?.to_vec());
-        if x.len() != y.len() || (x.contains(&0) && !y.contains(&0)) {
-            bail!(invalid, "resizing shape {x:?} to {y:?}");
-        }
-        let scales = scales(&spec, args)?;
+        let axes = spec.axes(args)?;
         let strides = contiguous(x);
         // Offsets in bytes of every position along each axis.
-        let places: Vec<Vec<usize>> = (0..x.len())
-            .map(|d| taps(&spec, x[d], y[d], scales[d]).index.iter().map(|i| i * strides[d] as usize * size).collect())
-            .collect();
+        let places: Vec<Vec<usize>> =
+            (0..x.len()).map(|d| axes[d].index.iter().map(|i| i * strides[d] as usize * size).collect()).collect();
         let Some(last) = x.len().checked_sub(1) else {
             let copy = StridedCopy::new(&[], &[], &[], size);
             return moves(&ctx, size, vec![Move { copy, input: 0, from: 0, output: 0, to: 0 }]);
@@ -125,20 +122,19 @@ fn bytes_support(node: &NodeView) -> Option<()> {
 }
 
 fn bytes_load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
-    let spec = spec(node)?;
+    let spec = Spec::of(node);
     let ctx = ctx.clone();
     kernel(move |args| {
         let (x, y) = (args.shape(0)?, args.output(0)?);
         let last = x.len() - 1;
-        let scales = scales(&spec, args)?;
-        let axes: Vec<AxisTaps> = (0..last).map(|d| taps(&spec, x[d], y[d], scales[d])).collect();
+        let axes = spec.axes(args)?;
         if x[last] != y[last] {
             bail!(unsupported, "resizing the channels of shape {x:?} to {y:?}");
         }
         let channels = x[last];
         // For every output pixel, its input pixel.
         let mut from = vec![0usize];
-        for (axis, &n) in axes.iter().zip(x) {
+        for (axis, &n) in axes[..last].iter().zip(x) {
             from = from.iter().flat_map(|&base| axis.index.iter().map(move |&i| base * n + i)).collect();
         }
         let ctx = ctx.clone();
@@ -161,43 +157,55 @@ fn bytes_load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel
 
 /// How positions and weights are found.
 struct Spec {
-    mode: String,
-    place: String,
-    nearest: String,
-    cubic: f64,
-    exclude_outside: bool,
-    axes: Option<Vec<i64>>,
-    scales: usize,
+    attrs: Attrs,
     /// The data is [N, spatial…, C]; factors and `axes` keep ONNX's order [N, C, spatial…] all the same.
     channels_last: bool,
 }
 
-fn spec(node: &NodeView) -> Result<Spec> {
-    let attrs = node.attrs();
-    let upsample = node.op() == "Upsample";
-    Ok(Spec {
-        mode: attrs.string_or("mode", "nearest")?.to_string(),
-        place: attrs
-            .string_or("coordinate_transformation_mode", if upsample { "asymmetric" } else { "half_pixel" })?
-            .to_string(),
-        nearest: attrs.string_or("nearest_mode", if upsample { "floor" } else { "round_prefer_floor" })?.to_string(),
-        cubic: attrs.float_or("cubic_coeff_a", -0.75)?.into(),
-        exclude_outside: attrs.bool_or("exclude_outside", false)?,
-        axes: attrs.ints("axes")?.map(<[i64]>::to_vec),
-        scales: if upsample { 1 } else { 2 },
-        channels_last: node.op() == "oxrt.Resize",
-    })
+impl Spec {
+    fn of(node: &NodeView) -> Spec {
+        Spec { attrs: node.attrs().clone(), channels_last: node.op() == "oxrt.Resize" }
+    }
+
+    /// The inputs of every output along each axis.
+    fn axes(&self, args: &BindArgs) -> Result<Vec<AxisTaps>> {
+        let (x, y) = (args.shape(0)?, args.output(0)?);
+        let given = |i: usize| args.opt_shape(i).is_some_and(|s| s.iter().product::<usize>() > 0);
+        let value =
+            |i: usize| args.value(i).ok_or_else(|| Error::bug(format!("the elements of input {i} are not known")));
+        let sizes = match (given(3), args.value(3)) {
+            (false, _) => None,
+            (true, Some(t)) => Some(oxrt_ops::shape::sizes(&t.to_i64_vec()?)?),
+            // Sizes that only the run knows are those of the result.
+            (true, None) => {
+                let place = |axis: usize| match (self.channels_last, axis) {
+                    (true, 1) => y.len() - 1,
+                    (true, 2..) => axis - 1,
+                    _ => axis,
+                };
+                let all: Vec<i64> = (0..y.len() as i64).collect();
+                let axes = self.attrs.ints("axes")?.unwrap_or(&all);
+                let size = |&a: &i64| axis_of(a, y.len()).map(|a| y[place(a)]);
+                Some(axes.iter().map(size).collect::<Result<_>>()?)
+            }
+        };
+        let scales = if sizes.is_none() && given(2) { Some(value(2)?.to_f64_vec()?) } else { None };
+        let lists = taps_as_laid(&self.attrs, x, self.channels_last, scales, sizes)?;
+        let axes: Vec<AxisTaps> = lists.iter().zip(x).map(|(list, &n)| AxisTaps::new(list.as_ref(), n)).collect();
+        if x.len() != y.len() || axes.iter().zip(y).any(|(a, &n)| a.outputs() != n) {
+            bail!(invalid, "resizing shape {x:?} to {y:?}");
+        }
+        Ok(axes)
+    }
 }
 
 fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
-    let spec = spec(node)?;
+    let spec = Spec::of(node);
     let ctx = ctx.clone();
     kernel(move |args| {
         let (x, y) = (args.shape(0)?, args.output(0)?);
-        let scales = scales(&spec, args)?;
-        let axes: Vec<AxisTaps> = (0..x.len()).map(|d| taps(&spec, x[d], y[d], scales[d])).collect();
-        let step =
-            Resample::new(x, axes).ok_or_else(|| Error::unsupported(format!("resizing shape {x:?} to {y:?}")))?;
+        let axes = spec.axes(args)?;
+        let Some(step) = Resample::new(x, axes.clone()) else { return separable::<f32>(&ctx, x, axes) };
         let flops = 2 * y.iter().product::<usize>();
         let ctx = ctx.clone();
         // SAFETY: buffers have the bound sizes.
@@ -205,108 +213,41 @@ fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
     })
 }
 
-/// How much longer an axis gets.
-#[derive(Clone, Copy)]
-struct Scale {
-    factor: f64,
-    /// The length that was asked for, before it was rounded to a whole one.
-    length: f64,
+/// Linear and cubic resizing of doubles and integers, axis by axis in double precision as the definition has it.
+pub(super) const ANY: Entry = Entry {
+    name: "resize_any",
+    ops: &["Resize", "oxrt.Resize"],
+    supports: any_supports,
+    pack: pack_nothing,
+    load: any_load,
+};
+
+fn any_supports(node: &NodeView) -> Option<()> {
+    let dtype = node.dtype(0)?;
+    let number = dtype.bits() >= 8 && (dtype.is_int() || dtype == DType::F64);
+    require(number && node.output_dtype(0)? == dtype)?;
+    options_support(node)
 }
 
-/// The factor of every axis: as given, or what the sizes say.
-fn scales(spec: &Spec, args: &BindArgs) -> Result<Vec<Scale>> {
-    let (x, y) = (args.shape(0)?, args.output(0)?);
-    let ratio = |i: usize, o: usize| if i == o { 1.0 } else { o as f64 / i as f64 };
-    let pairs = x.iter().zip(y);
-    let mut scales: Vec<Scale> = pairs.map(|(&i, &o)| Scale { factor: ratio(i, o), length: o as f64 }).collect();
-    let Some(shape) = args.opt_shape(spec.scales) else { return Ok(scales) };
-    if shape.iter().product::<usize>() == 0 {
-        return Ok(scales);
-    }
-    let value = args.value(spec.scales).ok_or_else(|| Error::bug("the factors of a resize are not known"))?;
-    let given = value.to_f64_vec()?;
-    let axes: Vec<i64> = spec.axes.clone().unwrap_or_else(|| (0..x.len() as i64).collect());
-    if given.len() != axes.len() {
-        bail!(invalid, "{} factors for {} axes", given.len(), axes.len());
-    }
-    for (scale, axis) in given.into_iter().zip(axes) {
-        let axis = axis_of(axis, x.len())?;
-        let place = match (spec.channels_last, axis) {
-            (true, 1) => x.len() - 1,
-            (true, a) if a > 1 => a - 1,
-            (_, a) => a,
-        };
-        scales[place] = Scale { factor: scale, length: scale * x[place] as f64 };
-    }
-    Ok(scales)
-}
-
-/// The inputs of every output along one axis of `n` inputs.
-fn taps(spec: &Spec, n: usize, outputs: usize, scale: Scale) -> AxisTaps {
-    if n == outputs && scale.factor == 1.0 {
-        return AxisTaps::identity(n);
-    }
-    let count = match spec.mode.as_str() {
-        "nearest" => 1,
-        "linear" => 2,
-        _ => 4,
-    };
-    let mut axis = AxisTaps { taps: count, index: Vec::new(), weight: Vec::new() };
-    for o in 0..outputs {
-        let at = position(&spec.place, o as f64, n as f64, outputs as f64, scale);
-        let (first, mut weights): (f64, Vec<f64>) = match count {
-            // Positions are rounded to f32, as factors are: 8 / 1.6 is 5, not a little less.
-            1 => (nearest(&spec.nearest, at as f32 as f64), vec![1.0]),
-            2 => {
-                let f = at - at.floor();
-                (at.floor(), vec![1.0 - f, f])
-            }
-            _ => (at.floor() - 1.0, cubic(at - at.floor(), spec.cubic).to_vec()),
-        };
-        let inside = |i: usize| (0.0..n as f64).contains(&(first + i as f64));
-        if spec.exclude_outside {
-            weights.iter_mut().enumerate().for_each(|(i, w)| *w = if inside(i) { *w } else { 0.0 });
-            let total: f64 = weights.iter().sum();
-            weights.iter_mut().for_each(|w| *w /= total);
+fn any_load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
+    let (spec, ctx) = (Spec::of(node), ctx.clone());
+    let dtype = node.dtype(0).ok_or_else(|| Error::bug("elements without a type"))?;
+    kernel(move |args| {
+        let (x, axes) = (args.shape(0)?, spec.axes(args)?);
+        macro_rules! run {
+            ($t:ty) => {
+                separable::<$t>(&ctx, x, axes)
+            };
         }
-        for (i, weight) in weights.into_iter().enumerate() {
-            axis.index.push((first + i as f64).clamp(0.0, n.max(1) as f64 - 1.0) as usize);
-            axis.weight.push(weight as f32);
-        }
-    }
-    axis
+        with_number!(dtype, run, Err(Error::bug("not a number")))
+    })
 }
 
-/// Where output `o` lies among `n` inputs.
-fn position(place: &str, o: f64, n: f64, outputs: f64, scale: Scale) -> f64 {
-    let Scale { factor: scale, length } = scale;
-    match place {
-        "asymmetric" => o / scale,
-        "align_corners" if length == 1.0 => 0.0,
-        "align_corners" => o * (n - 1.0) / (length - 1.0),
-        "pytorch_half_pixel" if length <= 1.0 => 0.0,
-        "half_pixel_symmetric" => {
-            // The output's true length may be fractional; the rest is shared between both ends.
-            let adjustment = outputs / length;
-            let center = n / 2.0;
-            center * (1.0 - adjustment) + (o + 0.5) / scale - 0.5
-        }
-        _ => (o + 0.5) / scale - 0.5,
-    }
-}
-
-fn nearest(mode: &str, at: f64) -> f64 {
-    match mode {
-        "floor" => at.floor(),
-        "ceil" => at.ceil(),
-        "round_prefer_ceil" => (at + 0.5).floor(),
-        _ => (at - 0.5).ceil(),
-    }
-}
-
-/// Weights of the four neighbours at distance `f` behind the second (Keys, with coefficient `a`).
-fn cubic(f: f64, a: f64) -> [f64; 4] {
-    let near = |x: f64| ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0;
-    let far = |x: f64| ((a * x - 5.0 * a) * x + 8.0 * a) * x - 4.0 * a;
-    [far(1.0 + f), near(f), near(1.0 - f), far(2.0 - f)]
+fn separable<E: Element>(ctx: &Ctx, x: &[usize], axes: Vec<AxisTaps>) -> Result<Box<dyn Bound>> {
+    let step = Separable::new(x, axes);
+    let (workspace, ctx) = (step.workspace_len() * 8, ctx.clone());
+    // SAFETY: buffers have the bound sizes.
+    bound(move |io| unsafe { step.run::<E>(&ctx.pool, io.input(0), io.output(0), io.workspace.cast()) })
+        .workspace(workspace)
+        .boxed()
 }

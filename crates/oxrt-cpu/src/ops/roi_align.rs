@@ -3,6 +3,7 @@
 use super::{Entry, float, makes, pack_nothing, require};
 use crate::backend::{Ctx, bound, kernel};
 use crate::compute::Shared;
+use core::cell::RefCell;
 use oxrt_backend::{Kernel, NodeView};
 use oxrt_ir::{DType, Tensor};
 use oxrt_ops::roi::{Regions, around};
@@ -10,8 +11,16 @@ use oxrt_tensor::{Result, bail};
 
 pub(super) const ROI_ALIGN: Entry = Entry { name: "roi_align", ops: &["RoiAlign"], supports, pack: pack_nothing, load };
 
-/// Points that are sampled together.
-const BLOCK: usize = 16;
+/// Points that are sampled together, but where one bin has more.
+const MOST: usize = 4096;
+
+/// The four pixels around a point and their weights.
+type Taps = [(u32, f32); 4];
+
+thread_local! {
+    /// The taps of some bins, and for each bin their end and whether it has points without.
+    static TAPS: RefCell<(Vec<Taps>, Vec<(usize, bool)>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+}
 
 fn supports(node: &NodeView) -> Option<()> {
     float(node, 0).and(float(node, 1))?;
@@ -30,6 +39,9 @@ fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
         if args.shape(2)? != [count] || plane == 0 {
             bail!(invalid, "{:?} batch indices for {count} regions of {:?}", args.shape(2)?, args.shape(0)?);
         }
+        if u32::try_from(plane).is_err() {
+            bail!(unsupported, "planes of {plane} elements");
+        }
         let bins = regions.out[0] * regions.out[1];
         makes(args, count * c * bins)?;
         let (ctx, regions) = (ctx.clone(), regions.clone());
@@ -47,49 +59,76 @@ fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
             ctx.pool.run(count, |r| {
                 let (Ok(image), region) = (image(r), region(r)) else { return };
                 let points = region.points[0] * region.points[1];
-                let start = if regions.average || points == 0 { 0.0 } else { f32::NEG_INFINITY };
-                for bin in 0..bins {
-                    // SAFETY: every region has results of its own.
-                    let to = |channel: usize| unsafe { y.at((r * c + channel) * bins + bin) };
-                    for channel in 0..c {
-                        // SAFETY: as above.
-                        unsafe { *to(channel) = start };
-                    }
-                    for first in (0..points).step_by(BLOCK) {
-                        let size = BLOCK.min(points - first);
-                        let mut taps = [None; BLOCK];
-                        for (p, taps) in taps[..size].iter_mut().enumerate() {
-                            let (v, u) = region.point([bin / regions.out[1], bin % regions.out[1]], first + p);
-                            *taps = around(v, u, height, width).map(|t| t.map(|(at, weight)| (at, weight as f32)));
+                TAPS.with_borrow_mut(|(taps, ends)| {
+                    let mut first = 0;
+                    while first < bins {
+                        // As many bins as the table holds, and one at least.
+                        taps.clear();
+                        ends.clear();
+                        while first + ends.len() < bins && (ends.is_empty() || taps.len() + points <= MOST) {
+                            let bin = first + ends.len();
+                            let start = taps.len();
+                            taps.extend((0..points).filter_map(|p| {
+                                let (v, u) = region.point([bin / regions.out[1], bin % regions.out[1]], p);
+                                around(v, u, height, width).map(|t| t.map(|(at, weight)| (at as u32, weight as f32)))
+                            }));
+                            // Far outside there is nothing.
+                            ends.push((taps.len(), taps.len() - start < points));
                         }
                         for channel in 0..c {
-                            let base = (image * c + channel) * plane;
-                            // SAFETY: taps lie inside the plane.
-                            let part = |(at, weight): (usize, f32)| unsafe { *x.at(base + at) * weight };
-                            // SAFETY: as above.
-                            let sum = unsafe { &mut *to(channel) };
-                            for taps in &taps[..size] {
-                                // Far outside there is nothing.
-                                let parts = taps.map_or([0.0; 4], |t| t.map(part));
-                                if regions.average {
-                                    *sum += parts.iter().sum::<f32>();
-                                } else {
-                                    *sum = parts.into_iter().fold(*sum, f32::max);
+                            // SAFETY: taps lie inside the plane; every region has results of its own.
+                            unsafe {
+                                let plane = x.at((image * c + channel) * plane);
+                                let to = y.at((r * c + channel) * bins + first);
+                                let mut start = 0;
+                                for (i, &(end, outside)) in ends.iter().enumerate() {
+                                    *to.add(i) = if regions.average {
+                                        sum(plane, &taps[start..end]) / points.max(1) as f32
+                                    } else {
+                                        let least = if points == 0 || outside { 0.0 } else { f32::NEG_INFINITY };
+                                        greatest(plane, &taps[start..end], least)
+                                    };
+                                    start = end;
                                 }
                             }
                         }
+                        first += ends.len();
                     }
-                    if regions.average {
-                        for channel in 0..c {
-                            // SAFETY: as above.
-                            unsafe { *to(channel) /= points.max(1) as f32 };
-                        }
-                    }
-                }
+                });
             });
             Ok(())
         })
         .flops(8 * count * c * bins)
         .boxed()
     })
+}
+
+/// The sum of all parts of all points.
+///
+/// # Safety
+/// The taps lie inside the plane.
+unsafe fn sum(plane: *const f32, taps: &[Taps]) -> f32 {
+    let mut sums = [0.0f32; 4];
+    for point in taps {
+        for k in 0..4 {
+            // SAFETY: as the caller promises.
+            sums[k] += unsafe { *plane.add(point[k].0 as usize) } * point[k].1;
+        }
+    }
+    (sums[0] + sums[1]) + (sums[2] + sums[3])
+}
+
+/// The greatest part of a point, or `least`.
+///
+/// # Safety
+/// As [`sum`].
+unsafe fn greatest(plane: *const f32, taps: &[Taps], least: f32) -> f32 {
+    let mut most = least;
+    for point in taps {
+        for k in 0..4 {
+            // SAFETY: as the caller promises.
+            most = most.max(unsafe { *plane.add(point[k].0 as usize) } * point[k].1);
+        }
+    }
+    most
 }

@@ -17,6 +17,7 @@ impl Simd for Avx2 {
     const LANES: usize = 8;
     const MR: usize = 6;
     const NV: usize = 2;
+    const FUSED: bool = true;
 
     #[inline(always)]
     unsafe fn assume() -> Self {
@@ -199,6 +200,16 @@ impl Simd for Avx2 {
     fn int_sar<const N: u32>(self, a: __m256i) -> __m256i {
         // SAFETY: a token of this type is made only where the CPU has the instructions.
         unsafe { _mm256_sra_epi32(a, _mm_cvtsi32_si128(N as i32)) }
+    }
+    #[inline(always)]
+    fn int_shl_by(self, a: __m256i, n: u32) -> __m256i {
+        // SAFETY: a token of this type is made only where the CPU has the instructions.
+        unsafe { _mm256_sll_epi32(a, _mm_cvtsi32_si128(n as i32)) }
+    }
+    #[inline(always)]
+    fn int_sar_by(self, a: __m256i, n: u32) -> __m256i {
+        // SAFETY: a token of this type is made only where the CPU has the instructions.
+        unsafe { _mm256_sra_epi32(a, _mm_cvtsi32_si128(n as i32)) }
     }
     #[inline(always)]
     fn bits(self, a: __m256) -> __m256i {

@@ -17,6 +17,7 @@ impl Simd for Avx512 {
     const LANES: usize = 16;
     const MR: usize = 14;
     const NV: usize = 2;
+    const FUSED: bool = true;
 
     #[inline(always)]
     unsafe fn assume() -> Self {
@@ -192,6 +193,38 @@ impl Simd for Avx512 {
     fn int_sar<const N: u32>(self, a: __m512i) -> __m512i {
         // SAFETY: a token of this type is made only where the CPU has the instructions.
         unsafe { _mm512_srai_epi32::<N>(a) }
+    }
+    #[inline(always)]
+    fn int_shl_by(self, a: __m512i, n: u32) -> __m512i {
+        // SAFETY: a token of this type is made only where the CPU has the instructions.
+        unsafe { _mm512_sll_epi32(a, _mm_cvtsi32_si128(n as i32)) }
+    }
+    #[inline(always)]
+    fn int_sar_by(self, a: __m512i, n: u32) -> __m512i {
+        // SAFETY: a token of this type is made only where the CPU has the instructions.
+        unsafe { _mm512_sra_epi32(a, _mm_cvtsi32_si128(n as i32)) }
+    }
+    #[inline(always)]
+    fn code<const BITS: u32>(self, a: __m512i, at: u32) -> __m512 {
+        // A lane looks up its lowest four bits: one code of four bits, or two of two bits of which the table knows the lower.
+        const TABLES: [[f32; 16]; 2] = {
+            let mut tables = [[0.0; 16]; 2];
+            let mut i = 0;
+            while i < 16 {
+                tables[0][i as usize] = if i & 2 == 0 { i & 3 } else { (i & 3) - 4 } as f32;
+                tables[1][i as usize] = if i < 8 { i } else { i - 16 } as f32;
+                i += 1;
+            }
+            tables
+        };
+        if BITS > 4 {
+            return self.int_to_float(self.int_sar_by(self.int_shl_by(a, 32 - BITS - at), 32 - BITS));
+        }
+        // SAFETY: a token of this type is made only where the CPU has the instructions; a table has sixteen floats.
+        unsafe {
+            let table = _mm512_loadu_ps(TABLES[if BITS == 4 { 1 } else { 0 }].as_ptr());
+            _mm512_permutexvar_ps(_mm512_srl_epi32(a, _mm_cvtsi32_si128(at as i32)), table)
+        }
     }
     #[inline(always)]
     fn bits(self, a: __m512) -> __m512i {

@@ -36,6 +36,7 @@ impl Simd for Portable {
     const LANES: usize = L;
     const MR: usize = 4;
     const NV: usize = 1;
+    const FUSED: bool = false;
 
     #[inline(always)]
     unsafe fn assume() -> Self {
@@ -213,6 +214,14 @@ impl Simd for Portable {
     #[inline(always)]
     fn int_sar<const N: u32>(self, a: I) -> I {
         zip(a, a, |a, _| a >> N)
+    }
+    #[inline(always)]
+    fn int_shl_by(self, a: I, n: u32) -> I {
+        zip(a, a, |a, _| a << n)
+    }
+    #[inline(always)]
+    fn int_sar_by(self, a: I, n: u32) -> I {
+        zip(a, a, |a, _| a >> n)
     }
     #[inline(always)]
     fn bits(self, a: F) -> I {

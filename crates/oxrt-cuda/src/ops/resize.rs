@@ -6,7 +6,7 @@ use crate::backend::Ctx;
 use crate::gpu::Params;
 use oxrt_backend::{BindArgs, Kernel, NodeView, Packing, bound, kernel};
 use oxrt_ir::Attrs;
-use oxrt_ops::resample::{Taps, taps};
+use oxrt_ops::resample::{Taps, taps_as_laid};
 use oxrt_tensor::{DType, Result, Tensor, bail};
 
 const TEXT: &str = include_str!("../text/resize.cuh");
@@ -49,22 +49,10 @@ fn pack(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
 
 /// Taps along every axis of the data as it lies.
 fn tables(args: &BindArgs, attrs: &Attrs, last: bool) -> Result<Vec<Option<Taps>>> {
-    let x = args.shape(0)?;
-    // Factors and axes speak of ONNX's order.
-    let mut shape = x.to_vec();
-    if last {
-        let channels = shape.remove(x.len() - 1);
-        shape.insert(1, channels);
-    }
     let list = |i: usize| args.value(i).filter(|t| !t.is_empty());
     let target = list(3).map(|t| oxrt_ops::shape::sizes(&t.to_i64_vec()?)).transpose()?;
     let scales = if target.is_some() { None } else { list(2).map(Tensor::to_f64_vec).transpose()? };
-    let mut all = taps(attrs, &shape, scales, target)?;
-    if last {
-        let channels = all.remove(1);
-        all.push(channels);
-    }
-    Ok(all)
+    taps_as_laid(attrs, args.shape(0)?, last, scales, target)
 }
 
 fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {

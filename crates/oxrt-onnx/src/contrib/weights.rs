@@ -36,9 +36,17 @@ fn unpadded(bytes: &[u8], dtype: DType, rows: usize, columns: usize) -> Result<T
         return Tensor::from_bytes(dtype, &[rows, columns], bytes);
     }
     let wide = row_bytes * 8 / dtype.bits();
-    let all = Tensor::from_bytes(dtype, &[rows, wide], bytes)?.to_i64_vec()?;
-    let kept: Vec<i64> = all.chunks(wide).flat_map(|r| &r[..columns]).copied().collect();
-    Tensor::from_i64(dtype, &[rows, columns], &kept)
+    unpadded_columns(&Tensor::from_bytes(dtype, &[rows, wide], bytes)?, columns)
+}
+
+/// The first `columns` columns of a matrix.
+fn unpadded_columns(t: &Tensor, columns: usize) -> Result<Tensor> {
+    let &[rows, wide] = t.shape() else { bail!(bug, "a matrix of shape {:?}", t.shape()) };
+    if wide == columns {
+        return Ok(t.clone());
+    }
+    let kept: Vec<i64> = t.to_i64_vec()?.chunks(wide).flat_map(|r| &r[..columns]).copied().collect();
+    Tensor::from_i64(t.dtype(), &[rows, columns], &kept)
 }
 
 /// Weights [N, blocks, block bytes] are those of `DequantizeLinear` in blocks along K.
@@ -50,11 +58,13 @@ fn mat_mul_n_bits(c: &mut Call) -> Result<Vec<Option<ValueId>>> {
     let weights = constant(c, 1, "packed weights")?;
     let blocks = k.div_ceil(block);
     let wide = blocks.checked_mul(block).ok_or_else(|| Error::invalid("a block size that overflows"))?;
+    let float_zero = c.opt(3).map(|z| c.b.dtype(z)).transpose()?.is_some_and(DType::is_float);
     let weights = unpadded(weights.bytes(), dtype, n, wide)?;
+    // What fills up the last block means nothing.
+    let weights = if float_zero { weights } else { unpadded_columns(&weights, k)? };
     let weights = c.b.constant(weights);
     let scales = c.b.reshape_const(c.input(2)?, &[n as i64, blocks as i64])?;
     let attrs = Attrs::new().with("axis", 1).with("block_size", block as i64);
-    let float_zero = c.opt(3).map(|z| c.b.dtype(z)).transpose()?.is_some_and(DType::is_float);
     let restored = if float_zero {
         // Zero points that are no codes: w · s - z · s.
         let zero = c.b.reshape_const(c.input(3)?, &[n as i64, blocks as i64])?;
@@ -72,7 +82,7 @@ fn mat_mul_n_bits(c: &mut Call) -> Result<Vec<Option<ValueId>>> {
         let zero = c.b.constant(zero);
         c.b.op("DequantizeLinear", &[weights, scales, zero], attrs)?
     };
-    let restored = if wide == k { restored } else { c.slice(restored, 1, 0, k as i64)? };
+    let restored = if wide == k || !float_zero { restored } else { c.slice(restored, 1, 0, k as i64)? };
     let turned = c.turned(restored)?;
     let y = c.call("MatMul", &[c.input(0)?, turned])?;
     one(c.add_opt(y, c.opt(5))?)

@@ -86,54 +86,67 @@ impl Block {
 #[derive(Default)]
 struct Kept {
     places: Vec<usize>,
+    areas: Vec<Area>,
     blocks: Vec<Block>,
     /// One of them has a corner that is not finite, and so perhaps a share of 0/0.
     odd: bool,
 }
 
 impl Kept {
-    fn push(&mut self, i: usize, area: &Area) {
+    fn push(&mut self, i: usize, area: Area) {
         let lane = self.places.len() % LANES;
         if lane == 0 {
             self.blocks.push(Block::default());
         }
-        self.places.push(i);
         self.odd |= !area.area.is_finite();
-        let Some(block) = self.blocks.last_mut() else { return };
-        let [(y0, y1), (x0, x1)] = area.sides;
-        for (list, v) in block.corners.iter_mut().zip([y0, y1, x0, x1]) {
-            list[lane] = v;
+        if let Some(block) = self.blocks.last_mut() {
+            let [(y0, y1), (x0, x1)] = area.sides;
+            for (list, v) in block.corners.iter_mut().zip([y0, y1, x0, x1]) {
+                list[lane] = v;
+            }
+            block.area[lane] = area.area;
         }
-        block.area[lane] = area.area;
+        self.places.push(i);
+        self.areas.push(area);
     }
 }
 
 /// The boxes of one class, best first, by the scores in `score`; of equal ones the first.
-fn select(score: &[f32], areas: &[Area], most: f64, limit: f64, least: Option<f64>) -> Vec<usize> {
+fn select(score: &[f32], area: impl Fn(usize) -> Area, most: f64, limit: f64, least: Option<f64>) -> Vec<usize> {
     // Numbers that fall as the scores rise, before places.
-    let key = |s: f32| !(s.to_bits() ^ ((s.to_bits() as i32 >> 31) as u32 | 1 << 31));
+    let key = |s: f32| u64::from(!(s.to_bits() ^ ((s.to_bits() as i32 >> 31) as u32 | 1 << 31)));
     let taken = |s: f32| least.is_none_or(|l| f64::from(s) > l);
-    let mut order: Vec<(u32, usize)> =
-        score.iter().enumerate().filter(|&(_, &s)| taken(s)).map(|(i, &s)| (key(s), i)).collect();
-    order.sort_unstable();
+    let mut order: Vec<u64> =
+        score.iter().enumerate().filter(|&(_, &s)| taken(s)).map(|(i, &s)| key(s) << 32 | i as u64).collect();
     let mut kept = Kept::default();
-    for (_, i) in order {
-        if kept.places.len() as f64 >= most {
-            break;
-        }
-        // Blocks hold boxes of no area, which a negative limit would forbid.
-        let plain = limit >= 0.0 && !kept.odd && areas[i].area.is_finite();
-        let blocks = kept.places.chunks(LANES).zip(&kept.blocks);
-        let mut free = true;
-        for (places, block) in blocks {
-            free = plain && block.surely_clear(&areas[i], limit)
-                || places.iter().all(|&k| overlap(&areas[i], &areas[k]) <= limit);
-            if !free {
+    // Few are needed, mostly: the best are sorted, and more when they do not suffice.
+    let (mut done, mut next) = (0, 0);
+    let mut share = if most < 1e6 { (2 * most as usize).max(64) } else { usize::MAX };
+    while (kept.places.len() as f64) < most {
+        if next == done {
+            let rest = &mut order[done..];
+            if rest.is_empty() {
                 break;
             }
+            if share < rest.len() {
+                rest.select_nth_unstable(share);
+            }
+            let count = share.min(rest.len());
+            rest[..count].sort_unstable();
+            done += count;
+            share = share.saturating_mul(4);
         }
+        let i = (order[next] & u64::from(u32::MAX)) as usize;
+        let own = area(i);
+        next += 1;
+        // Blocks hold boxes of no area, which a negative limit would forbid.
+        let plain = limit >= 0.0 && !kept.odd && own.area.is_finite();
+        let mut blocks = kept.areas.chunks(LANES).zip(&kept.blocks);
+        let free = blocks.all(|(areas, block)| {
+            plain && block.surely_clear(&own, limit) || areas.iter().all(|a| overlap(&own, a) <= limit)
+        });
         if free {
-            kept.push(i, &areas[i]);
+            kept.push(i, own);
         }
     }
     kept.places
@@ -153,12 +166,18 @@ fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
     let most = number(2)?.unwrap_or(0.0).max(0.0);
     let (limit, least) = (number(3)?.unwrap_or(0.0), number(4)?);
     let centred = ctx.attrs().bool_or("center_point_box", false)?;
-    let (boxes, scores) = (boxes.to_f64_vec()?, scores.to_f32_cow()?);
-    let areas: Vec<Area> = boxes.chunks(4).map(|b| Area::new(b, centred)).collect();
+    let (boxes, scores) = (boxes.to_f32_cow()?, scores.to_f32_cow()?);
     let (n, classes) = (*n, *classes);
+    if u32::try_from(n).is_err() {
+        bail!(unsupported, "{n} boxes");
+    }
     let selected = parallel(batches * classes, scores.len().saturating_mul(8), |job| {
         let batch = job / classes;
-        select(&scores[job * n..(job + 1) * n], &areas[batch * n..(batch + 1) * n], most, limit, least)
+        let area = |i: usize| {
+            let at = (batch * n + i) * 4;
+            Area::new(&[0, 1, 2, 3].map(|k| f64::from(boxes[at + k])), centred)
+        };
+        select(&scores[job * n..(job + 1) * n], area, most, limit, least)
     });
     let mut out: Vec<i64> = Vec::new();
     for (job, boxes) in selected.into_iter().enumerate() {

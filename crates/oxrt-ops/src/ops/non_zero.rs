@@ -7,8 +7,11 @@ use oxrt_ir::Dim;
 use oxrt_tensor::{DType, Result, Tensor};
 
 /// Coordinates of the elements that are not zero: [rank, count].
-pub const OP: OpDef = OpDef::new("NonZero", &[9, 13], 1..=1, infer, eval)
-    .examples(&[("(f32[2, 2] x) { y = NonZero(x) } => y", &["x = 1 0 0 4"], "0 1 0 1")]);
+pub const OP: OpDef = OpDef::new("NonZero", &[9, 13], 1..=1, infer, eval).examples(&[(
+    "(f32[2, 2] x) { y = NonZero(x) } => y",
+    &["x = 1 0 0 4"],
+    "0 1 0 1",
+)]);
 
 fn infer(ctx: &mut Infer) -> Result<()> {
     let rank = ctx.rank(0).map_or_else(|| ctx.fresh(), Dim::from);
@@ -19,36 +22,49 @@ fn infer(ctx: &mut Infer) -> Result<()> {
 
 fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
     let x = ctx.tensor(0)?;
-    let found = found(x)?;
-    let (rank, n) = (x.rank(), found.len());
-    let mut out = vec![0i64; rank * n];
-    let mut rest = found;
+    let mut rest: Vec<i64> = found(x)?;
+    let (rank, n) = (x.rank(), rest.len());
+    let mut out = Tensor::try_zeros(DType::I64, &[rank, n])?;
     for d in (0..rank).rev() {
-        let size = x.shape()[d];
-        for (to, at) in out[d * n..(d + 1) * n].iter_mut().zip(&mut rest) {
-            *to = (*at % size) as i64;
-            *at /= size;
+        let size = x.shape()[d] as i64;
+        let to = &mut out.as_mut_slice::<i64>()[d * n..(d + 1) * n];
+        if d == 0 {
+            to.copy_from_slice(&rest);
+            break;
+        }
+        // Offsets rise, so that a quotient holds for many of them.
+        let (mut quotient, mut base) = (0, 0);
+        for (to, at) in to.iter_mut().zip(&mut rest) {
+            if *at - base >= size {
+                quotient = *at / size;
+                base = quotient * size;
+            }
+            (*to, *at) = (*at - base, quotient);
         }
     }
-    Ok(vec![Tensor::from_slice(&[rank, n], &out).into()])
+    Ok(vec![out.into()])
 }
 
 /// Offsets of the elements that are not zero, read as they are stored: this runs in front of every detection head.
-fn found(x: &Tensor) -> Result<Vec<usize>> {
-    fn of<T>(data: &[T], is: impl Fn(&T) -> bool) -> Vec<usize> {
-        data.iter().enumerate().filter(|(_, v)| is(v)).map(|(i, _)| i).collect()
-    }
-    Ok(match x.dtype() {
-        DType::Bool | DType::U8 | DType::I8 => {
-            // Eight at a time: most masks are mostly empty.
-            let mut found = Vec::new();
-            for (i, eight) in x.bytes().chunks(8).enumerate() {
-                if eight.iter().fold(0, |a, b| a | b) != 0 {
-                    found.extend(eight.iter().enumerate().filter(|(_, v)| **v != 0).map(|(k, _)| 8 * i + k));
+pub(super) fn found(x: &Tensor) -> Result<Vec<i64>> {
+    /// Counted first, so that nothing depends on chance while they are written.
+    fn of<T>(data: &[T], is: impl Fn(&T) -> bool) -> Vec<i64> {
+        let count = data.iter().filter(|v| is(v)).count();
+        let (mut places, mut len) = (vec![0; count + 1], 0);
+        // Most masks are mostly empty.
+        for (i, run) in data.chunks(16).enumerate() {
+            if run.iter().fold(false, |any, v| any | is(v)) {
+                for (j, v) in run.iter().enumerate() {
+                    places[len] = (16 * i + j) as i64;
+                    len += usize::from(is(v));
                 }
             }
-            found
         }
+        places.truncate(count);
+        places
+    }
+    Ok(match x.dtype() {
+        DType::Bool | DType::U8 | DType::I8 => of(x.bytes(), |&v| v != 0),
         DType::F32 => of(x.as_slice::<f32>(), |&v| v != 0.0),
         DType::I32 => of(x.as_slice::<i32>(), |&v| v != 0),
         DType::I64 => of(x.as_slice::<i64>(), |&v| v != 0),

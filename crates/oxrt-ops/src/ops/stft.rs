@@ -25,7 +25,7 @@ fn infer(ctx: &mut Infer) -> Result<()> {
     };
     let half = ctx.attrs().bool_or("onesided", true)?;
     let dims = match (ctx.dims(0), length, one(1)) {
-        (Some([b, l, _]), Some(n), Some(step)) => {
+        (Some([b, l] | [b, l, _]), Some(n), Some(step)) => {
             let frames = (l.clone() - n.clone()).floor_div(&step) + 1;
             let bins = if half { n.floor_div(&Dim::Const(2)) + 1 } else { n };
             vec![b.clone(), frames, bins, Dim::Const(2)]

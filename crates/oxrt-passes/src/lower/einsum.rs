@@ -4,11 +4,11 @@ use super::{replace, where_sizes_allow, widened};
 use crate::driver::{Rewrite, Rule};
 use oxrt_ir::{Attrs, Dim, NodeId, ValueId};
 use oxrt_ops::{Builder, einsum};
-use oxrt_tensor::{DType, Result};
+use oxrt_tensor::{DType, Error, Result};
 
 pub(crate) const RULE: Rule = Rule { name: "lower-einsum", ops: &["Einsum"], apply };
 
-/// A tensor and the labels of its axes, no label twice.
+/// A tensor and the labels of its axes; no label twice, once the diagonals are taken.
 struct Term {
     value: ValueId,
     labels: Vec<einsum::Label>,
@@ -17,6 +17,26 @@ struct Term {
 impl Term {
     fn has(&self, l: &einsum::Label) -> bool {
         self.labels.contains(l)
+    }
+
+    /// Two axes of one label.
+    fn twice(&self) -> Option<(usize, usize)> {
+        (0..self.labels.len()).find_map(|j| Some((self.labels[..j].iter().position(|l| *l == self.labels[j])?, j)))
+    }
+
+    /// Takes the diagonal of axes `i < j`: of both as one axis, every element a row and a place further on.
+    fn diagonal(&mut self, b: &mut Builder, i: usize, j: usize) -> Result<()> {
+        let dims = b.dims(self.value)?;
+        let n = dims[i].as_const().filter(|_| dims[i] == dims[j]);
+        let n = n.ok_or_else(|| Error::unsupported("a diagonal of axes without one fixed size"))?;
+        let perm: Vec<usize> = (0..dims.len()).filter(|&d| d != i && d != j).chain([i, j]).collect();
+        let front: Vec<Dim> = perm[..dims.len() - 2].iter().map(|&d| dims[d].clone()).collect();
+        let last = b.transpose(self.value, &perm)?;
+        let flat = b.reshape(last, &[&front[..], &[Dim::Const(n * n)]].concat())?;
+        let (from, to, axis, step) = (b.ints(&[0]), b.ints(&[n * n]), b.ints(&[front.len() as i64]), b.ints(&[n + 1]));
+        self.value = b.call("Slice", &[flat, from, to, axis, step])?;
+        self.labels = perm[..dims.len() - 1].iter().map(|&d| self.labels[d]).collect();
+        Ok(())
     }
 
     /// Sizes of the axes named.
@@ -54,10 +74,6 @@ fn apply(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
         return Ok(false);
     }
     let (operands, result) = einsum::parse(&g[id].attrs, &ranks)?;
-    let diagonal = |labels: &Vec<einsum::Label>| labels.iter().enumerate().any(|(i, l)| labels[..i].contains(l));
-    if operands.iter().any(diagonal) {
-        return Ok(false);
-    }
     let terms = inputs.into_iter().zip(operands).map(|(value, labels)| Term { value, labels }).collect();
     let Some(new) = where_sizes_allow(product(&mut rw.builder(id), terms, &result, dtype))? else { return Ok(false) };
     replace(&mut rw.model.graph, id, new);
@@ -67,10 +83,13 @@ fn apply(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
 fn product(b: &mut Builder, mut terms: Vec<Term>, result: &[einsum::Label], dtype: DType) -> Result<ValueId> {
     for t in &mut terms {
         b.note_symbols(t.value);
+        while let Some((i, j)) = t.twice() {
+            t.diagonal(b, i, j)?;
+        }
         t.value = widened(b, t.value)?;
     }
     let mut rest = terms.into_iter();
-    let Some(mut left) = rest.next() else { return Err(oxrt_tensor::Error::unsupported("a product of nothing")) };
+    let Some(mut left) = rest.next() else { return Err(Error::unsupported("a product of nothing")) };
     let mut rest: Vec<Term> = rest.collect();
     rest.reverse();
     while let Some(right) = rest.pop() {

@@ -3,6 +3,7 @@
 mod einsum;
 mod global_pool;
 mod mean_variance;
+mod recurrent;
 mod rotary;
 
 use crate::driver::Rule;
@@ -11,7 +12,8 @@ use oxrt_ops::Builder;
 use oxrt_tensor::{DType, Kind, Result};
 
 /// In order of application; they run together with the layout and fusion rules.
-pub(crate) const RULES: &[Rule] = &[einsum::RULE, global_pool::RULE, mean_variance::RULE, rotary::RULE];
+pub(crate) const RULES: &[Rule] =
+    &[einsum::RULE, global_pool::RULE, mean_variance::RULE, recurrent::RULE, rotary::RULE];
 
 /// Half floats in single precision, so that a chain of operators rounds to their type once, at its end.
 fn widened(b: &mut Builder, v: ValueId) -> Result<ValueId> {

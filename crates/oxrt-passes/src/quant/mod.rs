@@ -1,6 +1,7 @@
 //! Rules for graphs with QuantizeLinear and DequantizeLinear: what stands between two of them becomes one operator on bytes.
 
 mod binary;
+mod blocks;
 mod end;
 mod movement;
 mod params;
@@ -16,6 +17,8 @@ use crate::driver::Rule;
 pub(crate) const RULES: &[Rule] = &[
     qlinear::CONV,
     qlinear::MATMUL,
+    blocks::PRODUCT,
+    blocks::GATHER,
     movement::RAISE,
     movement::SAME,
     movement::RAISE_TABLE,
