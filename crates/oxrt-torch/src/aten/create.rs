@@ -32,7 +32,9 @@ pub(crate) fn filled(cx: &mut Cx, dtype: DType, dims: &[Dim], value: &Scalar) ->
 fn of_output(cx: &mut Cx, a: &Args, value: &Scalar) -> Result<ValueId> {
     let dtype = a.out_dtype()?;
     if dtype.is_complex() {
-        bail!(unsupported, "a complex tensor");
+        let (v, mut dims) = (super::pairs::number(cx, value, dtype)?, a.out_dims()?);
+        dims.push(Dim::Const(2));
+        return cx.expand(v, &dims);
     }
     filled(cx, dtype, &a.out_dims()?, value)
 }

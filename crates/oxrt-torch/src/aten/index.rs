@@ -571,9 +571,11 @@ pub fn bincount(cx: &mut Cx, a: &Args) -> Result<ValueId> {
 pub fn embedding_bag(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
     let (weight, indices, offsets) = (a.t("weight")?, a.t("indices")?, a.t("offsets")?);
     let mode = a.int("mode")?;
-    if a.bool("include_last_offset")? {
-        bail!(unsupported, "embedding_bag with include_last_offset");
-    }
+    let offsets = match a.bool("include_last_offset")? {
+        // The last one says where the last bag ends, which is where the indices end.
+        true => cx.slice(offsets, 0, &Dim::Const(0), &Dim::Const(-1), 1)?,
+        false => offsets,
+    };
     let dtype = cx.dtype(weight)?;
     // Bag of each index: the number of offsets up to it, less one; as a 0/1 matrix [bags, indices].
     let n = cx.size(indices, 0)?;

@@ -241,6 +241,29 @@ pub fn split(cx: &mut Cx, a: &Args) -> Result<Vec<View>> {
     Ok(pieces(axis, &sizes.collect::<Result<Vec<_>>>()?))
 }
 
+/// `tensor_split.tensor_indices_or_sections(Tensor self, Tensor tensor_indices_or_sections, int dim=0)`: pieces between places that
+/// data tell
+pub fn split_at_places(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
+    let (x, places) = (a.t("self")?, a.t("tensor_indices_or_sections")?);
+    let axis = cx.axis(x, a.int("dim")?)?;
+    if cx.rank(places)? == 0 {
+        return split(cx, a)?.iter().map(|v| v.apply(cx, x)).collect();
+    }
+    let count = cx.static_size(places, 0, "the places to split at")?;
+    if count + 1 != a.outputs.len() as i64 {
+        bail!(invalid, "{count} places to split at for {} pieces", a.outputs.len());
+    }
+    let places = cx.cast(places, oxrt_ir::DType::I64)?;
+    let (first, last) = (cx.b.ints(&[0]), cx.b.ints(&[i64::MAX]));
+    let axes = cx.b.ints(&[axis as i64]);
+    let mut bounds = vec![first];
+    for i in 0..count {
+        bounds.push(cx.slice(places, 0, &Dim::Const(i), &Dim::Const(i + 1), 1)?);
+    }
+    bounds.push(last);
+    bounds.windows(2).map(|b| cx.call("Slice", &[x, b[0], b[1], axes])).collect()
+}
+
 /// `hsplit.int(Tensor self, int sections)`, `vsplit`, `dsplit`, `.array`: along axis 1 (0 of a vector), 0, 2
 pub fn split_along(cx: &mut Cx, a: &Args) -> Result<Vec<View>> {
     let rank = cx.rank(a.t("self")?)?;

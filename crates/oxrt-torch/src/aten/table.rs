@@ -1,9 +1,9 @@
 //! The list of operators that are lowered. In-place ones (`add_`) are those without the underscore.
 
 use super::{
-    activation as act, assertions, complex, composite, conv, create, elementwise as ew, hop, index, linalg, linear,
-    loss, matrix, norm, pool, reduce, resize, rnn, scatter, segment, shape, special, spectral, sym, training, vision,
-    window,
+    activation as act, assertions, complex, composite, conv, create, custom, elementwise as ew, fourier, histogram,
+    hop, index, ldl, linalg, linear, loss, matrix, norm, pairs, pool, reduce, resize, rnn, scatter, segment, shape, special,
+    spectral, sym, training, vision, window,
 };
 use crate::alias::{Shown, View};
 use crate::args::Args;
@@ -110,7 +110,8 @@ const TABLE: &[(&str, Rule)] = &[
     ("addr", One(composite::addr)), ("combinations", One(composite::combinations)), ("sum_to_size", One(composite::sum_to_size)),
     ("cross", One(composite::cross)), ("fliplr", One(composite::fliplr)), ("flipud", One(composite::flipud)),
     ("_softmax_backward_data", One(composite::softmax_backward)),
-    ("gradient.scalarint gradient.scalararray gradient.array gradient.scalarrayint gradient.scalarrayarray", Many(composite::gradient)),
+    ("gradient.scalarint gradient.scalararray gradient.array gradient.scalarrayint gradient.scalarrayarray \
+      gradient.tensorarray gradient.tensorarrayint", Many(composite::gradient)),
     // special functions
     ("erfinv special_erfinv", One(special::erfinv)), ("special_ndtri", One(special::ndtri)), ("special_ndtr", One(special::ndtr)),
     ("special_log_ndtr", One(special::log_ndtr)), ("special_erfcx", One(special::erfcx)), ("special_entr", One(special::entr)),
@@ -179,9 +180,9 @@ const TABLE: &[(&str, Rule)] = &[
     ("movedim.int movedim.intlist moveaxis.int moveaxis.intlist", V(shape::movedim)),
     ("expand expand_as broadcast_to", V(shape::expand)),
     ("select.int", V(shape::select)), ("slice.Tensor", V(shape::slice)), ("narrow", V(shape::narrow)),
-    ("split.Tensor split.sizes split_with_sizes chunk tensor_split.sections tensor_split.indices tensor_split.tensor_indices_or_sections unsafe_split.Tensor \
+    ("split.Tensor split.sizes split_with_sizes chunk tensor_split.sections tensor_split.indices unsafe_split.Tensor \
       unsafe_chunk split", Views(shape::split)),
-    ("unbind.int", Views(shape::unbind)),
+    ("unbind.int", Views(shape::unbind)), ("tensor_split.tensor_indices_or_sections", Many(shape::split_at_places)),
     ("hsplit.int hsplit.array vsplit.int vsplit.array dsplit.int dsplit.array", Views(shape::split_along)),
     ("atleast_1d.Sequence atleast_2d.Sequence atleast_3d.Sequence", Many(shape::atleast_each)),
     ("linalg_diagonal", V(matrix::linalg_diagonal)), ("diagflat", One(matrix::diagflat)),
@@ -234,7 +235,10 @@ const TABLE: &[(&str, Rule)] = &[
     ("quantile quantile.scalar nanquantile nanquantile.scalar", One(composite::quantile)),
     ("cummax", Many(reduce::cummax)), ("cummin", Many(reduce::cummin)),
     ("mode", Many(reduce::mode)), ("nanmedian.dim", Many(reduce::nanmedian_dim)), ("nanmedian", One(reduce::nanmedian)),
-    ("histc", One(reduce::histc)), ("linalg_norm linalg_norm.ord_str", One(reduce::linalg_norm)),
+    ("histc", One(histogram::histc)), ("histogram.bin_ct histogram.bins_tensor", Many(histogram::histogram)),
+    ("histogramdd histogramdd.int_bins histogramdd.TensorList_bins _histogramdd_bin_edges _histogramdd_from_bin_cts \
+      _histogramdd_from_bin_tensors", Many(histogram::histogramdd)),
+    ("linalg_norm linalg_norm.ord_str", One(reduce::linalg_norm)),
     ("linalg_matrix_norm linalg_matrix_norm.str_ord", One(reduce::matrix_norm)),
     // products
     ("linear", One(linear::linear)), ("matmul __matmul__.Tensor", One(linear::matmul)), ("mm bmm", One(linear::mm)),
@@ -300,6 +304,7 @@ const TABLE: &[(&str, Rule)] = &[
     ("linalg_matrix_rank linalg_matrix_rank.atol_rtol_tensor linalg_matrix_rank.atol_rtol_float linalg_matrix_rank.tol_tensor",
      One(spectral::matrix_rank)),
     ("linalg_cond", One(spectral::cond)), ("linalg_matrix_exp matrix_exp", One(linalg::matrix_exp)),
+    ("linalg_ldl_factor linalg_ldl_factor_ex", Many(ldl::factor)), ("linalg_ldl_solve", One(ldl::solve)),
     ("linalg_multi_dot chain_matmul", One(linalg::multi_dot)),
     // images and windows
     ("upsample_nearest1d.vec upsample_nearest2d.vec upsample_nearest3d.vec upsample_nearest1d upsample_nearest2d upsample_nearest3d", One(resize::nearest)),
@@ -324,16 +329,17 @@ const TABLE: &[(&str, Rule)] = &[
     ("rnn_relu.input", Many(rnn::rnn_relu)), ("lstm_cell", Many(rnn::lstm_cell)), ("gru_cell", One(rnn::gru_cell)),
     ("rnn_tanh_cell", One(rnn::rnn_tanh_cell)), ("rnn_relu_cell", One(rnn::rnn_relu_cell)),
     // spectra of real tensors
-    ("fft_fft", One(complex::fft)), ("fft_ifft", One(complex::ifft)), ("fft_fft2 fft_fftn", One(complex::fftn)),
-    ("fft_ifft2 fft_ifftn", One(complex::ifftn)), ("fft_rfft fft_rfft2 fft_rfftn _fft_r2c", One(complex::rfft)),
-    ("fft_irfft fft_irfft2 fft_irfftn _fft_c2r", One(complex::irfft)), ("_fft_c2c", One(complex::fft_c2c)),
-    ("fft_hfft fft_hfft2 fft_hfftn", One(complex::hfft)), ("fft_ihfft fft_ihfft2 fft_ihfftn", One(complex::ihfft)), ("fft_fftshift fft_ifftshift", One(complex::fftshift)), ("stft", One(complex::stft)), ("istft", One(complex::istft)),
+    ("fft_fft", One(fourier::fft)), ("fft_ifft", One(fourier::ifft)), ("fft_fft2 fft_fftn", One(fourier::fftn)),
+    ("fft_ifft2 fft_ifftn", One(fourier::ifftn)), ("fft_rfft fft_rfft2 fft_rfftn _fft_r2c", One(fourier::rfft)),
+    ("fft_irfft fft_irfft2 fft_irfftn _fft_c2r", One(fourier::irfft)), ("_fft_c2c", One(fourier::fft_c2c)),
+    ("fft_hfft fft_hfft2 fft_hfftn", One(fourier::hfft)), ("fft_ihfft fft_ihfft2 fft_ihfftn", One(fourier::ihfft)), ("fft_fftshift fft_ifftshift", One(fourier::fftshift)), ("stft", One(fourier::stft)), ("istft", One(fourier::istft)),
     ("angle", One(complex::real_angle)),
     // losses
     ("mse_loss", One(loss::mse_loss)), ("l1_loss", One(loss::l1_loss)), ("smooth_l1_loss", One(loss::smooth_l1_loss)),
     ("huber_loss", One(loss::huber_loss)), ("binary_cross_entropy", One(loss::binary_cross_entropy)),
     ("binary_cross_entropy_with_logits", One(loss::binary_cross_entropy_with_logits)), ("kl_div", One(loss::kl_div)),
     ("nll_loss_nd nll_loss nll_loss2d nll_loss_forward nll_loss2d_forward", Many(loss::nll_loss)), ("cross_entropy_loss", One(loss::cross_entropy_loss)),
+    ("torch_nn/_linear_cross_entropy_batch_chunked/default torch_nn/_linear_cross_entropy_batch_chunked_no_reduction/default", Many(loss::linear_cross_entropy)),
     ("soft_margin_loss", One(loss::soft_margin_loss)), ("margin_ranking_loss", One(loss::margin_ranking_loss)),
     ("multi_margin_loss", One(loss::multi_margin_loss)), ("multilabel_margin_loss", One(loss::multilabel_margin_loss)),
     ("triplet_margin_loss", One(loss::triplet_margin_loss)), ("hinge_embedding_loss", One(loss::hinge_embedding_loss)),
@@ -358,10 +364,14 @@ const TABLE: &[(&str, Rule)] = &[
     ("_operator/eq _operator/ne _operator/lt _operator/le _operator/gt _operator/ge", Vals(sym::comparison)),
     ("_operator/and_ _operator/or_ torch/sym_not", Vals(sym::logic)), ("torch/sym_ite", Vals(sym::ite)),
     // wrappers
-    ("higher_order/wrap_with_set_grad_enabled", Vals(hop::set_grad)), ("higher_order/wrap_with_autocast", Vals(hop::autocast)),
+    ("higher_order/wrap_with_set_grad_enabled higher_order/invoke_subgraph higher_order/tag_activation_checkpoint \
+      higher_order/strict_mode higher_order/hints_wrapper higher_order/wrap higher_order/wrap_activation_checkpoint", Vals(hop::inlined)),
+    ("higher_order/wrap_with_autocast", Vals(hop::autocast)),
     ("higher_order/with_effects", Vals(hop::with_effects)),
     ("higher_order/cond", Vals(hop::cond)), ("higher_order/while_loop", Vals(hop::while_loop)),
     ("higher_order/scan", Vals(hop::scan)), ("higher_order/map_impl", Vals(hop::map)),
+    ("higher_order/associative_scan", Vals(hop::associative_scan)),
+    ("higher_order/auto_functionalized higher_order/auto_functionalized_v2", Vals(custom::auto_functionalized)),
     // assertions
     ("_assert_scalar", Vals(assertions::assert_scalar)), ("_assert_async _assert_async.msg", Vals(assertions::assert_async)),
     ("_functional_assert_async.msg", Vals(assertions::functional_assert_async)),
@@ -379,16 +389,30 @@ const TABLE: &[(&str, Rule)] = &[
 const COMPLEX: &[(&str, Rule)] = &[
     ("mul.Tensor mul.Scalar", One(complex::mul)), ("div.Tensor div.Scalar", One(complex::div)), ("add.Tensor add.Scalar", One(complex::add)),
     ("sub.Tensor sub.Scalar", One(complex::sub)), ("neg", One(complex::neg)), ("abs", One(complex::abs)), ("angle", One(complex::angle)),
-    ("exp", One(complex::exp)), ("_conj conj conj_physical", One(complex::conj)), ("clone _to_copy contiguous", One(complex::copy)),
+    ("exp", One(complex::exp)), ("_conj conj conj_physical", One(complex::conj)), ("clone contiguous", One(complex::copy)),
+    ("log", One(complex::log)), ("sqrt", One(complex::sqrt)), ("square", One(complex::square)), ("reciprocal", One(complex::reciprocal)),
+    ("pow.Tensor_Scalar", One(complex::pow)), ("sin", One(complex::sin)), ("cos", One(complex::cos)), ("sgn", One(complex::sgn)),
+    ("eq.Tensor eq.Scalar ne.Tensor ne.Scalar", One(complex::equal)), ("mean mean.dim", One(complex::mean)),
+    ("linalg_vector_norm", One(complex::vector_norm)), ("einsum", One(complex::einsum)), ("linear", One(complex::linear)),
+    ("outer ger mv dot", One(complex::product)),
+    ("to.dtype to.dtype_layout to.device to.other to.prim_Device to.prim_dtype type_as _to_copy", V(complex::to)),
     ("alias detach lift_fresh_copy resolve_conj resolve_neg view_as_real", V(shape::complex_view)),
     ("real", V(shape::real)), ("imag", V(shape::imag)),
     ("view _unsafe_view reshape flatten.using_ints unflatten.int unsqueeze squeeze squeeze.dim squeeze.dims", V(complex::reshape)),
-    ("expand expand_as", V(complex::expand)), ("permute", V(complex::permute)), ("transpose.int", V(complex::transpose)),
-    ("slice.Tensor", V(complex::slice)), ("select.int", V(complex::select)), ("cat concat", One(complex::cat)),
+    ("expand expand_as", V(complex::expand)), ("permute", V(complex::permute)),
+    ("transpose.int swapaxes swapdims", V(pairs::transpose)), ("movedim.int movedim.intlist moveaxis.int moveaxis.intlist", V(pairs::movedim)),
+    ("t mT matrix_T", V(pairs::swap_last)), ("slice.Tensor", V(pairs::slice)), ("select.int", V(pairs::select)), ("narrow", V(pairs::narrow)),
+    ("split.Tensor split.sizes split_with_sizes chunk", Views(pairs::split)), ("unbind.int", Views(pairs::unbind)),
+    ("flip", One(pairs::flip)), ("roll", One(pairs::roll)), ("cat concat concatenate", One(pairs::cat)), ("stack", One(pairs::stack)),
+    ("repeat tile", One(pairs::repeat)), ("constant_pad_nd pad", One(pairs::pad)), ("cumsum", One(pairs::cumsum)),
+    ("index_select", One(pairs::index_select)), ("index_add", One(pairs::index_add)), ("index.Tensor", One(pairs::index)), ("index_put", One(pairs::index_put)),
+    ("gather", One(pairs::gather)), ("where.self", One(pairs::where_)), ("masked_fill.Scalar masked_fill.Tensor", One(pairs::masked_fill)),
+    ("copy", One(pairs::copy)), ("fill.Scalar fill.Tensor zero", One(pairs::fill)),
+    ("zeros_like new_zeros empty_like new_empty", One(create::zeros)), ("ones_like new_ones", One(create::ones)), ("full_like new_full", One(create::full)),
     ("sum sum.dim_IntList", One(complex::total)),
-    ("fft_fft", One(complex::fft)), ("fft_ifft", One(complex::ifft)), ("fft_fft2 fft_fftn", One(complex::fftn)),
-    ("fft_ifft2 fft_ifftn", One(complex::ifftn)), ("_fft_c2c", One(complex::fft_c2c)), ("fft_irfft fft_irfft2 fft_irfftn _fft_c2r", One(complex::irfft)),
-    ("fft_fftshift fft_ifftshift", One(complex::fftshift)), ("fft_hfft fft_hfft2 fft_hfftn", One(complex::hfft)), ("istft", One(complex::istft)),
+    ("fft_fft", One(fourier::fft)), ("fft_ifft", One(fourier::ifft)), ("fft_fft2 fft_fftn", One(fourier::fftn)),
+    ("fft_ifft2 fft_ifftn", One(fourier::ifftn)), ("_fft_c2c", One(fourier::fft_c2c)), ("fft_irfft fft_irfft2 fft_irfftn _fft_c2r", One(fourier::irfft)),
+    ("fft_fftshift fft_ifftshift", One(fourier::fftshift)), ("fft_hfft fft_hfft2 fft_hfftn", One(fourier::hfft)), ("istft", One(fourier::istft)),
     ("mH adjoint matrix_H", One(complex::adjoint)), ("numpy_T", V(complex::reverse_axes)), ("matmul mm bmm", One(complex::matmul)),
 ];
 
