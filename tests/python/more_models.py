@@ -789,7 +789,7 @@ class ComplexAlgebra(nn.Module):
         return torch.view_as_real(z), z.abs(), z.angle(), (z * z.conj()).real, torch.view_as_real(torch.polar(z.abs(), z.angle()) / (1 + 2j)), torch.view_as_real(z.exp().mean(1))
 
 
-@entry("fourier", inputs=lambda r, b=3, n=6: (r.n(b, n, 2), r.n(b, n)), dyn=({0: "b", 1: "n"},) * 2, alt=dict(b=4, n=9), sizes=dict(b=3, n=6))
+@entry("fourier", inputs=lambda r, b=3, n=6: (r.n(b, n, 2), r.n(b, n)), dyn=(B, B), alt=dict(b=4), sizes=dict(b=3, n=6))
 class ComplexPieces(nn.Module):
     """Rearrangements, choices and writes of complex tensors."""
 
@@ -813,9 +813,10 @@ class ComplexFunctions(nn.Module):
     def __init__(self):
         super().__init__()
         self.w, self.b = nn.Parameter(torch.randn(4, 6, dtype=torch.cfloat)), nn.Parameter(torch.randn(4, dtype=torch.cfloat))
+        self.k = nn.Parameter(torch.randn(4, 1, 3, dtype=torch.cfloat))
 
     def forward(self, z):
-        out = [z.sqrt(), z.log(), z**3, z.sin(), z.cos(), 1 / z, z.square(), z.sgn(), F.linear(z, self.w, self.b), torch.outer(z[0], z[1]), z.sub(z, alpha=0.5)]
+        out = [z.sqrt(), z.log(), z**3, z.sin(), z.cos(), 1 / z, z.square(), z.sgn(), F.linear(z, self.w, self.b), torch.outer(z[0], z[1]), z.sub(z, alpha=0.5), 1 - z, F.conv1d(z[:, None], self.k, self.b, padding=1)]
         return [torch.view_as_real(t) for t in out], z.real * z.imag
 
 
@@ -1437,6 +1438,20 @@ class Histograms(nn.Module):
         h, e = torch.histogram(x, bins=5, range=(-2.0, 2.0), density=True)
         hd, (ea, eb) = torch.histogramdd(x.view(-1, 2), bins=[3, 4])
         return torch.histc(x, 6), h, e, hd, ea, eb, torch.bucketize(x, e)
+
+
+@entry("construct", inputs=lambda r, b=4: (r.n(b, 6), r.i(0, 9, b, 6)), dyn=(B, B), alt=dict(b=7), sizes=dict(b=4))
+class OtherNames(nn.Module):
+    """Operators under their second names, and rare ones."""
+
+    def forward(self, x, i):
+        f = [torch.arcsinh(x), torch.arctanh(x.sigmoid()), torch.arccosh(x.abs() + 1), torch.subtract(x, 2), torch.divide(x, 0.7, rounding_mode="floor")]
+        g = [torch.less(x, 0.1), torch.less_equal(i, i.flip(0)), torch.greater(x, 0), torch.greater_equal(x, x.flip(0)), torch.not_equal(i, i.flip(0)), torch.isin(i, 3)]
+        h = [torch.remainder(7, i + 1), torch.bitwise_and(6, i), torch.clip(x, max=x.flip(0)), torch.special.logsumexp(x, 1), torch.linalg.matmul(x, x.mT), torch.row_stack([x, x])]
+        w = [torch.hamming_window(7), torch.blackman_window(8, periodic=False), torch.bartlett_window(5), torch.kaiser_window(9, True, beta=6.0), torch.hann_window(1)]
+        q = [torch.fft.fftfreq(6), torch.fft.rfftfreq(7, 0.5), nn.utils.rnn.pad_sequence([x[0], x[1, :4]], batch_first=True, padding_value=1.5), torch.special.round(x, decimals=1)]
+        n = [torch.norm(x, dim=1, dtype=torch.float64), F.logsigmoid(x), torch.tensordot(x, x, dims=([1], [1]))]
+        return f, g, h, w, q, n
 
 
 # ---- libraries ----

@@ -239,7 +239,7 @@ def judge(oxrt, folder, shapes_only=False, seconds=300, engine=True, simplify=Tr
             else:
                 row["ort_simple"] = text[:500]
         if engine:
-            ok, text, took = command([oxrt, "build", f"{tmp}/m.onnx" if functions else f"{folder}/model.pt2", "-o", f"{tmp}/m.engine", "--threads", "1"], seconds)
+            ok, text, took = command([oxrt, "build", f"{tmp}/m.onnx" if functions else f"{folder}/model.pt2", "-o", f"{tmp}/m.engine", "--threads", "1", "--no-tune"], seconds)
             row["build_seconds"] = round(took, 3)
 
             def run(s):

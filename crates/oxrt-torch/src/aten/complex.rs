@@ -6,7 +6,7 @@
 use super::formula::F;
 use crate::alias::{Shown, View};
 use crate::args::{Arg, Args};
-use crate::cx::Cx;
+use crate::cx::{Cx, Val};
 use crate::promote::Operand;
 use oxrt_ir::{Attrs, DType, Dim, ValueId};
 use oxrt_tensor::{Error, Result, bail};
@@ -103,8 +103,13 @@ pub fn div(cx: &mut Cx, a: &Args) -> Result<ValueId> {
 }
 
 fn sum(cx: &mut Cx, a: &Args, op: &str) -> Result<ValueId> {
+    sum_of(cx, a, op, "self", "other")
+}
+
+/// `left ± alpha · right`
+fn sum_of(cx: &mut Cx, a: &Args, op: &str, left: &str, right: &str) -> Result<ValueId> {
     let dtype = real_type(cx, a)?;
-    let ((ar, ai), (mut br, mut bi)) = (operand(cx, a, "self", dtype)?, operand(cx, a, "other", dtype)?);
+    let ((ar, ai), (mut br, mut bi)) = (operand(cx, a, left, dtype)?, operand(cx, a, right, dtype)?);
     let alpha = a.opt_float("alpha")?.unwrap_or(1.0);
     if alpha != 1.0 {
         let by = cx.b.scalar(dtype, alpha)?;
@@ -125,6 +130,11 @@ pub fn add(cx: &mut Cx, a: &Args) -> Result<ValueId> {
 /// `sub.Tensor(Tensor self, Tensor other, *, Scalar alpha=1)`
 pub fn sub(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     sum(cx, a, "Sub")
+}
+
+/// `rsub.Scalar(Tensor self, Scalar other, Scalar alpha=1)`, `rsub.Tensor`
+pub fn rsub(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    sum_of(cx, a, "Sub", "other", "self")
 }
 
 /// `neg(Tensor self)`
@@ -305,6 +315,23 @@ pub fn linear(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let y = multilinear(cx, &[x, w], |cx, v| super::linear::linear_values(cx, v[0], v[1], None))?;
     let Some(b) = a.opt_t("bias")? else { return Ok(y) };
     let b = if cx.is_complex(b) { b } else { from_real(cx, b, dtype)? };
+    cx.call("Add", &[y, b])
+}
+
+/// `conv1d(Tensor input, Tensor weight, Tensor? bias=None, …)`, `conv2d`, `conv3d`
+pub fn conv(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let dtype = real_type(cx, a)?;
+    let (x, w) = (tensor_operand(cx, a.t("input")?, dtype)?, tensor_operand(cx, a.t("weight")?, dtype)?);
+    let bare = a.with("bias", Arg::Other(Val::None));
+    let y = multilinear(cx, &[x, w], |cx, v| {
+        let call = bare.with("input", Arg::Tensor(cx.new_tensor(v[0]), v[0]));
+        let call = call.with("weight", Arg::Tensor(cx.new_tensor(v[1]), v[1]));
+        super::conv::conv(cx, &call)
+    })?;
+    let Some(b) = a.opt_t("bias")? else { return Ok(y) };
+    let b = if cx.is_complex(b) { b } else { from_real(cx, b, dtype)? };
+    let behind: Vec<i64> = (1..cx.rank(w.0)? as i64 - 1).collect();
+    let b = cx.b.unsqueeze(b, &behind)?;
     cx.call("Add", &[y, b])
 }
 

@@ -6,7 +6,9 @@
 use super::create::{filled, range};
 use super::formula::F;
 use super::hop::repeat;
-use super::linalg::{Size, at, column_vector, first, matrix, no_errors, row_vector, size, solve_values, transposed, triangle};
+use super::linalg::{
+    Size, at, column_vector, first, matrix, no_errors, row_vector, size, solve_values, transposed, triangle,
+};
 use crate::args::{Args, Scalar};
 use crate::cx::Cx;
 use oxrt_ir::{Attrs, DType, Dim, ValueId};

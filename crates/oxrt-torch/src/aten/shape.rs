@@ -359,6 +359,23 @@ pub fn stack(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     cx.concat(&parts, axis)
 }
 
+/// `pad_sequence(Tensor[] sequences, bool batch_first=False, float padding_value=0.0, str padding_side="right")`
+pub fn pad_sequence(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (batch, dims) = (a.bool("batch_first")?, a.out_dims()?);
+    let Some(length) = dims.get(batch as usize).cloned() else { bail!(invalid, "sequences of rank 0") };
+    let left = a.has("padding_side") && a.text("padding_side")? == "left";
+    let mut parts = Vec::new();
+    for v in a.ts("sequences")? {
+        let fill = cx.like(v, a.opt_float("padding_value")?.unwrap_or(0.0))?;
+        let mut pad = vec![Dim::Const(0); 2 * cx.rank(v)?];
+        let last = pad.len() - 1;
+        pad[if left { last - 1 } else { last }] = length.clone() - cx.size(v, 0)?;
+        let v = super::resize::pad_values(cx, v, &pad, "constant", Some(fill))?;
+        parts.push(cx.b.unsqueeze(v, &[!batch as i64])?);
+    }
+    cx.concat(&parts, !batch as usize)
+}
+
 /// At least rank `n`, as numpy's `atleast_nd` does it.
 fn at_least(cx: &mut Cx, v: ValueId, n: usize) -> Result<ValueId> {
     let mut dims = cx.dims(v)?;
