@@ -1,16 +1,19 @@
 """Nodes of the simplified file, and seconds of the conversion, beside torch.onnx (dynamo) followed by onnxsim.
 
-    python node_counts.py --zoo ZOO.py --oxrt target/fast/oxrt --cases DIR --out RESULTS.tsv [--modes static,dynamic] [--count 60] [ID…]
+    python node_counts.py --zoo ZOO.py --oxrt target/fast/oxrt --cases DIR --out RESULTS.tsv [--modes static,dynamic]
+        [--repeat N] [ID…]
 
 Without IDs: the named sample below, which spans the zoo's families and whose models are small enough to be converted by both on one
 core. The zoo's format is that of `pt2_zoo.py`. Both start from the same exported program: torch.onnx gets it in memory and its
 time is that of `torch.onnx.export(…, dynamo=True)` and of `onnxsim.simplify`; ours is that of `oxrt export` from the saved file
-and of `oxrt simplify --no-check`, processes and files included. Programs are kept in DIR, rows in RESULTS.tsv; rows that are there
+and of `oxrt simplify --no-check`, processes and files included (with `--repeat`, medians of N runs, taken in turn; `export_seconds` are those of the two exports alone, without
+the simplifiers). Programs are kept in DIR, rows in RESULTS.tsv; rows that are there
 are not made again. Prints one line per model and the totals.
 """
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import tempfile
 import time
@@ -33,7 +36,7 @@ SAMPLE = (
     "tv/regnet_y_400mf tv/deeplabv3_mobilenet_v3_large timm/lcnet_035 timm/mobilevit_xxs timm/levit_conv_128s timm/resmlp_12_224 "
     "timm/test_vit_relpos timm/test_efficientnet timm/repghostnet_050"
 ).split()
-COLUMNS = "id mode ours theirs ours_raw theirs_raw seconds their_seconds".split()
+COLUMNS = "id mode ours theirs ours_raw theirs_raw seconds their_seconds export_seconds their_export_seconds".split()
 
 
 def nodes(path):
@@ -53,10 +56,10 @@ def ours(oxrt, pt2, tmp):
             raise RuntimeError(p.stderr[:300])
         return time.time() - started
 
-    seconds = run("export", pt2, "-o", f"{tmp}/ours.onnx")
+    export = run("export", pt2, "-o", f"{tmp}/ours.onnx")
     raw = nodes(f"{tmp}/ours.onnx")
-    seconds += run("simplify", f"{tmp}/ours.onnx", "-o", f"{tmp}/ours_simple.onnx", "--no-check")
-    return dict(ours_raw=raw, ours=nodes(f"{tmp}/ours_simple.onnx"), seconds=round(seconds, 3))
+    seconds = export + run("simplify", f"{tmp}/ours.onnx", "-o", f"{tmp}/ours_simple.onnx", "--no-check")
+    return dict(ours_raw=raw, ours=nodes(f"{tmp}/ours_simple.onnx"), seconds=seconds, export_seconds=export)
 
 
 def theirs(program, tmp):
@@ -64,22 +67,31 @@ def theirs(program, tmp):
 
     started = time.time()
     torch.onnx.export(program, (), f"{tmp}/theirs.onnx", dynamo=True, external_data=False, verbose=False)
+    export = time.time() - started
     raw = nodes(f"{tmp}/theirs.onnx")
+    started = time.time()
     model, _ = onnxsim.simplify(onnx.load(f"{tmp}/theirs.onnx"))
     onnx.save(model, f"{tmp}/theirs_simple.onnx")
-    return dict(theirs_raw=raw, theirs=nodes(f"{tmp}/theirs_simple.onnx"), their_seconds=round(time.time() - started, 2))
+    seconds = export + time.time() - started
+    return dict(theirs_raw=raw, theirs=nodes(f"{tmp}/theirs_simple.onnx"), their_seconds=seconds, their_export_seconds=export)
 
 
 def measure(zoo, a, e, dynamic, folder):
     os.makedirs(folder, exist_ok=True)
     _, _, _, program = zoo.do_export(e, dynamic)
     torch.export.save(program, f"{folder}/model.pt2")
+    runs, failed = [], {}
     with tempfile.TemporaryDirectory(dir=folder) as tmp:
-        row = ours(a.oxrt, f"{folder}/model.pt2", tmp)
-        try:
-            row.update(theirs(program, tmp))
-        except Exception as error:
-            row["theirs"] = f"fails: {type(error).__name__}"
+        for _ in range(a.repeat):
+            row = ours(a.oxrt, f"{folder}/model.pt2", tmp)
+            if not failed:
+                try:
+                    row.update(theirs(program, tmp))
+                except Exception as error:
+                    failed = dict(theirs=f"fails: {type(error).__name__}")
+            runs.append(row)
+    row = {**runs[-1], **failed}
+    row.update({k: round(statistics.median(r[k] for r in runs if k in r), 4) for k in row if k.endswith("seconds")})
     return row
 
 
@@ -91,6 +103,7 @@ def main():
     ap.add_argument("--out", required=True)
     ap.add_argument("--modes", default="static,dynamic")
     ap.add_argument("--seconds", type=int, default=300)
+    ap.add_argument("--repeat", type=int, default=1)
     ap.add_argument("--ours-again", action="store_true", help="keeps what torch.onnx gave, and converts the saved programs again")
     ap.add_argument("ids", nargs="*")
     a = ap.parse_args()
@@ -127,6 +140,10 @@ def main():
             f"{mode}: {len(both)} models, {total('ours')} nodes for {total('theirs')}; no more nodes in {fewer} of {len(both)}; "
             f"{total('seconds'):.1f} s for {total('their_seconds'):.1f} s (1/{total('their_seconds') / total('seconds'):.0f})"
         )
+        timed = [r for r in both if "their_export_seconds" in r]
+        if timed:
+            own, peer = (sum(r[k] for r in timed) for k in ("export_seconds", "their_export_seconds"))
+            print(f"{mode}: export alone, {len(timed)} models: {own:.2f} s for {peer:.1f} s (1/{peer / own:.0f})")
 
 
 if __name__ == "__main__":

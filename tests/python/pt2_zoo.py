@@ -1,7 +1,7 @@
 """Converts every model of a zoo that torch.export accepts, and compares ONNX file and engine with eager PyTorch.
 
     python pt2_zoo.py --zoo ZOO.py --oxrt target/fast/oxrt --cases DIR --out RESULTS.tsv
-        [--peer peer.tsv] [--modes static,dynamic] [--forms none,functional,core] [--keep] [PREFIX…]
+        [--peer peer.tsv] [--modes static,dynamic] [--forms none,functional,core] [--keep] [--drop MB] [PREFIX…]
 
 The zoo is a Python file with `ENTRIES`: id → entry with `make_model()`, `make_inputs(seed, alt)`, `inputs`, `sizes`, `alt`,
 `compare`, `has_dyn`, and functions `dyn_spec`, `flat_tensors`, `eager`, `do_export`, `clone_tree`, `RNG`. Programs are exported
@@ -13,6 +13,7 @@ import argparse
 import importlib.util
 import json
 import os
+import shutil
 import sys
 import time
 
@@ -101,6 +102,7 @@ def main():
     ap.add_argument("--make-only", action="store_true", help="only exports the programs")
     ap.add_argument("--made-only", action="store_true", help="only programs that are exported already")
     ap.add_argument("--keep", action="store_true")
+    ap.add_argument("--drop", type=float, metavar="MB", help="deletes programs above this size once they passed; they are exported again when needed")
     ap.add_argument("prefixes", nargs="*")
     a = ap.parse_args()
     torch.set_num_threads(1)
@@ -157,6 +159,8 @@ def main():
                     if "error" in result:
                         row["export"] = result["error"]
                     verdict = "ok" if passed(row) else "BAD"
+                if a.drop is not None and row["program"] == "ok" and passed(row) and os.path.getsize(f"{folder}/model.pt2") > a.drop * 1e6:
+                    shutil.rmtree(folder)
                 rows[key] = row
                 counts[verdict] = counts.get(verdict, 0) + 1
                 if verdict != "ok":

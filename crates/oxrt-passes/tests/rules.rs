@@ -118,6 +118,23 @@ fn identities_go_but_outputs_keep_their_names() {
 }
 
 #[test]
+fn a_part_of_what_was_joined_is_the_part() {
+    let joined = |index: &str, axis: i64| {
+        format!(
+            "(f32[n, 3] a, f32[n, 3] b) {{ p = Unsqueeze(a, i64[1]{{2}})\n q = Unsqueeze(b, i64[1]{{-1}})\n c = Concat<axis=-1>(p, q)\n \
+             d = Gather<axis={axis}>(c, {index})\n y = Relu(d) }} => y"
+        )
+    };
+    for index in ["i64{0}", "i64{1}", "i64{-1}"] {
+        let m = check(&joined(index, 2), simple, &["remove-identities"], &[]);
+        assert_eq!((count(&m, "Concat"), count(&m, "Unsqueeze"), count(&m, "Gather")), (0, 0, 0));
+    }
+    // A place of rank 1 keeps the axis; another axis is not the joined one.
+    check(&joined("i64[1]{1}", 2), simple, &[], &["remove-identities"]);
+    check(&joined("i64{1}", 1), simple, &[], &["remove-identities"]);
+}
+
+#[test]
 fn transposes_casts_and_reshapes_merge() {
     let m = check(
         "(f32[2, 3, 4] x) { a = Transpose<perm=[1, 2, 0]>(x)\n b = Transpose<perm=[2, 0, 1]>(a)\n y = Relu(b) } => y",

@@ -158,7 +158,10 @@ impl View {
                 cx.reshape(y, &dims)
             }
             View::Unfold { .. } => bail!(unsupported, "a write to overlapping windows"),
-            View::Part(_) => bail!(unsupported, "a write to a part of a complex tensor"),
+            View::Part(k) => {
+                let (value, last) = (cx.b.unsqueeze(value, &[-1])?, dims.len() - 1);
+                slice_scatter(cx, base, value, last, &Dim::from(*k), &Dim::from(*k + 1), 1)
+            }
         }
     }
 }

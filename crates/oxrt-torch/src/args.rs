@@ -44,7 +44,7 @@ impl Scalar {
 }
 
 /// The arguments of one call.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Args<'a> {
     pub target: &'a str,
     /// torch's name of the first argument, when it is a tensor or a number that has one.
@@ -63,6 +63,16 @@ impl<'a> Args<'a> {
         let given = self.named.iter().find(|(n, _)| *n == name).map(|(_, a)| a.clone());
         let arg = given.or_else(|| default_of(self.target, name).map(Arg::Other))?;
         (!matches!(arg, Arg::Other(Val::None))).then_some(arg)
+    }
+
+    /// The same call with another value of one argument.
+    pub fn with(&self, name: &'a str, arg: Arg<'a>) -> Args<'a> {
+        let mut out = self.clone();
+        match out.named.iter_mut().find(|(n, _)| *n == name) {
+            Some((_, old)) => *old = arg,
+            None => out.named.push((name, arg)),
+        }
+        out
     }
 
     fn need(&self, name: &str) -> Result<Arg<'a>> {

@@ -106,7 +106,8 @@ impl<'de> Visitor<'de> for ArgumentVisitor {
             "as_int" => A::Scalar(ScalarArg::Int(map.next_value()?)),
             "as_float" => A::Scalar(ScalarArg::Float(map.next_value::<Float>()?.0)),
             "as_bool" => A::Scalar(ScalarArg::Bool(map.next_value()?)),
-            "as_string" | "as_string_to_argument" => A::Scalar(ScalarArg::String(map.next_value()?)),
+            // An operator as an argument is its name.
+            "as_string" | "as_string_to_argument" | "as_operator" => A::Scalar(ScalarArg::String(map.next_value()?)),
             "as_complex" => {
                 let c: Complex = map.next_value()?;
                 A::Scalar(ScalarArg::Complex(c.real.0, c.imag.0))

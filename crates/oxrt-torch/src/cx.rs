@@ -207,6 +207,9 @@ impl<'a, 'g> Cx<'a, 'g> {
         if value != base {
             self.b.graph[value].ty = self.b.graph[old].ty.clone();
         }
+        if self.is_complex(old) {
+            self.complex.insert(value);
+        }
         let slot = &mut self.slots[id.0 as usize];
         (slot.value, slot.version) = (value, now);
         Ok(value)
@@ -223,6 +226,9 @@ impl<'a, 'g> Cx<'a, 'g> {
                 let updated = view.scatter(self, base, value)?;
                 if updated != base {
                     self.b.graph[updated].ty = ty;
+                }
+                if self.is_complex(base) {
+                    self.complex.insert(updated);
                 }
                 self.write(parent, updated)?;
             }

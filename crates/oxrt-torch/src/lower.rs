@@ -240,7 +240,7 @@ fn lower_node<'a>(cx: &mut Cx<'a, '_>, node: &'a Node, target: &'a str) -> Resul
     let mut args = build_args(cx, node)?;
     let mut rule = rule;
     if !cx.complex.is_empty() && !matches!(rule, Rule::Vals(_)) && args.tensors().iter().any(|&v| cx.is_complex(v)) {
-        let found = if in_place { None } else { find_complex(target) };
+        let found = if in_place { functional_of(target).and_then(|t| find_complex(&t)) } else { find_complex(target) };
         rule = found.ok_or_else(|| Error::unsupported("this operator on complex tensors"))?;
     }
     if cx.autocast.is_some() && !matches!(rule, Rule::View(_) | Rule::Views(_) | Rule::Vals(_)) {
@@ -362,6 +362,9 @@ fn write_in_place<'a>(cx: &mut Cx<'a, '_>, args: Args<'a>, rule: Rule) -> Result
     let (dtype, dims) = (cx.dtype(old)?, cx.dims(old)?);
     let v = cx.cast(v, dtype)?;
     let v = cx.expand(v, &dims)?;
+    if cx.is_complex(old) {
+        cx.complex.insert(v);
+    }
     cx.write(id, v)?;
     for name in args.outputs.iter().copied().filter(|n| !n.is_empty()) {
         let same = cx.new_view(id, View::Same, v)?;

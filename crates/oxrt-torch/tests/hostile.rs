@@ -175,6 +175,22 @@ fn members_that_claim_to_unpack_into_gigabytes_are_refused() {
 }
 
 #[test]
+fn schema_versions_that_are_not_known_are_named() {
+    for version in ["4", "9", "0", "-8", "9223372036854775807"] {
+        let e = altered("\"major\": 8", &format!("\"major\": {version}"));
+        assert!(e.contains(&format!("schema version {version}")), "{e}");
+    }
+    let e = altered("\"major\": 8", "\"major\": \"eight\"");
+    assert!(e.contains("not a program"), "{e}");
+    assert!(altered("\"schema_version\"", "\"another\"").contains("schema version 0"));
+    // Minor versions only add.
+    let later = PROGRAM.json().replace("\"minor\": 20", "\"minor\": 9000");
+    import_bytes(&archive(&later, &weight_config(&meta(7, &["2", "3"]))), &ImportOptions::default())
+        .map(|_| ())
+        .unwrap();
+}
+
+#[test]
 fn a_pickle_that_holds_itself_is_refused() {
     // {"w": <itself>}
     let itself = [&[0x80, 2, b'}', b'q', 0, b'X', 1, 0, 0, 0, b'w', b'h', 0, b's', b'.'][..]].concat();

@@ -266,3 +266,58 @@ fn shared_tuples_do_not_grow_without_bound() {
     // Nobody reads the attribute: it may load or be refused, in no time.
     drop(import_bytes(&with_pickle(&pickle), &options));
 }
+
+#[test]
+fn modules_and_lists_that_hold_themselves_are_refused() {
+    let file = |pickle: &[u8]| {
+        let code = "class M(Module):\n  training : bool\n  next : __torch__.M\n  def forward(self: __torch__.M,\n    x: Tensor) -> Tensor:\n    return x\n";
+        zip(&[
+            ("m/data.pkl", pickle),
+            ("m/code/__torch__.py", code.as_bytes()),
+            ("m/constants.pkl", b"\x80\x02)."),
+            ("m/version", b"3\n"),
+        ])
+    };
+    let options = ImportOptions { inputs: vec!["x=f32[2,3]".into()], ..Default::default() };
+    // M.next = M; M.next = [M]; M.next = a list that holds itself.
+    let cycles: [&[u8]; 3] = [
+        b"\x80\x02c__torch__\nM\n)\x81q\x00}(X\x04\0\0\0nexth\x00ub.",
+        b"\x80\x02c__torch__\nM\n)\x81q\x00}(X\x04\0\0\0next]h\x00aub.",
+        b"\x80\x02c__torch__\nM\n)\x81}(X\x04\0\0\0next]q\x00h\x00aub.",
+    ];
+    for pickle in cycles {
+        let error = import_bytes(&file(pickle), &options).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("contains itself"), "{error}");
+    }
+    // The same module twice is no cycle, and neither is a module without `next`.
+    let twice = b"\x80\x02c__torch__\nM\n)\x81}(X\x04\0\0\0nextc__torch__\nM\n)\x81q\x00}(X\x08\0\0\0training\x89ubX\x03\0\0\0morh\x00ub.";
+    import_bytes(&file(twice), &options).map(|_| ()).unwrap();
+}
+
+#[test]
+fn code_unpacks_to_what_its_entry_says_and_no_further() {
+    let code = method("return torch.relu(x)");
+    let n = u16::try_from(code.len()).unwrap();
+    // One stored block of deflate.
+    let block = [&[1u8][..], &n.to_le_bytes(), &(!n).to_le_bytes(), code.as_bytes()].concat();
+    let file = |claimed: usize| {
+        let mut bytes = zip(&[
+            ("m/data.pkl", b"\x80\x02c__torch__\nM\n)\x81}(X\x08\0\0\0training\x89ub."),
+            ("m/constants.pkl", b"\x80\x02)."),
+            ("m/version", b"3\n"),
+            ("m/code/__torch__.py", &block),
+        ]);
+        let entry = bytes.windows(19).rposition(|w| w == b"m/code/__torch__.py").unwrap() - 46;
+        assert!(bytes[entry..].starts_with(b"PK\x01\x02"));
+        bytes[entry + 10..entry + 12].copy_from_slice(&8u16.to_le_bytes());
+        bytes[entry + 24..entry + 28].copy_from_slice(&(claimed as u32).to_le_bytes());
+        import_bytes(&bytes, &ImportOptions { inputs: vec!["x=f32[2,3]".into()], ..Default::default() })
+    };
+    file(code.len()).map(|_| ()).unwrap();
+    for claimed in [0, 10, code.len() + 1, 100_000] {
+        let error = file(claimed).map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("does not unpack to"), "{claimed}: {error}");
+    }
+    let error = file(1 << 31).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("2147483648 bytes"), "{error}");
+}

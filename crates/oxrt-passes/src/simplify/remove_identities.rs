@@ -1,8 +1,8 @@
-//! Removes nodes that give their first input back.
+//! Removes nodes that give their first input back, or something that it was made of.
 
 use crate::driver::{Rewrite, Rule};
-use crate::query::{is_filled, is_scalar, perm_of, same_dims};
-use oxrt_ir::{Graph, NodeId};
+use crate::query::{is_filled, is_scalar, made_by, perm_of, same_dims};
+use oxrt_ir::{Graph, NodeId, ValueId};
 use oxrt_tensor::Result;
 
 pub(crate) const RULE: Rule = Rule {
@@ -33,6 +33,7 @@ pub(crate) const RULE: Rule = Rule {
         "Min",
         "Mean",
         "Where",
+        "Gather",
     ],
     apply,
 };
@@ -60,7 +61,7 @@ fn apply(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
 }
 
 /// The input that the node's first output equals.
-fn gives_back(g: &Graph, id: NodeId) -> Option<oxrt_ir::ValueId> {
+fn gives_back(g: &Graph, id: NodeId) -> Option<ValueId> {
     let node = &g[id];
     let (x, y) = (node.input(0)?, node.output(0)?);
     let same = same_dims(g, x, y) && g[x].ty == g[y].ty;
@@ -84,6 +85,11 @@ fn gives_back(g: &Graph, id: NodeId) -> Option<oxrt_ir::ValueId> {
             let taken = node.input(if first != 0 { 1 } else { 2 })?;
             return (test.iter().all(|&t| t == first) && g[taken].ty == g[y].ty && same_dims(g, taken, y))
                 .then_some(taken);
+        }
+        // Real and imaginary part, joined to a complex number and taken apart again.
+        "Gather" => {
+            let part = picked_part(g, id)?;
+            return (same_dims(g, part, y) && g[part].ty == g[y].ty).then_some(part);
         }
         "Pad" => {
             same && node
@@ -110,4 +116,22 @@ fn gives_back(g: &Graph, id: NodeId) -> Option<oxrt_ir::ValueId> {
         _ => false,
     };
     known.then_some(x)
+}
+
+/// `Gather(Concat(Unsqueeze(a), Unsqueeze(b)), 1)` on the joined axis is `b`.
+fn picked_part(g: &Graph, id: NodeId) -> Option<ValueId> {
+    let (joined, index) = (g[id].input(0)?, g.constant(g[id].input(1)?)?);
+    let join = made_by(g, joined, "Concat")?;
+    let rank = g.dims(joined)?.len() as i64;
+    let axis_of = |n: NodeId| Some(g[n].attrs.int_or("axis", 0).ok()?.rem_euclid(rank) as usize);
+    let (axis, parts) = (axis_of(join)?, g[join].inputs());
+    let single =
+        |v: &Option<ValueId>| v.is_some_and(|v| g.dims(v).is_some_and(|d| d.get(axis).is_some_and(|d| d.is(1))));
+    if axis_of(id)? != axis || !index.shape().is_empty() || !parts.iter().all(single) {
+        return None;
+    }
+    let place = *index.to_i64_vec().ok()?.first()?;
+    let place = if place < 0 { place + parts.len() as i64 } else { place };
+    let part = (*parts.get(usize::try_from(place).ok()?)?)?;
+    g[made_by(g, part, "Unsqueeze")?].input(0)
 }

@@ -1,21 +1,18 @@
-//! Complex tensors and Fourier transforms.
+//! Arithmetic of complex tensors.
 //!
 //! A complex tensor is kept as a real one whose last axis holds real and imaginary part. Operators that
-//! know this are listed here; others refuse complex arguments. Transforms are products with matrices of
-//! cosines and sines, which every runtime has.
+//! know this are listed here and in `pairs.rs` (rearrangements) and `fourier.rs`; others refuse complex arguments.
 
+use super::formula::F;
 use crate::alias::{Shown, View};
-use crate::args::Args;
-use crate::cx::Cx;
+use crate::args::{Arg, Args};
+use crate::cx::{Cx, Val};
 use crate::promote::Operand;
-use oxrt_ir::{Attrs, DType, Dim, Tensor, ValueId};
+use oxrt_ir::{Attrs, DType, Dim, ValueId};
 use oxrt_tensor::{Error, Result, bail};
 
-/// Matrices up to this many elements are constants.
-const INLINE: i64 = 1 << 16;
-
 /// Real and imaginary part.
-fn parts(cx: &mut Cx, v: ValueId) -> Result<(ValueId, ValueId)> {
+pub(crate) fn parts(cx: &mut Cx, v: ValueId) -> Result<(ValueId, ValueId)> {
     let axis = cx.rank(v)?.checked_sub(1).ok_or_else(|| Error::bug("a complex tensor without parts"))?;
     let mut part = |k: f64| -> Result<ValueId> {
         let k = cx.b.scalar(DType::I64, k)?;
@@ -24,7 +21,7 @@ fn parts(cx: &mut Cx, v: ValueId) -> Result<(ValueId, ValueId)> {
     Ok((part(0.0)?, part(1.0)?))
 }
 
-fn joined(cx: &mut Cx, re: ValueId, im: ValueId) -> Result<ValueId> {
+pub(crate) fn joined(cx: &mut Cx, re: ValueId, im: ValueId) -> Result<ValueId> {
     let dims = oxrt_ops::shape::broadcast_dims(&[&cx.dims(re)?, &cx.dims(im)?])?;
     let (re, im) = (cx.expand(re, &dims)?, cx.expand(im, &dims)?);
     let (re, im) = (cx.b.unsqueeze(re, &[-1])?, cx.b.unsqueeze(im, &[-1])?);
@@ -106,11 +103,19 @@ pub fn div(cx: &mut Cx, a: &Args) -> Result<ValueId> {
 }
 
 fn sum(cx: &mut Cx, a: &Args, op: &str) -> Result<ValueId> {
-    if a.opt_float("alpha")?.unwrap_or(1.0) != 1.0 {
-        bail!(unsupported, "a scaled sum of complex tensors");
-    }
+    sum_of(cx, a, op, "self", "other")
+}
+
+/// `left ± alpha · right`
+fn sum_of(cx: &mut Cx, a: &Args, op: &str, left: &str, right: &str) -> Result<ValueId> {
     let dtype = real_type(cx, a)?;
-    let ((ar, ai), (br, bi)) = (operand(cx, a, "self", dtype)?, operand(cx, a, "other", dtype)?);
+    let ((ar, ai), (mut br, mut bi)) = (operand(cx, a, left, dtype)?, operand(cx, a, right, dtype)?);
+    let alpha = a.opt_float("alpha")?.unwrap_or(1.0);
+    if alpha != 1.0 {
+        let by = cx.b.scalar(dtype, alpha)?;
+        br = cx.call("Mul", &[br, by])?;
+        bi = bi.map(|v| cx.call("Mul", &[v, by])).transpose()?;
+    }
     let re = cx.call(op, &[ar, br])?;
     let zero = cx.like(re, 0.0)?;
     let im = cx.call(op, &[ai.unwrap_or(zero), bi.unwrap_or(zero)])?;
@@ -125,6 +130,11 @@ pub fn add(cx: &mut Cx, a: &Args) -> Result<ValueId> {
 /// `sub.Tensor(Tensor self, Tensor other, *, Scalar alpha=1)`
 pub fn sub(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     sum(cx, a, "Sub")
+}
+
+/// `rsub.Scalar(Tensor self, Scalar other, Scalar alpha=1)`, `rsub.Tensor`
+pub fn rsub(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    sum_of(cx, a, "Sub", "other", "self")
 }
 
 /// `neg(Tensor self)`
@@ -196,18 +206,7 @@ pub fn matmul(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let dtype = real_type(cx, a)?;
     let other = if a.has("other") { "other" } else { "mat2" };
     let ((ar, ai), (br, bi)) = (operand(cx, a, "self", dtype)?, operand(cx, a, other, dtype)?);
-    let rr = cx.call("MatMul", &[ar, br])?;
-    let (re, im) = match (ai, bi) {
-        (Some(ai), Some(bi)) => {
-            let (ii, ri, ir) =
-                (cx.call("MatMul", &[ai, bi])?, cx.call("MatMul", &[ar, bi])?, cx.call("MatMul", &[ai, br])?);
-            (cx.call("Sub", &[rr, ii])?, cx.call("Add", &[ri, ir])?)
-        }
-        (Some(ai), None) => (rr, cx.call("MatMul", &[ai, br])?),
-        (None, Some(bi)) => (rr, cx.call("MatMul", &[ar, bi])?),
-        (None, None) => bail!(bug, "a complex product of real tensors"),
-    };
-    joined(cx, re, im)
+    multilinear(cx, &[(ar, ai), (br, bi)], |cx, v| cx.call("MatMul", v))
 }
 
 /// `expand(Tensor self, SymInt[] size)`
@@ -218,7 +217,7 @@ pub fn expand(_: &mut Cx, a: &Args) -> Result<Shown> {
 }
 
 /// The axis of the complex tensor, which has one axis less than what holds it.
-fn axis_of(cx: &Cx, v: ValueId, axis: i64) -> Result<usize> {
+pub(crate) fn axis_of(cx: &Cx, v: ValueId, axis: i64) -> Result<usize> {
     oxrt_ops::shape::axis(axis, cx.rank(v)? - 1)
 }
 
@@ -230,478 +229,234 @@ pub fn permute(cx: &mut Cx, a: &Args) -> Result<Shown> {
     Ok(View::Permute(perm).into())
 }
 
-/// `transpose.int(Tensor self, int dim0, int dim1)`
-pub fn transpose(cx: &mut Cx, a: &Args) -> Result<Shown> {
-    let x = a.t("self")?;
-    let mut perm: Vec<usize> = (0..cx.rank(x)?).collect();
-    perm.swap(axis_of(cx, x, a.int("dim0")?)?, axis_of(cx, x, a.int("dim1")?)?);
-    Ok(View::Permute(perm).into())
-}
-
-/// `slice.Tensor(Tensor self, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1)`
-pub fn slice(cx: &mut Cx, a: &Args) -> Result<Shown> {
-    let axis = axis_of(cx, a.t("self")?, a.int("dim")?)?;
-    let start = a.opt_dim("start")?.unwrap_or(Dim::Const(0));
-    let end = a.opt_dim("end")?.unwrap_or(Dim::Const(i64::MAX));
-    Ok(View::Slice { axis, start, end, step: a.opt_int("step")?.unwrap_or(1).max(1) }.into())
-}
-
-/// `select.int(Tensor self, int dim, SymInt index)`
-pub fn select(cx: &mut Cx, a: &Args) -> Result<Shown> {
-    let axis = axis_of(cx, a.t("self")?, a.int("dim")?)?;
-    Ok(View::Select { axis, index: crate::alias::Index::Size(a.dim("index")?) }.into())
-}
-
-/// `cat(Tensor[] tensors, int dim=0)`
-pub fn cat(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    let all = a.ts("tensors")?;
-    let first = *all.first().ok_or_else(|| Error::invalid("nothing to concatenate"))?;
-    let axis = axis_of(cx, first, a.int("dim")?)?;
-    cx.concat(&all, axis)
-}
-
 /// `sum.dim_IntList(Tensor self, int[1]? dim, bool keepdim=False)`, `sum`
 pub fn total(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let x = a.t("self")?;
-    let rank = cx.rank(x)? - 1;
-    let mut axes = match a.opt_ints("dim")? {
+    let axes = reduced_axes(cx, a, x)?;
+    if axes.is_empty() { Ok(x) } else { cx.reduce("ReduceSum", x, &axes, a.bool("keepdim")?) }
+}
+
+/// The axes that `dim` names, all without it.
+fn reduced_axes(cx: &Cx, a: &Args, x: ValueId) -> Result<Vec<usize>> {
+    let axes = match a.opt_ints("dim")? {
         Some(list) => list.iter().map(|&d| axis_of(cx, x, d)).collect::<Result<Vec<_>>>()?,
         None => Vec::new(),
     };
-    if axes.is_empty() {
-        axes = (0..rank).collect();
-    }
-    if axes.is_empty() {
-        return Ok(x);
-    }
-    cx.reduce("ReduceSum", x, &axes, a.bool("keepdim")?)
+    Ok(if axes.is_empty() { (0..cx.rank(x)? - 1).collect() } else { axes })
 }
 
-// ---- Fourier ----
-
-/// Cosines and sines of `2π·row·column/n` as `rows × columns` matrices.
-fn waves(cx: &mut Cx, n: &Dim, rows: &Dim, columns: &Dim, dtype: DType) -> Result<(ValueId, ValueId)> {
-    let known = (n.as_const(), rows.as_const(), columns.as_const());
-    if let (Some(n @ 1..), Some(r @ 0..), Some(c @ 0..)) = known {
-        if r.saturating_mul(c) <= INLINE {
-            let angle = |i: i64| std::f64::consts::TAU * ((i / c) * (i % c) % n) as f64 / n as f64;
-            let make = |f: fn(f64) -> f64| {
-                let values: Vec<f64> = (0..r * c).map(|i| f(angle(i))).collect();
-                Tensor::from_f64(dtype, &[r as usize, c as usize], &values)
-            };
-            let (c, s) = (make(f64::cos)?, make(f64::sin)?);
-            return Ok((cx.b.constant(c), cx.b.constant(s)));
-        }
-    }
-    let (r, c) = (super::create::range(cx, rows)?, super::create::range(cx, columns)?);
-    let r = cx.b.unsqueeze(r, &[1])?;
-    let size = cx.dim_scalar(n)?;
-    // Taken modulo n while still integer, so that large sizes lose no digits.
-    let turns = cx.call("Mul", &[r, c])?;
-    let turns = cx.call("Mod", &[turns, size])?;
-    let (turns, size) = (cx.cast(turns, dtype)?, cx.cast(size, dtype)?);
-    let turns = cx.call("Div", &[turns, size])?;
-    let tau = cx.b.scalar(dtype, std::f64::consts::TAU)?;
-    let angle = cx.call("Mul", &[turns, tau])?;
-    Ok((cx.call("Cos", &[angle])?, cx.call("Sin", &[angle])?))
-}
-
-/// A real tensor times a matrix along an axis.
-fn along(cx: &mut Cx, v: ValueId, axis: usize, matrix: ValueId) -> Result<ValueId> {
-    let rank = cx.rank(v)?;
-    let mut perm: Vec<usize> = (0..rank).collect();
-    perm.swap(axis, rank - 1);
-    let t = cx.b.transpose(v, &perm)?;
-    let t = cx.call("MatMul", &[t, matrix])?;
-    cx.b.transpose(t, &perm)
-}
-
-/// The transform of `re + i·im` along an axis, with `columns` frequencies.
-fn transform(
+/// A function that is linear in each of its operands, of complex ones: of every choice of parts, with the sign that `i·i = -1` gives.
+pub(crate) fn multilinear(
     cx: &mut Cx,
-    (re, im): (ValueId, Option<ValueId>),
-    axis: usize,
-    columns: &Dim,
-    forward: bool,
-) -> Result<(ValueId, ValueId)> {
-    let (n, dtype) = (cx.size(re, axis)?, cx.dtype(re)?);
-    let (c, s) = waves(cx, &n, &n, columns, dtype)?;
-    let (rc, rs) = (along(cx, re, axis, c)?, along(cx, re, axis, s)?);
-    let Some(im) = im else {
-        return Ok((rc, if forward { cx.call("Neg", &[rs])? } else { rs }));
-    };
-    let (ic, is) = (along(cx, im, axis, c)?, along(cx, im, axis, s)?);
-    // e^∓iθ = cos θ ∓ i·sin θ
-    Ok(match forward {
-        true => (cx.call("Add", &[rc, is])?, cx.call("Sub", &[ic, rs])?),
-        false => (cx.call("Sub", &[rc, is])?, cx.call("Add", &[ic, rs])?),
-    })
-}
-
-/// What the result is divided by: nothing, the root of the sizes, or the sizes.
-#[derive(Clone, Copy, PartialEq)]
-enum Norm {
-    None,
-    Root,
-    Full,
-}
-
-fn normalized(cx: &mut Cx, v: ValueId, n: &Dim, norm: Norm) -> Result<ValueId> {
-    if norm == Norm::None {
-        return Ok(v);
+    operands: &[(ValueId, Option<ValueId>)],
+    mut f: impl FnMut(&mut Cx, &[ValueId]) -> Result<ValueId>,
+) -> Result<ValueId> {
+    if operands.len() > 8 {
+        bail!(unsupported, "a product of {} complex tensors", operands.len());
     }
-    let dtype = cx.dtype(v)?;
-    let by = match n.as_const() {
-        Some(n) => cx.b.scalar(dtype, if norm == Norm::Root { (n as f64).sqrt() } else { n as f64 })?,
-        None => {
-            let n = cx.dim_scalar(n)?;
-            let n = cx.cast(n, dtype)?;
-            if norm == Norm::Root { cx.call("Sqrt", &[n])? } else { n }
-        }
-    };
-    cx.call("Div", &[v, by])
-}
-
-/// The normalisation of `fft_*` (by name) or `_fft_*` (by number).
-fn norm_of(a: &Args, forward: bool) -> Result<Norm> {
-    if a.has("normalization") {
-        return Ok(match a.int("normalization")? {
-            0 => Norm::None,
-            1 => Norm::Root,
-            _ => Norm::Full,
+    let mut sums: [Option<ValueId>; 2] = [None, None];
+    for choice in 0..1usize << operands.len() {
+        let imaginary = |k: usize| choice >> k & 1 == 1;
+        let picked: Option<Vec<ValueId>> =
+            operands.iter().enumerate().map(|(k, o)| if imaginary(k) { o.1 } else { Some(o.0) }).collect();
+        let Some(picked) = picked else { continue };
+        let (power, term) = (choice.count_ones() as usize, f(cx, &picked)?);
+        let sum = &mut sums[power % 2];
+        *sum = Some(match (*sum, power % 4 >= 2) {
+            (None, false) => term,
+            (None, true) => cx.call("Neg", &[term])?,
+            (Some(s), false) => cx.call("Add", &[s, term])?,
+            (Some(s), true) => cx.call("Sub", &[s, term])?,
         });
     }
-    let name = if a.has("norm") { a.text("norm")? } else { "backward".to_string() };
-    Ok(match (&*name, forward) {
-        ("ortho", _) => Norm::Root,
-        ("backward", true) | ("forward", false) => Norm::None,
-        _ => Norm::Full,
-    })
-}
-
-/// An axis cut or padded with zeros to a size.
-fn resized(cx: &mut Cx, v: ValueId, axis: usize, n: &Dim) -> Result<ValueId> {
-    let have = cx.size(v, axis)?;
-    if have == *n {
-        return Ok(v);
-    }
-    match (n.clone() - have.clone()).as_const() {
-        Some(more @ 1..) => {
-            let after = cx.rank(v)? - 1 - axis;
-            let mut pad = vec![Dim::Const(0); 2 * after + 2];
-            pad[2 * after + 1] = Dim::Const(more);
-            super::resize::pad_values(cx, v, &pad, "constant", None)
-        }
-        Some(_) => cx.slice(v, axis, &Dim::Const(0), n, 1),
-        None => bail!(unsupported, "a transform whose length {n} is not that of the input, {have}"),
+    match sums {
+        [Some(re), Some(im)] => joined(cx, re, im),
+        _ => bail!(bug, "a complex product of real tensors"),
     }
 }
 
-fn input(cx: &mut Cx, a: &Args) -> Result<(ValueId, Option<ValueId>)> {
-    input_of(cx, a.t("self")?)
-}
-
-fn input_of(cx: &mut Cx, x: ValueId) -> Result<(ValueId, Option<ValueId>)> {
-    if cx.is_complex(x) {
-        let (re, im) = parts(cx, x)?;
+fn tensor_operand(cx: &mut Cx, v: ValueId, dtype: DType) -> Result<(ValueId, Option<ValueId>)> {
+    if cx.is_complex(v) {
+        let (re, im) = parts(cx, v)?;
         return Ok((re, Some(im)));
     }
-    let x = cx.cast(x, crate::promote::float_of(cx.dtype(x)?))?;
-    Ok((x, None))
+    Ok((cx.cast(v, dtype)?, None))
 }
 
-/// Axes to transform with their lengths, where the caller gave any.
-fn axes(cx: &Cx, a: &Args, re: ValueId, default: usize) -> Result<Vec<(usize, Option<Dim>)>> {
-    let rank = cx.rank(re)?;
-    let lengths: Vec<Option<Dim>> =
-        if a.has("s") { a.dim_list("s")?.into_iter().map(|d| (!d.is(-1)).then_some(d)).collect() } else { Vec::new() };
-    let list = match a.opt_ints("dim")? {
-        Some(l) => l.iter().map(|&d| oxrt_ops::shape::axis(d, rank)).collect::<Result<Vec<_>>>()?,
-        None => {
-            (rank.saturating_sub(if lengths.is_empty() { default.min(rank) } else { lengths.len() })..rank).collect()
-        }
-    };
-    let single = a.opt_dim("n")?;
-    Ok(list
-        .into_iter()
-        .enumerate()
-        .map(|(i, axis)| (axis, lengths.get(i).cloned().flatten().or(single.clone())))
-        .collect())
-}
-
-fn complex_transform(cx: &mut Cx, a: &Args, forward: bool, default: usize) -> Result<ValueId> {
-    let (mut re, mut im) = input(cx, a)?;
-    let norm = norm_of(a, forward)?;
-    for (axis, n) in axes(cx, a, re, default)? {
-        if let Some(n) = n {
-            re = resized(cx, re, axis, &n)?;
-            im = im.map(|v| resized(cx, v, axis, &n)).transpose()?;
-        }
-        let n = cx.size(re, axis)?;
-        let (r, i) = transform(cx, (re, im), axis, &n, forward)?;
-        re = normalized(cx, r, &n, norm)?;
-        im = Some(normalized(cx, i, &n, norm)?);
+/// `einsum(str equation, Tensor[] tensors, *, int[]? path=None)`
+pub fn einsum(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (equation, dtype) = (a.text("equation")?, real_type(cx, a)?);
+    let mut operands = Vec::new();
+    for v in a.ts("tensors")? {
+        operands.push(tensor_operand(cx, v, dtype)?);
     }
-    let im = im.ok_or_else(|| Error::invalid("a transform over no axes"))?;
-    joined(cx, re, im)
+    multilinear(cx, &operands, |cx, v| super::linear::einsum_values(cx, &equation, v))
 }
 
-/// `fft_fft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None)`
-pub fn fft(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    complex_transform(cx, a, true, 1)
-}
-
-/// `fft_ifft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None)`
-pub fn ifft(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    complex_transform(cx, a, false, 1)
-}
-
-/// `fft_fft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2,-1], str? norm=None)`, `fft_fftn`
-pub fn fftn(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    complex_transform(cx, a, true, usize::MAX)
-}
-
-/// `fft_ifft2(Tensor self, SymInt[1]? s=None, int[1] dim=[-2,-1], str? norm=None)`, `fft_ifftn`
-pub fn ifftn(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    complex_transform(cx, a, false, usize::MAX)
-}
-
-/// `_fft_c2c(Tensor self, SymInt[] dim, int normalization, bool forward)`
-pub fn fft_c2c(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    let forward = a.bool("forward")?;
-    complex_transform(cx, a, forward, 1)
-}
-
-/// `fft_rfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None)`, `fft_rfft2`, `fft_rfftn`,
-/// `_fft_r2c(Tensor self, int[] dim, int normalization, bool onesided)`: half the last axis
-pub fn rfft(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    let norm = norm_of(a, true)?;
-    let (re, im) = rfft_parts(cx, a, norm)?;
-    joined(cx, re, im)
-}
-
-fn rfft_parts(cx: &mut Cx, a: &Args, norm: Norm) -> Result<(ValueId, ValueId)> {
-    let (mut re, _) = input(cx, a)?;
-    let half = a.get("onesided").is_none() || a.bool("onesided")?;
-    let default = if a.target.contains("fft2.") {
-        2
-    } else if a.target.contains("fftn.") {
-        usize::MAX
-    } else {
-        1
-    };
-    let all = axes(cx, a, re, default)?;
-    let mut im = None;
-    for (k, (axis, n)) in all.into_iter().rev().enumerate() {
-        if let Some(n) = n {
-            re = resized(cx, re, axis, &n)?;
-            im = im.map(|v| resized(cx, v, axis, &n)).transpose()?;
-        }
-        let n = cx.size(re, axis)?;
-        let columns = if k == 0 && half { n.floor_div(&Dim::Const(2)) + 1 } else { n.clone() };
-        let (r, i) = transform(cx, (re, im), axis, &columns, true)?;
-        re = normalized(cx, r, &n, norm)?;
-        im = Some(normalized(cx, i, &n, norm)?);
+/// `outer(Tensor self, Tensor vec2)`, `mv(Tensor self, Tensor vec)`, `dot(Tensor self, Tensor tensor)`
+pub fn product(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let dtype = real_type(cx, a)?;
+    let mut operands = Vec::new();
+    for v in a.tensors() {
+        operands.push(tensor_operand(cx, v, dtype)?);
     }
-    let im = im.ok_or_else(|| Error::invalid("a transform over no axes"))?;
-    Ok((re, im))
+    let equation = match a.target {
+        t if t.contains(".mv.") => "ij,j->i",
+        t if t.contains(".dot.") => "i,i->",
+        _ => "i,j->ij",
+    };
+    multilinear(cx, &operands, |cx, v| super::linear::einsum_values(cx, equation, v))
 }
 
-/// `fft_irfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None)`,
-/// `_fft_c2r(Tensor self, int[] dim, int normalization, SymInt last_dim_size)`: real output
-pub fn irfft(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    let norm = norm_of(a, false)?;
-    irfft_of(cx, a, a.t("self")?, norm)
+/// `linear(Tensor input, Tensor weight, Tensor? bias=None)`
+pub fn linear(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let dtype = real_type(cx, a)?;
+    let (x, w) = (tensor_operand(cx, a.t("input")?, dtype)?, tensor_operand(cx, a.t("weight")?, dtype)?);
+    let y = multilinear(cx, &[x, w], |cx, v| super::linear::linear_values(cx, v[0], v[1], None))?;
+    let Some(b) = a.opt_t("bias")? else { return Ok(y) };
+    let b = if cx.is_complex(b) { b } else { from_real(cx, b, dtype)? };
+    cx.call("Add", &[y, b])
 }
 
-fn irfft_of(cx: &mut Cx, a: &Args, x: ValueId, norm: Norm) -> Result<ValueId> {
-    let (mut re, im) = input_of(cx, x)?;
-    let zero = cx.like(re, 0.0)?;
-    let dims = cx.dims(re)?;
-    let mut im = match im {
-        Some(im) => im,
-        None => cx.expand(zero, &dims)?,
-    };
-    let default = match a.target {
-        t if t.contains("fft2.") => 2,
-        t if t.contains("fftn.") => usize::MAX,
-        _ => 1,
-    };
-    let list = axes(cx, a, re, default)?;
-    let Some(((last, _), before)) = list.split_last() else { bail!(invalid, "a transform over no axes") };
-    let last = *last;
-    for (axis, n) in before {
-        if let Some(n) = n {
-            (re, im) = (resized(cx, re, *axis, n)?, resized(cx, im, *axis, n)?);
-        }
-        let n = cx.size(re, *axis)?;
-        let (r, i) = transform(cx, (re, Some(im)), *axis, &n, false)?;
-        (re, im) = (normalized(cx, r, &n, norm)?, normalized(cx, i, &n, norm)?);
-    }
-    let n = a.out_dims()?.get(last).cloned().ok_or_else(|| Error::invalid("a result of lower rank"))?;
-    let half = n.floor_div(&Dim::Const(2)) + 1;
-    (re, im) = (resized(cx, re, last, &half)?, resized(cx, im, last, &half)?);
-    // x[t] = Σ w_k (re_k cos θ - im_k sin θ); every frequency but the first (and the middle one of an even
-    // length) stands for two.
-    let dtype = cx.dtype(re)?;
-    let (c, s) = waves(cx, &n, &half, &n, dtype)?;
-    let weights = match half.as_const() {
-        Some(h @ 0..=65536) => {
-            let even = n.as_const().is_some_and(|n| n % 2 == 0);
-            let w: Vec<f64> = (0..h).map(|k| if k == 0 || even && k == h - 1 { 1.0 } else { 2.0 }).collect();
-            let t = Tensor::from_f64(dtype, &[h as usize, 1], &w)?;
-            cx.b.constant(t)
-        }
-        _ => bail!(unsupported, "an inverse real transform of dynamic length"),
-    };
-    let (c, s) = (cx.call("Mul", &[c, weights])?, cx.call("Mul", &[s, weights])?);
-    let (rc, is) = (along(cx, re, last, c)?, along(cx, im, last, s)?);
-    let y = cx.call("Sub", &[rc, is])?;
-    normalized(cx, y, &n, norm)
+/// `conv1d(Tensor input, Tensor weight, Tensor? bias=None, …)`, `conv2d`, `conv3d`
+pub fn conv(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let dtype = real_type(cx, a)?;
+    let (x, w) = (tensor_operand(cx, a.t("input")?, dtype)?, tensor_operand(cx, a.t("weight")?, dtype)?);
+    let bare = a.with("bias", Arg::Other(Val::None));
+    let y = multilinear(cx, &[x, w], |cx, v| {
+        let call = bare.with("input", Arg::Tensor(cx.new_tensor(v[0]), v[0]));
+        let call = call.with("weight", Arg::Tensor(cx.new_tensor(v[1]), v[1]));
+        super::conv::conv(cx, &call)
+    })?;
+    let Some(b) = a.opt_t("bias")? else { return Ok(y) };
+    let b = if cx.is_complex(b) { b } else { from_real(cx, b, dtype)? };
+    let behind: Vec<i64> = (1..cx.rank(w.0)? as i64 - 1).collect();
+    let b = cx.b.unsqueeze(b, &behind)?;
+    cx.call("Add", &[y, b])
 }
 
-/// `fft_hfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None)`, `fft_hfft2`, `fft_hfftn`: the real transform of half
-/// a Hermitian spectrum, which is the inverse one of the conjugate
-pub fn hfft(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+/// `mean(Tensor self, *, ScalarType? dtype=None)`, `mean.dim(Tensor self, int[1]? dim, bool keepdim=False, …)`
+pub fn mean(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let x = a.t("self")?;
-    let conjugate = if cx.is_complex(x) { conj(cx, a)? } else { x };
-    if cx.is_complex(x) {
-        cx.complex.insert(conjugate);
-    }
-    let norm = norm_of(a, true)?;
-    irfft_of(cx, a, conjugate, norm)
+    let axes = reduced_axes(cx, a, x)?;
+    if axes.is_empty() { Ok(x) } else { cx.reduce("ReduceMean", x, &axes, a.bool("keepdim")?) }
 }
 
-/// `fft_ihfft(Tensor self, SymInt? n=None, int dim=-1, str? norm=None)`, `fft_ihfft2`, `fft_ihfftn`: the conjugate of the real
-/// transform
-pub fn ihfft(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    let norm = norm_of(a, false)?;
-    let (re, im) = rfft_parts(cx, a, norm)?;
+/// `square(Tensor self)`
+pub fn square(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (re, im) = parts(cx, a.t("self")?)?;
+    multilinear(cx, &[(re, Some(im)), (re, Some(im))], |cx, v| cx.call("Mul", v))
+}
+
+/// `reciprocal(Tensor self)`: the conjugate over the square of the size
+pub fn reciprocal(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (re, im) = parts(cx, a.t("self")?)?;
+    let dtype = cx.dtype(re)?;
+    let (re, im) = (F::from(re), F::from(im));
+    let norm = re.squared() + im.squared();
+    let (x, y) = ((&re / &norm).emit(cx, dtype)?, (-(&im / &norm)).emit(cx, dtype)?);
+    joined(cx, x, y)
+}
+
+/// The logarithm of the size, and the angle.
+fn logarithm(cx: &mut Cx, x: ValueId) -> Result<(ValueId, ValueId)> {
+    let last = cx.rank(x)? - 1;
+    let size = cx.reduce("ReduceL2", x, &[last], false)?;
+    let (re, im) = parts(cx, x)?;
+    Ok((cx.call("Log", &[size])?, super::elementwise::atan2_values(cx, im, re)?))
+}
+
+/// `log(Tensor self)`
+pub fn log(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (re, im) = logarithm(cx, a.t("self")?)?;
+    joined(cx, re, im)
+}
+
+/// `sqrt(Tensor self)`: the root with a positive real part
+pub fn sqrt(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let x = a.t("self")?;
+    let last = cx.rank(x)? - 1;
+    let size = F::from(cx.reduce("ReduceL2", x, &[last], false)?);
+    let (re, im) = parts(cx, x)?;
+    let dtype = cx.dtype(re)?;
+    let (re, im) = (F::from(re), F::from(im));
+    let u = ((&size + &re) * 0.5).max(0.0).sqrt().emit(cx, dtype)?;
+    let v = ((&size - &re) * 0.5).max(0.0).sqrt();
+    let v = im.lt(0.0).pick(-&v, &v).emit(cx, dtype)?;
+    joined(cx, u, v)
+}
+
+/// `pow.Tensor_Scalar(Tensor self, Scalar exponent)` of a real exponent: `r^p · e^(i p θ)`
+pub fn pow(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (x, p) = (a.t("self")?, a.float("exponent")?);
+    if p == 2.0 {
+        return square(cx, a);
+    }
+    let dtype = cx.dtype(x)?;
+    let last = cx.rank(x)? - 1;
+    let size = F::from(cx.reduce("ReduceL2", x, &[last], false)?).pow(p);
+    let (re, im) = parts(cx, x)?;
+    let angle = F::from(super::elementwise::atan2_values(cx, im, re)?) * p;
+    let (re, im) = ((&size * angle.cos()).emit(cx, dtype)?, (&size * angle.sin()).emit(cx, dtype)?);
+    joined(cx, re, im)
+}
+
+/// `sin(Tensor self)`: sin a cosh b + i cos a sinh b
+pub fn sin(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (re, im) = parts(cx, a.t("self")?)?;
+    let (s, c) = (cx.call("Sin", &[re])?, cx.call("Cos", &[re])?);
+    let (sh, ch) = (cx.call("Sinh", &[im])?, cx.call("Cosh", &[im])?);
+    let (re, im) = (cx.call("Mul", &[s, ch])?, cx.call("Mul", &[c, sh])?);
+    joined(cx, re, im)
+}
+
+/// `cos(Tensor self)`: cos a cosh b − i sin a sinh b
+pub fn cos(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (re, im) = parts(cx, a.t("self")?)?;
+    let (s, c) = (cx.call("Sin", &[re])?, cx.call("Cos", &[re])?);
+    let (sh, ch) = (cx.call("Sinh", &[im])?, cx.call("Cosh", &[im])?);
+    let (re, im) = (cx.call("Mul", &[c, ch])?, cx.call("Mul", &[s, sh])?);
     let im = cx.call("Neg", &[im])?;
     joined(cx, re, im)
 }
 
-/// `fft_fftshift(Tensor self, int[1]? dim=None)` of real tensors: each axis rolled by half
-pub fn fftshift(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    let mut x = a.t("self")?;
-    let rank = cx.rank(x)? - cx.is_complex(x) as usize;
-    let list = match a.opt_ints("dim")? {
-        Some(l) => l.iter().map(|&d| oxrt_ops::shape::axis(d, rank)).collect::<Result<Vec<_>>>()?,
-        None => (0..rank).collect(),
-    };
-    for axis in list {
-        let n = cx.size(x, axis)?;
-        let by = match a.target.contains("ifftshift") {
-            true => (n.clone() + 1).floor_div(&Dim::Const(2)),
-            false => n.floor_div(&Dim::Const(2)),
-        };
-        x = super::shape::roll_axis(cx, x, axis, &by)?;
-    }
-    Ok(x)
-}
-
-/// `stft(Tensor self, int n_fft, int? hop_length=None, int? win_length=None, Tensor? window=None, bool
-/// normalized=False, bool? onesided=None, bool? return_complex=None, …)`
-pub fn stft(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+/// `sgn(Tensor self)`: the direction, zero of zero
+pub fn sgn(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let x = a.t("self")?;
-    let n = a.int("n_fft")?;
-    let hop = a.opt_int("hop_length")?.unwrap_or((n / 4).max(1));
-    let width = a.opt_int("win_length")?.unwrap_or(n);
-    if n <= 0 || hop <= 0 || width > n || width <= 0 {
-        bail!(invalid, "stft of length {n} with hop {hop} and window {width}");
-    }
-    let last = cx.rank(x)? - 1;
-    let windows = (cx.size(x, last)? - n).floor_div(&Dim::Const(hop)) + 1;
-    let mut frames = super::window::unfold(cx, x, last, n, hop, &windows)?;
-    if let Some(w) = a.opt_t("window")? {
-        let left = (n - width) / 2;
-        let pad = [Dim::Const(left), Dim::Const(n - width - left)];
-        let w = super::resize::pad_values(cx, w, &pad, "constant", None)?;
-        frames = cx.call("Mul", &[frames, w])?;
-    } else if width < n {
-        bail!(unsupported, "stft with a short window of ones");
-    }
-    let half = a.get("onesided").is_none() || a.bool("onesided")?;
-    let columns = if half { n / 2 + 1 } else { n };
-    let axis = cx.rank(frames)? - 1;
-    let (mut re, mut im) = transform(cx, (frames, None), axis, &Dim::Const(columns), true)?;
-    if a.bool("normalized")? {
-        let size = Dim::Const(n);
-        (re, im) = (normalized(cx, re, &size, Norm::Root)?, normalized(cx, im, &size, Norm::Root)?);
-    }
-    let mut perm: Vec<usize> = (0..=axis).collect();
-    perm.swap(axis, axis - 1);
-    let (re, im) = (cx.b.transpose(re, &perm)?, cx.b.transpose(im, &perm)?);
-    joined(cx, re, im)
+    let (dtype, last) = (cx.dtype(x)?, cx.rank(x)? - 1);
+    let size = F::from(cx.reduce("ReduceL2", x, &[last], true)?);
+    (F::from(x) / size.equals(0.0).pick(1.0, &size)).emit(cx, dtype)
 }
 
-/// `istft(Tensor self, int n_fft, int? hop_length=None, int? win_length=None, Tensor? window=None, bool center=True,
-/// bool normalized=False, bool? onesided=None, SymInt? length=None, bool return_complex=False)`: the inverse transforms,
-/// the window and the sum of overlapping frames are one transposed convolution
-pub fn istft(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    let (re, im) = parts(cx, a.t("self")?)?;
-    let (n, dtype) = (a.int("n_fft")?, cx.dtype(re)?);
-    let hop = a.opt_int("hop_length")?.unwrap_or((n / 4).max(1));
-    let width = a.opt_int("win_length")?.unwrap_or(n);
-    if !(1..=1 << 20).contains(&n) || hop <= 0 || width > n || width <= 0 {
-        bail!(invalid, "istft of length {n} with hop {hop} and window {width}");
-    }
-    if a.bool("return_complex")? {
-        bail!(unsupported, "istft with a complex result");
-    }
-    let rank = cx.rank(re)?;
-    let bins = cx.static_size(re, rank - 2, "istft")?;
-    let onesided = bins != n || a.has("onesided") && a.bool("onesided")?;
-    // Row k of the convolution: what frequency k adds to each of the n places.
-    let scale = if a.bool("normalized")? { 1.0 / (n as f64).sqrt() } else { 1.0 / n as f64 };
-    let weight = |k: i64| if onesided && k != 0 && !(n % 2 == 0 && k == n / 2) { 2.0 * scale } else { scale };
-    let angle = |k: i64, t: i64| std::f64::consts::TAU * (k * t % n) as f64 / n as f64;
-    let cells = || (0..bins).flat_map(move |k| (0..n).map(move |t| (k, t)));
-    let rows: Vec<f64> = cells()
-        .map(|(k, t)| weight(k) * angle(k, t).cos())
-        .chain(cells().map(|(k, t)| -weight(k) * angle(k, t).sin()))
-        .collect();
-    let rows = Tensor::from_f64(dtype, &[2 * bins as usize, 1, n as usize], &rows)?;
-    let rows = cx.b.constant(rows);
-    let window = match a.opt_t("window")? {
-        Some(w) => w,
-        None => {
-            let ones = Tensor::from_f64(dtype, &[width as usize], &vec![1.0; width as usize])?;
-            cx.b.constant(ones)
+/// `eq.Tensor(Tensor self, Tensor other)`, `eq.Scalar`, `ne.Tensor`, `ne.Scalar`
+pub fn equal(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let dtype = real_type(cx, a)?;
+    let ((ar, ai), (br, bi)) = (operand(cx, a, "self", dtype)?, operand(cx, a, "other", dtype)?);
+    let zero = cx.b.scalar(dtype, 0.0)?;
+    let same = cx.call("Equal", &[ar, br])?;
+    let also = cx.call("Equal", &[ai.unwrap_or(zero), bi.unwrap_or(zero)])?;
+    let same = cx.call("And", &[same, also])?;
+    if a.target.contains(".ne.") { cx.call("Not", &[same]) } else { Ok(same) }
+}
+
+/// `linalg_vector_norm(Tensor self, Scalar ord=2, int[1]? dim=None, …)`: of the sizes
+pub fn vector_norm(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let size = abs(cx, a)?;
+    let a = a.with("self", Arg::Tensor(cx.new_tensor(size), size));
+    super::reduce::vector_norm(cx, &a)
+}
+
+/// `to.dtype(Tensor self, ScalarType dtype, …)`, `_to_copy`: to another precision, or the real part
+pub fn to(cx: &mut Cx, a: &Args) -> Result<Shown> {
+    let x = a.t("self")?;
+    Ok(match a.out_dtype()? {
+        d if !d.is_complex() => {
+            cx.warn("a complex tensor is converted to a real one: its imaginary part is dropped".into());
+            let (re, _) = parts(cx, x)?;
+            Shown::Copy(cx.cast(re, d)?)
         }
-    };
-    let left = (n - width) / 2;
-    let pad = [Dim::Const(left), Dim::Const(n - width - left)];
-    let window = super::resize::pad_values(cx, window, &pad, "constant", None)?;
-    let rows = cx.call("Mul", &[rows, window])?;
-    let frames = cx.size(re, rank - 1)?;
-    let batch: Vec<Dim> = cx.dims(re)?[..rank - 2].to_vec();
-    let flat =
-        |cx: &mut Cx, v: ValueId| cx.reshape(v, &[batch.iter().cloned().product(), Dim::Const(bins), frames.clone()]);
-    let (re, im) = (flat(cx, re)?, flat(cx, im)?);
-    let spectrum = cx.concat(&[re, im], 1)?;
-    let attrs = || Attrs::new().with("strides", [hop]).with("kernel_shape", [n]);
-    let sum = cx.op("ConvTranspose", &[spectrum, rows], attrs())?;
-    // Divided by what the windows themselves add up to.
-    let squares = cx.call("Mul", &[window, window])?;
-    let squares = cx.reshape(squares, &[Dim::Const(1), Dim::Const(1), Dim::Const(n)])?;
-    let ones =
-        super::create::filled(cx, dtype, &[Dim::Const(1), Dim::Const(1), frames], &crate::args::Scalar::Float(1.0))?;
-    let envelope = cx.op("ConvTranspose", &[ones, squares], attrs())?;
-    let centered = a.get("center").is_none() || a.bool("center")?;
-    let dims = a.out_dims()?;
-    let Some(length) = dims.last() else { bail!(invalid, "istft of rank 0") };
-    let start = Dim::Const(if centered { n / 2 } else { 0 });
-    let end = start.clone() + length.clone();
-    let sum = cx.slice(sum, 2, &start, &end, 1)?;
-    let envelope = cx.slice(envelope, 2, &start, &end, 1)?;
-    let y = cx.call("Div", &[sum, envelope])?;
-    // A length beyond the last frame is filled up with zeros.
-    let y = match (length.as_const(), cx.size(y, 2)?.as_const()) {
-        (Some(want), Some(have)) if want > have => {
-            super::resize::pad_values(cx, y, &[Dim::Const(0), Dim::Const(want - have)], "constant", None)?
-        }
-        _ => y,
-    };
-    cx.reshape(y, &dims)
+        d if crate::cx::real_dtype(d) != cx.dtype(x)? => Shown::Copy(cx.cast(x, crate::cx::real_dtype(d))?),
+        _ if a.bool("copy")? => Shown::Copy(x),
+        _ => View::Same.into(),
+    })
 }

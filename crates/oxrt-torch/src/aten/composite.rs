@@ -254,7 +254,8 @@ pub fn quantile(cx: &mut Cx, a: &Args) -> Result<ValueId> {
 }
 
 /// `gradient.scalarint(Tensor self, *, Scalar? spacing=None, int? dim=None, int edge_order=1)`, `.scalararray`, `.array`,
-/// `.scalarrayint`, `.scalarrayarray`: central differences, one result per axis
+/// `.scalarrayint`, `.scalarrayarray`: central differences, one result per axis; `.tensorarray`, `.tensorarrayint`: at the places of
+/// coordinates
 pub fn gradient(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
     let x = a.t("self")?;
     let rank = cx.rank(x)?;
@@ -262,8 +263,11 @@ pub fn gradient(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
         Some(list) => list.iter().map(|&d| cx.axis(x, d)).collect::<Result<_>>()?,
         None => (0..rank).collect(),
     };
-    let spacing = a.opt_floats("spacing")?.unwrap_or_else(|| vec![1.0]);
     let order = a.int("edge_order")?;
+    if a.target.contains(".tensorarray") {
+        return gradient_at(cx, x, &axes, &a.ts("spacing")?, order);
+    }
+    let spacing = a.opt_floats("spacing")?.unwrap_or_else(|| vec![1.0]);
     if spacing.len() != axes.len() && spacing.len() != 1 || !(1..=2).contains(&order) {
         bail!(invalid, "{} spacings for {} axes, edges of order {order}", spacing.len(), axes.len());
     }
@@ -285,6 +289,52 @@ pub fn gradient(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
             _ => {
                 let (third, third_last) = (one(cx, 2)?, one(cx, -3)?);
                 ((4.0 * second - 3.0 * first - third) / (2.0 * h), (3.0 * last - 4.0 * before + third_last) / (2.0 * h))
+            }
+        };
+        let (start, end) = (start.emit(cx, dtype)?, end.emit(cx, dtype)?);
+        out.push(cx.concat(&[start, middle, end], axis)?);
+    }
+    Ok(out)
+}
+
+/// Gradients where the elements of an axis lie at given coordinates: parabolas through three neighbours.
+fn gradient_at(cx: &mut Cx, x: ValueId, axes: &[usize], places: &[ValueId], order: i64) -> Result<Vec<ValueId>> {
+    if places.len() != axes.len() || !(1..=2).contains(&order) {
+        bail!(invalid, "coordinates of {} axes for {}, edges of order {order}", places.len(), axes.len());
+    }
+    let (dtype, rank) = (float_of(cx.dtype(x)?), cx.rank(x)?);
+    let x = cx.cast(x, dtype)?;
+    let mut out = Vec::new();
+    for (&axis, &place) in axes.iter().zip(places) {
+        let place = cx.cast(place, dtype)?;
+        let cut = |cx: &mut Cx, v: ValueId, axis: usize, from: i64, to: i64| -> Result<F> {
+            Ok(F::from(cx.slice(v, axis, &Dim::Const(from), &Dim::Const(to), 1)?))
+        };
+        const END: i64 = i64::MAX;
+        let steps = cut(cx, place, 0, 1, END)? - cut(cx, place, 0, 0, -1)?;
+        let steps = steps.emit(cx, dtype)?;
+        // Along the axis, to multiply with the elements.
+        let behind: Vec<i64> = (0..(rank - 1 - axis) as i64).map(|i| i + 1).collect();
+        let steps = if behind.is_empty() { steps } else { cx.b.unsqueeze(steps, &behind)? };
+        let (h, g) = (cut(cx, steps, 0, 0, -1)?, cut(cx, steps, 0, 1, END)?);
+        let (before, here, after) = (cut(cx, x, axis, 0, -2)?, cut(cx, x, axis, 1, -1)?, cut(cx, x, axis, 2, END)?);
+        let middle = -(&g / (&h * (&h + &g))) * before + (&g - &h) / (&h * &g) * here + &h / (&g * (&h + &g)) * after;
+        let middle = middle.emit(cx, dtype)?;
+        // The slope at an end, `away` steps from it; the sign turns at the far end.
+        let (a, b) = (cut(cx, x, axis, 0, 1)?, cut(cx, x, axis, 1, 2)?);
+        let (y, z) = (cut(cx, x, axis, -2, -1)?, cut(cx, x, axis, -1, END)?);
+        let (first, last) = (cut(cx, steps, 0, 0, 1)?, cut(cx, steps, 0, -1, END)?);
+        let (start, end) = match order {
+            1 => ((b - a) / first, (z - y) / last),
+            _ => {
+                let slope = |near: &F, far: &F, at: F, next: F, third: F| {
+                    (near + far) / (near * far) * next
+                        - (2.0 * near + far) / (near * (near + far)) * at
+                        - near / (far * (near + far)) * third
+                };
+                let (second, before_last) = (cut(cx, steps, 0, 1, 2)?, cut(cx, steps, 0, -2, -1)?);
+                let (c, w) = (cut(cx, x, axis, 2, 3)?, cut(cx, x, axis, -3, -2)?);
+                (slope(&first, &second, a, b, c), -slope(&last, &before_last, z, y, w))
             }
         };
         let (start, end) = (start.emit(cx, dtype)?, end.emit(cx, dtype)?);

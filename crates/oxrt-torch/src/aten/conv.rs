@@ -120,18 +120,35 @@ fn transposed_op(cx: &mut Cx, a: &Args, x: ValueId, w: ValueId) -> Result<ValueI
     let (stride, output_padding) = (a.ints_n("stride", n)?, a.ints_n("output_padding", n)?);
     let (dilation, groups) = (a.ints_n("dilation", n)?, a.int("groups")?);
     let b = a.opt_t("bias")?;
+    // Output padding that is not below the stride, which torch allows with a dilation and ONNX does not: less is cut off at the end,
+    // and what lies beyond the last window is zero (and the bias).
+    let beyond = output_padding.iter().zip(&stride).any(|(p, s)| p >= s);
+    let cut: Vec<i64> = p.iter().zip(&output_padding).map(|(p, o)| if beyond { (p - o).max(0) } else { *p }).collect();
+    let missing: Vec<i64> =
+        p.iter().zip(&output_padding).map(|(p, o)| if beyond { (o - p).max(0) } else { 0 }).collect();
+    let late_bias = missing.iter().any(|&m| m > 0);
     batched(cx, x, n, |cx, x| {
         let kernel = (2..2 + n).map(|i| cx.static_size(w, i, "a convolution kernel")).collect::<Result<Vec<_>>>()?;
         let mut attrs = Attrs::new()
             .with("kernel_shape", kernel)
             .with("strides", stride)
-            .with("pads", [&p[..], &p[..]].concat())
+            .with("pads", [&p[..], &cut[..]].concat())
             .with("dilations", dilation)
             .with("group", groups);
-        if output_padding.iter().any(|&p| p != 0) {
+        if !beyond && output_padding.iter().any(|&p| p != 0) {
             attrs.set("output_padding", output_padding);
         }
-        Ok(cx.b.op_multi("ConvTranspose", &[Some(x), Some(w), b], attrs, 1)?[0])
+        let early_bias = b.filter(|_| !late_bias);
+        let y = cx.b.op_multi("ConvTranspose", &[Some(x), Some(w), early_bias], attrs, 1)?[0];
+        if !late_bias {
+            return Ok(y);
+        }
+        let pads: Vec<i64> = [vec![0; n + 4], missing].concat();
+        let pads = cx.b.ints(&pads);
+        let y = cx.call("Pad", &[y, pads])?;
+        let Some(b) = b else { return Ok(y) };
+        let b = cx.b.unsqueeze(b, &(1..=n as i64).collect::<Vec<_>>())?;
+        cx.call("Add", &[y, b])
     })
 }
 

@@ -32,7 +32,9 @@ pub(crate) fn filled(cx: &mut Cx, dtype: DType, dims: &[Dim], value: &Scalar) ->
 fn of_output(cx: &mut Cx, a: &Args, value: &Scalar) -> Result<ValueId> {
     let dtype = a.out_dtype()?;
     if dtype.is_complex() {
-        bail!(unsupported, "a complex tensor");
+        let (v, mut dims) = (super::pairs::number(cx, value, dtype)?, a.out_dims()?);
+        dims.push(Dim::Const(2));
+        return cx.expand(v, &dims);
     }
     filled(cx, dtype, &a.out_dims()?, value)
 }
@@ -151,19 +153,65 @@ pub fn eye(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     cx.cast(same, dtype)
 }
 
-/// `hann_window(int window_length, …)`, `hamming_window`: periodic unless asked otherwise
-pub fn hann_window(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+/// `hann_window(int window_length, …)`, `hamming_window`, `blackman_window`, `bartlett_window`, `kaiser_window`: periodic unless asked otherwise
+pub fn window(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let dims = a.out_dims()?;
     let Some(n) = dims.first().and_then(Dim::as_const).filter(|n| (0..1 << 20).contains(n)) else {
         bail!(unsupported, "a window of dynamic length")
     };
     let periodic = a.get("periodic").is_none() || a.bool("periodic")?;
-    let length = if periodic { n } else { n - 1 };
-    let values: Vec<f64> = (0..n)
-        .map(|i| if length == 0 { 1.0 } else { 0.5 - 0.5 * (std::f64::consts::TAU * i as f64 / length as f64).cos() })
-        .collect();
+    let length = if periodic { n } else { n - 1 } as f64;
+    let number = |name: &str, usual: f64| -> Result<f64> { Ok(a.opt_float(name)?.unwrap_or(usual)) };
+    let name = a.target.trim_start_matches("aten.").split('_').next().unwrap_or_default();
+    let at: Box<dyn Fn(f64) -> f64> = match name {
+        "hann" => Box::new(|x| 0.5 - 0.5 * (std::f64::consts::TAU * x).cos()),
+        "hamming" => {
+            let (alpha, beta) = (number("alpha", 0.54)?, number("beta", 0.46)?);
+            Box::new(move |x| alpha - beta * (std::f64::consts::TAU * x).cos())
+        }
+        "blackman" => Box::new(|x| {
+            0.42 - 0.5 * (std::f64::consts::TAU * x).cos() + 0.08 * (2.0 * std::f64::consts::TAU * x).cos()
+        }),
+        "bartlett" => Box::new(|x| 1.0 - (2.0 * x - 1.0).abs()),
+        "kaiser" => {
+            let beta = number("beta", 12.0)?;
+            Box::new(move |x| bessel_i0(beta * (1.0 - (2.0 * x - 1.0).powi(2)).max(0.0).sqrt()) / bessel_i0(beta))
+        }
+        other => bail!(bug, "the window {other}"),
+    };
+    let values: Vec<f64> = (0..n).map(|i| if n == 1 { 1.0 } else { at(i as f64 / length) }).collect();
     let t = Tensor::from_f64(a.out_dtype()?, &[n as usize], &values)?;
     Ok(cx.b.constant(t))
+}
+
+/// The modified Bessel function of order zero, by its series.
+fn bessel_i0(x: f64) -> f64 {
+    let (mut sum, mut term, mut k) = (1.0, 1.0, 1.0);
+    while term > 1e-17 * sum && k < 1000.0 {
+        term *= (x / (2.0 * k)).powi(2);
+        sum += term;
+        k += 1.0;
+    }
+    sum
+}
+
+/// `fft_fftfreq(int n, float d=1.0, …)`, `fft_rfftfreq`: the frequencies of a transform
+pub fn frequencies(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (n, d, dtype) = (a.dim("n")?, a.opt_float("d")?.unwrap_or(1.0), a.out_dtype()?);
+    let count = a.out_dims()?.into_iter().next().ok_or_else(|| oxrt_tensor::Error::invalid("frequencies of rank 0"))?;
+    let places = range(cx, &count)?;
+    let half = cx.dim_scalar(&(n.clone() + 1).floor_div(&Dim::Const(2)))?;
+    let total = cx.dim_scalar(&n)?;
+    let places = match a.target.contains("rfftfreq") {
+        true => places,
+        // The second half are the negative ones.
+        false => F::from(places)
+            .lt(F::from(half))
+            .pick(F::from(places), F::from(places) - F::from(total))
+            .emit(cx, DType::I64)?,
+    };
+    let (places, total) = (cx.cast(places, dtype)?, cx.cast(total, dtype)?);
+    (F::from(places) / (F::from(total) * d)).emit(cx, dtype)
 }
 
 // ---- random numbers ----

@@ -38,20 +38,70 @@ pub(crate) fn onnx_name(target: &str) -> String {
 }
 
 pub fn lower(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
-    let op = onnx_name(a.target);
     if a.outputs.iter().all(|n| n.is_empty()) {
-        bail!(unsupported, "a custom operator without results (does it write its arguments?)");
+        return Err(Error::unsupported("a custom operator without results: the program does not say what it writes")
+            .help("save `program.run_decompositions({})` instead, which states what custom operators write"));
     }
+    let named: Vec<(&str, &Arg)> = a.named.iter().map(|(name, arg)| (*name, arg)).collect();
+    call(cx, a.target, &named, &a.outputs)
+}
+
+/// `auto_functionalized_v2(operator, **arguments, _x_base_index, _all_bases) -> (results…, bases…)`,
+/// `auto_functionalized(operator, **arguments) -> (results…, written arguments…)`: a custom operator that writes its
+/// arguments is a node that gives what it wrote as further results
+pub fn auto_functionalized<'a>(cx: &mut Cx<'a, '_>, a: &Args<'a>) -> Result<Vec<Val<'a>>> {
+    let Arg::Other(Val::Text(operator)) = a.at(0)? else { bail!(invalid, "a wrapper without an operator") };
+    let target = crate::lower::short_target(operator);
+    if !is_custom(target) {
+        bail!(unsupported, "`{target}`, which writes its arguments");
+    }
+    let bases = match a.named.iter().find(|(name, _)| *name == "_all_bases") {
+        Some((_, Arg::List(items))) => items.as_slice(),
+        _ => &[],
+    };
+    let mut named = Vec::new();
+    for (name, arg) in &a.named[1..] {
+        let described = name.strip_prefix('_').filter(|_| *name != "_all_bases");
+        let Some(described) = described else {
+            if *name != "_all_bases" {
+                named.push((*name, arg));
+            }
+            continue;
+        };
+        match (described.strip_suffix("_base_index"), arg) {
+            (Some(written), Arg::Other(Val::Int(i))) => {
+                let base = i.as_const().and_then(|i| bases.get(usize::try_from(i).ok()?));
+                named.push((
+                    written,
+                    base.ok_or_else(|| Error::invalid(format!("no base number {i} for `{written}`")))?,
+                ));
+            }
+            (Some(_), Arg::Other(Val::None)) | (None, Arg::Other(Val::Bool(true))) => {}
+            _ => bail!(unsupported, "`{target}` writes a view of its argument (`{name}`)"),
+        }
+    }
+    let outputs: Vec<&str> = a.outputs.iter().copied().filter(|n| !n.is_empty()).collect();
+    let mut results = call(cx, target, &named, &outputs)?.into_iter();
+    let vals = a.outputs.iter().map(|name| match name.is_empty() {
+        true => Some(Val::None),
+        false => results.next().map(|v| Val::Tensor(cx.new_tensor(v))),
+    });
+    vals.collect::<Option<_>>().ok_or_else(|| Error::bug("fewer results than names"))
+}
+
+/// A node of the operator's own domain.
+fn call(cx: &mut Cx, target: &str, named: &[(&str, &Arg)], names: &[&str]) -> Result<Vec<ValueId>> {
+    let op = onnx_name(target);
     let mut inputs = Vec::new();
     let mut attrs = Attrs::new();
-    for (name, arg) in &a.named {
+    for (name, arg) in named {
         argument(cx, name, arg, &mut inputs, &mut attrs)?;
     }
     let label = cx.b.name(op.rsplit('.').next().unwrap_or(&op));
-    let id = cx.b.graph.add_node(&op, &label, &inputs, attrs, a.outputs.len());
+    let id = cx.b.graph.add_node(&op, &label, &inputs, attrs, names.len());
     cx.b.graph[id].source = cx.b.source.clone();
     let outputs: Vec<ValueId> = cx.b.graph[id].outputs().iter().flatten().copied().collect();
-    for (name, &v) in a.outputs.iter().zip(&outputs) {
+    for (name, &v) in names.iter().zip(&outputs) {
         let Some((dtype, dims)) = cx.meta(name)? else {
             bail!(invalid, "the program does not state the type of `{name}`")
         };

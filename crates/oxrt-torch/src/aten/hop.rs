@@ -33,15 +33,32 @@ fn graph<'a>(a: &Args<'a>, i: usize) -> Result<&'a Graph> {
     }
 }
 
-/// The body (the first graph among the arguments) and what follows it.
+/// The body (the first graph among the arguments) and its operands, which follow it: one by one or in lists. Arguments by
+/// name, and texts, say how torch should run the body.
 fn body<'a>(a: &Args<'a>) -> Result<(&'a Graph, Vec<Val<'a>>)> {
     let at = a.named.iter().position(|(_, arg)| matches!(arg, Arg::Other(Val::Graph(_))));
     let Some(at) = at else { bail!(invalid, "a wrapper without a body") };
-    Ok((graph(a, at)?, a.named[at + 1..].iter().map(|(_, arg)| operand(arg)).collect()))
+    fn collect<'a>(val: Val<'a>, out: &mut Vec<Val<'a>>) {
+        match val {
+            Val::List(items) => items.into_iter().for_each(|v| collect(v, out)),
+            Val::Text(_) => {}
+            other => out.push(other),
+        }
+    }
+    let (graph, mut operands) = (graph(a, at)?, Vec::new());
+    for (name, arg) in &a.named[at + 1..] {
+        // An empty dictionary is written as a list or as something that has no kind.
+        if name.is_empty() && !matches!(arg, Arg::Other(Val::Unusable(_))) {
+            collect(operand(arg), &mut operands);
+        }
+    }
+    Ok((graph, operands))
 }
 
-/// `wrap_with_set_grad_enabled(enabled, body, *operands)`: gradients do not concern inference
-pub fn set_grad<'a>(cx: &mut Cx<'a, '_>, a: &Args<'a>) -> Result<Vec<Val<'a>>> {
+/// `wrap_with_set_grad_enabled(enabled, body, *operands)`, `invoke_subgraph(body, identifier, *operands)`,
+/// `tag_activation_checkpoint(body, *operands, …)`, `strict_mode(body, operands)`, `hints_wrapper(body, operands, {}, hints)`,
+/// `wrap(body, *operands)`: neither gradients nor hints concern inference
+pub fn inlined<'a>(cx: &mut Cx<'a, '_>, a: &Args<'a>) -> Result<Vec<Val<'a>>> {
     let (graph, operands) = body(a)?;
     inline(cx, graph, operands)
 }
@@ -404,4 +421,34 @@ pub fn scan<'a>(cx: &mut Cx<'a, '_>, a: &Args<'a>) -> Result<Vec<Val<'a>>> {
 /// `map_impl(body_graph, xs, captured)`
 pub fn map<'a>(cx: &mut Cx<'a, '_>, a: &Args<'a>) -> Result<Vec<Val<'a>>> {
     scan_op(cx, a, graph(a, 0)?, Vec::new(), list(a, 1)?, list(a, 2)?)
+}
+
+/// `associative_scan(combine_graph, xs, captured)`: every prefix of axis 0 combined, the first element kept. `Scan` with the
+/// combination so far as its state
+pub fn associative_scan<'a>(cx: &mut Cx<'a, '_>, a: &Args<'a>) -> Result<Vec<Val<'a>>> {
+    let (combine, xs, captured) = (graph(a, 0)?, list(a, 1)?, list(a, 2)?);
+    let mut whole = Vec::new();
+    for v in xs {
+        whole.push(tensor_of(cx, v)?);
+    }
+    let types = input_types(cx, combine, 2 * whole.len())?;
+    let body = subgraph(cx, &label(a, "body"), &types, &captured, |cx, inputs, captured| {
+        let next = run_body(cx, combine, inputs.into_iter().chain(captured).collect())?;
+        Ok([next.clone(), next].concat())
+    })?;
+    let attrs = with_graph(Attrs::new(), "body", body).with("num_scan_inputs", whole.len() as i64);
+    let (zero, one) = (Dim::Const(0), Dim::Const(1));
+    let (mut state, mut rest, mut first) = (Vec::new(), Vec::new(), Vec::new());
+    for &v in &whole {
+        first.push(cx.slice(v, 0, &zero, &one, 1)?);
+        state.push(Some(cx.b.squeeze(first[first.len() - 1], &[0])?));
+        rest.push(Some(cx.slice(v, 0, &one, &Dim::Const(i64::MAX), 1)?));
+    }
+    let inputs = [state, rest].concat();
+    let out = cx.b.op_multi("Scan", &inputs, attrs, 2 * whole.len())?;
+    let mut joined = Vec::new();
+    for (f, &later) in first.into_iter().zip(&out[whole.len()..]) {
+        joined.push(cx.concat(&[f, later], 0)?);
+    }
+    Ok(results(cx, &joined))
 }

@@ -506,9 +506,13 @@ pub fn unique_consecutive(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
     Ok(vec![values, inverse, cx.call("Sub", &[ends, places])?])
 }
 
-/// `isin.Tensor_Tensor(Tensor elements, Tensor test_elements, *, bool assume_unique=False, bool invert=False)`
+/// `isin.Tensor_Tensor(Tensor elements, Tensor test_elements, *, bool assume_unique=False, bool invert=False)`, `.Tensor_Scalar`,
+/// `.Scalar_Tensor`
 pub fn isin(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    let (x, set) = (a.t("elements")?, a.t("test_elements")?);
+    let named = |many: &'static str, one: &'static str| Operand::of(a, if a.has(many) { many } else { one });
+    let (x, set) = (named("elements", "element")?, named("test_elements", "test_element")?);
+    let dtype = crate::promote::result_type(cx, &[&x, &set])?;
+    let (x, set) = (value(cx, &x, dtype)?, value(cx, &set, dtype)?);
     let n = cx.dims(set)?.into_iter().product();
     let set = cx.reshape(set, &[n])?;
     let x = cx.b.unsqueeze(x, &[-1])?;
@@ -571,9 +575,11 @@ pub fn bincount(cx: &mut Cx, a: &Args) -> Result<ValueId> {
 pub fn embedding_bag(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
     let (weight, indices, offsets) = (a.t("weight")?, a.t("indices")?, a.t("offsets")?);
     let mode = a.int("mode")?;
-    if a.bool("include_last_offset")? {
-        bail!(unsupported, "embedding_bag with include_last_offset");
-    }
+    let offsets = match a.bool("include_last_offset")? {
+        // The last one says where the last bag ends, which is where the indices end.
+        true => cx.slice(offsets, 0, &Dim::Const(0), &Dim::Const(-1), 1)?,
+        false => offsets,
+    };
     let dtype = cx.dtype(weight)?;
     // Bag of each index: the number of offsets up to it, less one; as a 0/1 matrix [bags, indices].
     let n = cx.size(indices, 0)?;

@@ -162,7 +162,7 @@ fn eliminate(cx: &mut Cx, m: ValueId, b: Option<ValueId>) -> Result<(ValueId, Va
 }
 
 /// `m⁻¹·b`, batches broadcast.
-fn solve_values(cx: &mut Cx, m: ValueId, b: ValueId) -> Result<ValueId> {
+pub(crate) fn solve_values(cx: &mut Cx, m: ValueId, b: ValueId) -> Result<ValueId> {
     let batch = oxrt_ops::shape::broadcast_dims(&[&size(cx, m)?.batch, &size(cx, b)?.batch])?;
     let (m, b) = (expand_batch(cx, m, &batch)?, expand_batch(cx, b, &batch)?);
     Ok(eliminate(cx, m, Some(b))?.0)
@@ -175,7 +175,7 @@ pub(crate) fn inverse_of(cx: &mut Cx, m: ValueId) -> Result<ValueId> {
 }
 
 /// The error codes of LAPACK: none.
-fn no_errors(cx: &mut Cx, like: ValueId) -> Result<ValueId> {
+pub(crate) fn no_errors(cx: &mut Cx, like: ValueId) -> Result<ValueId> {
     let batch = size(cx, like)?.batch;
     zeros(cx, DType::I32, &batch)
 }

@@ -129,8 +129,12 @@ pub fn outer(cx: &mut Cx, a: &Args) -> Result<ValueId> {
 
 /// `einsum(str equation, Tensor[] tensors, *, int[]? path=None)`
 pub fn einsum(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    let equation: String = a.text("equation")?.chars().filter(|c| !c.is_whitespace()).collect();
-    let mut parts = a.ts("tensors")?;
+    einsum_values(cx, &a.text("equation")?, &a.ts("tensors")?)
+}
+
+pub(crate) fn einsum_values(cx: &mut Cx, equation: &str, tensors: &[ValueId]) -> Result<ValueId> {
+    let equation: String = equation.chars().filter(|c| !c.is_whitespace()).collect();
+    let mut parts = tensors.to_vec();
     // Ellipses of different rank broadcast in torch; ONNX wants them equal.
     let sides: Vec<&str> = equation.split("->").next().unwrap_or_default().split(',').collect();
     let mut ranks = Vec::new();

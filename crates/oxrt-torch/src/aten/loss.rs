@@ -1,8 +1,8 @@
 //! Losses.
 
 use super::formula::F;
-use crate::args::Args;
-use crate::cx::Cx;
+use crate::args::{Arg, Args};
+use crate::cx::{Cx, Val};
 use oxrt_ir::{Attrs, DType, Dim, ValueId};
 use oxrt_tensor::{Result, bail};
 
@@ -194,6 +194,29 @@ pub fn cross_entropy_loss(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     }
     let x = cx.op("LogSoftmax", &[x], Attrs::new().with("axis", axis))?;
     likelihood(cx, a, x)
+}
+
+/// `_linear_cross_entropy_batch_chunked(Tensor input, Tensor linear_weight, Tensor target, Tensor? linear_bias, Tensor? weight,
+/// str reduction, int ignore_index, float label_smoothing, …) -> (loss, gradients…)`, `…_no_reduction`: how it cuts the batch
+/// changes no value; the gradients are not there
+pub fn linear_cross_entropy(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
+    let (x, w) = (a.t("input")?, a.t("linear_weight")?);
+    let w = super::linalg::transposed(cx, w)?;
+    let mut x = cx.call("MatMul", &[x, w])?;
+    if let Some(b) = a.opt_t("linear_bias")? {
+        x = cx.call("Add", &[x, b])?;
+    }
+    let reduction = match a.has("reduction") {
+        true => match &*a.text("reduction")? {
+            "mean" => 1,
+            "sum" => 2,
+            _ => 0,
+        },
+        false => 0,
+    };
+    let a = a.with("self", Arg::Tensor(cx.new_tensor(x), x));
+    let a = a.with("reduction", Arg::Other(Val::Int(Dim::Const(reduction))));
+    Ok(vec![cross_entropy_loss(cx, &Args { target: "aten.cross_entropy_loss.default", ..a })?])
 }
 
 /// Weights of the classes, to multiply with `x`.

@@ -31,6 +31,10 @@ fn affine(cx: &mut Cx, a: &Args, dtype: DType, dims: &[Dim]) -> Result<(ValueId,
 /// `_native_batch_norm_legit.no_stats`
 pub fn batch_norm(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
     let x = a.t("input")?;
+    if cx.rank(x)? < 2 {
+        // torch takes an empty vector, and gives it back.
+        return Ok(vec![x]);
+    }
     let channels = cx.size(x, 1)?;
     let stats = (a.opt_t("running_mean")?, a.opt_t("running_var")?);
     let training = a.bool("training")?;

@@ -683,37 +683,6 @@ pub fn cummin(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
     running(cx, a, false)
 }
 
-/// `histc(Tensor self, int bins=100, Scalar min=0, Scalar max=0)`
-pub fn histc(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    let (x, bins) = (a.t("self")?, a.int("bins")?);
-    let (dtype, n) = (cx.dtype(x)?, cx.dims(x)?.into_iter().product());
-    let float = float_of(dtype);
-    let x = cx.reshape(x, &[n])?;
-    let x = cx.cast(x, float)?;
-    let (lo, hi) = (a.float("min")?, a.float("max")?);
-    let (lo, hi) = if lo == hi {
-        (cx.reduce("ReduceMin", x, &[], false)?, cx.reduce("ReduceMax", x, &[], false)?)
-    } else {
-        (cx.b.scalar(float, lo)?, cx.b.scalar(float, hi)?)
-    };
-    let (not_below, not_above) = (cx.call("GreaterOrEqual", &[x, lo])?, cx.call("LessOrEqual", &[x, hi])?);
-    let inside = cx.call("And", &[not_below, not_above])?;
-    let (count, last) = (cx.b.scalar(float, bins as f64)?, cx.b.scalar(float, (bins - 1) as f64)?);
-    let (from, width) = (cx.call("Sub", &[x, lo])?, cx.call("Sub", &[hi, lo])?);
-    let place = cx.call("Mul", &[from, count])?;
-    let place = cx.call("Div", &[place, width])?;
-    let place = cx.call("Floor", &[place])?;
-    // The last bin holds its upper end.
-    let place = cx.call("Min", &[place, last])?;
-    let numbers = super::create::range(cx, &Dim::Const(bins))?;
-    let numbers = cx.cast(numbers, float)?;
-    let numbers = cx.b.unsqueeze(numbers, &[1])?;
-    let hit = cx.call("Equal", &[numbers, place])?;
-    let hit = cx.call("And", &[hit, inside])?;
-    let hit = cx.cast(hit, dtype)?;
-    cx.reduce("ReduceSum", hit, &[1], false)
-}
-
 /// `linalg_norm(Tensor self, Scalar? ord=None, int[1]? dim=None, bool keepdim=False, *, ScalarType? dtype=None)`,
 /// `.ord_str`
 pub fn linalg_norm(cx: &mut Cx, a: &Args) -> Result<ValueId> {

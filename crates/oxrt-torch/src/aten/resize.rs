@@ -202,7 +202,13 @@ pub fn pad(cx: &mut Cx, a: &Args) -> Result<ValueId> {
         "circular" => "wrap",
         other => bail!(unsupported, "padding by {other}"),
     };
-    pad_values(cx, a.t("self")?, &a.dim_list("pad")?, mode, None)
+    let x = a.t("self")?;
+    if cx.dims(x)?.iter().any(|d| d.is(0)) {
+        // Nothing is there to be repeated, and not every runtime pads nothing.
+        let (dtype, dims) = (cx.dtype(x)?, a.out_dims()?);
+        return super::create::filled(cx, dtype, &dims, &crate::args::Scalar::Int(Dim::Const(0)));
+    }
+    pad_values(cx, x, &a.dim_list("pad")?, mode, None)
 }
 
 /// `constant_pad_nd(Tensor self, SymInt[] pad, Scalar value=0)`

@@ -241,6 +241,29 @@ pub fn split(cx: &mut Cx, a: &Args) -> Result<Vec<View>> {
     Ok(pieces(axis, &sizes.collect::<Result<Vec<_>>>()?))
 }
 
+/// `tensor_split.tensor_indices_or_sections(Tensor self, Tensor tensor_indices_or_sections, int dim=0)`: pieces between places that
+/// data tell
+pub fn split_at_places(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
+    let (x, places) = (a.t("self")?, a.t("tensor_indices_or_sections")?);
+    let axis = cx.axis(x, a.int("dim")?)?;
+    if cx.rank(places)? == 0 {
+        return split(cx, a)?.iter().map(|v| v.apply(cx, x)).collect();
+    }
+    let count = cx.static_size(places, 0, "the places to split at")?;
+    if count + 1 != a.outputs.len() as i64 {
+        bail!(invalid, "{count} places to split at for {} pieces", a.outputs.len());
+    }
+    let places = cx.cast(places, oxrt_ir::DType::I64)?;
+    let (first, last) = (cx.b.ints(&[0]), cx.b.ints(&[i64::MAX]));
+    let axes = cx.b.ints(&[axis as i64]);
+    let mut bounds = vec![first];
+    for i in 0..count {
+        bounds.push(cx.slice(places, 0, &Dim::Const(i), &Dim::Const(i + 1), 1)?);
+    }
+    bounds.push(last);
+    bounds.windows(2).map(|b| cx.call("Slice", &[x, b[0], b[1], axes])).collect()
+}
+
 /// `hsplit.int(Tensor self, int sections)`, `vsplit`, `dsplit`, `.array`: along axis 1 (0 of a vector), 0, 2
 pub fn split_along(cx: &mut Cx, a: &Args) -> Result<Vec<View>> {
     let rank = cx.rank(a.t("self")?)?;
@@ -334,6 +357,23 @@ pub fn stack(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let axis = oxrt_ops::shape::axis(a.int("dim")?, rank + 1)?;
     let parts = parts.into_iter().map(|v| cx.b.unsqueeze(v, &[axis as i64])).collect::<Result<Vec<_>>>()?;
     cx.concat(&parts, axis)
+}
+
+/// `pad_sequence(Tensor[] sequences, bool batch_first=False, float padding_value=0.0, str padding_side="right")`
+pub fn pad_sequence(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (batch, dims) = (a.bool("batch_first")?, a.out_dims()?);
+    let Some(length) = dims.get(batch as usize).cloned() else { bail!(invalid, "sequences of rank 0") };
+    let left = a.has("padding_side") && a.text("padding_side")? == "left";
+    let mut parts = Vec::new();
+    for v in a.ts("sequences")? {
+        let fill = cx.like(v, a.opt_float("padding_value")?.unwrap_or(0.0))?;
+        let mut pad = vec![Dim::Const(0); 2 * cx.rank(v)?];
+        let last = pad.len() - 1;
+        pad[if left { last - 1 } else { last }] = length.clone() - cx.size(v, 0)?;
+        let v = super::resize::pad_values(cx, v, &pad, "constant", Some(fill))?;
+        parts.push(cx.b.unsqueeze(v, &[!batch as i64])?);
+    }
+    cx.concat(&parts, !batch as usize)
 }
 
 /// At least rank `n`, as numpy's `atleast_nd` does it.

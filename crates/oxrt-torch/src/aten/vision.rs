@@ -1,5 +1,6 @@
 //! Operators of torchvision.
 
+use super::formula::F;
 use crate::args::{Args, Scalar};
 use crate::cx::Cx;
 use oxrt_ir::{Attrs, DType, Dim, Tensor, ValueId, ValueType};
@@ -91,13 +92,39 @@ pub fn deform_conv2d(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     Ok(cx.b.op_multi("DeformConv", &[Some(x), Some(w), Some(offset), a.opt_t("bias")?, mask], attrs, 1)?[0])
 }
 
+/// A scale or a zero point: a number, or a tensor of one element.
+fn parameter(cx: &mut Cx, a: &Args, name: &str, dtype: DType) -> Result<ValueId> {
+    let given = crate::promote::Operand::of(a, name)?;
+    let v = crate::promote::value(cx, &given, dtype)?;
+    if cx.rank(v)? == 0 { Ok(v) } else { cx.reshape(v, &[]) }
+}
+
+/// `quantized_decomposed.choose_qparams.tensor(Tensor input, int quant_min, int quant_max, float eps, ScalarType dtype)
+/// -> (scale, zero_point)`: of the range of the elements, zero included
+pub fn choose_qparams(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
+    let x = a.t("input")?;
+    let x = cx.cast(x, DType::F32)?;
+    let (lo, hi) = (a.float("quant_min")?, a.float("quant_max")?);
+    let (least, most) = (cx.reduce("ReduceMin", x, &[], false)?, cx.reduce("ReduceMax", x, &[], false)?);
+    let (least, most) = (F::from(least).min(0.0), F::from(most).max(0.0));
+    let scale = ((most - &least) / (hi - lo)).max(a.float("eps")?);
+    let zero = (lo - (&least / &scale).round()).max(lo).min(hi);
+    let mut out = Vec::new();
+    for (v, name) in [scale, zero].into_iter().zip(&a.outputs) {
+        let v = v.emit(cx, DType::F32)?;
+        let (dtype, dims) = cx.meta(name)?.unwrap_or((DType::F32, Vec::new()));
+        let v = cx.cast(v, dtype)?;
+        out.push(cx.reshape(v, &dims)?);
+    }
+    Ok(out)
+}
+
 /// `quantized_decomposed.quantize_per_tensor(Tensor input, float scale, int zero_point, int quant_min, int
 /// quant_max, ScalarType dtype)`
 pub fn quantize_per_tensor(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let (x, Some(dtype)) = (a.t("input")?, a.dtype("dtype")?) else { bail!(invalid, "no element type") };
     let (lo, hi) = (a.int("quant_min")?, a.int("quant_max")?);
-    let scale = cx.b.scalar(DType::F32, a.float("scale")?)?;
-    let zero = cx.b.scalar(dtype, a.int("zero_point")? as f64)?;
+    let (scale, zero) = (parameter(cx, a, "scale", DType::F32)?, parameter(cx, a, "zero_point", dtype)?);
     let q = cx.call("QuantizeLinear", &[x, scale, zero])?;
     clip_codes(cx, q, dtype, lo, hi)
 }
@@ -123,8 +150,7 @@ fn clip_codes(cx: &mut Cx, q: ValueId, dtype: DType, lo: i64, hi: i64) -> Result
 pub fn dequantize_per_tensor(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let x = a.t("input")?;
     let dtype = cx.dtype(x)?;
-    let scale = cx.b.scalar(DType::F32, a.float("scale")?)?;
-    let zero = cx.b.scalar(dtype, a.int("zero_point")? as f64)?;
+    let (scale, zero) = (parameter(cx, a, "scale", DType::F32)?, parameter(cx, a, "zero_point", dtype)?);
     cx.call("DequantizeLinear", &[x, scale, zero])
 }
 

@@ -60,9 +60,36 @@ pub fn meta(dtype: i64, sizes: &[&str]) -> String {
     )
 }
 
-/// One node: `add.Tensor(self=t:x, other=i:1) -> y`. Kinds: `t` tensor, `i` int, `f` float, `s` text, `d` element type, `l` ints.
+const METADATA: &str = "\"nn_module_stack\": \"L__self__,,m.M;L__self__lin,lin,torch.nn.Linear\", \"stack_trace\": \"File \\\"/home/u/src/m.py\\\", \
+                        line 3, in forward\\n    y = self.lin(x)\"";
+
+/// One node: `add.Tensor(self=t:x, other=i:1) -> y`. Kinds: `t` tensor, `i` int, `f` float, `s` text, `d` element type, `l` ints,
+/// `T` tensors, `o` operator, `g` graph (of [`body`]). Several results are separated by commas; `-` is none.
 pub fn node(text: &str) -> String {
-    let (call, output) = text.split_once(" -> ").unwrap();
+    node_with(text, METADATA)
+}
+
+/// A graph as an argument: inputs and results of f32 [3].
+#[allow(dead_code)]
+pub fn body(inputs: &[&str], nodes: &[&str], outputs: &[&str]) -> String {
+    let tensor = |n: &&str| format!("{{\"as_tensor\": {{\"name\": \"{n}\"}}}}");
+    let list = |names: &[&str]| names.iter().map(tensor).collect::<Vec<_>>().join(", ");
+    let results = nodes.iter().filter_map(|n| n.rsplit_once(" -> ")).map(|(_, name)| name);
+    let values: Vec<String> =
+        inputs.iter().copied().chain(results).map(|n| format!("\"{n}\": {}", meta(7, &["3"]))).collect();
+    let nodes: Vec<String> = nodes.iter().map(|n| node_with(n, "")).collect();
+    format!(
+        "{{\"as_graph\": {{\"name\": \"g\", \"graph\": {{\"inputs\": [{}], \"outputs\": [{}], \"nodes\": [{}], \"tensor_values\": {{{}}}, \
+         \"sym_int_values\": {{}}}}}}}}",
+        list(inputs),
+        list(outputs),
+        nodes.join(", "),
+        values.join(", ")
+    )
+}
+
+fn node_with(text: &str, metadata: &str) -> String {
+    let (call, output) = text.rsplit_once(" -> ").unwrap();
     let (target, args) = call.strip_suffix(')').unwrap().split_once('(').unwrap();
     let args: Vec<String> = (args.split(';').map(str::trim).filter(|a| !a.is_empty()))
         .map(|a| {
@@ -74,18 +101,28 @@ pub fn node(text: &str) -> String {
                 "f" => format!("{{\"as_float\": {value}}}"),
                 "s" => format!("{{\"as_string\": \"{value}\"}}"),
                 "d" => format!("{{\"as_scalar_type\": {value}}}"),
+                "o" => format!("{{\"as_operator\": \"{value}\"}}"),
+                "g" => value.to_string(),
+                "T" => {
+                    let names = value.split(',').map(str::trim).filter(|n| !n.is_empty());
+                    let items: Vec<String> = names.map(|n| format!("{{\"name\": \"{n}\"}}")).collect();
+                    format!("{{\"as_tensors\": [{}]}}", items.join(", "))
+                }
                 _ => format!("{{\"as_ints\": [{value}]}}"),
             };
             format!("{{\"name\": \"{name}\", \"arg\": {value}, \"kind\": 1}}")
         })
         .collect();
-    let outputs =
-        if output.is_empty() { String::new() } else { format!("{{\"as_tensor\": {{\"name\": \"{output}\"}}}}") };
+    let outputs: Vec<String> = (output.split(',').map(str::trim).filter(|n| !n.is_empty()))
+        .map(|n| match n {
+            "-" => "{\"as_none\": true}".to_string(),
+            n => format!("{{\"as_tensor\": {{\"name\": \"{n}\"}}}}"),
+        })
+        .collect();
     format!(
-        "{{\"target\": \"torch.ops.{target}\", \"inputs\": [{}], \"outputs\": [{outputs}], \"metadata\": {{\"nn_module_stack\": \
-         \"L__self__,,m.M;L__self__lin,lin,torch.nn.Linear\", \"stack_trace\": \"File \\\"/home/u/src/m.py\\\", line 3, in \
-         forward\\n    y = self.lin(x)\"}}}}",
-        args.join(", ")
+        "{{\"target\": \"torch.ops.{target}\", \"inputs\": [{}], \"outputs\": [{}], \"metadata\": {{{metadata}}}}}",
+        args.join(", "),
+        outputs.join(", ")
     )
 }
 
