@@ -113,7 +113,7 @@ fn choose(
     progress: &mut dyn FnMut(&str, usize, usize),
 ) -> Result<Vec<Step>> {
     let g = &model.graph;
-    if on_device {
+    if backend.device().is_some() {
         let preferred =
             |id: NodeId| chosen.get(&id).copied().or(backend.candidates(NodeView::new(g, id)).first().copied());
         let work: Vec<_> = g.node_ids().into_iter().filter_map(|id| Some((id, preferred(id)?))).collect();

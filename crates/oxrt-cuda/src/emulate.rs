@@ -192,7 +192,8 @@ impl Gpu for Emulator {
             Walk::Box(rows) => rows.len() + 1 == path.dims.len() && rows.iter().all(|n| (1..=256).contains(n)),
             Walk::Windows { pixels, low, high, steps } => {
                 let corner = |c: &i64| (-128..128).contains(c);
-                let fits = low.iter().all(corner) && high.iter().all(corner) && steps.iter().all(|s| (1..=8).contains(s));
+                let fits =
+                    low.iter().all(corner) && high.iter().all(corner) && steps.iter().all(|s| (1..=8).contains(s));
                 path.dims.len() == 4 && *pixels <= 1024 && fits
             }
         };

@@ -58,7 +58,8 @@ impl Placed {
             }
             ("bsw" | "sbw", &[first, second, width]) => {
                 let heads = number(if of_queries { "heads" } else { "kv_heads" })?;
-                let size = number(if matches!(operand, Operand::Query | Operand::Key) { "size" } else { "value_size" })?;
+                let size =
+                    number(if matches!(operand, Operand::Query | Operand::Key) { "size" } else { "value_size" })?;
                 let at = attrs.ints("at")?.and_then(|l| l.get(operand as usize).copied()).unwrap_or(0);
                 let at = usize::try_from(at).unwrap_or(usize::MAX);
                 if at.saturating_add(heads * size) > width {

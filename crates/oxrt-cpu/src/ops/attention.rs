@@ -131,7 +131,8 @@ fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
     kernel(move |args| {
         let place = |operand: Operand| Placed::new(&attrs, operand, args.shape(operand as usize)?);
         let (q, k, v) = (place(Operand::Query)?, place(Operand::Key)?, place(Operand::Value)?);
-        let same = k.batch == q.batch && v.batch == q.batch && k.heads == v.heads && k.rows == v.rows && k.size == q.size;
+        let same =
+            k.batch == q.batch && v.batch == q.batch && k.heads == v.heads && k.rows == v.rows && k.size == q.size;
         if !same || k.heads == 0 || q.heads % k.heads != 0 {
             let shapes = [args.shape(0)?, args.shape(1)?, args.shape(2)?];
             bail!(invalid, "queries, keys and values of shapes {shapes:?} do not fit together");

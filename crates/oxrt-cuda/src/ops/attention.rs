@@ -117,7 +117,8 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
         let place = |operand: Operand| Placed::new(&attrs, operand, args.shape(operand as usize)?);
         let (q, k, v) = (place(Operand::Query)?, place(Operand::Key)?, place(Operand::Value)?);
         let out = Placed::new(&attrs, Operand::Result, args.output(0)?)?;
-        let same = k.batch == q.batch && v.batch == q.batch && k.heads == v.heads && k.rows == v.rows && k.size == q.size;
+        let same =
+            k.batch == q.batch && v.batch == q.batch && k.heads == v.heads && k.rows == v.rows && k.size == q.size;
         let fits = q.size == dim && v.size == value_dim && out.heads == q.heads && out.rows == q.rows;
         if !same || !fits || k.heads == 0 || q.heads % k.heads != 0 {
             let shapes = [args.shape(0)?, args.shape(1)?, args.shape(2)?];

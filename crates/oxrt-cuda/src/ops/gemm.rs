@@ -67,13 +67,13 @@ pub(super) fn offered(ctx: &Ctx, tile: usize, streams: bool) -> Option<()> {
 
 /// Whether rows of k elements can be streamed to rows of n.
 pub(super) fn rows_stream(ctx: &Ctx, node: &NodeView, n: usize, k: usize) -> Option<()> {
-    require(k % 8 == 0 && node.dtype(0) == Some(narrow(ctx, node)?))?;
+    require(k.is_multiple_of(8) && node.dtype(0) == Some(narrow(ctx, node)?))?;
     fits_stream(ctx, node, n)
 }
 
 /// Whether the GPU streams, and a result of rows of n elements can be written by its copy engine.
 pub(super) fn fits_stream(ctx: &Ctx, node: &NodeView, n: usize) -> Option<()> {
-    require(ctx.gpu.arch() == 90 && n % 8 == 0)?;
+    require(ctx.gpu.arch() == 90 && n.is_multiple_of(8))?;
     let (of, out) = (narrow(ctx, node)?, node.output_dtype(0)?);
     require(out == DType::F32 || (out == of && (!node.has(3) || node.dtype(3) == Some(of))))
 }

@@ -312,7 +312,8 @@ impl Product {
             Method::Simt { .. } => (64, 64),
         };
         let tiles = sizes.m.div_ceil(bm) * sizes.n.div_ceil(bn);
-        let all = self.tile().filter(|t| t.streams.is_some()).map_or(sizes.k.div_ceil(DEPTH), |_| sizes.tap_slices()[1]);
+        let all =
+            self.tile().filter(|t| t.streams.is_some()).map_or(sizes.k.div_ceil(DEPTH), |_| sizes.tap_slices()[1]);
         let all = all.max(1);
         let mut splits = 1;
         if matches!(self.method, Method::Mma { .. }) && tiles * z > 0 {
@@ -384,7 +385,14 @@ impl Product {
     }
     /// # Safety
     /// As [`Self::run`], which says the order of operands.
-    unsafe fn run_stream(&self, plan: &Plan, io: &Io, operands: [*const u8; 4], y: *mut u8, blocks: Blocks) -> Result<()> {
+    unsafe fn run_stream(
+        &self,
+        plan: &Plan,
+        io: &Io,
+        operands: [*const u8; 4],
+        y: *mut u8,
+        blocks: Blocks,
+    ) -> Result<()> {
         let (s, Some(tile)) = (&plan.sizes, self.tile()) else { bail!(bug, "no tile that streams") };
         let items = plan.grid[0] * plan.splits;
         if items == 0 || plan.grid[2] == 0 {
@@ -399,9 +407,8 @@ impl Product {
             let pixels = win.output[0] * win.output[1];
             let images = s.m / pixels.max(1);
             // The corner of the last window, from the last pixel.
-            let high = |i: usize| {
-                ((win.output[i] - 1) * win.strides[i]) as i64 - win.pads[i] - (win.input[i] as i64 - 1)
-            };
+            let high =
+                |i: usize| ((win.output[i] - 1) * win.strides[i]) as i64 - win.pads[i] - (win.input[i] as i64 - 1);
             let row = 2 * if win.row > 0 { win.row } else { s.ldx * win.input[1] };
             TensorPath {
                 base: x,
