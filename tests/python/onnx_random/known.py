@@ -78,7 +78,15 @@ def variance_of_nothing(graph, bad):
 def quantise_nothing(graph, bad):
     node = only(graph, "DynamicQuantizeLinear")
     x = array(graph, node, 0) if node is not None else None
-    return node is not None and (is_empty(graph, node.input[0]) if x is None else not np.any(x))
+    if node is None or x is not None:
+        return node is not None and not np.any(x)
+    # What is made inside of the graph shows by the scales that both give to nothing.
+    scales = all("is 0.003921568859368563, want 1" in v[1] for v in bad.values())
+    return is_empty(graph, node.input[0]) or (all_ways(bad) and scales)
+
+
+def regions_of_volumes(graph, bad):
+    return bool(any_of(graph, "RoiAlign")) and all("the input should be [N, C, H, W], found" in v[1] for v in bad.values())
 
 
 def one_point_between_corners(graph, bad):
@@ -333,6 +341,7 @@ KNOWN = [
     ("MeanVarianceNormalization of a constant: oxrt is right. The function body adds 1e-9 to the deviation, so the result is 0; onnxruntime "
      "divides 0 by 0.", variance_of_nothing),
     ("DynamicQuantizeLinear of nothing, or of nothing but zeros: unspecified, the scale would be 0 and the zero point 0/0.", quantise_nothing),
+    ("RoiAlign of other than four axes: the specification asks for [N, C, H, W]; oxrt declines.", regions_of_volumes),
     ("LRN of infinities and NaN: oxrt is right. \"square_sum[n, c, …] = sum(X[n, i, …]²), where max(0, c - floor((size - 1)/2)) <= i\" has the nearest "
      "channels alone; onnxruntime moves one sum along the channels, from which an infinity cannot be taken away again.", sum_that_keeps_infinities),
     ("clip of LSTM: oxrt clips \"the input of activations\", every one of them; onnxruntime leaves that of the cell state out. (Of GRU and RNN both clip all.)", clipped_recurrence),

@@ -236,9 +236,9 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
         if (p.splits > 1) {
             const u32 tile = divide(item, p.by_splits), split = item - tile * p.by_splits.divisor;
             f32* all = p.partial + (i64)tile * p.splits * (BM * BN);
-            f32* mine = all + (i64)split * (BM * BN);
+            f32* own = all + (i64)split * (BM * BN);
             PRAGMA_UNROLL for (int i = 0; i < MT; i++)
-                PRAGMA_UNROLL for (int e = 0; e < NR; e++) mine[(i * NR + e) * WORKERS + worker] = acc[i][e];
+                PRAGMA_UNROLL for (int e = 0; e < NR; e++) own[(i * NR + e) * WORKERS + worker] = acc[i][e];
             __threadfence();
             const u32 together = IN_TURN ? 2 + wg : 1;
             volatile u32* const turn_of = order + (IN_TURN ? wg : 0);
