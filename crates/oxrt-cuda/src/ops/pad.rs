@@ -45,17 +45,21 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
         let (count, _) = (counts(y.iter().product())?, counts(x.iter().product())?);
         let (mut left, mut before, mut start) = (vec![0; x.len()], vec![0; x.len()], vec![0; x.len()]);
         (0..x.len()).for_each(|d| left[d] = x[d] as i64);
+        // An axis that is named twice is padded by both.
+        let mut ends = vec![[0i64; 2]; x.len()];
         for (k, &axis) in axes.iter().enumerate() {
-            let d = axis_of(axis, x.len())?;
+            let end = &mut ends[axis_of(axis, x.len())?];
+            *end = [end[0].saturating_add(pads[k]), end[1].saturating_add(pads[k + axes.len()])];
+        }
+        for (d, [front, back]) in ends.into_iter().enumerate() {
             // Taking away comes first.
-            let (front, back) = (pads[k], pads[k + axes.len()]);
             left[d] = (x[d] as i64).saturating_add(front.min(0)).saturating_add(back.min(0));
             (before[d], start[d]) = (front.max(0), front.min(0).saturating_neg());
             let whole = left[d].saturating_add(before[d]).saturating_add(back.max(0));
             if left[d] < 0 || whole != y[d] as i64 {
                 bail!(invalid, "pads {front} and {back} of axis {d} of shape {x:?} do not make shape {y:?}");
             }
-            if left[d] == 0 && count > 0 && !constant {
+            if left[d] == 0 && count > 0 && !constant && [front, back] != [0, 0] {
                 bail!(invalid, "an empty axis has nothing to repeat");
             }
         }

@@ -11,6 +11,7 @@ use oxrt_tensor::{Error, Result, Tensor, bail};
 /// Adds to both ends of axes, or with negative pads takes away. Modes: constant, reflect, edge, wrap.
 pub const OP: OpDef = OpDef::new("Pad", &[1, 2, 11, 13, 18, 19, 21, 23, 24, 25], 2..=4, infer, eval).examples(&[
     ("(f32[3] x) { y = Pad(x, i64[2]{1, -1}, 9.0) } => y", &["x = 1 2 3"], "9 1 2"),
+    ("(f32[3] x) { y = Pad(x, i64[4]{1, 0, 0, 2}, 9.0, i64[2]{0, -1}) } => y", &["x = 1 2 3"], "9 1 2 3 9 9"),
     ("(f32[3] x) { y = Pad<mode=\"reflect\">(x, i64[2]{2, 1}) } => y", &["x = 1 2 3"], "3 2 1 2 3 2"),
     ("(f32[3] x) { y = Pad<mode=\"edge\">(x, i64[2]{2, 1}) } => y", &["x = 1 2 3"], "1 1 1 2 3 3"),
     ("(f32[3] x) { y = Pad<mode=\"wrap\">(x, i64[2]{2, 1}) } => y", &["x = 1 2 3"], "2 3 1 2 3 1"),
@@ -96,9 +97,14 @@ fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
     }
     let mode = ctx.attrs().string_or("mode", "constant")?;
     let mut maps: Vec<Vec<Option<usize>>> = x.shape().iter().map(|&n| (0..n).map(Some).collect()).collect();
+    // An axis that is named twice is padded by both.
+    let mut ends = vec![[0i64; 2]; x.rank()];
     for (k, &a) in axes.iter().enumerate() {
-        let at = axis(a, x.rank())?;
-        maps[at] = sources(x.shape()[at], pads[k], pads[k + axes.len()], mode)?;
+        let end = &mut ends[axis(a, x.rank())?];
+        *end = [end[0].saturating_add(pads[k]), end[1].saturating_add(pads[k + axes.len()])];
+    }
+    for (at, [begin, end]) in ends.into_iter().enumerate().filter(|(_, e)| *e != [0, 0]) {
+        maps[at] = sources(x.shape()[at], begin, end, mode)?;
     }
     Ok(vec![remap(x, fill, &maps)?.into()])
 }
