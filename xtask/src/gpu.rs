@@ -22,6 +22,7 @@ m['cases'] = [c for c in m['cases'] if c['suite'] != 'light']
 json.dump(m, open('cases/manifest.json', 'w'))"
 ./onnx_cases --expect expectations --device cuda cases
 cases=$?
+python3 gpu_ops.py --oxrt ./oxrt
 python3 gpu.py --oxrt ./oxrt --peers "${PEERS:-graph,freeze}" --budget "${BUDGET:-450}" --out "${OUT:-.}/gpu.json"
 models=$?
 exit $((cases + models))
@@ -41,6 +42,7 @@ pub fn gpu_test(args: &[String]) -> Outcome {
     copy(&root().join("target/release/oxrt"), "oxrt")?;
     copy(&root().join("target/release/onnx_cases"), "onnx_cases")?;
     copy(&root().join("tests/python/gpu.py"), "gpu.py")?;
+    copy(&root().join("tests/python/gpu_ops.py"), "gpu_ops.py")?;
     copy(&root().join("tests/expectations/onnx-cuda.txt"), "expectations/onnx-cuda.txt")?;
     fs::write(folder.join("run.sh"), SCRIPT).map_err(io)?;
     // The whole models of the suite `light` are larger than all other cases together.
