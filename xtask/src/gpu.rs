@@ -23,9 +23,10 @@ json.dump(m, open('cases/manifest.json', 'w'))"
 ./onnx_cases --expect expectations --device cuda cases
 cases=$?
 python3 gpu_ops.py --oxrt ./oxrt
+small=$?
 python3 gpu.py --oxrt ./oxrt --peers "${PEERS:-graph,freeze}" --budget "${BUDGET:-450}" --out "${OUT:-.}/gpu.json"
 models=$?
-exit $((cases + models))
+exit $((cases + small + models))
 "#;
 
 /// Packs `target/gpu-test`; with `--run`, runs it here.
