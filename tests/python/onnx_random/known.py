@@ -89,6 +89,15 @@ def regions_of_volumes(graph, bad):
     return bool(any_of(graph, "RoiAlign")) and all("the input should be [N, C, H, W], found" in v[1] for v in bad.values())
 
 
+def axis_named_twice(graph, bad):
+    nodes = [n for n in graph.nodes if n.op_type.startswith("Reduce")]
+    return bool(nodes) and all(v[0] == "error" and "twice" in v[1] for v in bad.values())
+
+
+def updates_that_nobody_reads(graph, bad):
+    return bool(any_of(graph, "ScatterND")) and all(v[0] == "error" and "places for updates of shape" in v[1] for v in bad.values())
+
+
 def one_point_between_corners(graph, bad):
     node = only(graph, "AffineGrid")
     if node is None or attr(node, "align_corners", 0) != 1:
@@ -341,6 +350,9 @@ KNOWN = [
     ("MeanVarianceNormalization of a constant: oxrt is right. The function body adds 1e-9 to the deviation, so the result is 0; onnxruntime "
      "divides 0 by 0.", variance_of_nothing),
     ("DynamicQuantizeLinear of nothing, or of nothing but zeros: unspecified, the scale would be 0 and the zero point 0/0.", quantise_nothing),
+    ("Reductions over an axis that is named twice: the reference implementation of ONNX refuses, as oxrt does.", axis_named_twice),
+    ("ScatterND of updates that do not fit: oxrt refuses; where only the result's shape is asked for, onnxruntime and oxrt's engine leave the node out.",
+     updates_that_nobody_reads),
     ("RoiAlign of other than four axes: the specification asks for [N, C, H, W]; oxrt declines.", regions_of_volumes),
     ("LRN of infinities and NaN: oxrt is right. \"square_sum[n, c, …] = sum(X[n, i, …]²), where max(0, c - floor((size - 1)/2)) <= i\" has the nearest "
      "channels alone; onnxruntime moves one sum along the channels, from which an infinity cannot be taken away again.", sum_that_keeps_infinities),
