@@ -5,11 +5,13 @@ PyTorch in fp32 (TF32 off); the median device time of a run, without copies; bui
 The engine must be no less exact than MARGIN times PyTorch in fp16.
 
 usage: gpu.py --oxrt PROGRAM [--only NAME:BATCH,...] [--precision fp16] [--peers graph,compile,freeze] [--steps N] [--out FILE.json]
+       [--keep FOLDER]    (tuning records: the times of all candidates)
 """
 
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -191,9 +193,8 @@ def case(a, name, batch, folder):
         except Exception as e:  # a peer that fails is no reason to stop
             row[kind] = None
             print(f"{name}: {kind}: {str(e)[:200]}", file=sys.stderr)
-    if os.environ.get("OXRT_KEEP_RECORD"):
-        import shutil
-        shutil.copy(record, os.path.join(os.environ["OXRT_KEEP_RECORD"], f"{name}_{batch}.json"))
+    if a.keep:
+        shutil.copy(record, os.path.join(a.keep, f"{name}_{batch}.json"))
     if a.steps:
         steps = sorted(r["steps"], key=lambda s: -s["ms"])
         total = sum(s["ms"] for s in steps)
@@ -212,6 +213,7 @@ def main():
     p.add_argument("--peers", default="")
     p.add_argument("--steps", type=int, default=0)
     p.add_argument("--out", default="")
+    p.add_argument("--keep", default="")
     p.add_argument("--budget", type=float, default=540)
     a = p.parse_args()
     started = time.time()

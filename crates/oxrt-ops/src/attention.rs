@@ -4,6 +4,22 @@ use crate::matmul::parallel;
 use oxrt_ir::Attrs;
 use oxrt_tensor::{Result, bail};
 
+/// Attributes by which attention says where its heads lie and what becomes of its scores; a kernel for these needs to look at no
+/// others.
+pub const ATTRIBUTES: &[&str] = &[
+    "scale",
+    "softcap",
+    "is_causal",
+    "q_num_heads",
+    "kv_num_heads",
+    "layout",
+    "heads",
+    "kv_heads",
+    "size",
+    "value_size",
+    "at",
+];
+
 /// An operand of attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operand {

@@ -5,6 +5,20 @@ use crate::shape::axis;
 use oxrt_ir::Attrs;
 use oxrt_tensor::{DType, Result, Tensor, bail, strides_of};
 
+/// (code - zero) · scale of codes [rows, columns] with `block_size` columns to a scale, and a zero point as each scale has (absent: 0).
+///
+/// # Errors
+/// Scales or zero points of other shapes.
+pub fn block_reals(codes: &Tensor, scale: &Tensor, zero: Option<&Tensor>, block_size: i64) -> Result<Vec<f64>> {
+    if zero.is_some_and(|z| z.shape() != scale.shape()) {
+        bail!(invalid, "the zero points should have the shape of the scales {:?}", scale.shape());
+    }
+    let offsets = scale_offsets(codes.shape(), scale, &Attrs::new().with("axis", 1).with("block_size", block_size))?;
+    let (scales, zeros) = (scale.to_f64_vec()?, zero.map(Tensor::to_f64_vec).transpose()?);
+    let real = |(code, &o): (f64, &usize)| (code - zeros.as_ref().map_or(0.0, |z| z[o])) * scales[o];
+    Ok(codes.to_f64_vec()?.into_iter().zip(&offsets).map(real).collect())
+}
+
 /// For each element of `shape`, the offset of its scale: one for all, one per slice of `axis`, or one per
 /// block along it.
 pub fn scale_offsets(shape: &[usize], scale: &Tensor, attrs: &Attrs) -> Result<Vec<usize>> {

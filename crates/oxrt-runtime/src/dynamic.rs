@@ -9,7 +9,7 @@ use crate::kept::{BoundStep, Kept};
 use crate::loose::{Held, Operand, Side};
 use crate::sizes::{Sizes, shape_of};
 use oxrt_backend::{ALIGN, BindArgs, BindInput, Bound, Io};
-use oxrt_ir::{Contents, Node, ValueId, ValueType};
+use oxrt_ir::{Contents, Graph, Node, ValueId, ValueType};
 use oxrt_ops::Datum;
 use oxrt_ops::eval::{eval_node, eval_node_by};
 use oxrt_plan::StepKind;
@@ -335,9 +335,8 @@ fn run_kernel(
         outs.push(match v {
             None => None,
             Some(v) => {
-                let shape = shape_of(&g[*v].ty, sizes)
-                    .ok_or_else(|| Error::bug(format!("the size of `{}` {} is unknown", g[*v].name, g[*v].ty)))?;
-                Some(kept.free.take(g[*v].ty.dtype().unwrap_or(DType::F32), &shape)?)
+                let (dtype, shape) = room_for(g, *v, sizes)?;
+                Some(kept.free.take(dtype, &shape)?)
             }
         });
     }
@@ -439,9 +438,8 @@ fn run_on_device(
             outs.push(match v {
                 None => None,
                 Some(v) => {
-                    let shape = shape_of(&g[*v].ty, sizes)
-                        .ok_or_else(|| Error::bug(format!("the size of `{}` {} is unknown", g[*v].name, g[*v].ty)))?;
-                    Some(side.room(on, g[*v].ty.dtype().unwrap_or(DType::F32), &shape)?)
+                    let (dtype, shape) = room_for(g, *v, sizes)?;
+                    Some(side.room(on, dtype, &shape)?)
                 }
             });
         }
@@ -459,4 +457,12 @@ fn run_on_device(
     })();
     kept.side = Some(side);
     result
+}
+
+/// Type and shape of a result that is about to be made; its size is known by now.
+fn room_for(g: &Graph, v: ValueId, sizes: &Sizes) -> Result<(DType, Vec<usize>)> {
+    let value = &g[v];
+    let shape = shape_of(&value.ty, sizes)
+        .ok_or_else(|| Error::bug(format!("the size of `{}` {} is unknown", value.name, value.ty)))?;
+    Ok((value.ty.dtype().unwrap_or(DType::F32), shape))
 }

@@ -7,7 +7,7 @@ use crate::compute::attention::{Attention, MaskStrides, Strides};
 use crate::pool::ThreadPool;
 use oxrt_backend::{Kernel, NodeView};
 use oxrt_ir::{DType, Tensor};
-use oxrt_ops::attention::{Operand, Placed};
+use oxrt_ops::attention::{ATTRIBUTES, Operand, Placed};
 use oxrt_tensor::{Result, bail};
 
 pub(super) const ATTENTION: Entry =
@@ -22,22 +22,9 @@ fn supports(node: &NodeView) -> Option<()> {
         require(matches!(node.dtype(3)?, DType::F32 | DType::Bool) && node.rank(3)? <= 4)?;
     }
     // Windows and whatever later versions add.
-    let known = [
-        "scale",
-        "softcap",
-        "is_causal",
-        "q_num_heads",
-        "kv_num_heads",
-        "layout",
-        "heads",
-        "kv_heads",
-        "size",
-        "value_size",
-        "at",
-        "qk_matmul_output_mode",
-        "softmax_precision",
-    ];
-    require(node.attrs().iter().all(|(name, _)| known.contains(&name)))?;
+    let known =
+        |name: &str| ATTRIBUTES.contains(&name) || matches!(name, "qk_matmul_output_mode" | "softmax_precision");
+    require(node.attrs().iter().all(|(name, _)| known(name)))?;
     // Earlier keys and values.
     require(node.has(4) == node.has(5))?;
     for i in [4, 5].into_iter().filter(|&i| node.has(i)) {

@@ -5,7 +5,7 @@ use super::{Entry, c_type, dtype, makes, output_dtype, require};
 use crate::backend::Ctx;
 use crate::gpu::Params;
 use oxrt_backend::{Kernel, NodeView, Packing, bound, kernel};
-use oxrt_ops::attention::{Operand, Placed};
+use oxrt_ops::attention::{ATTRIBUTES, Operand, Placed};
 use oxrt_tensor::{DType, Error, Result, Tensor, bail};
 
 const TEXT: &str = include_str!("../text/attention.cuh");
@@ -45,21 +45,8 @@ fn supports(_: &Ctx, node: &NodeView) -> Option<()> {
         require((is_float(node.dtype(3)?) || node.dtype(3)? == DType::Bool) && node.rank(3)? <= 4)?;
     }
     // Windows and whatever later versions add.
-    let plain = [
-        "scale",
-        "softcap",
-        "is_causal",
-        "q_num_heads",
-        "kv_num_heads",
-        "layout",
-        "heads",
-        "kv_heads",
-        "size",
-        "value_size",
-        "at",
-    ];
     require(node.attrs().iter().all(|(name, value)| {
-        plain.contains(&name) || (name == "qk_matmul_output_mode" && *value == oxrt_ir::Attr::Int(0))
+        ATTRIBUTES.contains(&name) || (name == "qk_matmul_output_mode" && *value == oxrt_ir::Attr::Int(0))
     }))?;
     // Caches of earlier keys, and intermediate results as outputs.
     require((4..node.num_inputs()).all(|i| !node.has(i)))?;

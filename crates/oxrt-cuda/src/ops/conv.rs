@@ -265,8 +265,7 @@ fn pack<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     if TILES[I].streams.is_some() && f.is_thin() {
         let fold = Fold::of(node, &f).ok_or_else(|| Error::bug("an image that does not fold"))?;
         let from = std::mem::replace(&mut types.x, of);
-        let method =
-            Method::Mma { tile: TILES[I], conv: true, of, x_copy: Copy::Chunks, w_turned: false, w_async: true };
+        let method = Method::packed(TILES[I], true, of);
         let code = ctx.code(&text(node, method, types, true)?)?;
         let folds = ctx.code(&fold.text(from, of, f.cin)?)?;
         return Ok(Packing { tensors: vec![code, fold.pack(node, &f, of)?, folds], consumed: vec![1] });
@@ -304,7 +303,7 @@ fn load<const I: usize>(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result
         return load_folded(ctx, node, packed, TILES[I]);
     }
     let conv = TILES[I].streams.is_none() || !is_pointwise(node, &f)?;
-    let method = Method::Mma { tile: TILES[I], conv, of, x_copy: Copy::Chunks, w_turned: false, w_async: true };
+    let method = Method::packed(TILES[I], conv, of);
     load_as(ctx, node, packed, method)
 }
 
@@ -315,7 +314,7 @@ fn load_folded(ctx: &Ctx, node: &NodeView, packed: &[Tensor], tile: Tile) -> Res
     let fold = Fold::of(node, &f).ok_or_else(|| Error::bug("an image that does not fold"))?;
     let weights = packed.get(1).ok_or_else(missing)?;
     let of = weights.dtype();
-    let method = Method::Mma { tile, conv: true, of, x_copy: Copy::Chunks, w_turned: false, w_async: true };
+    let method = Method::packed(tile, true, of);
     let product = Product::load(ctx, packed.first(), method, Types { x: of, ..types(node, of)? })?;
     let folds = ctx.function(Some(packed.get(2).ok_or_else(missing)?), "fold", 0)?;
     let weights = ctx.upload(weights)?;

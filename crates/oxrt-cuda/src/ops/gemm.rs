@@ -156,7 +156,7 @@ fn pack<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
 fn load<const I: usize>(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
     // What the text was made for is known by the weights' type, whatever precision this backend was made with.
     let of = packed.get(1).ok_or_else(|| Error::invalid("packed weights are missing"))?.dtype();
-    let method = Method::Mma { tile: TILES[I], conv: false, of, x_copy: Copy::Chunks, w_turned: false, w_async: true };
+    let method = Method::packed(TILES[I], false, of);
     load_as(ctx, node, packed, method)
 }
 

@@ -134,6 +134,13 @@ pub(super) enum Method {
     Simt { conv: bool },
 }
 
+impl Method {
+    /// On the matrix units, with packed weights and operands whose rows are copied as they lie.
+    pub fn packed(tile: Tile, conv: bool, of: DType) -> Method {
+        Method::Mma { tile, conv, of, x_copy: Copy::Chunks, w_turned: false, w_async: true }
+    }
+}
+
 /// The text of a product with the activation of a node.
 pub(super) fn text(node: &NodeView, method: Method, types: Types, fast: bool) -> Result<String> {
     let double = types.x == DType::F64;

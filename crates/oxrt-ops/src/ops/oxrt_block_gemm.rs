@@ -8,8 +8,7 @@ use crate::eval::{Datum, Eval};
 use crate::infer::Infer;
 use crate::matmul::{matmul_dims, matmul_f64};
 use crate::norm::affine;
-use crate::quant::scale_offsets;
-use oxrt_ir::Attrs;
+use crate::quant::block_reals;
 use oxrt_tensor::{Result, Tensor, bail};
 
 pub const OP: OpDef = OpDef::new("oxrt.BlockGemm", &[1], 4..=5, infer, eval).examples(&[(
@@ -32,18 +31,8 @@ fn infer(ctx: &mut Infer) -> Result<()> {
 fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
     let (x, w, scale) = (ctx.tensor(0)?, ctx.tensor(1)?, ctx.tensor(3)?);
     let &[n, k] = w.shape() else { bail!(invalid, "the weights should be a matrix, found {:?}", w.shape()) };
-    let zero = ctx.opt(4)?;
-    if zero.is_some_and(|z| z.shape() != scale.shape()) {
-        bail!(invalid, "the zero points should have the shape of the scales {:?}", scale.shape());
-    }
-    let blocks = Attrs::new().with("axis", 1).with("block_size", ctx.attrs().int_or("block_size", 0)?);
-    let offsets = scale_offsets(w.shape(), scale, &blocks)?;
-    let (scales, zeros) = (scale.to_f64_vec()?, zero.map(Tensor::to_f64_vec).transpose()?);
-    let codes = w.to_f64_vec()?;
-    let mut real = vec![0.0; n * k];
-    for (i, (&code, &o)) in codes.iter().zip(&offsets).enumerate() {
-        real[i % k * n + i / k] = (code - zeros.as_ref().map_or(0.0, |z| z[o])) * scales[o];
-    }
+    let codes = block_reals(w, scale, ctx.opt(4)?, ctx.attrs().int_or("block_size", 0)?)?;
+    let real: Vec<f64> = (0..n * k).map(|i| codes[i % n * k + i / n]).collect();
     let (shape, mut y) = matmul_f64(&x.to_f64_vec()?, x.shape(), &real, &[k, n])?;
     affine(&mut y, &shape, None, ctx.opt(2)?)?;
     Ok(vec![Tensor::from_f64(x.dtype(), &shape, &y)?.into()])

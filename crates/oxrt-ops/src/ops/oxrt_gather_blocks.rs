@@ -6,8 +6,7 @@
 use crate::def::OpDef;
 use crate::eval::{Datum, Eval};
 use crate::infer::Infer;
-use crate::quant::scale_offsets;
-use oxrt_ir::Attrs;
+use crate::quant::block_reals;
 use oxrt_tensor::{Result, Tensor, bail};
 
 pub const OP: OpDef = OpDef::new("oxrt.GatherBlocks", &[1], 3..=4, infer, eval).examples(&[(
@@ -30,24 +29,14 @@ fn infer(ctx: &mut Infer) -> Result<()> {
 fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
     let (w, ids, scale) = (ctx.tensor(0)?, ctx.tensor(1)?, ctx.tensor(2)?);
     let &[n, k] = w.shape() else { bail!(invalid, "the table should be a matrix, found {:?}", w.shape()) };
-    let zero = ctx.opt(3)?;
-    if zero.is_some_and(|z| z.shape() != scale.shape()) {
-        bail!(invalid, "the zero points should have the shape of the scales {:?}", scale.shape());
-    }
-    let blocks = Attrs::new().with("axis", 1).with("block_size", ctx.attrs().int_or("block_size", 0)?);
-    let offsets = scale_offsets(w.shape(), scale, &blocks)?;
-    let (scales, zeros) = (scale.to_f64_vec()?, zero.map(Tensor::to_f64_vec).transpose()?);
-    let codes = w.to_f64_vec()?;
+    let reals = block_reals(w, scale, ctx.opt(3)?, ctx.attrs().int_or("block_size", 0)?)?;
     let mut out = Vec::new();
     for id in ids.to_i64_vec()? {
         let row = if id < 0 { id + n as i64 } else { id };
         let Some(row) = usize::try_from(row).ok().filter(|&r| r < n) else {
             bail!(invalid, "index {id} is outside a table of {n} rows");
         };
-        out.extend((row * k..(row + 1) * k).map(|i| {
-            let o = offsets[i];
-            (codes[i] - zeros.as_ref().map_or(0.0, |z| z[o])) * scales[o]
-        }));
+        out.extend_from_slice(&reals[row * k..(row + 1) * k]);
     }
     let shape = [ids.shape(), &[k]].concat();
     Ok(vec![Tensor::from_f64(scale.dtype(), &shape, &out)?.into()])

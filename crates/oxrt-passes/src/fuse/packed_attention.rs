@@ -223,18 +223,19 @@ struct Part {
     n: usize,
 }
 
-/// The product behind rows of heads that nobody else reads; a Reshape may lie between.
+/// The product that makes `v`; a Reshape that alone reads it may lie between.
+fn product_behind(g: &Graph, v: ValueId) -> Option<NodeId> {
+    let made = match made_by(g, v, "Reshape") {
+        Some(r) => g[r].input(0).filter(|&inner| only_user(g, inner).is_some())?,
+        None => v,
+    };
+    made_by(g, made, "oxrt.Gemm")
+}
+
+/// The product behind rows of heads that nobody else reads.
 fn part(g: &Graph, rows: ValueId) -> Option<Part> {
     only_user(g, rows)?;
-    let made = match made_by(g, rows, "Reshape") {
-        Some(r) => {
-            let inner = g[r].input(0)?;
-            only_user(g, inner)?;
-            inner
-        }
-        None => rows,
-    };
-    let id = made_by(g, made, "oxrt.Gemm")?;
+    let id = product_behind(g, rows)?;
     let node = &g[id];
     let plain = node.attrs.iter().all(|(name, _)| name == "trans_b") && node.input(3).is_none();
     let weights = g.constant(node.input(1)?)?.clone();
@@ -329,11 +330,7 @@ fn unturn(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
     if node.input(1) != Some(rows) || node.input(2) != Some(rows) || g[rows].users().len() != 1 || g.is_output(rows) {
         return Ok(false);
     }
-    let product = match made_by(g, rows, "Reshape") {
-        Some(r) => g[r].input(0).filter(|&v| only_user(g, v).is_some()),
-        None => Some(rows),
-    };
-    let Some(gemm) = product.and_then(|p| made_by(g, p, "oxrt.Gemm")) else { return Ok(false) };
+    let Some(gemm) = product_behind(g, rows) else { return Ok(false) };
     let Some(x) = g[gemm].input(0).and_then(|v| turned_rows(g, v)).filter(|_| g[gemm].input(3).is_none()) else {
         return Ok(false);
     };
@@ -359,13 +356,7 @@ fn product_unturned(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
         return Ok(false);
     }
     let (Some(turned), Some(y)) = (g[id].input(0), g[id].output(0)) else { return Ok(false) };
-    let product = match made_by(g, turned, "Reshape") {
-        Some(r) => g[r].input(0).filter(|&v| only_user(g, v).is_some()),
-        None => Some(turned),
-    };
-    let Some(gemm) = product.filter(|_| only_user(g, turned).is_some()).and_then(|p| made_by(g, p, "oxrt.Gemm")) else {
-        return Ok(false);
-    };
+    let Some(gemm) = only_user(g, turned).and_then(|_| product_behind(g, turned)) else { return Ok(false) };
     let node = &g[gemm];
     let Some(x) = node.input(0).and_then(|v| turned_rows(g, v)).filter(|_| node.input(3).is_none()) else {
         return Ok(false);
