@@ -1,14 +1,17 @@
 //! NVIDIA's libraries, where they are installed: candidates beside our own kernels.
 
+use crate::gpu::Gpu;
 use cudarc::cublaslt::{result, sys};
 use oxrt_tensor::{DType, Error, Result};
 use std::ffi::c_void;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// What was opened so far.
 #[derive(Default)]
 pub struct Libraries {
     matmul: OnceLock<Option<Arc<Handle>>>,
+    asked: AtomicBool,
 }
 
 struct Handle(sys::cublasLtHandle_t);
@@ -27,6 +30,16 @@ impl Libraries {
             there.then(|| result::create_handle().ok()).flatten().map(|h| Arc::new(Handle(h)))
         };
         self.matmul.get_or_init(open).clone()
+    }
+
+    /// Opens cuBLASLt beside whatever else a load has to do: it takes longer than the first run of an engine may.
+    pub fn open_soon(gpu: &Arc<dyn Gpu>) {
+        let ask = gpu.as_cuda().is_some_and(|cuda| !cuda.libraries.asked.swap(true, Ordering::Relaxed));
+        let gpu = gpu.clone();
+        if ask {
+            // Whoever needs the library waits for it, and says what is wrong.
+            std::thread::spawn(move || gpu.as_cuda().filter(|cuda| cuda.enter().is_ok()).map(|c| c.libraries.matmul()));
+        }
     }
 
     /// Whether cuBLASLt is there.

@@ -1,6 +1,8 @@
-//! Attention: the fused operator that passes make, and ONNX's own.
+//! Attention: the fused operator that passes make, and ONNX's own; on Hopper's units, on the older ones, or by plain
+//! multiply-adds.
 
 use super::gemm::is_float;
+use super::product::{Left, WGMMA, wgmma};
 use super::{Entry, c_type, dtype, makes, output_dtype, require};
 use crate::backend::Ctx;
 use crate::gpu::Params;
@@ -8,11 +10,24 @@ use oxrt_backend::{Kernel, NodeView, Packing, bound, kernel};
 use oxrt_ops::attention::{ATTRIBUTES, Operand, Placed};
 use oxrt_tensor::{DType, Error, Result, Tensor, bail};
 
-const TEXT: &str = include_str!("../text/attention.cuh");
+const START: &str = include_str!("../text/attention.cuh");
+const ON_WGMMA: &str = include_str!("../text/attention_wgmma.cuh");
+const ON_MMA: &str = include_str!("../text/attention_mma.cuh");
+const PLAIN: &str = include_str!("../text/attention_simt.cuh");
 /// Most elements of a head.
 const WIDEST: usize = 512;
 
-pub(super) const ATTENTION: Entry = Entry::new("attention", &["oxrt.Attention", "Attention"], supports, pack, load);
+const fn entry(
+    name: &'static str,
+    supports: fn(&Ctx, &NodeView) -> Option<()>,
+    pack: fn(&Ctx, &NodeView) -> Result<Packing>,
+    load: fn(&Ctx, &NodeView, &[Tensor]) -> Result<Box<dyn Kernel>>,
+) -> Entry {
+    Entry { name, ops: &["oxrt.Attention", "Attention"], supports, pack, load, mixes: true, narrow: false, timed: true }
+}
+
+pub(super) const ATTENTION: Entry = entry("attention", supports, pack::<false>, load::<false>);
+pub(super) const ATTENTION_WGMMA: Entry = entry("attention_wgmma", streams, pack::<true>, load::<true>);
 
 /// Sizes of a head of the queries (and keys) and of the values.
 fn head_sizes(node: &NodeView) -> Option<[usize; 2]> {
@@ -61,23 +76,84 @@ fn on_matrix_units(node: &NodeView) -> Result<bool> {
     Ok(dtype(node, 0)? != DType::F32 && d % 16 == 0 && v % 16 == 0 && d <= 128 && v <= 128 && rows_begin_well(node))
 }
 
-fn shared(d: usize, v: usize) -> usize {
+/// Whether Hopper's units serve: heads of whole slices.
+fn streams(ctx: &Ctx, node: &NodeView) -> Option<()> {
+    supports(ctx, node)?;
+    let [d, v] = head_sizes(node)?;
+    require(ctx.gpu.arch() == 90 && on_matrix_units(node).ok()? && d % 64 == 0 && v % 64 == 0)?;
+    // Scores are compared before they are scaled.
+    require(scale(node, d).ok()? > 0.0)
+}
+
+fn scale(node: &NodeView, size: usize) -> Result<f32> {
+    Ok(node.attrs().get_float("scale")?.copied().unwrap_or(1.0 / (size as f32).sqrt()))
+}
+
+/// How the kernel for Hopper walks over keys.
+#[derive(Clone, Copy)]
+struct Walk {
+    /// Keys of a tile.
+    keys: usize,
+    /// Whether one tile holds all keys.
+    one: bool,
+    /// Blocks of a multiprocessor that registers allow.
+    blocks: usize,
+}
+
+impl Walk {
+    /// Queries of a block: two warpgroups of 64.
+    const QUERIES: usize = 128;
+
+    fn new(node: &NodeView, [d, v]: [usize; 2]) -> Walk {
+        // Sizes that are not known yet may be anything: what does not depend on them is known.
+        let rows = |unknown: usize| {
+            let shape: Vec<usize> = node.dims(1)?.iter().map(|d| d.as_size().unwrap_or(unknown)).collect();
+            Some(Placed::new(node.attrs(), Operand::Key, &shape).ok()?.rows)
+        };
+        let known = rows(1).filter(|&n| rows(2) == Some(n) && n > 0 && n <= 256);
+        let keys = known.map_or(128, |n| n.next_multiple_of(16));
+        let blocks = if keys <= 128 && d.max(v) <= 64 { 2 } else { 1 };
+        Walk { keys, one: known.is_some(), blocks }
+    }
+
+    fn shared(&self, [d, v]: [usize; 2]) -> usize {
+        let (places, stages) = if self.one { (2, 1) } else { (1, 2) };
+        places * Self::QUERIES * d.max(v) * 2 + stages * self.keys * (d + v) * 2
+    }
+}
+
+fn shared([d, v]: [usize; 2]) -> usize {
     64 * (d + 8) * 2 * 3 + 64 * (v + 8) * 2 * 2
 }
 
-fn pack(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
-    let [d, v] = head_sizes(node).ok_or_else(|| Error::bug("attention without head sizes"))?;
+fn pack<const WIDE: bool>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
+    let sizes = head_sizes(node).ok_or_else(|| Error::bug("attention without head sizes"))?;
     let t = dtype(node, 0)?;
+    let out = output_dtype(node, 0)?;
     let mask = if node.has(3) { dtype(node, 3)? } else { DType::F32 };
+    let text = if WIDE {
+        let walk = Walk::new(node, sizes);
+        let text = ON_WGMMA.replace("WGMMA_SCORES", &wgmma(walk.keys, t, Left::Shared));
+        let text = text.replace("WGMMA_VALUES", &wgmma(64, t, Left::Registers));
+        format!(
+            "#define KEYS {}\n#define ONE_TILE {}\n#define BLOCKS {}\n#define TY_BYTES {}\n{WGMMA}{text}",
+            walk.keys,
+            u8::from(walk.one),
+            walk.blocks,
+            out.bytes_for(1),
+        )
+    } else {
+        (if on_matrix_units(node)? { ON_MMA } else { PLAIN }).to_string()
+    };
     let body = format!(
-        "typedef {} T;\ntypedef {} TY;\ntypedef {} M;\n{}#define DIM {d}\n#define VDIM {v}\n#define WIDE {}\n#define MMA {}\n\
-         #define MASK {}\n#define CAUSAL {}\n#define SOFTCAP {}\n{TEXT}",
+        "typedef {} T;\ntypedef {} TY;\ntypedef {} M;\n#define DIM {}\n#define VDIM {}\n#define WIDE {}\n\
+         #define MASK {}\n#define CAUSAL {}\n#define SOFTCAP {}\n{START}{text}",
         c_type(t)?,
-        c_type(output_dtype(node, 0)?)?,
+        c_type(out)?,
         if mask == DType::Bool { "u8" } else { c_type(mask)? },
-        if t == DType::BF16 { "#define T_IS_BF16\n" } else { "" },
-        v.div_ceil(32),
-        u8::from(on_matrix_units(node)?),
+        sizes[0],
+        sizes[1],
+        sizes[1].div_ceil(32),
         match (node.has(3), mask) {
             (false, _) => 0,
             (true, DType::Bool) => 2,
@@ -89,13 +165,20 @@ fn pack(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     Ok(Packing { tensors: vec![ctx.code(&body)?], consumed: Vec::new() })
 }
 
-fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
-    let [dim, value_dim] = head_sizes(node).ok_or_else(|| Error::bug("attention without head sizes"))?;
+fn load<const WIDE: bool>(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
+    let sizes = head_sizes(node).ok_or_else(|| Error::bug("attention without head sizes"))?;
+    let [dim, value_dim] = sizes;
     let mma = on_matrix_units(node)?;
-    let shared = if mma { shared(dim, value_dim) } else { 0 };
+    let walk = Walk::new(node, sizes);
+    let shared = match (WIDE, mma) {
+        (true, _) => walk.shared(sizes),
+        (false, true) => shared(sizes),
+        (false, false) => 0,
+    };
+    let processors = ctx.gpu.processors() as usize;
     let launcher = ctx.function(packed.first(), "attention", shared)?;
     let attrs = node.attrs().clone();
-    let scale = attrs.get_float("scale")?.copied().unwrap_or(1.0 / (dim as f32).sqrt());
+    let scale = scale(node, dim)?;
     let softcap = attrs.float_or("softcap", 0.0)?;
     let causal = attrs.bool_or("is_causal", false)?;
     // Elements are counted in bytes where an operand begins inside of a row.
@@ -126,8 +209,18 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
         }
         let launcher = launcher.clone();
         let flops = 2 * q.batch * q.heads * q.rows * k.rows * (dim + value_dim);
-        let rows = if mma { 64 } else { 4 };
-        let grid = [q.rows.div_ceil(rows), q.heads, q.batch];
+        let rows = match (WIDE, mma) {
+            (true, _) => Walk::QUERIES,
+            (false, true) => 64,
+            (false, false) => 4,
+        };
+        let mut groups = q.rows.div_ceil(rows);
+        if WIDE && walk.one {
+            // No more blocks than there is room for: keys and values are read once for each.
+            groups = groups.min((processors * walk.blocks / (q.heads * q.batch).max(1)).max(1));
+        }
+        let grid = [groups, q.heads, q.batch];
+        let threads = if WIDE { 256 } else { 128 };
         bound(move |io| {
             let operand = |i: usize, p: &Placed| io.input::<u8>(i).wrapping_add(p.at * bytes[i]);
             let mut p = Params::new().ptr(operand(0, &q)).ptr(operand(1, &k)).ptr(operand(2, &v));
@@ -143,7 +236,7 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
             p = p.u32(q.heads).u32(q.heads / k.heads).u32(q.rows).u32(k.rows);
             p = p.i32(if causal { 0 } else { 1 << 30 }).f32(scale).f32(softcap);
             // SAFETY: buffers have the bound sizes.
-            unsafe { launcher.run(io, grid, 128, shared, &p.finish()) }
+            unsafe { launcher.run(io, grid, threads, shared, &p.finish()) }
         })
         .flops(flops)
         .boxed()

@@ -36,6 +36,7 @@ packed! {
     9 G9 "gemm_stream_256x128" 10 G10 "gemm_stream_128x192" 11 G11 "gemm_stream_128x128"
     12 G12 "gemm_stream_256x64" 13 G13 "gemm_stream_128x64" 14 G14 "gemm_stream_128x64_two"
     15 G15 "gemm_stream_64x64" 16 G16 "gemm_stream_128x128_turns" 17 G17 "gemm_stream_256x64_turns"
+    18 G18 "gemm_stream_192x192"
 }
 dynamic! {
     0 M0 "matmul_128x128" 1 M1 "matmul_128x64" 2 M2 "matmul_64x128" 3 M3 "matmul_64x64" 4 M4 "matmul_256x128"

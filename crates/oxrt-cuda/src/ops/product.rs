@@ -13,6 +13,7 @@ const TILE: &str = include_str!("../text/tile.cuh");
 const TILE_START: &str = include_str!("../text/tile_start.cuh");
 const TILE_END: &str = include_str!("../text/tile_end.cuh");
 const MMA: &str = include_str!("../text/mma.cuh");
+pub(super) const WGMMA: &str = include_str!("../text/wgmma.cuh");
 const STREAM: &str = include_str!("../text/stream.cuh");
 const SIMT: &str = include_str!("../text/simt.cuh");
 
@@ -54,7 +55,7 @@ const fn in_turn(m: usize, n: usize, stages: usize) -> Tile {
 }
 
 /// The tiles that compete; which is quickest depends on sizes and the GPU.
-pub(super) const TILES: [Tile; 18] = [
+pub(super) const TILES: [Tile; 19] = [
     tile(128, 128, [2, 4], 3),
     tile(128, 64, [2, 2], 4),
     tile(64, 128, [2, 2], 4),
@@ -73,6 +74,7 @@ pub(super) const TILES: [Tile; 18] = [
     hopper(64, 64, 1, 6, 2),
     in_turn(128, 128, 6),
     in_turn(256, 64, 4),
+    hopper(192, 192, 3, 3, 1),
 ];
 
 /// Depth of a slice of the matrix kernel.
@@ -85,7 +87,7 @@ impl Tile {
     fn threads(&self) -> usize {
         let asking = match self.streams {
             None => 0,
-            Some(Blocks { each: 1, .. }) if self.warps[0] == 8 => 4,
+            Some(Blocks { each: 1, .. }) if self.warps[0] > 4 => 4,
             Some(_) => 1,
         };
         (self.warps[0] * self.warps[1] + asking) * 32
@@ -163,16 +165,15 @@ pub(super) fn text(node: &NodeView, method: Method, types: Types, fast: bool) ->
     Ok(match method {
         Method::Mma { tile: Tile { m, n, warps, stages, streams: Some(blocks) }, conv, of, .. } => format!(
             "#define BM {m}\n#define BN {n}\n#define WGS {}\n#define STAGES {stages}\n#define BLOCKS {}\n\
-             #define BUFFERS {}\n#define IN_TURN {}\n#define TY_BYTES {}\n#define CONV {}\n{}typedef {} T;\n{types_text}{activate}{}",
+             #define BUFFERS {}\n#define IN_TURN {}\n#define TY_BYTES {}\n#define CONV {}\ntypedef {} T;\n{types_text}{activate}{WGMMA}{}",
             warps[0] / 4,
             blocks.each,
             blocks.buffers,
             flag(blocks.in_turn),
             types.y.bytes_for(1),
             flag(conv),
-            if of == DType::BF16 { "#define T_IS_BF16\n" } else { "" },
             storage(of)?,
-            STREAM.replace("WGMMA_ASM", &wgmma(n, of))
+            STREAM.replace("WGMMA_ASM", &wgmma(n, of, Left::Shared))
         ),
         Method::Mma { tile, conv, of, x_copy, w_turned, w_async } => format!(
             "#define BM {}\n#define BN {}\n#define WARPS_M {}\n#define WARPS_N {}\n#define THREADS {}\n#define STAGES {}\n\
@@ -196,18 +197,36 @@ pub(super) fn text(node: &NodeView, method: Method, types: Types, fast: bool) ->
     })
 }
 
+/// Where the left operand of the instruction lies.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    /// In shared memory, as the right one does.
+    Shared,
+    /// In registers `a`; the right one lies along columns.
+    Registers,
+}
+
 /// The instruction that multiplies 64 rows by n columns; every thread holds n / 2 sums of them.
-fn wgmma(n: usize, of: DType) -> String {
+pub(super) fn wgmma(n: usize, of: DType, left: Left) -> String {
     let count = n / 2;
     let ty = if of == DType::BF16 { "bf16" } else { "f16" };
-    let list = |f: &dyn Fn(usize) -> String| (0..count).map(f).collect::<Vec<_>>().join(", ");
+    let list = |range: std::ops::Range<usize>, f: &dyn Fn(usize) -> String| range.map(f).collect::<Vec<_>>().join(", ");
+    let name = |i: usize| format!("%{i}");
+    let (a, a_given, last, turned) = match left {
+        Left::Shared => (name(count), "\"l\"(da)".to_string(), count + 1, "0, 0"),
+        Left::Registers => (
+            format!("{{{}}}", list(count..count + 4, &name)),
+            list(0..4, &|i| format!("\"r\"(a[{i}])")),
+            count + 4,
+            "1",
+        ),
+    };
     format!(
         "asm volatile(\"{{ .reg .pred p; setp.ne.b32 p, %{}, 0; wgmma.mma_async.sync.aligned.m64n{n}k16.f32.{ty}.{ty} {{{}}}, \
-         %{count}, %{}, p, 1, 1, 0, 0; }}\" : {} : \"l\"(da), \"l\"(db), \"r\"(add));",
-        count + 2,
-        list(&|i| format!("%{i}")),
-        count + 1,
-        list(&|i| format!("\"+f\"(d[{i}])")),
+         {a}, %{last}, p, 1, 1, {turned}; }}\" : {} : {a_given}, \"l\"(db), \"r\"(add));",
+        last + 1,
+        list(0..count, &name),
+        list(0..count, &|i| format!("\"+f\"(d[{i}])")),
     )
 }
 

@@ -432,6 +432,35 @@ fn queries_attend() {
     );
 }
 
+/// Heads of whole slices of 64, by every kernel: one tile of keys and several, groups of queries that end inside, masks.
+#[test]
+fn attention_on_wide_units() {
+    for (dtype, [batch, heads, kv, queries, keys, d, v], attributes, mask) in [
+        (DType::F16, [1, 2, 2, 197, 197, 64, 64], "", None),
+        (DType::BF16, [2, 4, 2, 70, 40, 64, 128], "scale=0.2", None),
+        (DType::F16, [1, 2, 1, 150, 300, 64, 64], "", None),
+        (DType::F16, [1, 1, 1, 290, 290, 128, 64], "is_causal=1", None),
+        (DType::F16, [1, 2, 2, 130, 130, 64, 64], "is_causal=1", Some("f16[130, 130]")),
+        (DType::F16, [1, 2, 2, 66, 270, 64, 64], "softcap=2.0", Some("bool[1, 1, 66, 270]")),
+    ] {
+        let shapes = [[batch, heads, queries, d], [batch, kv, keys, d], [batch, kv, keys, v]];
+        let mut inputs: Vec<Tensor> = (shapes.iter().zip(1..)).map(|(s, i)| sample(dtype, s, i)).collect();
+        let [q, k, v] = shapes;
+        let (declared, given) = mask.map_or((String::new(), ""), |m| (format!(", {m} m"), ", m"));
+        if let Some(m) = mask {
+            let of = if m.starts_with("bool") { DType::Bool } else { dtype };
+            let shape: &[usize] = if of == DType::Bool { &[1, 1, queries, keys] } else { &[queries, keys] };
+            inputs.push(sample(of, shape, 9));
+        }
+        let text = format!(
+            "({dtype}{q:?} q, {dtype}{k:?} k, {dtype}{v:?} v{declared}) {{ y = oxrt.Attention<{attributes}>(q, k, v{given}) }} => y"
+        )
+        .replace("<>", "");
+        let names = check(&text, &inputs, if dtype == DType::F16 { 5e-3 } else { 2e-2 });
+        assert_eq!(names, ["attention_wgmma", "attention"], "{text}");
+    }
+}
+
 /// A GPU that takes texts down and runs nothing.
 struct Recorder(std::sync::Mutex<std::collections::BTreeSet<String>>);
 
@@ -519,6 +548,8 @@ fn texts() -> Vec<String> {
         "(f64[8, 16] x, f64[16, 8] w) { y = MatMul(x, w) } => y".to_string(),
         "(f16[1, 4, 8, 64] q, f32[8, 8] m) { y = oxrt.Attention<is_causal=1>(q, q, q, m) } => y".to_string(),
         "(f32[1, 4, 8, 64] q, bool[8, 8] m) { y = oxrt.Attention(q, q, q, m) } => y".to_string(),
+        "(f16[1, 4, 197, 64] q) { y = oxrt.Attention(q, q, q) } => y".to_string(),
+        "(bf16[1, 4, 512, 128] q) { y = oxrt.Attention<is_causal=1>(q, q, q) } => y".to_string(),
     ];
     for op in ["Sum", "Mean", "Max", "Prod", "L2", "LogSumExp"] {
         nodes.push(format!("(f16[8, 16] x) {{ y = Reduce{op}(x, i64[1]{{0}}) }} => y"));

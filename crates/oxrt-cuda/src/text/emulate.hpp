@@ -60,8 +60,11 @@ oxrt_switch:
 )");
 
 static void yield() { oxrt_switch(&self->stack, scheduler); }
+// What a thread that ends leaves to be done.
+static void (*at_end)();
 static void start() {
     entry(params);
+    if (at_end) at_end();
     self->done = true;
     running--;
     for (;;) yield();

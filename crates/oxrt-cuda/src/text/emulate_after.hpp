@@ -31,6 +31,7 @@ static inline u32 pack_bf16(f32 lo, f32 hi) { return narrow_bf16(lo).bits | (u32
 static inline u32 high_product(u32 a, u32 b) { return (u32)((u64)a * b >> 32); }
 static inline f32 fast_exp(f32 x) { return expf(x); }
 static inline f32 fast_recip(f32 x) { return 1 / x; }
+static inline f32 short_tanh(f32 x) { return tanhf(x); }
 static inline f32 fast_exp2(f32 x) { return exp2f(x); }
 // A GPU takes no other addresses.
 static inline void aligned(const void* a, const void* b, unsigned to) { if (((unsigned long)a | (unsigned long)b) & (to - 1)) abort(); }
@@ -111,8 +112,6 @@ template <int N> static inline void barrier_of(u32 id) { emulator::barrier_of_so
 template <int N> static inline void registers_up() {}
 template <int N> static inline void registers_down() {}
 static inline void fence_async() {}
-static inline void store_commit() {}
-template <int N> static inline void store_wait_read() {}
 // A barrier's word: arrivals of a phase, those still missing, bytes still missing, and the phase's parity.
 struct BarrierWord { u16 count, missing; i32 bytes : 31; u32 parity : 1; };
 static void barrier_moves(BarrierWord* b) {
@@ -158,9 +157,28 @@ static inline void copy_windows(void* to, const TensorMap* map, i32 c, i32 w, i3
     }
     copied(b, t.pixels * 128);
 }
-static inline void store_tile_2(const TensorMap* map, i32 x, i32 y, const void* from) {
+static void store_now(const TensorMap* map, i32 x, i32 y, const void* from) {
     const TensorPath& t = *(const TensorPath*)map;
     for (u32 row = 0; row < t.box[1] && y + row < t.dims[1]; row++)
         for (u32 i = 0; i < 64 && x + i < t.dims[0]; i++)
             ((u16*)(t.base + (u64)(y + row) * t.strides[0]))[x + i] = *(const u16*)((const u8*)from + row * 128 + (((i / 8) ^ (row & 7)) << 4) + i % 8 * 2);
 }
+// Stores read shared memory as late as they may: when somebody waits for them, or the thread ends. Whoever writes there too
+// early shows in the result.
+struct Store { const TensorMap* map; i32 x, y; const void* from; u32 group; };
+static struct Stores { Store list[64]; u32 first, end, group; } stores[1024];
+static void store_until(u32 group) {
+    Stores& s = stores[threadIdx.x];
+    for (; s.first != s.end && s.list[s.first % 64].group < group; s.first++) {
+        const Store& one = s.list[s.first % 64];
+        store_now(one.map, one.x, one.y, one.from);
+    }
+}
+static inline void store_tile_2(const TensorMap* map, i32 x, i32 y, const void* from) {
+    Stores& s = stores[threadIdx.x];
+    if (s.end - s.first == 64) abort();
+    s.list[s.end++ % 64] = Store{map, x, y, from, s.group};
+    emulator::at_end = [] { store_until(~0u); };
+}
+static inline void store_commit() { stores[threadIdx.x].group++; }
+template <int N> static inline void store_wait_read() { u32 group = stores[threadIdx.x].group; store_until(group > N ? group - N : 0); }

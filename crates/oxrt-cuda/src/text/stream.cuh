@@ -8,7 +8,7 @@
 // the last to end sums up.
 #define CONSUMERS (WGS * 128)
 // Where a block has a multiprocessor for itself, the asking warp comes with three idle ones: whole warpgroups can pass registers on.
-#define ASKERS (BLOCKS == 1 && WGS == 2 ? 128 : 32)
+#define ASKERS (BLOCKS == 1 && WGS > 1 ? 128 : 32)
 #define WG_M (IN_TURN ? BM : BM / WGS)
 #define MT (WG_M / 64)
 #define NR (BN / 2)
@@ -34,45 +34,23 @@ struct P {
     Status status;
 };
 
-DEVICE u32 pack_two(f32 a, f32 b) {
-#ifdef T_IS_BF16
-    return pack_bf16(a, b);
-#else
-    return pack_f16(a, b);
-#endif
-}
-
 #ifdef OXRT_EMULATED
 // d[64][BN] = (fresh ? 0 : d) + a[64][16] b[BN][16], operands at slice column kk.
 DEVICE void wgmma(f32 (&d)[NR], const u8* a, const u8* b, int kk, bool fresh) {
     u32 lane = threadIdx.x & 31, warp = (threadIdx.x >> 5) & 3;
-    auto at = [&](const u8* tile, u32 row, u32 k) {
-        T x; x.bits = *(const u16*)(tile + row * 128 + (((kk * 2 + k / 8) ^ (row & 7)) << 4) + k % 8 * 2);
-        return widen(x);
-    };
     for (int i = 0; i < NR; i++) {
         u32 row = warp * 16 + lane / 4 + (i >> 1 & 1) * 8, column = i / 4 * 8 + (lane & 3) * 2 + (i & 1);
         if (fresh) d[i] = 0;
-        for (int k = 0; k < 16; k++) d[i] = fmaf(at(a, row, k), at(b, column, k), d[i]);
+        for (int k = 0; k < 16; k++) d[i] = fmaf(widen(at(a, row, kk * 16 + k)), widen(at(b, column, kk * 16 + k)), d[i]);
     }
 }
-DEVICE void wgmma_fence() {}
-DEVICE void wgmma_commit() {}
-template <int N> DEVICE void wgmma_wait() {}
 DEVICE void keep(f32 (&d)[MT][NR]) {}
 #else
-// Rows of 128 bytes, swizzled; groups of eight rows 1024 bytes apart.
-DEVICE u64 describe(const u8* p) {
-    return (u64)((shared_address(p) & 0x3ffff) >> 4) | (u64)1 << 16 | (u64)64 << 32 | (u64)1 << 62;
-}
 DEVICE void wgmma(f32 (&d)[NR], const u8* a, const u8* b, int kk, bool fresh) {
     u64 da = describe(a) + kk * 2, db = describe(b) + kk * 2;
     u32 add = fresh ? 0 : 1;
     WGMMA_ASM
 }
-DEVICE void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
-DEVICE void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
-template <int N> DEVICE void wgmma_wait() { asm volatile("wgmma.wait_group.sync.aligned %0;" :: "n"(N) : "memory"); }
 // The compiler does not know that the units write the sums until they are waited for.
 DEVICE void keep(f32 (&d)[MT][NR]) {
     PRAGMA_UNROLL for (int i = 0; i < MT; i++)
@@ -113,7 +91,7 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
     };
 
     if (warp >= WGS * 4) {
-        if (ASKERS == 128) registers_down<40>();
+        if (ASKERS == 128) registers_down<WGS == 2 ? 40 : 32>();
         if (tid != CONSUMERS) return;
         i32 stage = 0, phase = 1, ahead = 0;
         i32 m0, n0, first, last;
@@ -160,7 +138,7 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
         return;
     }
 
-    if (ASKERS == 128) registers_up<232>();
+    if (ASKERS == 128) registers_up<WGS == 2 ? 232 : 160>();
     wait_for_kernels_before();
     const u32 wg = warp >> 2, q = lane & 3;
     auto release = [&](i32 stage) {
@@ -271,7 +249,11 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
                 barrier_wait(my_added + buffer, add_phases >> buffer & 1);
                 add_phases ^= 1u << buffer;
             } else {
-                if (leads) store_wait_read<BUFFERS - 1>();
+                // The place was taken BUFFERS pieces ago, unless the last tile had fewer or this one leaves columns out.
+                if (leads) {
+                    if (piece < BUFFERS || n0 + BN > p.n) store_wait_read<0>();
+                    else store_wait_read<BUFFERS - 1>();
+                }
                 barrier_of<128>(2 + wg);
             }
             PRAGMA_UNROLL for (int j0 = 0; j0 < 8; j0 += AT_ONCE) {
@@ -295,7 +277,7 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
                         v0 += get<f32>(r.two.at[0]);
                         v1 += get<f32>(r.two.at[1]);
                     }
-                    add[h][j] = pack_two(activate(v0), activate(v1));
+                    add[h][j] = pack_two(activate(v0), activate(v1), T());
                 }
             PRAGMA_UNROLL for (int j = 0; j < AT_ONCE; j++)
                 PRAGMA_UNROLL for (int h = 0; h < 2; h++) *word(h, j0 + j) = add[h][j];

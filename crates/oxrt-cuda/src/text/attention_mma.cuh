@@ -1,0 +1,124 @@
+// 64 queries per block, 16 per warp; 64 keys at a time.
+#define PITCH ((DIM + 8) * 2)
+#define VPITCH ((VDIM + 8) * 2)
+
+KERNEL(128, attention, P) {
+    DYNAMIC_SHARED(memory);
+    u8* const qt = memory;
+    u8* const kt = qt + 64 * PITCH;
+    u8* const vt = kt + 2 * 64 * PITCH;
+    const u32 tid = threadIdx.x, lane = tid & 31, warp = tid >> 5;
+    const i32 q0 = blockIdx.x * 64;
+    const u32 head = blockIdx.y, batch = blockIdx.z;
+    const T* q = p.q + batch * p.qs.batch + head * p.qs.head;
+    const T* k = p.k + batch * p.ks.batch + (head / p.share) * p.ks.head;
+    const T* v = p.v + batch * p.vs.batch + (head / p.share) * p.vs.head;
+    const i64 mask0 = batch * p.mask_step[0] + head * p.mask_step[1];
+
+    for (u32 i = tid; i < 64 * DIM / 8; i += 128) {
+        u32 r = i / (DIM / 8), c = i % (DIM / 8);
+        bool valid = q0 + r < p.queries;
+        copy_async(qt + r * PITCH + c * 16, valid ? (const void*)(q + (q0 + r) * p.qs.row + c * 8) : (const void*)q, valid);
+    }
+    auto bring = [&](i32 k0, i32 stage) {
+        for (u32 i = tid; i < 64 * DIM / 8; i += 128) {
+            u32 r = i / (DIM / 8), c = i % (DIM / 8);
+            bool valid = k0 + r < p.keys;
+            copy_async(kt + (stage * 64 + r) * PITCH + c * 16, valid ? (const void*)(k + (k0 + r) * p.ks.row + c * 8) : (const void*)k, valid);
+        }
+        for (u32 i = tid; i < 64 * VDIM / 8; i += 128) {
+            u32 r = i / (VDIM / 8), c = i % (VDIM / 8);
+            bool valid = k0 + r < p.keys;
+            copy_async(vt + (stage * 64 + r) * VPITCH + c * 16, valid ? (const void*)(v + (k0 + r) * p.vs.row + c * 8) : (const void*)v, valid);
+        }
+    };
+    // Keys that no query of the block sees are left out.
+    i32 keys = p.keys;
+    if (q0 + 63 + (i64)p.shift + 1 < keys) keys = max(q0 + 64 + p.shift, 0);
+    const i32 tiles = (keys + 63) / 64;
+    bring(0, 0);
+    copy_async_commit();
+
+    f32 top[2] = {-INFINITE_F32, -INFINITE_F32}, sum[2] = {0, 0};
+    f32 out[VDIM / 8][4];
+    PRAGMA_UNROLL for (int j = 0; j < VDIM / 8; j++) PRAGMA_UNROLL for (int e = 0; e < 4; e++) out[j][e] = 0;
+    u32 qa[DIM / 16][4];
+    const i32 row0 = q0 + warp * 16 + (lane >> 2);
+
+    for (i32 t = 0; t < tiles; t++) {
+        if (t + 1 < tiles) bring((t + 1) * 64, (t + 1) & 1);
+        copy_async_commit();
+        copy_async_wait<1>();
+        __syncthreads();
+        if (t == 0) {
+            PRAGMA_UNROLL for (int d = 0; d < DIM / 16; d++)
+                load_matrices(qa[d], qt + (warp * 16 + (lane & 15)) * PITCH + (d * 2 + (lane >> 4)) * 16);
+        }
+        const u8* ks = kt + (t & 1) * 64 * PITCH;
+        const u8* vs = vt + (t & 1) * 64 * VPITCH;
+        f32 s[8][4];
+        PRAGMA_UNROLL for (int j = 0; j < 8; j++) PRAGMA_UNROLL for (int e = 0; e < 4; e++) s[j][e] = 0;
+        PRAGMA_UNROLL for (int d = 0; d < DIM / 16; d++)
+            PRAGMA_UNROLL for (int j = 0; j < 4; j++) {
+                u32 b[4];
+                load_matrices(b, ks + (j * 16 + (lane >> 4) * 8 + (lane & 7)) * PITCH + (d * 2 + ((lane >> 3) & 1)) * 16);
+                multiply_add(s[j * 2], qa[d], b[0], b[1], T());
+                multiply_add(s[j * 2 + 1], qa[d], b[2], b[3], T());
+            }
+        f32 highest[2] = {top[0], top[1]};
+        PRAGMA_UNROLL for (int j = 0; j < 8; j++)
+            PRAGMA_UNROLL for (int e = 0; e < 4; e++) {
+                i32 key = t * 64 + j * 8 + (lane & 3) * 2 + (e & 1), query = row0 + (e >> 1) * 8;
+#if MASK
+                // Queries behind the last have no mask.
+                f32 x = key < p.keys && query < p.queries ? score(p, s[j][e], mask0 + query * p.mask_step[2], query, key) : -INFINITE_F32;
+#else
+                f32 x = score(p, s[j][e], 0, query, key);
+                if (t == tiles - 1 && key >= p.keys) x = -INFINITE_F32;
+#endif
+                s[j][e] = x;
+                highest[e >> 1] = fmaxf(highest[e >> 1], x);
+            }
+        PRAGMA_UNROLL for (int h = 0; h < 2; h++) {
+            highest[h] = fmaxf(highest[h], lane_xor(highest[h], 1));
+            highest[h] = fmaxf(highest[h], lane_xor(highest[h], 2));
+            f32 factor = highest[h] == -INFINITE_F32 ? 1.0f : fast_exp2(top[h] - highest[h]);
+            top[h] = highest[h];
+            sum[h] *= factor;
+            PRAGMA_UNROLL for (int j = 0; j < VDIM / 8; j++) { out[j][h * 2] *= factor; out[j][h * 2 + 1] *= factor; }
+        }
+        PRAGMA_UNROLL for (int j = 0; j < 8; j++)
+            PRAGMA_UNROLL for (int e = 0; e < 4; e++) {
+                // A row that has seen nothing yet has no largest score to take away.
+                f32 x = s[j][e] == -INFINITE_F32 ? 0.0f : fast_exp2(s[j][e] - top[e >> 1]);
+                s[j][e] = x;
+                sum[e >> 1] += x;
+            }
+        PRAGMA_UNROLL for (int j = 0; j < 4; j++) {
+            u32 a[4] = {pack_two(s[2 * j][0], s[2 * j][1], T()), pack_two(s[2 * j][2], s[2 * j][3], T()),
+                        pack_two(s[2 * j + 1][0], s[2 * j + 1][1], T()), pack_two(s[2 * j + 1][2], s[2 * j + 1][3], T())};
+            PRAGMA_UNROLL for (int d = 0; d < VDIM / 16; d++) {
+                u32 b[4];
+                load_matrices_turned(b, vs + (j * 16 + ((lane >> 3) & 1) * 8 + (lane & 7)) * VPITCH + (d * 2 + (lane >> 4)) * 16);
+                multiply_add(out[d * 2], a, b[0], b[1], T());
+                multiply_add(out[d * 2 + 1], a, b[2], b[3], T());
+            }
+        }
+        __syncthreads();
+    }
+    copy_async_wait<0>();
+    PRAGMA_UNROLL for (int h = 0; h < 2; h++) {
+        sum[h] += lane_xor(sum[h], 1);
+        sum[h] += lane_xor(sum[h], 2);
+        i32 query = row0 + h * 8;
+        if (query >= p.queries) continue;
+        f32 factor = sum[h] > 0 ? 1 / sum[h] : 0.0f;
+        TY* y = p.y + batch * p.ys.batch + head * p.ys.head + query * p.ys.row;
+        PRAGMA_UNROLL for (int j = 0; j < VDIM / 8; j++) {
+            Pack<TY, 2> two;
+            two.at[0] = put<TY>(out[j][h * 2] * factor);
+            two.at[1] = put<TY>(out[j][h * 2 + 1] * factor);
+            *(Pack<TY, 2>*)(y + j * 8 + (lane & 3) * 2) = two;
+        }
+    }
+}
