@@ -12,6 +12,8 @@ use std::sync::{Arc, OnceLock};
 pub struct Libraries {
     matmul: OnceLock<Option<Arc<Handle>>>,
     asked: AtomicBool,
+    /// Whoever opens the library soon has done so.
+    opened: OnceLock<()>,
 }
 
 struct Handle(sys::cublasLtHandle_t);
@@ -32,13 +34,45 @@ impl Libraries {
         self.matmul.get_or_init(open).clone()
     }
 
-    /// Opens cuBLASLt beside whatever else a load has to do: it takes longer than the first run of an engine may.
+    /// Opens cuBLASLt and does a first product, beside whatever else a load has to do: the library loads its kernels when it is
+    /// first used, which takes longer than the first run of an engine may.
     pub fn open_soon(gpu: &Arc<dyn Gpu>) {
         let ask = gpu.as_cuda().is_some_and(|cuda| !cuda.libraries.asked.swap(true, Ordering::Relaxed));
+        if !ask {
+            return;
+        }
         let gpu = gpu.clone();
-        if ask {
-            // Whoever needs the library waits for it, and says what is wrong.
-            std::thread::spawn(move || gpu.as_cuda().filter(|cuda| cuda.enter().is_ok()).map(|c| c.libraries.matmul()));
+        std::thread::spawn(move || {
+            // Whoever needs the library waits for this, and says what is wrong.
+            if let Some(cuda) = gpu.as_cuda() {
+                cuda.libraries.opened.get_or_init(|| _ = cuda.libraries.first_product(&*gpu));
+            }
+        });
+    }
+
+    fn first_product(&self, gpu: &dyn Gpu) -> Result<()> {
+        gpu.as_cuda().ok_or_else(|| Error::unsupported("cuBLASLt without a GPU"))?.enter()?;
+        let (n, bytes) = (64, 64 * 64 * 2);
+        let spec = ProductSpec {
+            m: n,
+            n,
+            k: n,
+            pitch: n,
+            of: DType::F16,
+            bias: false,
+            bias_ptr: std::ptr::null(),
+            relu: false,
+        };
+        let product = self.describe(&spec)?;
+        let queue = gpu.queue()?;
+        let memory = gpu.alloc(3 * bytes + product.workspace())?;
+        let at = |i: usize| memory.wrapping_add(i * bytes);
+        // SAFETY: the memory holds two operands, the result and the scratch memory; it is given back when the queue is done.
+        unsafe {
+            let ran = product.run(queue.handle(), at(0), at(1), std::ptr::null(), at(2), at(3));
+            let done = ran.and(queue.synchronize());
+            gpu.free(memory);
+            done
         }
     }
 
@@ -52,6 +86,13 @@ impl Libraries {
     /// # Errors
     /// When the library has no kernel for it.
     pub fn product(&self, spec: &ProductSpec) -> Result<LibraryProduct> {
+        if self.asked.load(Ordering::Relaxed) {
+            self.opened.get_or_init(|| ());
+        }
+        self.describe(spec)
+    }
+
+    fn describe(&self, spec: &ProductSpec) -> Result<LibraryProduct> {
         let handle = self.matmul().ok_or_else(|| {
             Error::unsupported("the engine uses cuBLASLt, and `libcublasLt.so` is not in the library path")
                 .help("install it, or build the engine with `--self-contained`")

@@ -136,6 +136,7 @@ pub(crate) static OPS: &[&Entry] = &[
     &gemm::PLAIN_MATMUL,
     &gemm_any::GEMM_ANY,
     &attention::ATTENTION_WGMMA,
+    &attention::ATTENTION_WGMMA_TWO,
     &attention::ATTENTION,
     &recurrent::RECURRENT,
     &q_product::MMA_64,

@@ -26,8 +26,15 @@ const fn entry(
     Entry { name, ops: &["oxrt.Attention", "Attention"], supports, pack, load, mixes: true, narrow: false, timed: true }
 }
 
-pub(super) const ATTENTION: Entry = entry("attention", supports, pack::<false>, load::<false>);
-pub(super) const ATTENTION_WGMMA: Entry = entry("attention_wgmma", streams, pack::<true>, load::<true>);
+pub(super) const ATTENTION: Entry = entry("attention", supports, pack::<OLDER>, load::<OLDER>);
+/// On Hopper's units, with all keys in one tile; with keys in several, so that two blocks share a multiprocessor.
+pub(super) const ATTENTION_WGMMA: Entry = entry("attention_wgmma", |c, n| walks(c, n, ONE), pack::<ONE>, load::<ONE>);
+pub(super) const ATTENTION_WGMMA_TWO: Entry =
+    entry("attention_wgmma_two", |c, n| walks(c, n, SEVERAL), pack::<SEVERAL>, load::<SEVERAL>);
+
+const OLDER: usize = 0;
+const ONE: usize = 1;
+const SEVERAL: usize = 2;
 
 /// Sizes of a head of the queries (and keys) and of the values.
 fn head_sizes(node: &NodeView) -> Option<[usize; 2]> {
@@ -76,11 +83,13 @@ fn on_matrix_units(node: &NodeView) -> Result<bool> {
     Ok(dtype(node, 0)? != DType::F32 && d % 16 == 0 && v % 16 == 0 && d <= 128 && v <= 128 && rows_begin_well(node))
 }
 
-/// Whether Hopper's units serve: heads of whole slices.
-fn streams(ctx: &Ctx, node: &NodeView) -> Option<()> {
+/// Whether Hopper's units serve, with one tile of keys or several.
+fn walks(ctx: &Ctx, node: &NodeView, how: usize) -> Option<()> {
     supports(ctx, node)?;
     let [d, v] = head_sizes(node)?;
+    // Heads of whole slices.
     require(ctx.gpu.arch() == 90 && on_matrix_units(node).ok()? && d % 64 == 0 && v % 64 == 0)?;
+    Walk::new(node, [d, v], how)?;
     // Scores are compared before they are scaled.
     require(scale(node, d).ok()? > 0.0)
 }
@@ -104,16 +113,25 @@ impl Walk {
     /// Queries of a block: two warpgroups of 64.
     const QUERIES: usize = 128;
 
-    fn new(node: &NodeView, [d, v]: [usize; 2]) -> Walk {
+    fn new(node: &NodeView, [d, v]: [usize; 2], how: usize) -> Option<Walk> {
         // Sizes that are not known yet may be anything: what does not depend on them is known.
         let rows = |unknown: usize| {
             let shape: Vec<usize> = node.dims(1)?.iter().map(|d| d.as_size().unwrap_or(unknown)).collect();
             Some(Placed::new(node.attrs(), Operand::Key, &shape).ok()?.rows)
         };
-        let known = rows(1).filter(|&n| rows(2) == Some(n) && n > 0 && n <= 256);
-        let keys = known.map_or(128, |n| n.next_multiple_of(16));
-        let blocks = if keys <= 128 && d.max(v) <= 64 { 2 } else { 1 };
-        Walk { keys, one: known.is_some(), blocks }
+        let known = rows(1).filter(|&n| rows(2) == Some(n) && n > 0);
+        let small = d.max(v) <= 64;
+        let (keys, one) = match how {
+            ONE => (known.filter(|&n| n <= 256)?, true),
+            _ => {
+                // As many keys as the registers of two blocks hold.
+                let most = if small { 112 } else { 128 };
+                let tiles = known.map_or(1, |n| n.div_ceil(most));
+                (known.map_or(most, |n| n.div_ceil(tiles)), false)
+            }
+        };
+        let keys = keys.next_multiple_of(16);
+        Some(Walk { keys, one, blocks: if keys <= 128 && small { 2 } else { 1 } })
     }
 
     fn shared(&self, [d, v]: [usize; 2]) -> usize {
@@ -122,17 +140,24 @@ impl Walk {
     }
 }
 
+/// How a candidate walks on Hopper; `None` for the older kernels.
+fn walk(node: &NodeView, sizes: [usize; 2], how: usize) -> Result<Option<Walk>> {
+    if how == OLDER {
+        return Ok(None);
+    }
+    Ok(Some(Walk::new(node, sizes, how).ok_or_else(|| Error::bug("keys that do not fit the kernel of attention"))?))
+}
+
 fn shared([d, v]: [usize; 2]) -> usize {
     64 * (d + 8) * 2 * 3 + 64 * (v + 8) * 2 * 2
 }
 
-fn pack<const WIDE: bool>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
+fn pack<const HOW: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     let sizes = head_sizes(node).ok_or_else(|| Error::bug("attention without head sizes"))?;
     let t = dtype(node, 0)?;
     let out = output_dtype(node, 0)?;
     let mask = if node.has(3) { dtype(node, 3)? } else { DType::F32 };
-    let text = if WIDE {
-        let walk = Walk::new(node, sizes);
+    let text = if let Some(walk) = walk(node, sizes, HOW)? {
         let text = ON_WGMMA.replace("WGMMA_SCORES", &wgmma(walk.keys, t, Left::Shared));
         let text = text.replace("WGMMA_VALUES", &wgmma(64, t, Left::Registers));
         format!(
@@ -165,15 +190,15 @@ fn pack<const WIDE: bool>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     Ok(Packing { tensors: vec![ctx.code(&body)?], consumed: Vec::new() })
 }
 
-fn load<const WIDE: bool>(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
+fn load<const HOW: usize>(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
     let sizes = head_sizes(node).ok_or_else(|| Error::bug("attention without head sizes"))?;
     let [dim, value_dim] = sizes;
     let mma = on_matrix_units(node)?;
-    let walk = Walk::new(node, sizes);
-    let shared = match (WIDE, mma) {
-        (true, _) => walk.shared(sizes),
-        (false, true) => shared(sizes),
-        (false, false) => 0,
+    let walk = walk(node, sizes, HOW)?;
+    let shared = match (walk, mma) {
+        (Some(walk), _) => walk.shared(sizes),
+        (None, true) => shared(sizes),
+        (None, false) => 0,
     };
     let processors = ctx.gpu.processors() as usize;
     let launcher = ctx.function(packed.first(), "attention", shared)?;
@@ -209,18 +234,18 @@ fn load<const WIDE: bool>(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Resu
         }
         let launcher = launcher.clone();
         let flops = 2 * q.batch * q.heads * q.rows * k.rows * (dim + value_dim);
-        let rows = match (WIDE, mma) {
-            (true, _) => Walk::QUERIES,
-            (false, true) => 64,
-            (false, false) => 4,
+        let rows = match (walk, mma) {
+            (Some(_), _) => Walk::QUERIES,
+            (None, true) => 64,
+            (None, false) => 4,
         };
         let mut groups = q.rows.div_ceil(rows);
-        if WIDE && walk.one {
+        if let Some(walk) = walk.filter(|w| w.one) {
             // No more blocks than there is room for: keys and values are read once for each.
             groups = groups.min((processors * walk.blocks / (q.heads * q.batch).max(1)).max(1));
         }
         let grid = [groups, q.heads, q.batch];
-        let threads = if WIDE { 256 } else { 128 };
+        let threads = if walk.is_some() { 256 } else { 128 };
         bound(move |io| {
             let operand = |i: usize, p: &Placed| io.input::<u8>(i).wrapping_add(p.at * bytes[i]);
             let mut p = Params::new().ptr(operand(0, &q)).ptr(operand(1, &k)).ptr(operand(2, &v));

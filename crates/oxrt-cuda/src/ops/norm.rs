@@ -77,10 +77,11 @@ fn rows(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
     let epsilon = node.attrs().float_or("epsilon", 1e-5)?;
     let code = packed.first();
     let kernels = [
-        [ctx.function(code, "warp_any", 0)?, ctx.function(code, "warp_packs", 0)?],
+        [ctx.function(code, "warp_any", 0)?, ctx.function(code, "warp_held", 0)?],
         [ctx.function(code, "block_any", 0)?, ctx.function(code, "block_packs", 0)?],
     ];
     let narrow = dtype(node, 0)?.bytes_for(1).max(output_dtype(node, 0)?.bytes_for(1));
+    let processors = ctx.gpu.processors() as usize;
     kernel(move |args| {
         let shape = args.shape(0)?;
         let len = counts(shape.iter().product())?;
@@ -97,10 +98,12 @@ fn rows(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
         holds(args, 2, n)?;
         let lines = len.checked_div(n).unwrap_or(0);
         let packs = usize::from(inner == 1 && n % 8 == 0 && narrow <= 4);
-        // A warp per line, unless lines are long or few.
-        let wide = usize::from(n > 1024 || (n > 256 && lines < 512));
+        // A warp per line, unless lines are long or few; registers hold a line of up to 1024.
+        let wide = usize::from(n > 1024 || (packs == 0 && n > 256 && lines < 512));
         let launcher = kernels[wide][packs].clone();
-        let grid = if wide == 1 { lines } else { lines.div_ceil(8) };
+        // Few lines are spread over all multiprocessors.
+        let lines_each = (lines / (4 * processors)).clamp(1, 8);
+        let (grid, threads) = if wide == 1 { (lines, 256) } else { (lines.div_ceil(lines_each), 32 * lines_each) };
         bound(move |io| {
             let p = Params::new()
                 .ptr(io.input::<u8>(0))
@@ -114,7 +117,7 @@ fn rows(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
                 .f32(epsilon)
                 .finish();
             // SAFETY: buffers have the bound sizes.
-            unsafe { launcher.run(io, [grid, 1, 1], 256, 0, &p) }
+            unsafe { launcher.run(io, [grid, 1, 1], threads, 0, &p) }
         })
         .flops(6 * len)
         .boxed()

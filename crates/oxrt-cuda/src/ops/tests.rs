@@ -457,7 +457,11 @@ fn attention_on_wide_units() {
         )
         .replace("<>", "");
         let names = check(&text, &inputs, if dtype == DType::F16 { 5e-3 } else { 2e-2 });
-        assert_eq!(names, ["attention_wgmma", "attention"], "{text}");
+        let one = (keys <= 256).then_some("attention_wgmma");
+        assert!(
+            names.iter().copied().eq(one.into_iter().chain(["attention_wgmma_two", "attention"])),
+            "{names:?}, {text}"
+        );
     }
 }
 

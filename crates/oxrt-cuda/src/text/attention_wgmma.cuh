@@ -76,11 +76,14 @@ KERNEL_LATE(WGS * 128, BLOCKS, attention, P) {
 
     // Rows from `first` on to their swizzled places, by some threads; zeros behind the last.
     auto bring = [&](u8* to, const T* from, i64 step, i32 first, i32 rows, i32 end, u32 slices, u32 thread, u32 threads) {
-        for (u32 i = thread; i < rows * slices * 8; i += threads) {
-            u32 r = i / (slices * 8), c = i % (slices * 8);
-            bool valid = first + (i32)r < end;
-            u8* place = to + (c / 8) * (rows * 128) + r * 128 + (((c & 7) ^ (r & 7)) << 4);
-            copy_async(place, valid ? (const void*)(from + (first + (i32)r) * step + c * 8) : (const void*)from, valid);
+        // A thread has one column of chunks, and rows that are swizzled alike.
+        const u32 chunks = slices * 8, c = thread % chunks, down = threads / chunks;
+        i32 r = thread / chunks;
+        const T* row = from + (first + r) * step + c * 8;
+        u8* place = to + (c / 8) * (rows * 128) + r * 128 + (((c & 7) ^ (r & 7)) << 4);
+        for (; r < rows; r += down, row += down * step, place += down * 128) {
+            const bool valid = first + r < end;
+            copy_async(place, valid ? row : from, valid);
         }
     };
     auto bring_keys = [&](i32 tile, i32 stage) {

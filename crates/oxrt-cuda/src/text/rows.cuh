@@ -28,67 +28,82 @@ template <int TEAM> DEVICE C team_max(C v, C* parts) {
     return v;
 }
 
-template <int TEAM, int V> DEVICE void line(const P& p) {
+// V elements at once; lines of at most TEAM * V * HELD elements stay in registers (HELD > 0), else they are read again.
+template <int TEAM, int V, int HELD> DEVICE void line(const P& p) {
     __shared__ C parts[8];
-    u32 index = TEAM == 32 ? blockIdx.x * 8 + threadIdx.x / 32 : blockIdx.x;
+    u32 index = TEAM == 32 ? blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32 : blockIdx.x;
     u32 me = TEAM == 32 ? threadIdx.x & 31 : threadIdx.x;
     if (index >= p.lines) return;
     u32 outer = divide(index, p.inner), in = index - outer * p.inner.divisor;
     i64 base = (i64)outer * p.inner.divisor * p.n + in;
     const TX* x = p.x + base;
     TY* y = p.y + base;
-    auto each = [&](auto f) {
-        for (u32 i = me * V; i < p.n; i += TEAM * V) {
-            if (V > 1) {
-                Pack<TX, V> v = *(const Pack<TX, V>*)(x + i);
-                PRAGMA_UNROLL for (int j = 0; j < V; j++) f(get<C>(v.at[j]), i + j);
-            } else f(get<C>(x[(i64)i * p.step]), i);
+    auto load = [&](u32 i) {
+        Pack<TX, V> v;
+        if (V > 1) v = *(const Pack<TX, V>*)(x + i);
+        else v.at[0] = x[(i64)i * p.step];
+        return v;
+    };
+    Pack<TX, V> held[HELD > 0 ? HELD : 1];
+    if (HELD) {
+        PRAGMA_UNROLL for (int h = 0; h < HELD; h++) if ((h * TEAM + me) * V < p.n) held[h] = load((h * TEAM + me) * V);
+    }
+    auto packs = [&](auto f) {
+        if (HELD) {
+            PRAGMA_UNROLL for (int h = 0; h < HELD; h++) if ((h * TEAM + me) * V < p.n) f(held[h], (h * TEAM + me) * V);
+        } else {
+            for (u32 i = me * V; i < p.n; i += TEAM * V) f(load(i), i);
         }
     };
-    auto write = [&](auto f) {
-        for (u32 i = me * V; i < p.n; i += TEAM * V) {
-            if (V > 1) {
-                Pack<TX, V> v = *(const Pack<TX, V>*)(x + i);
-                Pack<TY, V> out;
-                PRAGMA_UNROLL for (int j = 0; j < V; j++) out.at[j] = put<TY>(f(get<C>(v.at[j]), i + j));
-                *(Pack<TY, V>*)(y + i) = out;
-            } else y[(i64)i * p.step] = put<TY>(f(get<C>(x[(i64)i * p.step]), i));
-        }
+    auto each = [&](auto f) {
+        packs([&](const Pack<TX, V>& v, u32) { PRAGMA_UNROLL for (int j = 0; j < V; j++) f(get<C>(v.at[j])); });
+    };
+    // f gives the j-th result of a pack.
+    auto write = [&](const Pack<TX, V>& v, u32 i, auto f) {
+        Pack<TY, V> out;
+        PRAGMA_UNROLL for (int j = 0; j < V; j++) out.at[j] = put<TY>(f(get<C>(v.at[j]), j));
+        if (V > 1) *(Pack<TY, V>*)(y + i) = out;
+        else y[(i64)i * p.step] = out.at[0];
     };
 #if SOFTMAX
     C top = -(C)INFINITE_F32;
-    each([&](C v, u32) { top = v > top || v != v ? v : top; });
+    each([&](C v) { top = v > top || v != v ? v : top; });
     top = team_max<TEAM>(top, parts);
     C sum = 0;
-    each([&](C v, u32) { sum += EXP(v - top); });
+    each([&](C v) { sum += EXP(v - top); });
     sum = team_sum<TEAM>(sum, parts);
 #if LOG
     C log = LOGARITHM(sum);
-    write([&](C v, u32) { return v - top - log; });
+    packs([&](const Pack<TX, V>& v, u32 i) { write(v, i, [&](C x, int) { return x - top - log; }); });
 #else
     C factor = 1 / sum;
-    write([&](C v, u32) { return EXP(v - top) * factor; });
+    packs([&](const Pack<TX, V>& v, u32 i) { write(v, i, [&](C x, int) { return EXP(x - top) * factor; }); });
 #endif
 #else
     C mean = 0;
 #if CENTER
-    each([&](C v, u32) { mean += v; });
+    each([&](C v) { mean += v; });
     mean = team_sum<TEAM>(mean, parts) / p.n;
 #endif
     C square = 0;
-    each([&](C v, u32) { square += (v - mean) * (v - mean); });
+    each([&](C v) { square += (v - mean) * (v - mean); });
     square = team_sum<TEAM>(square, parts) / p.n;
     C factor = 1 / SQUARE_ROOT(square + p.epsilon);
-    write([&](C v, u32 i) {
-        C r = (v - mean) * factor;
-        if (p.scale) r *= p.scale[i];
-        if (p.bias) r += p.bias[i];
-        return r;
+    packs([&](const Pack<TX, V>& v, u32 i) {
+        Pack<f32, V> scale, bias;
+        if (p.scale) scale = *(const Pack<f32, V>*)(p.scale + i);
+        if (p.bias) bias = *(const Pack<f32, V>*)(p.bias + i);
+        write(v, i, [&](C x, int j) {
+            C r = (x - mean) * factor;
+            if (p.scale) r *= scale.at[j];
+            if (p.bias) r += bias.at[j];
+            return r;
+        });
     });
 #endif
 }
 
-KERNEL(256, warp_any, P) { line<32, 1>(p); }
-KERNEL(256, warp_packs, P) { line<32, 8>(p); }
-KERNEL(256, block_any, P) { line<256, 1>(p); }
-KERNEL(256, block_packs, P) { line<256, 8>(p); }
+KERNEL(256, warp_any, P) { line<32, 1, 0>(p); }
+KERNEL(256, warp_held, P) { line<32, 8, 4>(p); }
+KERNEL(256, block_any, P) { line<256, 1, 0>(p); }
+KERNEL(256, block_packs, P) { line<256, 8, 0>(p); }
