@@ -23,6 +23,17 @@ unsafe impl Send for Handle {}
 // SAFETY: as above.
 unsafe impl Sync for Handle {}
 
+/// Maps cuBLASLt, where it is installed, beside the making of a context; which of the two is ready first does not matter.
+pub fn map_early() {
+    std::thread::spawn(|| {
+        // SAFETY: opens the library, or does not; what is opened stays.
+        if unsafe { sys::is_culib_present() } {
+            // SAFETY: as above.
+            let _ = unsafe { sys::culib() };
+        }
+    });
+}
+
 impl Libraries {
     /// cuBLASLt, when it is installed. The thread has entered the GPU's context.
     fn matmul(&self) -> Option<Arc<Handle>> {

@@ -53,13 +53,14 @@ fn pack_rows(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     let flag = |b: bool| u8::from(b);
     let body = format!(
         "typedef {} TX;\ntypedef {} TY;\ntypedef {} C;\n#define SOFTMAX {}\n#define LOG {}\n#define CENTER {}\n\
-         #define EXP {}\n#define LOGARITHM {}\n#define SQUARE_ROOT {}\n{ROWS_TEXT}",
+         #define VECTORS_FIXED {}\n#define EXP {}\n#define LOGARITHM {}\n#define SQUARE_ROOT {}\n{ROWS_TEXT}",
         c_type(dtype(node, 0)?)?,
         c_type(output_dtype(node, 0)?)?,
         if double { "f64" } else { "f32" },
         flag(node.op().ends_with("oftmax")),
         flag(node.op() == "LogSoftmax"),
         flag(node.op() == "LayerNormalization"),
+        flag((1..node.num_inputs()).all(|i| !node.has(i) || node.constant(i).is_some())),
         match (double, fast) {
             (true, _) => "exp",
             (_, true) => "fast_exp",
@@ -76,10 +77,10 @@ fn rows(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
     let axis = node.attrs().int_or("axis", -1)?;
     let epsilon = node.attrs().float_or("epsilon", 1e-5)?;
     let code = packed.first();
-    let kernels = [
-        [ctx.function(code, "warp_any", 0)?, ctx.function(code, "warp_held", 0)?],
-        [ctx.function(code, "block_any", 0)?, ctx.function(code, "block_packs", 0)?],
-    ];
+    let function = |name| ctx.function(code, name, 0);
+    let [warp_any, block_any] = [function("warp_any")?, function("block_any")?];
+    let [warp_held, block_held, block_packs] =
+        [function("warp_held")?, function("block_held")?, function("block_packs")?];
     let narrow = dtype(node, 0)?.bytes_for(1).max(output_dtype(node, 0)?.bytes_for(1));
     let processors = ctx.gpu.processors() as usize;
     kernel(move |args| {
@@ -97,13 +98,18 @@ fn rows(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
         holds(args, 1, n)?;
         holds(args, 2, n)?;
         let lines = len.checked_div(n).unwrap_or(0);
-        let packs = usize::from(inner == 1 && n % 8 == 0 && narrow <= 4);
-        // A warp per line, unless lines are long or few; registers hold a line of up to 1024.
-        let wide = usize::from(n > 1024 || (packs == 0 && n > 256 && lines < 512));
-        let launcher = kernels[wide][packs].clone();
-        // Few lines are spread over all multiprocessors.
-        let lines_each = (lines / (4 * processors)).clamp(1, 8);
-        let (grid, threads) = if wide == 1 { (lines, 256) } else { (lines.div_ceil(lines_each), 32 * lines_each) };
+        // A warp per line, unless lines are long, or so few that warps would be idle: then a block. Kernels that take eight
+        // elements at once hold a line in registers as far as it fits.
+        let packs = inner == 1 && n % 8 == 0 && narrow <= 4;
+        let few = n > 256 && lines < 4 * processors;
+        let (launcher, lines_each, threads) = match packs {
+            true if few && n <= 1024 => (&block_held, 1, 128),
+            true if n <= 1024 => (&warp_held, 8, 256),
+            true => (&block_packs, 1, 256),
+            false if n > 1024 || few => (&block_any, 1, 256),
+            false => (&warp_any, 8, 256),
+        };
+        let (launcher, grid) = (launcher.clone(), lines.div_ceil(lines_each));
         bound(move |io| {
             let p = Params::new()
                 .ptr(io.input::<u8>(0))

@@ -14,19 +14,27 @@ struct P {
 
 // A score in units of the exponent that is taken of it: times log2(e), so that weights are powers of two.
 #define LOG2E 1.4426950408889634f
-DEVICE f32 score(const P& p, f32 s, i64 mask_at, i32 query, i32 key) {
+DEVICE f32 score(const P& p, f32 s, M mask, i32 query, i32 key) {
 #if SOFTCAP
     s = p.softcap * tanhf(s * p.scale / p.softcap) * LOG2E;
 #else
     s *= p.scale * LOG2E;
 #endif
 #if MASK == 1
-    s += get<f32>(p.mask[mask_at + key * p.mask_step[3]]) * LOG2E;
+    s += get<f32>(mask) * LOG2E;
 #elif MASK == 2
-    if (!p.mask[mask_at + key * p.mask_step[3]]) s = -INFINITE_F32;
+    if (!mask) s = -INFINITE_F32;
 #endif
 #if CAUSAL
     if (key > query + p.shift) s = -INFINITE_F32;
 #endif
     return s;
+}
+// The mask of a score, where there is one.
+DEVICE M mask_of(const P& p, i64 row, i32 key) {
+#if MASK
+    return p.mask[row + key * p.mask_step[3]];
+#else
+    return M();
+#endif
 }

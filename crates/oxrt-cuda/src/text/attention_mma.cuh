@@ -71,9 +71,9 @@ KERNEL(128, attention, P) {
                 i32 key = t * 64 + j * 8 + (lane & 3) * 2 + (e & 1), query = row0 + (e >> 1) * 8;
 #if MASK
                 // Queries behind the last have no mask.
-                f32 x = key < p.keys && query < p.queries ? score(p, s[j][e], mask0 + query * p.mask_step[2], query, key) : -INFINITE_F32;
+                f32 x = key < p.keys && query < p.queries ? score(p, s[j][e], mask_of(p, mask0 + query * p.mask_step[2], key), query, key) : -INFINITE_F32;
 #else
-                f32 x = score(p, s[j][e], 0, query, key);
+                f32 x = score(p, s[j][e], M(), query, key);
                 if (t == tiles - 1 && key >= p.keys) x = -INFINITE_F32;
 #endif
                 s[j][e] = x;

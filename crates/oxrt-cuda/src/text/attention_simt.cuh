@@ -16,7 +16,7 @@ KERNEL(128, attention, P) {
         if (key < p.keys) {
             f32 dot = 0;
             for (i32 d = 0; d < DIM; d++) dot += get<f32>(q[d]) * get<f32>(k[key * p.ks.row + d]);
-            s = score(p, dot, mask_at, query, key);
+            s = score(p, dot, mask_of(p, mask_at, key), query, key);
         }
         f32 highest = fmaxf(top, warp_max(s));
         if (highest == -INFINITE_F32) continue;

@@ -123,13 +123,30 @@ KERNEL_LATE(WGS * 128, BLOCKS, attention, P) {
         }
         // Two chains for each of the two rows.
         f32 most[4] = {top[0], top[0], top[1], top[1]};
-        PRAGMA_UNROLL for (int i = 0; i < SN; i++) {
 #if !PLAIN
-            const i32 key = tile * KEYS + i / 4 * 8 + quad * 2 + (i & 1), query = row0 + (i >> 1 & 1) * 8;
-            // Queries behind the last have no mask.
-            s[i] = key < p.keys && query < p.queries ? score(p, s[i], mask0 + query * p.mask_step[2], query, key) : -INFINITE_F32;
+        // Masks of two neighbouring keys come at once where they lie so.
+        const bool pairs = MASK && p.mask_step[3] == 1 && p.mask_step[2] % 2 == 0 && (u64)(p.mask + mask0) % (2 * sizeof(M)) == 0 && p.keys % 2 == 0;
 #endif
-            most[i & 3] = fmaxf(most[i & 3], s[i]);
+        PRAGMA_UNROLL for (int i = 0; i < SN; i += 2) {
+#if !PLAIN
+            const i32 key = tile * KEYS + i / 4 * 8 + quad * 2, query = row0 + (i >> 1 & 1) * 8;
+            Pack<M, 2> mask;
+#if MASK
+            // Queries behind the last have no mask.
+            if (key < p.keys && query < p.queries) {
+                const M* from = p.mask + mask0 + query * p.mask_step[2] + key * p.mask_step[3];
+                if (pairs) mask = *(const Pack<M, 2>*)from;
+                else {
+                    mask.at[0] = from[0];
+                    if (key + 1 < p.keys) mask.at[1] = from[p.mask_step[3]];
+                }
+            }
+#endif
+            PRAGMA_UNROLL for (int e = 0; e < 2; e++)
+                s[i + e] = key + e < p.keys && query < p.queries ? score(p, s[i + e], mask.at[e], query, key + e) : -INFINITE_F32;
+#endif
+            most[i & 2] = fmaxf(most[i & 2], s[i]);
+            most[i & 2 | 1] = fmaxf(most[i & 2 | 1], s[i + 1]);
         }
         f32 highest[2] = {fmaxf(most[0], most[1]), fmaxf(most[2], most[3])}, less[2];
         PRAGMA_UNROLL for (int h = 0; h < 2; h++) {

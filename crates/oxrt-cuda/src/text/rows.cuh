@@ -38,6 +38,16 @@ template <int TEAM, int V, int HELD> DEVICE void line(const P& p) {
     i64 base = (i64)outer * p.inner.divisor * p.n + in;
     const TX* x = p.x + base;
     TY* y = p.y + base;
+    // Vectors that no kernel writes are there before the kernels before this one have ended.
+    Pack<f32, V> scale[HELD > 0 ? HELD : 1], bias[HELD > 0 ? HELD : 1];
+    auto vectors = [&](u32 i, int h) {
+        if (p.scale) scale[h] = *(const Pack<f32, V>*)(p.scale + i);
+        if (p.bias) bias[h] = *(const Pack<f32, V>*)(p.bias + i);
+    };
+    if (HELD && VECTORS_FIXED) {
+        PRAGMA_UNROLL for (int h = 0; h < HELD; h++) if ((h * TEAM + me) * V < p.n) vectors((h * TEAM + me) * V, h);
+    }
+    wait_for_kernels_before();
     auto load = [&](u32 i) {
         Pack<TX, V> v;
         if (V > 1) v = *(const Pack<TX, V>*)(x + i);
@@ -50,13 +60,13 @@ template <int TEAM, int V, int HELD> DEVICE void line(const P& p) {
     }
     auto packs = [&](auto f) {
         if (HELD) {
-            PRAGMA_UNROLL for (int h = 0; h < HELD; h++) if ((h * TEAM + me) * V < p.n) f(held[h], (h * TEAM + me) * V);
+            PRAGMA_UNROLL for (int h = 0; h < HELD; h++) if ((h * TEAM + me) * V < p.n) f(held[h], (h * TEAM + me) * V, h);
         } else {
-            for (u32 i = me * V; i < p.n; i += TEAM * V) f(load(i), i);
+            for (u32 i = me * V; i < p.n; i += TEAM * V) f(load(i), i, 0);
         }
     };
     auto each = [&](auto f) {
-        packs([&](const Pack<TX, V>& v, u32) { PRAGMA_UNROLL for (int j = 0; j < V; j++) f(get<C>(v.at[j])); });
+        packs([&](const Pack<TX, V>& v, u32, int) { PRAGMA_UNROLL for (int j = 0; j < V; j++) f(get<C>(v.at[j])); });
     };
     // f gives the j-th result of a pack.
     auto write = [&](const Pack<TX, V>& v, u32 i, auto f) {
@@ -74,10 +84,10 @@ template <int TEAM, int V, int HELD> DEVICE void line(const P& p) {
     sum = team_sum<TEAM>(sum, parts);
 #if LOG
     C log = LOGARITHM(sum);
-    packs([&](const Pack<TX, V>& v, u32 i) { write(v, i, [&](C x, int) { return x - top - log; }); });
+    packs([&](const Pack<TX, V>& v, u32 i, int) { write(v, i, [&](C x, int) { return x - top - log; }); });
 #else
     C factor = 1 / sum;
-    packs([&](const Pack<TX, V>& v, u32 i) { write(v, i, [&](C x, int) { return EXP(x - top) * factor; }); });
+    packs([&](const Pack<TX, V>& v, u32 i, int) { write(v, i, [&](C x, int) { return EXP(x - top) * factor; }); });
 #endif
 #else
     C mean = 0;
@@ -89,21 +99,20 @@ template <int TEAM, int V, int HELD> DEVICE void line(const P& p) {
     each([&](C v) { square += (v - mean) * (v - mean); });
     square = team_sum<TEAM>(square, parts) / p.n;
     C factor = 1 / SQUARE_ROOT(square + p.epsilon);
-    packs([&](const Pack<TX, V>& v, u32 i) {
-        Pack<f32, V> scale, bias;
-        if (p.scale) scale = *(const Pack<f32, V>*)(p.scale + i);
-        if (p.bias) bias = *(const Pack<f32, V>*)(p.bias + i);
+    packs([&](const Pack<TX, V>& v, u32 i, int h) {
+        if (!HELD || !VECTORS_FIXED) vectors(i, h);
         write(v, i, [&](C x, int j) {
             C r = (x - mean) * factor;
-            if (p.scale) r *= scale.at[j];
-            if (p.bias) r += bias.at[j];
+            if (p.scale) r *= scale[h].at[j];
+            if (p.bias) r += bias[h].at[j];
             return r;
         });
     });
 #endif
 }
 
-KERNEL(256, warp_any, P) { line<32, 1, 0>(p); }
-KERNEL(256, warp_held, P) { line<32, 8, 4>(p); }
-KERNEL(256, block_any, P) { line<256, 1, 0>(p); }
-KERNEL(256, block_packs, P) { line<256, 8, 0>(p); }
+KERNEL_LATE(256, 1, warp_any, P) { line<32, 1, 0>(p); }
+KERNEL_LATE(256, 1, warp_held, P) { line<32, 8, 4>(p); }
+KERNEL_LATE(256, 1, block_any, P) { line<256, 1, 0>(p); }
+KERNEL_LATE(256, 1, block_packs, P) { line<256, 8, 0>(p); }
+KERNEL_LATE(128, 1, block_held, P) { line<128, 8, 1>(p); }
