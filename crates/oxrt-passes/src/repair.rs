@@ -180,6 +180,27 @@ fn unique_names(g: &mut Graph) {
     }
 }
 
+/// A size that may stand behind a number.
+#[derive(Clone, PartialEq)]
+struct Candidate {
+    dim: Dim,
+    /// `dim` is one of so many parts of this size.
+    of: Dim,
+    parts: i64,
+}
+
+impl Candidate {
+    fn part(of: &Dim, parts: i64) -> Candidate {
+        Candidate { dim: of.floor_div(&Dim::Const(parts)), of: of.clone(), parts }
+    }
+}
+
+impl From<Dim> for Candidate {
+    fn from(dim: Dim) -> Candidate {
+        Candidate { of: dim.clone(), dim, parts: 1 }
+    }
+}
+
 struct Walk<'m> {
     model: &'m mut Model,
     example: &'m BTreeMap<Symbol, i64>,
@@ -248,16 +269,8 @@ impl Walk<'_> {
             }
             "MatMul" => self.broadcast(id, 2),
             "Concat" => self.concat(id),
-            "ScatterND" | "ScatterElements" => {
-                let (x, updates) = (self.dims(id, 0), self.dims(id, 2));
-                let fits = x.len() == updates.len();
-                for axis in 0..x.len().min(updates.len()) {
-                    if fits && self.is_dynamic(&updates[axis]) {
-                        self.grow_input(id, 0, axis, &updates[axis].clone())?;
-                    }
-                }
-                Ok(())
-            }
+            "ScatterND" | "ScatterElements" => self.scatter(id),
+            "Split" => self.split(id),
             "LSTM" | "GRU" | "RNN" => {
                 let batch = self.dims(id, 0).get(1).cloned();
                 for i in [5, 6] {
@@ -274,20 +287,20 @@ impl Walk<'_> {
     // ---- shapes ----
 
     /// Sizes that may stand behind the number `n`: first those of the same axis.
-    fn candidates(&self, n: i64, axis: usize, local: &[Dim]) -> Vec<Dim> {
-        let mut out: Vec<Dim> = Vec::new();
-        let mut add = |d: Dim| {
-            if !out.contains(&d) {
-                out.push(d);
+    fn candidates(&self, n: i64, axis: usize, local: &[Dim]) -> Vec<Candidate> {
+        let mut out: Vec<Candidate> = Vec::new();
+        let mut add = |c: Candidate| {
+            if !out.contains(&c) {
+                out.push(c);
             }
         };
         let mut ordered: Vec<&Dim> = local.get(axis).into_iter().collect();
         ordered.extend(local);
         for d in ordered.iter().filter(|d| self.is_dynamic(d)) {
             match self.at_example(d) {
-                Some(e) if e == n => add((*d).clone()),
-                Some(e) if e > 1 && n % e == 0 => add((*d).clone() * (n / e)),
-                Some(e) if n > 1 && e % n == 0 => add(d.floor_div(&Dim::Const(e / n))),
+                Some(e) if e == n => add((*d).clone().into()),
+                Some(e) if e > 1 && n % e == 0 => add(((*d).clone() * (n / e)).into()),
+                Some(e) if n > 1 && e % n == 0 => add(Candidate::part(d, e / n)),
                 _ => {}
             }
         }
@@ -296,13 +309,16 @@ impl Walk<'_> {
             for to in from + 2..=local.len() {
                 let d: Dim = local[from..to].iter().cloned().product();
                 if self.is_dynamic(&d) && self.at_example(&d) == Some(n) {
-                    add(d);
+                    add(d.into());
                 }
             }
         }
         for (s, &e) in self.example {
+            let d = Dim::from(s.clone());
             if e == n {
-                add(s.clone().into());
+                add(d.into());
+            } else if n > 1 && e % n == 0 {
+                add(Candidate::part(&d, e / n));
             }
         }
         out
@@ -330,44 +346,67 @@ impl Walk<'_> {
         if fits {
             return Ok(());
         }
-        let options: Vec<Vec<Dim>> = (stated.iter().enumerate())
+        let options: Vec<Vec<Candidate>> = (stated.iter().enumerate())
             .map(|(i, d)| match d.as_const() {
                 Some(n) if n > 0 => {
-                    let mut list = vec![d.clone()];
+                    let mut list = vec![d.clone().into()];
                     list.extend(self.candidates(n, i, &x));
                     list
                 }
-                _ => vec![d.clone()],
+                _ => vec![d.clone().into()],
             })
             .collect();
         let count = options.iter().map(Vec::len).try_fold(1usize, |a, b| a.checked_mul(b));
         if count.is_none_or(|c| c > MAX_COMBINATIONS) {
             return Ok(());
         }
-        let mut best: Option<(i64, Vec<Dim>)> = None;
+        let groups = self.groups(&x, &stated);
+        let mut best: Option<(i64, Vec<Candidate>)> = None;
         let mut pick = vec![0usize; options.len()];
         loop {
-            let shape: Vec<Dim> = pick.iter().zip(&options).map(|(&k, o)| o[k].clone()).collect();
+            let chosen: Vec<&Candidate> = pick.iter().zip(&options).map(|(&k, o)| &o[k]).collect();
+            let shape: Vec<Dim> = chosen.iter().map(|c| c.dim.clone()).collect();
             let product: Dim = shape.iter().filter(|d| !d.is(-1)).cloned().product();
-            let rest = match hole {
+            let rest_of = |product: &Dim, total: &Dim| match hole {
                 None => (product == total).then_some(Dim::Const(1)),
-                Some(_) => total.divide_exactly(&product),
+                Some(_) => total.divide_exactly(product),
             };
-            if let Some(rest) = rest {
+            // Parts of a size make it up again when they divide it.
+            let divided = || {
+                let of: Dim = chosen.iter().filter(|c| !c.dim.is(-1)).map(|c| c.of.clone()).product();
+                let parts: i64 = chosen.iter().map(|c| c.parts).product();
+                (parts > 1).then(|| rest_of(&of, &(total.clone() * parts)))?
+            };
+            let exact = rest_of(&product, &total);
+            let condition = exact.is_none();
+            if let Some(rest) = exact.or_else(divided) {
                 let same = shape.iter().zip(&x).filter(|(a, b)| a == b && self.is_dynamic(a)).count() as i64;
                 let changed = pick.iter().filter(|k| **k > 0).count() as i64;
                 // Sizes at their own place first, then a hole without dynamic sizes, then few changes, early ones.
                 let early: i64 = pick.iter().enumerate().map(|(i, &k)| if k > 0 { i as i64 } else { 0 }).sum();
                 let open = self.is_dynamic(&rest) as i64;
-                let score = same * 1000 - open * 2000 - changed * 100 - early;
+                // Axes that are split or joined among themselves.
+                let aligned = groups.iter().all(|(from, to)| {
+                    let have = |f: &dyn Fn(&Candidate) -> Dim| chosen[to.clone()].iter().map(|c| f(c)).product::<Dim>();
+                    let want: Dim = x[from.clone()].iter().cloned().product();
+                    let parts: i64 = chosen[to.clone()].iter().map(|c| c.parts).product();
+                    have(&|c| c.dim.clone()) == want || have(&|c| c.of.clone()) == want * parts
+                });
+                let score = same * 1000 + aligned as i64 * 500 - open * 2000 - changed * 100 - early - condition as i64 * 10_000;
                 if best.as_ref().is_none_or(|(s, _)| score > *s) {
-                    best = Some((score, shape));
+                    best = Some((score, chosen.into_iter().cloned().collect()));
                 }
             }
             let Some(at) = (0..pick.len()).rev().find(|&i| pick[i] + 1 < options[i].len()) else { break };
             pick[at] += 1;
             pick[at + 1..].fill(0);
         }
+        let best = best.map(|(score, chosen)| {
+            if score < -5_000 {
+                chosen.iter().filter(|c| c.parts > 1).for_each(|c| self.require_divisible(c));
+            }
+            (score, chosen.into_iter().map(|c| c.dim).collect::<Vec<Dim>>())
+        });
         match best {
             Some((_, shape)) if shape != stated => {
                 self.note(id, format!("the shape {stated:?} of {x:?} should be {shape:?}"), true);
@@ -378,6 +417,39 @@ impl Walk<'_> {
                 self.note(id, format!("the shape {stated:?} does not fit {x:?}"), false);
                 Ok(())
             }
+        }
+    }
+
+    /// Runs of axes before and after a reshape that hold the same elements in the example; empty when a size is open.
+    fn groups(&self, x: &[Dim], stated: &[Dim]) -> Vec<(std::ops::Range<usize>, std::ops::Range<usize>)> {
+        let at_example = |d: &Dim| d.as_const().or_else(|| self.at_example(d)).filter(|&n| n > 0);
+        let sizes = |dims: &[Dim]| dims.iter().map(at_example).collect::<Option<Vec<i64>>>();
+        let (Some(a), Some(b)) = (sizes(x), sizes(stated)) else { return Vec::new() };
+        let (mut out, mut i, mut j) = (Vec::new(), 0, 0);
+        while i < a.len() && j < b.len() {
+            let (from, to) = (i, j);
+            let (mut left, mut right) = (a[i], b[j]);
+            (i, j) = (i + 1, j + 1);
+            while left != right {
+                let (n, k, list) = if left < right { (&mut left, &mut i, &a) } else { (&mut right, &mut j, &b) };
+                let Some(next) = list.get(*k) else { return Vec::new() };
+                *n = n.saturating_mul(*next);
+                *k += 1;
+            }
+            out.push((from..i, to..j));
+        }
+        out
+    }
+
+    /// Writes down that a size is a multiple: the sizes of a run are held against it.
+    fn require_divisible(&mut self, c: &Candidate) {
+        let text = self.model.metadata.entry(oxrt_ir::CONDITIONS.to_string()).or_default();
+        let line = format!("({}) % {} == 0", c.of, c.parts);
+        if !text.lines().any(|l| l == line) {
+            if !text.is_empty() {
+                text.push('\n');
+            }
+            text.push_str(&line);
         }
     }
 
@@ -427,7 +499,7 @@ impl Walk<'_> {
             let (Some(n), true) = (stated[axis].as_const(), self.is_dynamic(d)) else { continue };
             let same = self.candidates(n, axis, std::slice::from_ref(d)).into_iter().next();
             if let Some(better) = same {
-                shape[axis] = better;
+                shape[axis] = better.dim;
             }
         }
         if shape == stated {
@@ -451,8 +523,11 @@ impl Walk<'_> {
                 let axis = if axis < 0 { axis + x.len() as i64 } else { axis } as usize;
                 let (Some(n), Some(size)) = (d.as_const(), x.get(axis)) else { continue };
                 let Some(e) = self.at_example(size).filter(|_| self.is_dynamic(size)) else { continue };
+                let within = self.within(size, n);
                 if n == e && i == 2 {
                     list[k] = Dim::Const(i64::MAX);
+                } else if let Some(part) = within {
+                    list[k] = part;
                 } else if n > 1 && n < e && (n * 2 == e || n * 3 == e || n * 4 == e) {
                     list[k] = size.floor_div(&Dim::Const(e / n));
                 }
@@ -464,6 +539,148 @@ impl Walk<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The symbol of a longer size (`time + 3`) whose example is `n`.
+    fn within(&self, size: &Dim, n: i64) -> Option<Dim> {
+        let mut named = BTreeSet::new();
+        size.for_each_symbol(&mut |s| {
+            named.insert(s.clone());
+        });
+        let mut found = self.example.iter().filter(|(s, e)| **e == n && n > 1 && named.contains(s));
+        let (s, _) = found.next().filter(|_| size.as_symbol().is_none())?;
+        found.next().is_none().then(|| s.clone().into())
+    }
+
+    /// Lengths of pieces along a dynamic axis: equal ones are parts of it, else the longest takes what is left.
+    fn split(&mut self, id: NodeId) -> Result<()> {
+        let x = self.dims(id, 0);
+        let axis = self.model.graph[id].attrs.int_or("axis", 0)?;
+        let axis = if axis < 0 { axis + x.len() as i64 } else { axis };
+        let (Some(size), Some(stated)) = (usize::try_from(axis).ok().and_then(|a| x.get(a)), self.stated(id, 1)) else {
+            return Ok(());
+        };
+        let lengths: Option<Vec<i64>> = stated.iter().map(Dim::as_const).collect();
+        let (Some(lengths), true) = (lengths, self.is_dynamic(size)) else { return Ok(()) };
+        if lengths.len() < 2 || Some(lengths.iter().sum()) != self.at_example(size) {
+            return Ok(());
+        }
+        let mut list = stated.clone();
+        let equal = lengths.iter().all(|&n| n == lengths[0]);
+        if equal {
+            list.fill(size.floor_div(&Dim::Const(lengths.len() as i64)));
+        }
+        let longest = (0..lengths.len()).rev().max_by_key(|&i| lengths[i]).filter(|_| !equal).unwrap_or(lengths.len() - 1);
+        let others: Dim = (0..lengths.len()).filter(|&i| i != longest).map(|i| list[i].clone()).sum();
+        list[longest] = size.clone() - others;
+        self.note(id, format!("the lengths {stated:?} of {size} should be {list:?}"), true);
+        self.restate(id, 1, &list)
+    }
+
+    /// Writes at places: a mesh that covers a dynamic axis of the example grows with it, a lone last place stays the last.
+    fn scatter(&mut self, id: NodeId) -> Result<()> {
+        let (x, updates) = (self.dims(id, 0), self.dims(id, 2));
+        if &*self.model.graph[id].op == "ScatterND" {
+            self.scatter_mesh(id, &x, &updates)?;
+            self.last_place(id)?;
+        }
+        let x = self.dims(id, 0);
+        if x.len() == updates.len() {
+            for (axis, wanted) in updates.iter().enumerate() {
+                if self.is_dynamic(wanted) {
+                    self.grow_input(id, 0, axis, wanted)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Places that are a constant: along axes where the updates are dynamic, or that a dynamic axis of the data is
+    /// covered by.
+    fn scatter_mesh(&mut self, id: NodeId, x: &[Dim], updates: &[Dim]) -> Result<()> {
+        let g = &self.model.graph;
+        let Some(places) = g[id].input(1).and_then(|v| g.constant(v)).cloned() else { return Ok(()) };
+        let shape = places.shape().to_vec();
+        let Some((&depth, mesh)) = shape.split_last() else { return Ok(()) };
+        let at = places.to_i64_vec()?;
+        for axis in 0..mesh.len() {
+            let n = mesh[axis] as i64;
+            let inner: usize = mesh[axis + 1..].iter().product::<usize>() * depth;
+            // The coordinate that runs from 0 along this axis of the mesh.
+            let runs = |k: usize| (0..n as usize).all(|i| at[i * inner + k] == i as i64);
+            let Some(k) = (0..depth).find(|&k| n > 1 && runs(k)) else { continue };
+            let wanted = updates.get(axis).filter(|d| self.is_dynamic(d)).or(x.get(k).filter(|d| self.is_dynamic(d)));
+            let Some(wanted) = wanted.filter(|d| self.at_example(d) == Some(n)).cloned() else { continue };
+            self.grow_input(id, 1, axis, &wanted)?;
+            self.grow_input(id, 0, k, &wanted)?;
+            self.grow_input(id, 2, axis, &wanted)?;
+        }
+        Ok(())
+    }
+
+    /// A coordinate that is one number, the last of a dynamic axis in the example.
+    fn last_place(&mut self, id: NodeId) -> Result<()> {
+        let x = self.dims(id, 0);
+        let g = &self.model.graph;
+        // Of a chain of writes each names its own place: a loop that was unrolled.
+        let chained = |v: Option<ValueId>| v.and_then(|v| g.producer(v)).is_some_and(|n| &*n.op == "ScatterND");
+        let read_on = g[id].outputs()[0].is_some_and(|v| g[v].users().iter().any(|&u| &*g[u].op == "ScatterND"));
+        let before = g[id].input(0);
+        let lone = !read_on && !(chained(before) && self.writes_a_number(before));
+        let Some(maker) = g[id].input(1).and_then(|v| g[v].producer()).map(|p| p.0) else { return Ok(()) };
+        if &*g[maker].op != "Concat" || !lone {
+            return Ok(());
+        }
+        for k in 0..g[maker].inputs().len() {
+            let Some(e) = x.get(k).filter(|d| self.is_dynamic(d)).and_then(|d| self.at_example(d)) else { continue };
+            let g = &self.model.graph;
+            // Through what only spreads the number.
+            let mut path = vec![(maker, k)];
+            let number = loop {
+                let (node, i) = path[path.len() - 1];
+                let Some(v) = g[node].input(i) else { break None };
+                if let Some(t) = g.constant(v) {
+                    break Some(t.clone());
+                }
+                match g[v].producer() {
+                    Some((p, _)) if matches!(&*g[p].op, "Expand" | "Unsqueeze" | "Reshape") => path.push((p, 0)),
+                    _ => break None,
+                }
+            };
+            let Some(t) = number.filter(|t| !t.is_empty()) else { continue };
+            let values = t.to_i64_vec()?;
+            if e <= 1 || values.iter().any(|&n| n != e - 1) {
+                continue;
+            }
+            self.note(id, format!("the place {} of {} should be the last", e - 1, x[k]), true);
+            let (node, i) = path[path.len() - 1];
+            let mut b = self.builder(id);
+            let last = b.constant(Tensor::from_i64(t.dtype(), t.shape(), &vec![-1; values.len()])?);
+            self.model.graph.set_input(node, i, Some(last));
+        }
+        Ok(())
+    }
+
+    /// Whether the places of the `ScatterND` that makes `v` hold a coordinate that is one number.
+    fn writes_a_number(&self, v: Option<ValueId>) -> bool {
+        let g = &self.model.graph;
+        let Some(places) = v.and_then(|v| g.producer(v)).and_then(|n| n.input(1)) else { return false };
+        let Some(concat) = g.producer(places) else { return g.constant(places).is_some_and(|t| t.len() == 1) };
+        concat.inputs().iter().flatten().any(|&c| {
+            let mut v = c;
+            loop {
+                if let Some(t) = g.constant(v) {
+                    return t.len() == 1;
+                }
+                match g.producer(v) {
+                    Some(n) if matches!(&*n.op, "Expand" | "Unsqueeze") => match n.input(0) {
+                        Some(x) => v = x,
+                        None => return false,
+                    },
+                    _ => return false,
+                }
+            }
+        })
     }
 
     fn gather(&mut self, id: NodeId) -> Result<()> {
@@ -768,18 +985,22 @@ impl Walk<'_> {
             let values = if t.dtype() == DType::Bool { None } else { t.to_f64_vec().ok() };
             if let Some(values) = values {
                 let at = |o: usize, i: usize, k: usize| values[(o * n + i) * inner + k];
-                let step = at(0, 1, 0) - at(0, 0, 0);
+                let step = |k: usize| at(0, 1, k) - at(0, 0, k);
                 let even = (0..outer)
-                    .all(|o| (0..n).all(|i| (0..inner).all(|k| at(o, i, k) == at(o, 0, k) + step * i as f64)));
+                    .all(|o| (0..n).all(|i| (0..inner).all(|k| at(o, i, k) == at(o, 0, k) + step(k) * i as f64)));
                 if even {
+                    let one_step = (0..inner).all(|k| step(k) == step(0));
+                    let steps: Vec<f64> = if one_step { vec![step(0)] } else { (0..inner).map(step).collect() };
+                    let by = if one_step { Vec::new() } else { shape[axis + 1..].to_vec() };
+                    let by = Tensor::from_f64(t.dtype(), &by, &steps)?;
                     let mut b = self.builder(id);
                     let places = count(&mut b, wanted)?;
                     let places = b.cast(places, t.dtype())?;
-                    let by = b.scalar(t.dtype(), step)?;
-                    let places = b.call("Mul", &[places, by])?;
                     let mut column = vec![Dim::Const(1); shape.len() - axis];
                     column[0] = wanted.clone();
                     let places = b.reshape(places, &column)?;
+                    let by = b.constant(by);
+                    let places = b.call("Mul", &[places, by])?;
                     let base = b.constant(base);
                     return Ok((b.call("Add", &[base, places])?, false));
                 }
