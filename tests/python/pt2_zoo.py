@@ -87,6 +87,8 @@ def make_case(zoo, e, dynamic, form, folder):
             note = f"{type(error).__name__}: {str(error)[:300]}"
         leaves = [v for v in pytree.tree_leaves((args, kwargs)) if isinstance(v, (torch.Tensor, bool, int, float))]
         number = [not isinstance(v, torch.Tensor) for v in leaves]
+        # Results that share memory under two types cannot be saved.
+        outputs = [t.clone() for t in outputs]
         torch.save(dict(inputs=zoo.flat_tensors((args, kwargs)), number=number, outputs=outputs, note=note), f"{folder}/set{k}.pt")
     return {"seconds": round(time.time() - started, 2), "shapes_only": not e.compare}
 

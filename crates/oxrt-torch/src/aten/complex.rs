@@ -446,6 +446,15 @@ pub fn vector_norm(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     super::reduce::vector_norm(cx, &a)
 }
 
+/// `chalf(Tensor self, *, MemoryFormat? memory_format=None)`: pairs of half precision, which nothing here computes with
+pub fn half(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let x = a.t("self")?;
+    let pairs = if cx.is_complex(x) { x } else { from_real(cx, x, DType::C64)? };
+    let y = cx.cast(pairs, DType::F16)?;
+    cx.complex.insert(y);
+    Ok(y)
+}
+
 /// `to.dtype(Tensor self, ScalarType dtype, …)`, `_to_copy`: to another precision, or the real part
 pub fn to(cx: &mut Cx, a: &Args) -> Result<Shown> {
     let x = a.t("self")?;

@@ -262,6 +262,7 @@ const TABLE: &[(&str, Rule)] = &[
     ("adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d", Many(pool::adaptive_max_pool)),
     ("batch_norm _native_batch_norm_legit_no_training _native_batch_norm_legit.no_stats native_batch_norm \
       _native_batch_norm_legit cudnn_batch_norm _batch_norm_no_update", Many(norm::batch_norm)),
+    ("_batch_norm_with_update", Many(norm::batch_norm_with_update)), ("hash_tensor", One(reduce::hash_tensor)), ("chalf", One(complex::half)),
     ("layer_norm native_layer_norm", Many(norm::layer_norm)), ("rms_norm _fused_rms_norm", Many(norm::rms_norm)),
     ("group_norm native_group_norm", Many(norm::group_norm)), ("instance_norm", One(norm::instance_norm)),
     ("_weight_norm _weight_norm_interface", Many(norm::weight_norm)), ("cosine_similarity", One(norm::cosine_similarity)),
