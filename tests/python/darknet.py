@@ -183,8 +183,10 @@ class Darknet:
                 x = x.mean((2, 3), keepdim=True)
             elif kind == "shortcut":
                 for f in map(int, o["from"].split(",")):
-                    # Of another number of channels, those that both have are added.
+                    # Of another number of channels, those that both have are added; of a larger plane every so many-th element.
                     other = outs[f if f >= 0 else i + f][:, :x.shape[1]]
+                    step = other.shape[2] // x.shape[2]
+                    other = other[:, :, ::step, ::step]
                     x = x + F.pad(other, [0, 0, 0, 0, 0, x.shape[1] - other.shape[1]])
                 x = act(x)
             elif kind == "route":
@@ -294,7 +296,8 @@ def published(path, args):
     # A gain at which the numbers of a hundred layers stay finite.
     model = Darknet(text, 7, 0.5)
     own = model.sections[0][1]
-    fixed = any(kind in ("connected", "local", "softmax", "reorg") for kind, _ in model.sections)
+    # Shortcuts that skip elements are known at fixed sizes only.
+    fixed = any(kind in ("connected", "local", "softmax", "reorg") for kind, _ in model.sections) or path.stem.startswith("resn")
     least = 256 if "p6" in path.stem or "p7" in path.stem else 128
     side = [(int(own["height"]), int(own["width"]))] if fixed else [(least, least), (least, least + 128)]
     flags = [] if fixed else ["--input", "images=f32[batch,3,height,width]"]

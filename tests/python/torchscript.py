@@ -113,7 +113,11 @@ def traps(path):
     from pt2_zoo import load_zoo
 
     zoo = load_zoo(path)
-    # What torch itself refuses, and what the issue leaves out.
+    left_out = {
+        "trap/dynamic_quant_eager": "quantised TorchScript (storages of QInt8) is not read",
+        "trap/custom_op": "a TorchScript file does not state what a custom operator gives",
+        "trap/mha_transformer": "traced, torch's fast path makes nested tensors",
+    }
     for e in zoo.ENTRIES.values():
         if not e.id.startswith("trap/"):
             continue
@@ -125,6 +129,9 @@ def traps(path):
                 args, kwargs = e.make_inputs(alt=k == 1)
                 return args
 
+            if e.id in left_out and (kind == "trace" or e.id != "trap/mha_transformer"):
+                print(f"left out {e.id} {kind}: {left_out[e.id]}", flush=True)
+                continue
             try:
                 model, (args, kwargs) = make(), e.make_inputs()
                 if kwargs:
@@ -458,6 +465,25 @@ def same_detections(have, want):
     return f"{lost} of {n} detections have no partner" if lost > allowed else None
 
 
+def wide_types(session, onnx_path, inputs, want, args, folder):
+    """bfloat16, which numpy does not have: through the files of ONNX's tensors."""
+    from pt2_judge import run_onnxruntime, same, to_proto
+
+    given, out = folder / "given", folder / "out"
+    given.mkdir(exist_ok=True)
+    for i, t in enumerate(inputs):
+        (given / f"input_{i}.pb").write_bytes(to_proto(t).SerializeToString())
+    done = subprocess.run([str(args.oxrt), "run", str(onnx_path), "--in-dir", str(given), "--out-dir", str(out)], capture_output=True, text=True, timeout=300)
+    if done.returncode != 0:
+        return "engine: " + done.stderr.strip().replace("\n", " | ")[:400]
+    mine = [onnx.numpy_helper.to_array(onnx.load_tensor(str(out / f"output_{i}.pb"))) for i in range(len(want))]
+    for who, outs in (("onnxruntime", run_onnxruntime(session, inputs)), ("engine", mine)):
+        problem = same(outs, want)
+        if problem:
+            return f"{who}: {problem}"
+    return None
+
+
 def one(case, kind, args):
     folder = args.cases / f"{case.name}-{kind}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -491,6 +517,11 @@ def one(case, kind, args):
     session = onnxruntime.InferenceSession(str(onnx_path), options, providers=["CPUExecutionProvider"])
     names = [i.name for i in session.get_inputs()]
     for i, (x, want) in enumerate(zip(drawn, expected)):
+        if any(t.dtype == torch.bfloat16 for t in [*flat(x), *want]):
+            problem = wide_types(session, onnx_path, flat(x), want, args, folder)
+            if problem:
+                return f"sizes {case.sizes[i]}: {problem}", took
+            continue
         feeds = dict(zip(names, [t.numpy() for t in flat(x)]))
         np.savez(folder / f"in{i}.npz", **feeds)
         got = session.run(None, feeds)

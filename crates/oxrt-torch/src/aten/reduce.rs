@@ -728,6 +728,13 @@ fn matrix_axes(cx: &Cx, a: &Args, x: ValueId) -> Result<(usize, usize)> {
 /// A norm of singular values: their sum, their greatest, or their least.
 fn spectral_norm(cx: &mut Cx, x: ValueId, (rows, columns): (usize, usize), keep: bool, op: &str) -> Result<ValueId> {
     let rank = cx.rank(x)?;
+    let mut dims = cx.dims(x)?;
+    if dims[rows].is(0) || dims[columns].is(0) {
+        // Without singular values every one of these norms is 0.
+        (dims[rows], dims[columns]) = (Dim::Const(1), Dim::Const(1));
+        let zero = super::create::filled(cx, cx.dtype(x)?, &dims, &crate::args::Scalar::Int(Dim::Const(0)))?;
+        return if keep { Ok(zero) } else { cx.b.squeeze(zero, &[rows.min(columns) as i64, rows.max(columns) as i64]) };
+    }
     let mut perm: Vec<usize> = (0..rank).filter(|&i| i != rows && i != columns).collect();
     perm.extend([rows, columns]);
     let x = cx.b.transpose(x, &perm)?;

@@ -2,8 +2,8 @@
 
 use super::{
     activation as act, assertions, complex, composite, conv, create, custom, elementwise as ew, fourier, histogram,
-    hop, index, ldl, linalg, linear, loss, matrix, norm, pairs, pool, reduce, resize, rnn, scatter, segment, shape,
-    special, spectral, sym, training, vision, window,
+    hop, index, ldl, linalg, linear, loss, matrix, norm, packed, pairs, pool, reduce, resize, rnn, scatter, segment,
+    shape, special, spectral, sym, training, vision, window,
 };
 use crate::alias::{Shown, View};
 use crate::args::Args;
@@ -328,7 +328,8 @@ const TABLE: &[(&str, Rule)] = &[
     ("linalg_polar", Many(spectral::polar)), ("linalg_matrix_sqrth", One(spectral::matrix_sqrth)),
     ("im2col", One(window::im2col)), ("col2im", One(window::col2im)),
     // recurrent layers
-    ("lstm.input", Many(rnn::lstm)), ("gru.input", Many(rnn::gru)), ("rnn_tanh.input", Many(rnn::rnn_tanh)),
+    ("lstm.input lstm.data", Many(rnn::lstm)), ("gru.input gru.data", Many(rnn::gru)),
+    ("_pack_padded_sequence", Many(packed::pack)), ("_pad_packed_sequence", Many(packed::pad)), ("rnn_tanh.input", Many(rnn::rnn_tanh)),
     ("rnn_relu.input", Many(rnn::rnn_relu)), ("lstm_cell", Many(rnn::lstm_cell)), ("gru_cell", One(rnn::gru_cell)),
     ("rnn_tanh_cell", One(rnn::rnn_tanh_cell)), ("rnn_relu_cell", One(rnn::rnn_relu_cell)),
     // spectra of real tensors
