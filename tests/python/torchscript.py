@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 import time
@@ -577,6 +578,8 @@ def main():
             except Exception as e:  # noqa: BLE001  a judge that fails is a failure of the case
                 problem, took = "".join(traceback.format_exception_only(e)).strip()[:400], 0.0
             failed += problem is not None
+            if problem is None:
+                shutil.rmtree(args.cases / f"{case.name}-{kind}", ignore_errors=True)
             print(f"{'FAILED' if problem else 'ok':6} {case.name} {kind} ({took:.2f} s) {problem or ''}", flush=True)
     print(f"TorchScript: {count - failed} of {count} cases agree with PyTorch")
     return 1 if failed else 0

@@ -276,7 +276,9 @@ impl Net<'_, '_> {
         let mut other = other;
         if differ(&h, &eh) || differ(&w, &ew) {
             // Of a plane that is larger by a whole factor every so many-th element is added.
-            let factor = |from: &Dim, to: &Dim| from.as_const().zip(to.as_const()).filter(|(a, b)| *b > 0 && a % b == 0).map(|(a, b)| a / b);
+            let factor = |from: &Dim, to: &Dim| {
+                from.as_const().zip(to.as_const()).filter(|(a, b)| *b > 0 && a % b == 0).map(|(a, b)| a / b)
+            };
             let (Some(by), true) = (factor(&h, &eh), factor(&h, &eh) == factor(&w, &ew)) else {
                 bail!(unsupported, "a shortcut between planes of {h} × {w} and {eh} × {ew}");
             };

@@ -77,7 +77,9 @@ fn write_out<'a>(cx: &mut Cx<'a, '_>, node: &'a Node, functional: &'static str) 
         _ => bail!(unsupported, "this operator with `out`"),
     };
     if cx.dims(v)? != cx.dims(old)? {
-        return Err(Error::unsupported("a result that changes the shape of `out`").help("give `out` the result's shape"));
+        return Err(
+            Error::unsupported("a result that changes the shape of `out`").help("give `out` the result's shape")
+        );
     }
     let v = cx.cast(v, cx.dtype(old)?)?;
     cx.write(id, v)?;

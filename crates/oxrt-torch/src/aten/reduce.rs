@@ -295,7 +295,12 @@ fn not_of_nothing(cx: &mut Cx, x: ValueId, axes: &[usize]) -> Result<ValueId> {
     if !axes.iter().any(|&i| dims[i].is(0)) {
         return Ok(x);
     }
-    axes.iter().filter(|&&i| dims[i].is(0)).copied().collect::<Vec<_>>().into_iter().for_each(|i| dims[i] = Dim::Const(1));
+    axes.iter()
+        .filter(|&&i| dims[i].is(0))
+        .copied()
+        .collect::<Vec<_>>()
+        .into_iter()
+        .for_each(|i| dims[i] = Dim::Const(1));
     super::create::filled(cx, cx.dtype(x)?, &dims, &crate::args::Scalar::Int(Dim::Const(0)))
 }
 
@@ -763,7 +768,8 @@ pub fn hash_tensor(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let bits = cx.cast(bits, DType::U64)?;
     let bits = cx.b.unsqueeze(bits, &[rank as i64])?;
     let places = cx.b.constant(Tensor::from_slice(&[64], &(0..64).collect::<Vec<u64>>()));
-    let shift = |cx: &mut Cx, x, by, direction: &str| cx.op("BitShift", &[x, by], Attrs::new().with("direction", direction));
+    let shift =
+        |cx: &mut Cx, x, by, direction: &str| cx.op("BitShift", &[x, by], Attrs::new().with("direction", direction));
     let bits = shift(cx, bits, places, "RIGHT")?;
     let one = cx.b.scalar(DType::U64, 1.0)?;
     let bits = cx.call("BitwiseAnd", &[bits, one])?;

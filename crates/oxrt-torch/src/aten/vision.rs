@@ -72,7 +72,12 @@ pub fn ps_roi_align(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
         Some(dims) => dims.clone(),
         None => {
             let have = cx.dims(all)?;
-            vec![have[0].clone(), have[1].floor_div(&bins), Dim::Const(a.int("pooled_height")?), Dim::Const(a.int("pooled_width")?)]
+            vec![
+                have[0].clone(),
+                have[1].floor_div(&bins),
+                Dim::Const(a.int("pooled_height")?),
+                Dim::Const(a.int("pooled_width")?),
+            ]
         }
     };
     let [n, channels, ..] = &out[..] else { bail!(invalid, "ps_roi_align of rank {}", out.len()) };

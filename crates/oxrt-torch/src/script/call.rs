@@ -392,8 +392,23 @@ impl Interp<'_> {
 
 /// Operators that autocast computes in the narrow type (`ATen/autocast_mode.h`, the list that CPU and CUDA share).
 const NARROW: [&str; 17] = [
-    "conv1d", "conv2d", "conv3d", "convolution", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "bmm", "mm", "mv",
-    "baddbmm", "addmm", "addbmm", "linear", "matmul", "scaled_dot_product_attention", "einsum",
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "convolution",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+    "bmm",
+    "mm",
+    "mv",
+    "baddbmm",
+    "addmm",
+    "addbmm",
+    "linear",
+    "matmul",
+    "scaled_dot_product_attention",
+    "einsum",
 ];
 
 fn autocast(cx: &mut Cx<'static, '_>, a: &mut Args<'static>, to: DType) -> Result<()> {

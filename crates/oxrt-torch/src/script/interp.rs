@@ -164,7 +164,13 @@ impl<'p> Interp<'p> {
     }
 
     /// A block under a context: what autocast means is applied to the operators inside, other contexts are called as Python calls them.
-    fn with(&mut self, cx: &mut Cx<'static, '_>, context: &Expr, name: Option<&Rc<str>>, body: &[Stmt]) -> Result<Flow> {
+    fn with(
+        &mut self,
+        cx: &mut Cx<'static, '_>,
+        context: &Expr,
+        name: Option<&Rc<str>>,
+        body: &[Stmt],
+    ) -> Result<Flow> {
         let v = self.eval(cx, context)?;
         let Sv::Object(object) = v else { bail!(unsupported, "a {} as context", v.kind()) };
         let Cell::Object { class, fields, .. } = self.heap.get(object) else { bail!(bug, "an object that is none") };
@@ -550,7 +556,9 @@ impl<'p> Interp<'p> {
                     let v = self.eval(cx, e)?;
                     // A tensor where a number is needed is converted silently.
                     return match (ty, &v) {
-                        (Expr::Name(to), Sv::Tensor(_)) if matches!(&**to, "int" | "float" | "bool") => self.convert(cx, to, &v),
+                        (Expr::Name(to), Sv::Tensor(_)) if matches!(&**to, "int" | "float" | "bool") => {
+                            self.convert(cx, to, &v)
+                        }
                         _ => Ok(v),
                     };
                 }
@@ -665,7 +673,11 @@ impl<'p> Interp<'p> {
 
 fn line_of(stmt: &Stmt) -> Line {
     match stmt {
-        Stmt::Assign { line, .. } | Stmt::If { line, .. } | Stmt::For { line, .. } | Stmt::While { line, .. } | Stmt::With { line, .. } => *line,
+        Stmt::Assign { line, .. }
+        | Stmt::If { line, .. }
+        | Stmt::For { line, .. }
+        | Stmt::While { line, .. }
+        | Stmt::With { line, .. } => *line,
         Stmt::Expr(_, line) | Stmt::Return(_, line) => *line,
     }
 }
