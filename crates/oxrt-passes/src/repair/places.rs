@@ -124,7 +124,7 @@ impl Walk<'_> {
         let chained = |v: Option<ValueId>| v.and_then(|v| g.producer(v)).is_some_and(|n| &*n.op == "ScatterND");
         let read_on = g[id].outputs()[0].is_some_and(|v| g[v].users().iter().any(|&u| &*g[u].op == "ScatterND"));
         let before = g[id].input(0);
-        let lone = !read_on && !(chained(before) && self.writes_a_number(before));
+        let lone = !(read_on || chained(before) && self.writes_a_number(before));
         let Some(maker) = g[id].input(1).and_then(|v| g[v].producer()).map(|p| p.0) else { return Ok(()) };
         if &*g[maker].op != "Concat" || !lone {
             return Ok(());

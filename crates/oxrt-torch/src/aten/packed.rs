@@ -81,7 +81,7 @@ pub fn pad(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
     let (data, mut sizes) = (a.t("data")?, a.t("batch_sizes")?);
     let total = a.dim("total_length")?;
     let have = cx.size(sizes, 0)?;
-    if total != have && !total.as_const().is_some_and(|n| n <= 0) {
+    if total != have && total.as_const().is_none_or(|n| n > 0) {
         // More times than any sequence has: without rows.
         let more = total - have;
         let zero = cx.b.scalar(DType::I64, 0.0)?;
