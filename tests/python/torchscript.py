@@ -8,6 +8,7 @@ up to `--megabytes`. `--zoo` takes the traps of a zoo (the format of `pt2_zoo.py
 line per case; the exit code is 1 when any fails.
 """
 import argparse
+import copy
 import dataclasses
 import json
 import pathlib
@@ -498,7 +499,7 @@ def one(case, kind, args):
         path = folder / "model.pt"
         torch.jit.save(saved, str(path))
         # A model may write into its inputs and buffers; tracing it ran it, so what it wrote then is in the file.
-        fresh = lambda: torch.jit.load(str(path)) if kind == "trace" else case.make().eval()
+        fresh = lambda: torch.jit.load(str(path)) if kind == "trace" else copy.deepcopy(model)
         results = [fresh()(*torch.utils._pytree.tree_map(lambda t: t.clone() if isinstance(t, torch.Tensor) else t, x)) for x in drawn]
         expected = [flat(r) for r in results]
     onnx_path = folder / "model.onnx"
