@@ -10,6 +10,7 @@ import re
 
 import torch
 import torchvision  # noqa: F401  registers its operators
+import torch.ao.quantization.fx._decomposed  # noqa: F401  registers `quantized_decomposed`
 
 SRC = pathlib.Path(__file__).parents[2] / "crates/oxrt-torch/src/aten"
 

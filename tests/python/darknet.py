@@ -1,13 +1,15 @@
 """Darknet networks through oxrt, compared with a forward pass in PyTorch that is written here for the purpose.
 
-    python tests/python/darknet.py --oxrt target/fast/oxrt --cases target/darknet-cases
+    python tests/python/darknet.py --oxrt target/fast/oxrt --cases target/darknet-cases [--cfg FILE.cfg…]
 
 The networks are those of the families (YOLO v1 tiny to v7 tiny, classifiers) at a small width, with random numbers.
 Each goes through `oxrt export` → onnx.checker → onnxruntime, and through oxrt's engine, at several sizes, raw and
-decoded; suppression is compared with torchvision's.
+decoded; suppression is compared with torchvision's. `--cfg` takes cfg files as they were published instead, with random
+numbers: networks without connected layers are run at 64 pixels and dynamic sizes, others at their own size.
 """
 import argparse
 import pathlib
+import shutil
 import struct
 import subprocess
 import sys
@@ -98,9 +100,11 @@ def parse(text):
     out = []
     for line in text.splitlines():
         line = line.split("#")[0].strip()
+        if line.startswith(";"):
+            continue
         if line.startswith("["):
             out.append((line.strip("[]"), {}))
-        elif line:
+        elif "=" in line:
             k, v = line.split("=", 1)
             out[-1][1][k.strip()] = v.replace(" ", "")
     return out
@@ -115,8 +119,8 @@ ACT = {
 class Darknet:
     """The forward pass, straight from Darknet's sources."""
 
-    def __init__(self, text, seed):
-        self.sections = parse(text)
+    def __init__(self, text, seed, gain=1.5):
+        self.sections, self.gain = parse(text), gain
         self.g = torch.Generator().manual_seed(seed)
         self.file = [struct.pack("<iiiq", 0, 2, 5, 0)]
         self.params = {}
@@ -142,7 +146,7 @@ class Darknet:
                     stats = [self.numbers((i, "s"), [n], 0.5, 1.5), self.numbers((i, "m"), [n]),
                              self.numbers((i, "v"), [n], 0.5, 1.5)]
                 c = x.shape[1] // g
-                w = self.numbers((i, "w"), [n, c, k, k], std=(1.5 / (c * k * k)) ** 0.5)
+                w = self.numbers((i, "w"), [n, c, k, k], std=(self.gain / (c * k * k)) ** 0.5)
                 x = F.conv2d(x, w, None, s, (k // 2) * d if get("pad") else get("padding"), d, g)
                 if stats:
                     sc, m, v = (t.view(1, -1, 1, 1) for t in stats)
@@ -179,7 +183,11 @@ class Darknet:
                 x = x.mean((2, 3), keepdim=True)
             elif kind == "shortcut":
                 for f in map(int, o["from"].split(",")):
-                    x = x + outs[f if f >= 0 else i + f]
+                    # Of another number of channels, those that both have are added; of a larger plane every so many-th element.
+                    other = outs[f if f >= 0 else i + f][:, :x.shape[1]]
+                    step = other.shape[2] // x.shape[2]
+                    other = other[:, :, ::step, ::step]
+                    x = x + F.pad(other, [0, 0, 0, 0, 0, x.shape[1] - other.shape[1]])
                 x = act(x)
             elif kind == "route":
                 parts = [outs[f if f >= 0 else i + f] for f in map(int, o["layers"].split(","))]
@@ -202,6 +210,9 @@ class Darknet:
                         src = rows * s + offset % s + w * s * (j * s + offset // s + h * s * c2)
                         out[:, rows + w * (j + h * k)] = flat[:, src]
                 x = out.reshape(b, c * s * s, h // s, w // s)
+            elif kind == "sam":
+                f = int(o["from"])
+                x = act(x * outs[f if f >= 0 else i + f])
             elif kind == "softmax":
                 b = x.shape[0]
                 x = torch.softmax(x.reshape(b, get("groups", 1), -1), -1).reshape(x.shape)
@@ -271,8 +282,58 @@ def check(have, want, what):
     if list(have.shape) != list(want.shape):
         raise AssertionError(f"{what}: shape {list(have.shape)} instead of {list(want.shape)}")
     bound = 1e-4 * max(1.0, float(np.abs(want).max() if want.size else 0)) + 1e-3 * np.abs(want)
+    if not np.isfinite(want).all():
+        raise AssertionError(f"{what}: the test's own numbers are not finite")
     if not (np.abs(have - want) <= bound).all():
         raise AssertionError(f"{what}: off by {np.abs(have - want).max():.3g}")
+
+
+def published(path, args):
+    """A cfg as it was published: raw and decoded results at two sizes of the picture, if its layers allow them."""
+    text = path.read_text(errors="replace")
+    folder = args.cases / path.stem
+    folder.mkdir(parents=True, exist_ok=True)
+    # A gain at which the numbers of a hundred layers stay finite.
+    model = Darknet(text, 7, 0.5)
+    own = model.sections[0][1]
+    # Shortcuts that skip elements are known at fixed sizes only.
+    fixed = any(kind in ("connected", "local", "softmax", "reorg") for kind, _ in model.sections) or path.stem.startswith("resn")
+    least = 256 if "p6" in path.stem or "p7" in path.stem else 128
+    side = [(int(own["height"]), int(own["width"]))] if fixed else [(least, least), (least, least + 128)]
+    flags = [] if fixed else ["--input", "images=f32[batch,3,height,width]"]
+    images = [torch.rand(1, int(own.get("channels", 3)), *hw, generator=torch.Generator().manual_seed(hw[1])) for hw in side]
+    with torch.no_grad():
+        results = [model.forward(x) for x in images]
+    (folder / "net.cfg").write_text(text)
+    (folder / "net.weights").write_bytes(b"".join(model.file))
+    modes = ["raw"] + (["decode"] if results[0][1] else [])
+    for mode in modes:
+        onnx_path = folder / f"{mode}.onnx"
+        command(args.oxrt, "export", folder / "net.cfg", "-o", onnx_path, *flags, *(["--decode"] if mode == "decode" else []))
+        onnx.checker.check_model(str(onnx_path), full_check=True)
+        engine = folder / f"{mode}.engine"
+        command(args.oxrt, "build", onnx_path, "-o", engine, "--no-tune", "--threads", "1")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        session = onnxruntime.InferenceSession(str(onnx_path), options, providers=["CPUExecutionProvider"])
+        names = [o.name for o in session.get_outputs()]
+        for x, (last, heads), hw in zip(images, results, side):
+            want = ([r for _, _, r in heads] or [last]) if mode == "raw" else decode(heads, *hw)
+            np.savez(folder / "in.npz", images=x.numpy())
+            command(args.oxrt, "run", engine, "--in", folder / "in.npz", "--out", folder / "out.npz", "--threads", "1")
+            mine = np.load(folder / "out.npz")
+            for who, outs in (("onnxruntime", session.run(None, {"images": x.numpy()})), ("engine", [mine[n] for n in names])):
+                assert len(outs) == len(want), f"{len(outs)} outputs instead of {len(want)}"
+                for have, wanted in zip(outs, want):
+                    check(have, wanted, f"{mode}, {who}, size {hw}")
+    shutil.rmtree(folder)
+    return len(modes) * len(side)
+
+
+def command(*args):
+    done = subprocess.run([str(a) for a in args], capture_output=True, text=True, timeout=300)
+    if done.returncode:
+        raise AssertionError(f"{args[1]}: " + done.stderr.strip().replace("\n", " | "))
 
 
 def one(name, text, args):
@@ -332,12 +393,13 @@ def main():
     p.add_argument("--oxrt", required=True, type=pathlib.Path)
     p.add_argument("--cases", required=True, type=pathlib.Path)
     p.add_argument("--only")
+    p.add_argument("--cfg", nargs="+", type=pathlib.Path, help="cfg files as they were published, instead of the networks here")
     args = p.parse_args()
     failed = 0
-    names = [n for n in CFGS if not args.only or args.only in n]
+    names = args.cfg or [n for n in CFGS if not args.only or args.only in n]
     for name in names:
         try:
-            n = one(name, CFGS[name], args)
+            n = published(name, args) if args.cfg else one(name, CFGS[name], args)
             print(f"ok     {name} ({n} runs)", flush=True)
         except Exception as e:  # noqa: BLE001  a judge that fails is a failure of the case
             failed += 1

@@ -90,15 +90,23 @@ def eager(m, args, kwargs):
 def do_export(e, dynamic=False):
     m, (args, kwargs) = e.make_model(), e.make_inputs()
 
-    def spec(s):
+    def spec(s, marker):
         if isinstance(s, dict) and all(isinstance(k, int) for k in s):
-            return {k: torch.export.Dim.DYNAMIC for k in s}
+            return {k: marker for k in s}
         if isinstance(s, dict):
-            return {k: spec(v) for k, v in s.items()}
-        return s if s is None else type(s)(spec(v) for v in s)
+            return {k: spec(v, marker) for k, v in s.items()}
+        return s if s is None else type(s)(spec(v, marker) for v in s)
 
     with torch.no_grad():
-        return m, args, kwargs, torch.export.export(m, args, kwargs, dynamic_shapes=spec(e.dyn) if dynamic else None, strict=False)
+        if not dynamic:
+            return m, args, kwargs, torch.export.export(m, args, kwargs, strict=False)
+        try:
+            return m, args, kwargs, torch.export.export(m, args, kwargs, dynamic_shapes=spec(e.dyn, torch.export.Dim.DYNAMIC), strict=False)
+        except Exception as error:
+            if "specialized it to be a constant" not in str(error):
+                raise
+            # Axes that the model's Python fixes stay fixed; the others are dynamic.
+            return m, args, kwargs, torch.export.export(e.make_model(), args, kwargs, dynamic_shapes=spec(e.dyn, torch.export.Dim.AUTO), strict=False)
 
 
 ENTRIES = {}
@@ -1535,3 +1543,55 @@ for _k, _c, _kw in (
     hf(_k, _c, **{**PIX, **({"inputs": lambda r, b=2: ((), dict(pixel_values=r.n(b, 3, 64, 64)))} if _k == "levit" else {})}, **_kw)
 hf("patchtsmixer", "PatchTSMixerModel", inputs=lambda r, b=2: ((), dict(past_values=r.n(b, 32, 3))), dyn=dict(past_values=B), sizes=dict(b=2), alt=dict(b=3), context_length=32, patch_length=8, patch_stride=8, num_input_channels=3, d_model=16, num_layers=2)
 hf("decision_transformer", "DecisionTransformerModel", inputs=lambda r, b=2, s=5: ((), dict(states=r.n(b, s, 6), actions=r.n(b, s, 3), rewards=r.n(b, s, 1), returns_to_go=r.n(b, s, 1), timesteps=torch.arange(s).expand(b, s), attention_mask=torch.ones(b, s, dtype=torch.long))), dyn={k: BT for k in ("states", "actions", "rewards", "returns_to_go", "timesteps", "attention_mask")}, sizes=dict(b=2, s=5), alt=dict(b=3, s=7), state_dim=6, act_dim=3, hidden_size=32, n_layer=2, n_head=4, n_positions=64)
+MOE = {**TINY, "intermediate_size": 40, "pad_token_id": 0, "num_local_experts": 4, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "n_routed_experts": 4, "n_shared_experts": 1, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1}
+LATENT = {"q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 8, "num_key_value_heads": 4}
+for _k, _c, _x in (
+    ("deepseek_v3", "DeepseekV3ForCausalLM", {**MOE, **LATENT}), ("deepseek_v2", "DeepseekV2ForCausalLM", {**MOE, **LATENT, "head_dim": 8}),
+    ("olmoe", "OlmoeForCausalLM", MOE), ("qwen2_moe", "Qwen2MoeForCausalLM", {**MOE, "shared_expert_intermediate_size": 16}),
+    ("dots1", "Dots1ForCausalLM", MOE), ("minimax", "MiniMaxForCausalLM", {**MOE, "block_size": 4}), ("jetmoe", "JetMoeForCausalLM", {**MOE, "kv_channels": 8, "num_key_value_heads": 2}),
+    ("hunyuan_v1_dense", "HunYuanDenseV1ForCausalLM", TINY), ("arcee", "ArceeForCausalLM", TINY), ("apertus", "ApertusForCausalLM", TINY), ("bitnet", "BitNetForCausalLM", TINY),
+    ("diffllama", "DiffLlamaForCausalLM", TINY), ("doge", "DogeForCausalLM", TINY), ("olmo3", "Olmo3ForCausalLM", TINY), ("vaultgemma", "VaultGemmaForCausalLM", TINY), ("glm4", "Glm4ForCausalLM", {**TINY, "pad_token_id": 0}),
+    ("phi3", "Phi3ForCausalLM", {**TINY, "pad_token_id": 0}), ("gemma2", "Gemma2ForCausalLM", TINY), ("qwen3_next", "Qwen3NextForCausalLM", {**MOE, "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8, "linear_value_head_dim": 8, "shared_expert_intermediate_size": 16, "layer_types": ["linear_attention", "full_attention"]}),
+    ("granitemoehybrid", "GraniteMoeHybridForCausalLM", {**MOE, "layer_types": ["mamba", "attention"], "mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_state": 8, "mamba_chunk_size": 4, "shared_intermediate_size": 16}),
+    ("mamba2", "Mamba2ForCausalLM", dict(vocab_size=99, hidden_size=32, num_hidden_layers=2, num_heads=8, head_dim=8, state_size=8, n_groups=1, chunk_size=4)),
+    ("falcon_mamba", "FalconMambaForCausalLM", dict(vocab_size=99, hidden_size=32, num_hidden_layers=2, state_size=4, time_step_rank=4)),
+    ("falcon_h1", "FalconH1ForCausalLM", {**TINY, "mamba_d_ssm": 32, "mamba_n_heads": 4, "mamba_d_head": 8, "mamba_d_state": 8, "mamba_chunk_size": 4}),
+    ("xlstm", "xLSTMForCausalLM", dict(vocab_size=99, hidden_size=32, num_hidden_layers=2, num_heads=2, chunkwise_kernel="chunkwise--native_autograd", sequence_kernel="native_sequence__native", step_kernel="native", chunk_size=4)),
+    ("zamba2", "Zamba2ForCausalLM", {**TINY, "mamba_d_state": 8, "n_mamba_heads": 8, "mamba_headdim": 8, "chunk_size": 4, "layers_block_type": ["mamba", "hybrid"]}),
+    ("gpt_bigcode", "GPTBigCodeForCausalLM", GPT), ("openai-gpt", "OpenAIGPTModel", GPT), ("ernie", "ErnieModel", TINY),
+    ("longformer", "LongformerModel", {**TINY, "attention_window": [4, 4]}), ("luke", "LukeModel", {**TINY, "entity_vocab_size": 20}), ("data2vec-text", "Data2VecTextModel", TINY), ("xmod", "XmodModel", {**TINY, "default_language": "en_XX", "languages": ["en_XX"]}),
+    ("camembert", "CamembertModel", TINY), ("roc_bert", "RoCBertModel", {**TINY, "enable_pronunciation": False, "enable_shape": False}), ("eurobert", "EuroBertModel", {**TINY, "pad_token_id": 0}), ("ministral", "MinistralForCausalLM", TINY), ("flex_olmo", "FlexOlmoForCausalLM", MOE), ("nomic_bert", "NomicBertModel", TINY),
+):
+    hf(_k, _c, **_x)
+for _k, _c, _x in (("mbart", "MBartModel", PRE), ("pegasus", "PegasusModel", PRE), ("blenderbot", "BlenderbotModel", PRE), ("m2m_100", "M2M100Model", PRE), ("pegasus_x", "PegasusXModel", {**PRE, "block_size": 4, "num_global_tokens": 2}), ("bigbird_pegasus", "BigBirdPegasusModel", {**PRE, "attention_type": "original_full"}), ("led", "LEDModel", {**PRE, "attention_window": 4, "max_encoder_position_embeddings": 64, "max_decoder_position_embeddings": 64}), ("mvp", "MvpModel", PRE), ("switch_transformers", "SwitchTransformersModel", dict(vocab_size=99, d_model=32, d_kv=8, d_ff=37, num_layers=2, num_heads=4, num_experts=4, num_sparse_encoder_layers=1, num_sparse_decoder_layers=1)),):
+    hf(_k, _c, **S2S, **_x)
+V32 = dict(image_size=32, patch_size=8, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=37)
+for _k, _c, _kw in (
+    ("hiera", "HieraModel", dict(image_size=[32, 32], patch_size=[3, 3], patch_stride=[4, 4], patch_padding=[1, 1], embed_dim=16, depths=[1, 1], num_heads=[1, 2], query_stride=[2, 2], masked_unit_size=[4, 4], num_query_pool=1)),
+    ("pvt", "PvtModel", dict(image_size=32, hidden_sizes=[8, 16, 16, 24], depths=[1, 1, 1, 1], num_attention_heads=[1, 2, 2, 2])),
+    ("textnet", "TextNetModel", {}), ("vitdet", "VitDetModel", {**{k: v for k, v in V32.items() if k != "intermediate_size"}, "window_size": 2, "window_block_indices": [0], "residual_block_indices": [1], "use_relative_position_embeddings": True}),
+    ("vitpose_backbone", "VitPoseBackbone", {**V32, "image_size": [32, 32], "patch_size": [8, 8]}), ("swiftformer", "SwiftFormerModel", dict(embed_dims=[8, 16, 24, 32], depths=[1, 1, 1, 1])),
+    ("regnet", "RegNetModel", dict(embedding_size=8, hidden_sizes=[8, 16, 16, 24], depths=[1, 1, 1, 1], groups_width=8)), ("mobilevitv2", "MobileViTV2Model", dict(image_size=64)), ("mlcd_vision_model", "MLCDVisionModel", V32), ("aimv2_vision_model", "Aimv2VisionModel", V32),
+    ("upernet", "UperNetForSemanticSegmentation", dict(hidden_size=16, pool_scales=[1, 2], auxiliary_in_channels=16, auxiliary_channels=8, backbone_config=dict(model_type="convnext", hidden_sizes=[8, 16, 16, 24], depths=[1, 1, 1, 1], out_features=["stage1", "stage2", "stage3", "stage4"]))),
+    ("rt_detr_v2", "RTDetrV2ForObjectDetection", dict(backbone_config=dict(model_type="rt_detr_resnet", embedding_size=8, hidden_sizes=[8, 16, 16, 32], depths=[1, 1, 1, 1], out_features=["stage2", "stage3", "stage4"], layer_type="basic"), use_timm_backbone=False, encoder_hidden_dim=32, encoder_in_channels=[16, 16, 32], encoder_layers=1, encoder_ffn_dim=32, encoder_attention_heads=2, d_model=32, num_queries=6, decoder_in_channels=[32, 32, 32], decoder_ffn_dim=32, decoder_n_points=2, decoder_layers=2, decoder_attention_heads=2, num_denoising=0, num_labels=5)),
+    ("d_fine", "DFineForObjectDetection", dict(backbone_config=dict(model_type="rt_detr_resnet", embedding_size=8, hidden_sizes=[8, 16, 16, 32], depths=[1, 1, 1, 1], out_features=["stage2", "stage3", "stage4"], layer_type="basic"), use_timm_backbone=False, encoder_hidden_dim=32, encoder_in_channels=[16, 16, 32], encoder_layers=1, encoder_ffn_dim=32, encoder_attention_heads=2, d_model=32, num_queries=6, decoder_in_channels=[32, 32, 32], decoder_ffn_dim=32, decoder_n_points=[2, 2, 2], decoder_layers=2, decoder_attention_heads=2, num_denoising=0, num_labels=5)),
+    ("vitmatte", "VitMatteForImageMatting", dict(hidden_size=32, convstream_hidden_sizes=[8, 8, 8], fusion_hidden_sizes=[16, 8, 8, 8], backbone_config=dict(model_type="vitdet", num_channels=4, image_size=32, patch_size=16, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, out_features=["stage2"]))),
+):
+    hf(_k, _c, **{**PIX, **({"inputs": lambda r, b=2: ((), dict(pixel_values=r.n(b, 3, 64, 64)))} if _k in ("rt_detr_v2", "d_fine", "textnet", "maskformer", "upernet", "swiftformer", "mobilevitv2") else {"inputs": lambda r, b=2: ((), dict(pixel_values=r.n(b, 4, 32, 32)))} if _k == "vitmatte" else {})}, **_kw)
+hf("wav2vec2-bert", "Wav2Vec2BertModel", inputs=lambda r, b=2, t=20: ((), dict(input_features=r.n(b, t, 16))), dyn=dict(input_features=BT), sizes=dict(b=2, t=20), alt=dict(b=3, t=27), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=37, feature_projection_input_dim=16, output_hidden_size=32, conv_depthwise_kernel_size=5)
+hf("fastspeech2_conformer", "FastSpeech2ConformerModel", inputs=lambda r, b=1, t=6: ((), dict(input_ids=r.i(1, 20, b, t))), dyn=dict(input_ids={1: "t"}), sizes=dict(b=1, t=6), alt=dict(b=1, t=9), hidden_size=16, vocab_size=20, num_mel_bins=8, encoder_layers=1, decoder_layers=1, encoder_num_attention_heads=2, decoder_num_attention_heads=2, encoder_linear_units=16, decoder_linear_units=16, duration_predictor_channels=8, energy_predictor_channels=8, pitch_predictor_channels=8, speech_decoder_postnet_units=8, speech_decoder_postnet_layers=2, duration_predictor_layers=1, energy_predictor_layers=1, pitch_predictor_layers=1)
+hf("dac", "DacModel", inputs=lambda r, b=2, n=256: ((), dict(input_values=r.n(b, 1, n))), dyn=dict(input_values={0: "b", 2: "n"}), sizes=dict(b=2, n=256), alt=dict(b=3, n=384), encoder_hidden_size=8, downsampling_ratios=[2, 4], decoder_hidden_size=16, upsampling_ratios=[4, 2], n_codebooks=2, codebook_size=16, codebook_dim=4)
+hf("mimi", "MimiModel", inputs=lambda r, b=2, n=512: ((), dict(input_values=r.n(b, 1, n))), dyn=dict(input_values={0: "b", 2: "n"}), sizes=dict(b=2, n=512), alt=dict(b=3, n=640), hidden_size=16, num_filters=4, upsampling_ratios=[4, 2], codebook_size=16, codebook_dim=8, vector_quantization_hidden_dimension=8, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2, head_dim=8, intermediate_size=16, num_quantizers=4, upsample_groups=16, frame_rate=50.0, sampling_rate=800)
+hf("timesfm", "TimesFmModel", inputs=lambda r, b=2: ((), dict(past_values=r.n(b, 32), past_values_padding=torch.zeros(b, 32), freq=torch.zeros(b, 1, dtype=torch.long))), dyn=dict(past_values=B, past_values_padding=B, freq=B), sizes=dict(b=2), alt=dict(b=3), patch_length=8, context_length=32, horizon_length=8, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, head_dim=8, intermediate_size=16)
+hf("layoutlmv3", "LayoutLMv3Model", inputs=lambda r, b=2, s=8: ((), dict(input_ids=r.i(3, 99, b, s), bbox=r.i(0, 20, b, s, 4).sort(-1).values, pixel_values=r.n(b, 3, 32, 32))), dyn=dict(input_ids=BT, bbox=BT, pixel_values=B), sizes=dict(b=2, s=8), alt=dict(b=3, s=11), **{**TINY, "input_size": 32, "patch_size": 8, "coordinate_size": 5, "shape_size": 6, "rel_pos_bins": 8, "rel_2d_pos_bins": 8})
+hf("lilt", "LiltModel", inputs=lambda r, b=2, s=8: ((), dict(input_ids=r.i(3, 99, b, s), bbox=r.i(0, 20, b, s, 4).sort(-1).values)), dyn=dict(input_ids=BT, bbox=BT), sizes=dict(b=2, s=8), alt=dict(b=3, s=11), **{**TINY, "hidden_size": 48, "channel_shrink_ratio": 2})
+hf("lxmert", "LxmertModel", inputs=lambda r, b=2, s=8, v=5: ((), dict(input_ids=r.i(3, 99, b, s), visual_feats=r.n(b, v, 12), visual_pos=r.u(b, v, 4))), dyn=dict(input_ids=BT, visual_feats={0: "b", 1: "v"}, visual_pos={0: "b", 1: "v"}), sizes=dict(b=2, s=8, v=5), alt=dict(b=3, s=11, v=7), vocab_size=99, hidden_size=32, num_attention_heads=4, intermediate_size=37, l_layers=1, x_layers=1, r_layers=1, visual_feat_dim=12, max_position_embeddings=64)
+hf("visual_bert", "VisualBertModel", inputs=lambda r, b=2, s=8, v=5: ((), dict(input_ids=r.i(3, 99, b, s), visual_embeds=r.n(b, v, 12))), dyn=dict(input_ids=BT, visual_embeds={0: "b", 1: "v"}), sizes=dict(b=2, s=8, v=5), alt=dict(b=3, s=11, v=7), **{**TINY, "visual_embedding_dim": 12})
+hf("perceiver", "PerceiverModel", inputs=lambda r, b=2, s=9: ((), dict(inputs=r.n(b, s, 16))), dyn=dict(inputs=BT), sizes=dict(b=2, s=9), alt=dict(b=3, s=12), d_model=16, d_latents=16, num_latents=5, num_blocks=1, num_self_attends_per_block=2, num_self_attention_heads=2, num_cross_attention_heads=2)
+hf("imagegpt", "ImageGPTModel", **{**GPT, "vocab_size": 99})
+hf("git", "GitForCausalLM", inputs=lambda r, b=2, s=6: ((), dict(input_ids=r.i(3, 99, b, s), attention_mask=torch.ones(b, s, dtype=torch.long), pixel_values=r.n(b, 3, 32, 32))), dyn=dict(input_ids=BT, attention_mask=BT, pixel_values=B), sizes=dict(b=2, s=6), alt=dict(b=3, s=8), vision_config=dict(image_size=32, patch_size=8, hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=37), **TINY)
+hf("vivit", "VivitModel", inputs=lambda r, b=2: ((), dict(pixel_values=r.n(b, 4, 3, 32, 32))), dyn=dict(pixel_values=B), sizes=dict(b=2), alt=dict(b=3), num_frames=4, tubelet_size=[2, 8, 8], **{k: v for k, v in V32.items() if k != "patch_size"})
+hf("vjepa2", "VJEPA2Model", inputs=lambda r, b=2: ((), dict(pixel_values_videos=r.n(b, 4, 3, 32, 32))), dyn=dict(pixel_values_videos=B), sizes=dict(b=2), alt=dict(b=3), patch_size=8, crop_size=32, frames_per_clip=4, tubelet_size=2, hidden_size=24, num_attention_heads=2, num_hidden_layers=2, pred_hidden_size=24, pred_num_attention_heads=2, pred_num_hidden_layers=1, pred_num_mask_tokens=2)
+# Masked anchors have equal scores: which of them come first is open.
+ENTRIES["hf/rt_detr_v2-RTDetrV2ForObjectDetection"].compare = False
+hf("clap_audio_model", "ClapAudioModel", inputs=lambda r, b=2: ((), dict(input_features=r.n(b, 1, 32, 16))), dyn=dict(input_features=B), sizes=dict(b=2), alt=dict(b=3), spec_size=32, num_mel_bins=16, patch_size=4, patch_stride=[4, 4], patch_embeds_hidden_size=8, hidden_size=32, depths=[1, 1], num_attention_heads=[2, 2], window_size=4, num_hidden_layers=2)

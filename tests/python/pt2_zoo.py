@@ -1,13 +1,14 @@
 """Converts every model of a zoo that torch.export accepts, and compares ONNX file and engine with eager PyTorch.
 
     python pt2_zoo.py --zoo ZOO.py --oxrt target/fast/oxrt --cases DIR --out RESULTS.tsv
-        [--peer peer.tsv] [--modes static,dynamic] [--forms none,functional,core] [--keep] [--drop MB] [PREFIX…]
+        [--peer peer.tsv] [--modes static,dynamic] [--forms none,functional,core] [--list FILE] [--keep] [--drop MB] [PREFIX…]
 
 The zoo is a Python file with `ENTRIES`: id → entry with `make_model()`, `make_inputs(seed, alt)`, `inputs`, `sizes`, `alt`,
 `compare`, `has_dyn`, and functions `dyn_spec`, `flat_tensors`, `eager`, `do_export`, `clone_tree`, `RNG`. Programs are exported
 once and kept in DIR. With `--keep`, results that are in the file already and good are not made again. Per case: the example's
 inputs, other values, and for dynamic programs two further sizes of every dynamic dimension (those that the exported
-program itself accepts).
+program itself accepts). `--list` names the cases and their order, a line each: id, mode, form. The zoo's custom operator gets its
+meaning by `--functions`, as a user would give it (`docs/custom-operators.md`).
 """
 import argparse
 import importlib.util
@@ -17,7 +18,9 @@ import shutil
 import sys
 import time
 
+import onnx
 import torch
+from onnx import helper
 from pt2_judge import forked, judge, passed, same, to_numpy, warm_up
 from torch.utils import _pytree as pytree
 
@@ -84,8 +87,25 @@ def make_case(zoo, e, dynamic, form, folder):
             note = f"{type(error).__name__}: {str(error)[:300]}"
         leaves = [v for v in pytree.tree_leaves((args, kwargs)) if isinstance(v, (torch.Tensor, bool, int, float))]
         number = [not isinstance(v, torch.Tensor) for v in leaves]
+        # Results that share memory under two types cannot be saved.
+        outputs = [t.clone() for t in outputs]
         torch.save(dict(inputs=zoo.flat_tensors((args, kwargs)), number=number, outputs=outputs, note=note), f"{folder}/set{k}.pt")
     return {"seconds": round(time.time() - started, 2), "shapes_only": not e.compare}
+
+
+def custom_functions(path):
+    """Writes the ONNX functions that say what the custom operators of `CUSTOM` compute."""
+    body = [helper.make_node("Mul", ["x", "w"], ["p"]), helper.make_node("Constant", [], ["a"]), helper.make_node("Add", ["p", "a"], ["y"])]
+    alpha = body[1].attribute.add()
+    alpha.name, alpha.ref_attr_name, alpha.type = "value_float", "alpha", onnx.AttributeProto.FLOAT
+    function = helper.make_function("zoo", "scale_shift", ["x", "w"], ["y"], body, [helper.make_opsetid("", 18)], attributes=["alpha"])
+    empty = helper.make_graph([], "none", [], [])
+    onnx.save(helper.make_model(empty, functions=[function], opset_imports=[helper.make_opsetid("", 18), helper.make_opsetid("zoo", 1)]), path)
+    return path
+
+
+# Entries that call a custom operator.
+CUSTOM = {"trap/custom_op"}
 
 
 def main():
@@ -97,7 +117,7 @@ def main():
     ap.add_argument("--peer", help="only what this table says torch.export accepts, cheapest first")
     ap.add_argument("--modes", default="static,dynamic")
     ap.add_argument("--forms", default="none")
-    ap.add_argument("--functions", help="ONNX file with functions for custom operators")
+    ap.add_argument("--list", help="the cases and their order, a line each: id, mode, form")
     ap.add_argument("--seconds", type=int, default=400)
     ap.add_argument("--make-only", action="store_true", help="only exports the programs")
     ap.add_argument("--made-only", action="store_true", help="only programs that are exported already")
@@ -113,7 +133,8 @@ def main():
     if a.peer:
         lines = [line.rstrip("\n").split("\t") for line in open(a.peer)]
         table = {x[0]: dict(zip(lines[0], x)) for x in lines[1:]}
-        accepted = lambda i, dynamic: table.get(i, {}).get("export_dynamic" if dynamic else "export") == "ok"
+        # Nothing is said of some: torch.export is asked.
+        accepted = lambda i, dynamic: table.get(i, {}).get("export_dynamic" if dynamic else "export") in ("ok", "")
         ids.sort(key=lambda i: float(table.get(i, {}).get("onnx_seconds") or 5))
     rows = {}
     if os.path.exists(a.out):
@@ -128,46 +149,48 @@ def main():
                 f.write("\t".join(str(x.get(c, "")).replace("\t", " ").replace("\n", " ") for c in COLUMNS) + "\n")
         os.replace(a.out + ".new", a.out)
 
+    cases = [(i, mode, form) for i in ids for mode in a.modes.split(",") for form in a.forms.split(",")]
+    if a.list:
+        cases = [tuple(line.split()) for line in open(a.list)]
     counts = {}
-    for i in ids:
-        e = zoo.ENTRIES[i]
-        for mode in a.modes.split(","):
-            dynamic = mode == "dynamic"
-            if dynamic and not e.has_dyn or accepted and not accepted(i, dynamic):
+    for key in cases:
+        i, mode, form = key
+        e, dynamic, folder = zoo.ENTRIES[i], mode == "dynamic", f"{a.cases}/{i}/{mode}-{form}"
+        if dynamic and not e.has_dyn or accepted and not accepted(i, dynamic):
+            continue
+        if a.keep and key in rows and passed(rows[key]):
+            continue
+        if not os.path.exists(f"{folder}/case.json"):
+            if a.made_only:
                 continue
-            for form in a.forms.split(","):
-                key, folder = (i, mode, form), f"{a.cases}/{i}/{mode}-{form}"
-                if a.keep and key in rows and passed(rows[key]):
-                    continue
-                if not os.path.exists(f"{folder}/case.json"):
-                    if a.made_only:
-                        continue
-                    made = forked(lambda: make_case(zoo, e, dynamic, form, folder), a.seconds)
-                    json.dump(made, open(f"{folder}/case.json", "w"))
-                made = json.load(open(f"{folder}/case.json"))
-                if a.make_only:
-                    print(i, mode, form, made, flush=True)
-                    continue
-                row = dict(id=i, family=e.family, mode=mode, form=form)
-                if "error" in made or "refused" in made:
-                    row["program"] = made.get("error") or made["refused"]
-                    verdict = "refused"
-                else:
-                    row["program"] = "ok"
-                    result = forked(lambda: judge(a.oxrt, folder, made["shapes_only"], functions=a.functions), a.seconds)
-                    row.update(result)
-                    if "error" in result:
-                        row["export"] = result["error"]
-                    verdict = "ok" if passed(row) else "BAD"
-                if a.drop is not None and row["program"] == "ok" and passed(row) and os.path.getsize(f"{folder}/model.pt2") > a.drop * 1e6:
-                    shutil.rmtree(folder)
-                rows[key] = row
-                counts[verdict] = counts.get(verdict, 0) + 1
-                if verdict != "ok":
-                    steps = {k: row[k][:400] for k in ("program", "export", "checker", "ort", "checker_simple", "ort_simple", "engine") if k in row and not row[k].startswith("ok")}
-                    print(f"{verdict} {i} {mode} {form} {steps}", flush=True)
-                if len(rows) % 10 == 0:
-                    save()
+            made = forked(lambda: make_case(zoo, e, dynamic, form, folder), a.seconds)
+            os.makedirs(folder, exist_ok=True)
+            json.dump(made, open(f"{folder}/case.json", "w"))
+        made = json.load(open(f"{folder}/case.json"))
+        if a.make_only:
+            print(i, mode, form, made, flush=True)
+            continue
+        row = dict(id=i, family=e.family, mode=mode, form=form)
+        if "error" in made or "refused" in made:
+            row["program"] = made.get("error") or made["refused"]
+            verdict = "refused"
+        else:
+            row["program"] = "ok"
+            functions = custom_functions(f"{folder}/functions.onnx") if i in CUSTOM else None
+            result = forked(lambda: judge(a.oxrt, folder, made["shapes_only"], functions=functions), a.seconds)
+            row.update(result)
+            if "error" in result:
+                row["export"] = result["error"]
+            verdict = "ok" if passed(row) else "BAD"
+        if a.drop is not None and row["program"] == "ok" and passed(row) and os.path.getsize(f"{folder}/model.pt2") > a.drop * 1e6:
+            shutil.rmtree(folder)
+        rows[key] = row
+        counts[verdict] = counts.get(verdict, 0) + 1
+        if verdict != "ok":
+            steps = {k: row[k][:400] for k in ("program", "export", "checker", "ort", "checker_simple", "ort_simple", "engine") if k in row and not row[k].startswith("ok")}
+            print(f"{verdict} {i} {mode} {form} {steps}", flush=True)
+        if len(rows) % 10 == 0:
+            save()
     save()
     print(counts)
 

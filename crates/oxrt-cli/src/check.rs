@@ -54,7 +54,7 @@ pub fn run(a: Args) -> Result<ExitCode> {
     if !a.targets.is_empty() {
         return predict(&a);
     }
-    let mut baked = Vec::new();
+    let (mut baked, mut traced) = (Vec::new(), false);
     let (kind, nodes, unknown, host) = match oxrt::file_kind(&a.model)? {
         FileKind::Engine => {
             let engine = Engine::open(&a.model)?;
@@ -68,6 +68,7 @@ pub fn run(a: Args) -> Result<ExitCode> {
             // An exporter's mistakes; a file that oxrt reads from PyTorch has its sizes.
             if kind == FileKind::Onnx {
                 baked = model.baked_sizes(&oxrt::RepairOptions::default()).unwrap_or_default();
+                traced = model.was_traced();
             }
             (
                 match kind {
@@ -84,7 +85,8 @@ pub fn run(a: Args) -> Result<ExitCode> {
     if a.json {
         ui::print_json(
             &serde_json::json!({ "file": a.model, "kind": kind, "nodes": nodes, "valid": true, "unknown_types": unknown, "warnings": host,
-                "baked_sizes": baked.iter().map(|f| serde_json::json!({ "node": f.node, "location": f.location, "what": f.what, "repairable": f.repaired })).collect::<Vec<_>>() }),
+                "baked_sizes": baked.iter().map(|f| serde_json::json!({ "node": f.node, "location": f.location, "what": f.what, "repairable": f.repaired })).collect::<Vec<_>>(),
+                "caution": traced.then_some(oxrt::TRACED) }),
         )?;
     } else {
         println!("{}: valid {kind}, {nodes} nodes", a.model.display());
@@ -97,6 +99,9 @@ pub fn run(a: Args) -> Result<ExitCode> {
         }
         if !baked.is_empty() {
             println!("  `oxrt repair` puts sizes back and proves it");
+        }
+        if traced {
+            println!("  {}", oxrt::TRACED);
         }
     }
     Ok(ExitCode::SUCCESS)

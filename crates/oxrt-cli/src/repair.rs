@@ -73,6 +73,9 @@ pub fn run(a: Args) -> Result<ExitCode> {
     for (what, case) in at_example.chain(elsewhere).chain(rows) {
         println!("  {} {what}, {}", if case.passed { "ok      " } else { "DIFFERS " }, case.describe());
     }
+    if let Some(caution) = &report.caution {
+        println!("  {caution}");
+    }
     if !a.dry_run {
         println!("{}", output.display());
     }

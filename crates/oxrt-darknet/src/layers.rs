@@ -126,7 +126,9 @@ impl Net<'_, '_> {
         let stride = Self::size(s, "stride", 1)?;
         let (sx, sy) = (Self::size(s, "stride_x", stride)?, Self::size(s, "stride_y", stride)?);
         let groups = Self::size(s, "groups", 1)?;
-        let dilation = if k == 1 { 1 } else { Self::size(s, "dilation", 1)? };
+        // A kernel of one element has none, whatever is written.
+        let stated = Self::size(s, "dilation", 1)?;
+        let dilation = if k == 1 { 1 } else { stated };
         let padding = s.int_or("padding", 0)?;
         let pad = if s.flag("pad")? { k / 2 } else { padding };
         // Darknet pads by `padding * dilation`.
@@ -271,8 +273,19 @@ impl Net<'_, '_> {
     /// `other` with the channels of `like`: what it has too many is cut, what it lacks is zero.
     fn fitted(&mut self, other: ValueId, like: ValueId) -> Result<ValueId> {
         let ([_, c, h, w], [_, wanted, eh, ew]) = (self.dims(other)?, self.dims(like)?);
+        let mut other = other;
         if differ(&h, &eh) || differ(&w, &ew) {
-            bail!(unsupported, "a shortcut between planes of {h} × {w} and {eh} × {ew}");
+            // Of a plane that is larger by a whole factor every so many-th element is added.
+            let factor = |from: &Dim, to: &Dim| {
+                from.as_const().zip(to.as_const()).filter(|(a, b)| *b > 0 && a % b == 0).map(|(a, b)| a / b)
+            };
+            let (Some(by), true) = (factor(&h, &eh), factor(&h, &eh) == factor(&w, &ew)) else {
+                bail!(unsupported, "a shortcut between planes of {h} × {w} and {eh} × {ew}");
+            };
+            let ints = |b: &mut Builder, v: i64| b.ints(&[v, v]);
+            let (from, to, axes) = (ints(&mut self.b, 0), ints(&mut self.b, i64::MAX), self.b.ints(&[2, 3]));
+            let steps = ints(&mut self.b, by);
+            other = self.b.call("Slice", &[other, from, to, axes, steps])?;
         }
         let (Some(c), Some(wanted)) = (c.as_const(), wanted.as_const()) else {
             bail!(unsupported, "a dynamic number of channels")

@@ -7,7 +7,10 @@
 //! it are judged with the right sizes again. What cannot be told from the file (the branch that was not taken, a loop
 //! that was unrolled) is reported.
 
-use oxrt_ir::{DType, Dim, Graph, Model, NodeId, Symbol, Tensor, ValueId, ValueType};
+mod grow;
+mod places;
+
+use oxrt_ir::{Dim, Graph, Model, NodeId, Symbol, Tensor, ValueId, ValueType};
 use oxrt_ops::Builder;
 use oxrt_ops::infer::infer_node;
 use oxrt_tensor::Result;
@@ -180,6 +183,27 @@ fn unique_names(g: &mut Graph) {
     }
 }
 
+/// A size that may stand behind a number.
+#[derive(Clone, PartialEq)]
+struct Candidate {
+    dim: Dim,
+    /// `dim` is one of so many parts of this size.
+    of: Dim,
+    parts: i64,
+}
+
+impl Candidate {
+    fn part(of: &Dim, parts: i64) -> Candidate {
+        Candidate { dim: of.floor_div(&Dim::Const(parts)), of: of.clone(), parts }
+    }
+}
+
+impl From<Dim> for Candidate {
+    fn from(dim: Dim) -> Candidate {
+        Candidate { of: dim.clone(), dim, parts: 1 }
+    }
+}
+
 struct Walk<'m> {
     model: &'m mut Model,
     example: &'m BTreeMap<Symbol, i64>,
@@ -248,16 +272,8 @@ impl Walk<'_> {
             }
             "MatMul" => self.broadcast(id, 2),
             "Concat" => self.concat(id),
-            "ScatterND" | "ScatterElements" => {
-                let (x, updates) = (self.dims(id, 0), self.dims(id, 2));
-                let fits = x.len() == updates.len();
-                for axis in 0..x.len().min(updates.len()) {
-                    if fits && self.is_dynamic(&updates[axis]) {
-                        self.grow_input(id, 0, axis, &updates[axis].clone())?;
-                    }
-                }
-                Ok(())
-            }
+            "ScatterND" | "ScatterElements" => self.scatter(id),
+            "Split" => self.split(id),
             "LSTM" | "GRU" | "RNN" => {
                 let batch = self.dims(id, 0).get(1).cloned();
                 for i in [5, 6] {
@@ -274,20 +290,20 @@ impl Walk<'_> {
     // ---- shapes ----
 
     /// Sizes that may stand behind the number `n`: first those of the same axis.
-    fn candidates(&self, n: i64, axis: usize, local: &[Dim]) -> Vec<Dim> {
-        let mut out: Vec<Dim> = Vec::new();
-        let mut add = |d: Dim| {
-            if !out.contains(&d) {
-                out.push(d);
+    fn candidates(&self, n: i64, axis: usize, local: &[Dim]) -> Vec<Candidate> {
+        let mut out: Vec<Candidate> = Vec::new();
+        let mut add = |c: Candidate| {
+            if !out.contains(&c) {
+                out.push(c);
             }
         };
         let mut ordered: Vec<&Dim> = local.get(axis).into_iter().collect();
         ordered.extend(local);
         for d in ordered.iter().filter(|d| self.is_dynamic(d)) {
             match self.at_example(d) {
-                Some(e) if e == n => add((*d).clone()),
-                Some(e) if e > 1 && n % e == 0 => add((*d).clone() * (n / e)),
-                Some(e) if n > 1 && e % n == 0 => add(d.floor_div(&Dim::Const(e / n))),
+                Some(e) if e == n => add((*d).clone().into()),
+                Some(e) if e > 1 && n % e == 0 => add(((*d).clone() * (n / e)).into()),
+                Some(e) if n > 1 && e % n == 0 => add(Candidate::part(d, e / n)),
                 _ => {}
             }
         }
@@ -296,13 +312,16 @@ impl Walk<'_> {
             for to in from + 2..=local.len() {
                 let d: Dim = local[from..to].iter().cloned().product();
                 if self.is_dynamic(&d) && self.at_example(&d) == Some(n) {
-                    add(d);
+                    add(d.into());
                 }
             }
         }
         for (s, &e) in self.example {
+            let d = Dim::from(s.clone());
             if e == n {
-                add(s.clone().into());
+                add(d.into());
+            } else if n > 1 && e % n == 0 {
+                add(Candidate::part(&d, e / n));
             }
         }
         out
@@ -330,44 +349,71 @@ impl Walk<'_> {
         if fits {
             return Ok(());
         }
-        let options: Vec<Vec<Dim>> = (stated.iter().enumerate())
+        let options: Vec<Vec<Candidate>> = (stated.iter().enumerate())
             .map(|(i, d)| match d.as_const() {
                 Some(n) if n > 0 => {
-                    let mut list = vec![d.clone()];
+                    let mut list = vec![d.clone().into()];
                     list.extend(self.candidates(n, i, &x));
                     list
                 }
-                _ => vec![d.clone()],
+                _ => vec![d.clone().into()],
             })
             .collect();
         let count = options.iter().map(Vec::len).try_fold(1usize, |a, b| a.checked_mul(b));
         if count.is_none_or(|c| c > MAX_COMBINATIONS) {
             return Ok(());
         }
-        let mut best: Option<(i64, Vec<Dim>)> = None;
+        let groups = self.groups(&x, &stated);
+        let mut best: Option<(i64, Vec<Candidate>)> = None;
         let mut pick = vec![0usize; options.len()];
         loop {
-            let shape: Vec<Dim> = pick.iter().zip(&options).map(|(&k, o)| o[k].clone()).collect();
+            let chosen: Vec<&Candidate> = pick.iter().zip(&options).map(|(&k, o)| &o[k]).collect();
+            let shape: Vec<Dim> = chosen.iter().map(|c| c.dim.clone()).collect();
             let product: Dim = shape.iter().filter(|d| !d.is(-1)).cloned().product();
-            let rest = match hole {
+            let rest_of = |product: &Dim, total: &Dim| match hole {
                 None => (product == total).then_some(Dim::Const(1)),
-                Some(_) => total.divide_exactly(&product),
+                Some(_) => total.divide_exactly(product),
             };
-            if let Some(rest) = rest {
+            // Parts of a size make it up again when they divide it.
+            let divided = || {
+                let of: Dim = chosen.iter().filter(|c| !c.dim.is(-1)).map(|c| c.of.clone()).product();
+                let parts: i64 = chosen.iter().map(|c| c.parts).product();
+                (parts > 1).then(|| rest_of(&of, &(total.clone() * parts)))?
+            };
+            let exact = rest_of(&product, &total);
+            let condition = exact.is_none();
+            if let Some(rest) = exact.or_else(divided) {
                 let same = shape.iter().zip(&x).filter(|(a, b)| a == b && self.is_dynamic(a)).count() as i64;
                 let changed = pick.iter().filter(|k| **k > 0).count() as i64;
                 // Sizes at their own place first, then a hole without dynamic sizes, then few changes, early ones.
                 let early: i64 = pick.iter().enumerate().map(|(i, &k)| if k > 0 { i as i64 } else { 0 }).sum();
                 let open = self.is_dynamic(&rest) as i64;
-                let score = same * 1000 - open * 2000 - changed * 100 - early;
+                // Axes that are split or joined among themselves.
+                let aligned = groups.iter().all(|(from, to)| {
+                    let have = |f: &dyn Fn(&Candidate) -> Dim| chosen[to.clone()].iter().map(|c| f(c)).product::<Dim>();
+                    let want: Dim = x[from.clone()].iter().cloned().product();
+                    let parts: i64 = chosen[to.clone()].iter().map(|c| c.parts).product();
+                    have(&|c| c.dim.clone()) == want || have(&|c| c.of.clone()) == want * parts
+                });
+                let score = same * 1000 + aligned as i64 * 500
+                    - open * 2000
+                    - changed * 100
+                    - early
+                    - condition as i64 * 10_000;
                 if best.as_ref().is_none_or(|(s, _)| score > *s) {
-                    best = Some((score, shape));
+                    best = Some((score, chosen.into_iter().cloned().collect()));
                 }
             }
             let Some(at) = (0..pick.len()).rev().find(|&i| pick[i] + 1 < options[i].len()) else { break };
             pick[at] += 1;
             pick[at + 1..].fill(0);
         }
+        let best = best.map(|(score, chosen)| {
+            if score < -5_000 {
+                chosen.iter().filter(|c| c.parts > 1).for_each(|c| self.require_divisible(c));
+            }
+            (score, chosen.into_iter().map(|c| c.dim).collect::<Vec<Dim>>())
+        });
         match best {
             Some((_, shape)) if shape != stated => {
                 self.note(id, format!("the shape {stated:?} of {x:?} should be {shape:?}"), true);
@@ -378,6 +424,39 @@ impl Walk<'_> {
                 self.note(id, format!("the shape {stated:?} does not fit {x:?}"), false);
                 Ok(())
             }
+        }
+    }
+
+    /// Runs of axes before and after a reshape that hold the same elements in the example; empty when a size is open.
+    fn groups(&self, x: &[Dim], stated: &[Dim]) -> Vec<(std::ops::Range<usize>, std::ops::Range<usize>)> {
+        let at_example = |d: &Dim| d.as_const().or_else(|| self.at_example(d)).filter(|&n| n > 0);
+        let sizes = |dims: &[Dim]| dims.iter().map(at_example).collect::<Option<Vec<i64>>>();
+        let (Some(a), Some(b)) = (sizes(x), sizes(stated)) else { return Vec::new() };
+        let (mut out, mut i, mut j) = (Vec::new(), 0, 0);
+        while i < a.len() && j < b.len() {
+            let (from, to) = (i, j);
+            let (mut left, mut right) = (a[i], b[j]);
+            (i, j) = (i + 1, j + 1);
+            while left != right {
+                let (n, k, list) = if left < right { (&mut left, &mut i, &a) } else { (&mut right, &mut j, &b) };
+                let Some(next) = list.get(*k) else { return Vec::new() };
+                *n = n.saturating_mul(*next);
+                *k += 1;
+            }
+            out.push((from..i, to..j));
+        }
+        out
+    }
+
+    /// Writes down that a size is a multiple: the sizes of a run are held against it.
+    fn require_divisible(&mut self, c: &Candidate) {
+        let text = self.model.metadata.entry(oxrt_ir::CONDITIONS.to_string()).or_default();
+        let line = format!("({}) % {} == 0", c.of, c.parts);
+        if !text.lines().any(|l| l == line) {
+            if !text.is_empty() {
+                text.push('\n');
+            }
+            text.push_str(&line);
         }
     }
 
@@ -427,7 +506,7 @@ impl Walk<'_> {
             let (Some(n), true) = (stated[axis].as_const(), self.is_dynamic(d)) else { continue };
             let same = self.candidates(n, axis, std::slice::from_ref(d)).into_iter().next();
             if let Some(better) = same {
-                shape[axis] = better;
+                shape[axis] = better.dim;
             }
         }
         if shape == stated {
@@ -435,35 +514,6 @@ impl Walk<'_> {
         }
         self.note(id, format!("the sizes {stated:?} of {x:?} should be {shape:?}"), true);
         self.restate(id, 3, &shape)
-    }
-
-    fn slice(&mut self, id: NodeId) -> Result<()> {
-        let x = self.dims(id, 0);
-        let axes = self.stated(id, 3);
-        for i in [1, 2] {
-            let Some(stated) = self.stated(id, i) else { continue };
-            let mut list = stated.clone();
-            for (k, d) in stated.iter().enumerate() {
-                let axis = match &axes {
-                    Some(a) => a.get(k).and_then(Dim::as_const).unwrap_or(0),
-                    None => k as i64,
-                };
-                let axis = if axis < 0 { axis + x.len() as i64 } else { axis } as usize;
-                let (Some(n), Some(size)) = (d.as_const(), x.get(axis)) else { continue };
-                let Some(e) = self.at_example(size).filter(|_| self.is_dynamic(size)) else { continue };
-                if n == e && i == 2 {
-                    list[k] = Dim::Const(i64::MAX);
-                } else if n > 1 && n < e && (n * 2 == e || n * 3 == e || n * 4 == e) {
-                    list[k] = size.floor_div(&Dim::Const(e / n));
-                }
-            }
-            if list != stated {
-                let which = if i == 1 { "starts" } else { "ends" };
-                self.note(id, format!("the {which} {stated:?} of {x:?} should be {list:?}"), true);
-                self.restate(id, i, &list)?;
-            }
-        }
-        Ok(())
     }
 
     fn gather(&mut self, id: NodeId) -> Result<()> {
@@ -591,264 +641,4 @@ impl Walk<'_> {
         }
         Ok(())
     }
-
-    /// Makes axis `axis` of input `i`, of the example's size, as long as `wanted`.
-    fn grow_input(&mut self, id: NodeId, i: usize, axis: usize, wanted: &Dim) -> Result<()> {
-        let dims = self.dims(id, i);
-        let Some(n) = dims.get(axis).and_then(Dim::as_const) else { return Ok(()) };
-        if n <= 1 || self.at_example(wanted) != Some(n) {
-            return Ok(());
-        }
-        let Some(v) = self.model.graph[id].input(i) else { return Ok(()) };
-        let what = format!("`{}` {dims:?} should have the size {wanted} on axis {axis}", self.model.graph[v].name);
-        match self.grown(id, v, axis, n, wanted, 0)? {
-            Some((new, limit)) => {
-                let what = if limit {
-                    format!("{what}; the file has its first {n} rows, so {wanted} must not exceed {n}")
-                } else {
-                    what
-                };
-                self.note(id, what, true);
-                if let (true, Some(s)) = (limit, wanted.as_symbol()) {
-                    let mut range = self.model.symbols.get(s).unwrap_or_default();
-                    range.max = Some(range.max.map_or(n, |m| m.min(n)));
-                    self.model.symbols.declare(s.clone(), range);
-                }
-                self.model.graph.set_input(id, i, Some(new));
-            }
-            None => self.note(id, what, false),
-        }
-        Ok(())
-    }
-
-    /// `v` with another size of an axis, and whether the file limits that size.
-    fn grown(
-        &mut self,
-        id: NodeId,
-        v: ValueId,
-        axis: usize,
-        n: i64,
-        wanted: &Dim,
-        depth: usize,
-    ) -> Result<Option<(ValueId, bool)>> {
-        if depth > 16 {
-            return Ok(None);
-        }
-        if let Some(t) = self.model.graph.constant(v).cloned() {
-            return self.grown_constant(id, &t, axis, n, wanted).map(Some);
-        }
-        let g = &self.model.graph;
-        let Some((maker, _)) = g[v].producer() else { return Ok(None) };
-        let node = g[maker].clone();
-        let dims = g.dims(v).map(<[Dim]>::to_vec).unwrap_or_default();
-        let mut inner_axis = axis;
-        match &*node.op {
-            "Expand" | "ConstantOfShape" => {
-                let at = if &*node.op == "Expand" { 1 } else { 0 };
-                let Some(mut stated) = self.stated(maker, at) else { return Ok(None) };
-                let Some(entry) = stated.get_mut(axis) else { return Ok(None) };
-                *entry = wanted.clone();
-                let mut inputs: Vec<Option<ValueId>> = node.inputs().to_vec();
-                let x = if at == 1 { node.input(0) } else { None };
-                // What is expanded may be of that size itself.
-                if let Some(x) = x {
-                    let lead = dims.len() - self.model.graph.dims(x).map_or(0, <[Dim]>::len);
-                    let own = axis.checked_sub(lead).and_then(|a| self.model.graph.dims(x)?.get(a)?.as_const());
-                    if own == Some(n) {
-                        let Some((x, limit)) = self.grown(id, x, axis - lead, n, wanted, depth + 1)? else {
-                            return Ok(None);
-                        };
-                        inputs[0] = Some(x);
-                        let shape = self.builder(id).shape_value(&stated)?;
-                        inputs[1] = Some(shape);
-                        return self.again(id, &node, inputs).map(|v| Some((v, limit)));
-                    }
-                }
-                let shape = self.builder(id).shape_value(&stated)?;
-                inputs[at] = Some(shape);
-                self.again(id, &node, inputs).map(|v| Some((v, false)))
-            }
-            "Tile" => {
-                let Some(mut repeats) = self.stated(maker, 1) else { return Ok(None) };
-                let own = self.dims(maker, 0).get(axis).and_then(Dim::as_const);
-                let (Some(entry), Some(1)) = (repeats.get_mut(axis), own) else { return Ok(None) };
-                *entry = wanted.clone();
-                let shape = self.builder(id).shape_value(&repeats)?;
-                self.again(id, &node, vec![node.input(0), Some(shape)]).map(|v| Some((v, false)))
-            }
-            "Transpose" => {
-                let perm = node.attrs.ints("perm")?.map(<[i64]>::to_vec);
-                inner_axis = perm.map_or(dims.len() - 1 - axis, |p| p[axis] as usize);
-                self.grown_through(id, &node, &[(0, inner_axis)], n, wanted, depth)
-            }
-            "Unsqueeze" => {
-                let Some(axes) = self.stated(maker, 1) else { return Ok(None) };
-                let rank = dims.len() as i64;
-                let axes: Vec<i64> =
-                    axes.iter().filter_map(Dim::as_const).map(|a| if a < 0 { a + rank } else { a }).collect();
-                inner_axis -= axes.iter().filter(|&&a| a < axis as i64).count();
-                self.grown_through(id, &node, &[(0, inner_axis)], n, wanted, depth)
-            }
-            "Cast" | "Not" | "Neg" | "Identity" | "Sigmoid" | "Tanh" | "Relu" | "Sqrt" | "Exp" => {
-                self.grown_through(id, &node, &[(0, inner_axis)], n, wanted, depth)
-            }
-            "Add" | "Sub" | "Mul" | "Div" | "Where" | "Equal" | "And" | "Or" => {
-                let mut through = Vec::new();
-                for i in 0..node.inputs().len() {
-                    let own = self.dims(maker, i);
-                    let lead = dims.len() - own.len();
-                    if axis >= lead && own[axis - lead].as_const() == Some(n) {
-                        through.push((i, axis - lead));
-                    }
-                }
-                self.grown_through(id, &node, &through, n, wanted, depth)
-            }
-            _ => Ok(None),
-        }
-    }
-
-    /// The node again, over inputs that have grown.
-    fn grown_through(
-        &mut self,
-        id: NodeId,
-        node: &oxrt_ir::Node,
-        inputs: &[(usize, usize)],
-        n: i64,
-        wanted: &Dim,
-        depth: usize,
-    ) -> Result<Option<(ValueId, bool)>> {
-        let mut all: Vec<Option<ValueId>> = node.inputs().to_vec();
-        let mut limited = false;
-        for &(i, axis) in inputs {
-            let Some(v) = node.input(i) else { return Ok(None) };
-            let Some((v, limit)) = self.grown(id, v, axis, n, wanted, depth + 1)? else { return Ok(None) };
-            all[i] = Some(v);
-            limited |= limit;
-        }
-        if inputs.is_empty() {
-            return Ok(None);
-        }
-        self.again(id, node, all).map(|v| Some((v, limited)))
-    }
-
-    fn again(&mut self, id: NodeId, node: &oxrt_ir::Node, inputs: Vec<Option<ValueId>>) -> Result<ValueId> {
-        let mut b = self.builder(id);
-        Ok(b.op_multi(&node.op, &inputs, node.attrs.clone(), 1)?[0])
-    }
-
-    /// A constant of the example's size: rows that are all alike are one row repeated, rows that rise evenly are
-    /// computed, a triangle is drawn anew, of any other table the first rows are taken.
-    fn grown_constant(&mut self, id: NodeId, t: &Tensor, axis: usize, n: i64, wanted: &Dim) -> Result<(ValueId, bool)> {
-        let shape = t.shape().to_vec();
-        let outer: usize = shape[..axis].iter().product();
-        let inner: usize = shape[axis + 1..].iter().product();
-        let n = n as usize;
-        let bytes = t.bytes();
-        let plain = t.strings().is_none() && t.dtype().size().is_some();
-        let dims: Vec<Dim> = shape.iter().map(|&d| d.into()).collect();
-        if plain {
-            let size = t.dtype().size().unwrap_or(1);
-            let row = |o: usize, i: usize| {
-                let at = (o * n + i) * inner * size;
-                &bytes[at..at + inner * size]
-            };
-            let alike = (0..outer).all(|o| (1..n).all(|i| row(o, i) == row(o, 0)));
-            let first: Vec<u8> = (0..outer).flat_map(|o| row(o, 0).to_vec()).collect();
-            let mut one = shape.clone();
-            one[axis] = 1;
-            let base = Tensor::from_bytes(t.dtype(), &one, &first)?;
-            if alike {
-                let mut grown = dims.clone();
-                grown[axis] = wanted.clone();
-                let mut b = self.builder(id);
-                let base = b.constant(base);
-                let shape = b.shape_value(&grown)?;
-                return Ok((b.call("Expand", &[base, shape])?, false));
-            }
-            let values = if t.dtype() == DType::Bool { None } else { t.to_f64_vec().ok() };
-            if let Some(values) = values {
-                let at = |o: usize, i: usize, k: usize| values[(o * n + i) * inner + k];
-                let step = at(0, 1, 0) - at(0, 0, 0);
-                let even = (0..outer)
-                    .all(|o| (0..n).all(|i| (0..inner).all(|k| at(o, i, k) == at(o, 0, k) + step * i as f64)));
-                if even {
-                    let mut b = self.builder(id);
-                    let places = count(&mut b, wanted)?;
-                    let places = b.cast(places, t.dtype())?;
-                    let by = b.scalar(t.dtype(), step)?;
-                    let places = b.call("Mul", &[places, by])?;
-                    let mut column = vec![Dim::Const(1); shape.len() - axis];
-                    column[0] = wanted.clone();
-                    let places = b.reshape(places, &column)?;
-                    let base = b.constant(base);
-                    return Ok((b.call("Add", &[base, places])?, false));
-                }
-            }
-            // A square: the other axis of the same size, if the two values lie on either side of a diagonal.
-            if let Some(v) = self.triangle(id, t, wanted)? {
-                return Ok((v, false));
-            }
-        }
-        let mut b = self.builder(id);
-        let whole = b.constant(t.clone());
-        let (from, to, axes) = (b.ints(&[0]), b.dim_value(wanted)?, b.ints(&[axis as i64]));
-        let v = b.call("Slice", &[whole, from, to, axes])?;
-        let mut grown = dims;
-        grown[axis] = wanted.clone();
-        b.graph[v].ty = ValueType::tensor(t.dtype(), grown);
-        Ok((v, true))
-    }
-
-    /// `[…, n, n]` with one value where `column - row <= k` and another elsewhere.
-    fn triangle(&mut self, id: NodeId, t: &Tensor, wanted: &Dim) -> Result<Option<ValueId>> {
-        let shape = t.shape();
-        let r = shape.len();
-        if r < 2 || shape[r - 1] != shape[r - 2] || shape[..r - 2].iter().any(|&d| d != 1) {
-            return Ok(None);
-        }
-        let n = shape[r - 1];
-        let Ok(values) = t.to_f64_vec() else { return Ok(None) };
-        let (corner, other) = (values[(n - 1) * n], values[n - 1]);
-        let same = |a: f64, b: f64| a == b || a.is_nan() && b.is_nan();
-        if same(corner, other) {
-            return Ok(None);
-        }
-        let k = (0..n).filter(|&c| same(values[c], corner)).count() as i64 - 1;
-        let k = if k >= 0 { k } else { -((1..n).take_while(|&row| !same(values[row * n], corner)).count() as i64) - 1 };
-        let fits = (0..n).all(|row| {
-            (0..n).all(|c| same(values[row * n + c], if c as i64 - row as i64 <= k { corner } else { other }))
-        });
-        if !fits {
-            return Ok(None);
-        }
-        let mut b = self.builder(id);
-        let places = count(&mut b, wanted)?;
-        let rows = b.reshape(places, &[wanted.clone(), Dim::Const(1)])?;
-        let offset = b.scalar(DType::I64, k as f64)?;
-        let edge = b.call("Add", &[rows, offset])?;
-        let below = b.call("LessOrEqual", &[places, edge])?;
-        let mut v = match t.dtype() {
-            DType::Bool if corner != 0.0 => below,
-            DType::Bool => b.call("Not", &[below])?,
-            dtype => {
-                let (yes, no) = (b.scalar(dtype, corner)?, b.scalar(dtype, other)?);
-                b.call("Where", &[below, yes, no])?
-            }
-        };
-        if r > 2 {
-            let axes: Vec<i64> = (0..r as i64 - 2).collect();
-            v = b.unsqueeze(v, &axes)?;
-        }
-        Ok(Some(v))
-    }
-}
-
-/// `0 … n-1` as i64.
-fn count(b: &mut Builder, n: &Dim) -> Result<ValueId> {
-    let (zero, one) = (b.scalar(DType::I64, 0.0)?, b.scalar(DType::I64, 1.0)?);
-    let size = b.dim_value(n)?;
-    let size = b.squeeze(size, &[0])?;
-    let v = b.call("Range", &[zero, size, one])?;
-    b.graph[v].ty = ValueType::tensor(DType::I64, vec![n.clone()]);
-    Ok(v)
 }

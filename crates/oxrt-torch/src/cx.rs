@@ -90,6 +90,10 @@ impl<'a, 'g> Cx<'a, 'g> {
             None => return Ok(None),
         };
         let Some(meta) = graph.tensor_values.get(name) else { return Ok(None) };
+        if meta.dtype == schema::COMPLEX_HALF {
+            // There is no such element type here: pairs of halves, of which the operator says the rest.
+            return Ok(None);
+        }
         let Some(dtype) = schema::dtype_of(meta.dtype) else {
             bail!(unsupported, "element type number {} of `{name}`", meta.dtype)
         };

@@ -454,7 +454,7 @@ fn walk_targets(graph: &Graph, depth: usize, problems: &mut Vec<Problem>) -> Res
             }
         }
         let target = short_target(&node.target);
-        if rule_of(target).is_some() {
+        if rule_of(target).is_some() || crate::lower::functional_of_out(node, target).is_some() {
             continue;
         }
         match problems.iter_mut().find(|p| p.what == target) {

@@ -42,6 +42,54 @@ pub(crate) fn rule_of(target: &str) -> Option<(Rule, bool)> {
     crate::aten::custom::is_custom(target).then_some((Rule::Many(crate::aten::custom::lower), false))
 }
 
+/// `aten.maximum.out` → `aten.maximum.default`: the overload that takes the same arguments and makes its result itself.
+pub(crate) fn functional_of_out(node: &Node, target: &str) -> Option<&'static str> {
+    let (name, overload) = target.rsplit_once('.')?;
+    if !overload.contains("out") || !node.inputs.iter().any(|i| i.name == "out") {
+        return None;
+    }
+    let schemas = crate::args::SCHEMAS.lines().filter_map(|l| l.split_once('\t'));
+    let mut same = schemas.filter(|(key, schema)| {
+        let declared = |wanted: &str| {
+            let inside = schema.find('(').zip(schema.rfind(") ->")).and_then(|(a, b)| schema.get(a + 1..b));
+            crate::args::split_top(inside.unwrap_or_default()).iter().any(|part| {
+                let declaration = part.split('=').next().unwrap_or_default().trim();
+                declaration.rsplit(' ').next() == Some(wanted)
+            })
+        };
+        key.rsplit_once('.').is_some_and(|(n, _)| n == name)
+            && find(key).is_some()
+            && node.inputs.iter().all(|i| i.name == "out" || declared(&i.name))
+    });
+    same.next().map(|(key, _)| key)
+}
+
+/// `op.out(…, out=x)`: what the functional overload gives replaces `x` wherever it is seen.
+fn write_out<'a>(cx: &mut Cx<'a, '_>, node: &'a Node, functional: &'static str) -> Result<()> {
+    let mut args = build_args(cx, node)?;
+    args.target = functional;
+    let Some(at) = args.named.iter().position(|(n, _)| *n == "out") else { bail!(bug, "no `out`") };
+    let Arg::Tensor(id, old) = args.named.remove(at).1 else { bail!(invalid, "`out` should be a tensor") };
+    let complex = cx.is_complex(old) || args.tensors().iter().any(|&v| cx.is_complex(v));
+    let v = match find(functional) {
+        Some(Rule::One(f)) if !complex => f(cx, &args)?,
+        Some(Rule::Many(f)) if !complex => *f(cx, &args)?.first().ok_or_else(|| Error::bug("no result"))?,
+        _ => bail!(unsupported, "this operator with `out`"),
+    };
+    if cx.dims(v)? != cx.dims(old)? {
+        return Err(
+            Error::unsupported("a result that changes the shape of `out`").help("give `out` the result's shape")
+        );
+    }
+    let v = cx.cast(v, cx.dtype(old)?)?;
+    cx.write(id, v)?;
+    for name in args.outputs.iter().copied().filter(|n| !n.is_empty()) {
+        let same = cx.new_view(id, View::Same, v)?;
+        cx.define(name, Val::Tensor(same))?;
+    }
+    Ok(())
+}
+
 pub(crate) fn collect_names<'a>(arg: &'a Argument, out: &mut FxHashSet<&'a str>) {
     match arg {
         Argument::Tensor(n) | Argument::Symbolic(n) => {
@@ -231,6 +279,9 @@ fn stand_in<'a>(cx: &mut Cx<'a, '_>, name: &'a str) -> Result<()> {
 
 fn lower_node<'a>(cx: &mut Cx<'a, '_>, node: &'a Node, target: &'a str) -> Result<()> {
     let Some((rule, in_place)) = rule_of(target) else {
+        if let Some(functional) = functional_of_out(node, target) {
+            return write_out(cx, node, functional);
+        }
         return Err(Error::unsupported("this operator has no lowering"));
     };
     if matches!(rule, Rule::Skip) {

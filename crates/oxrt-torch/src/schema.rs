@@ -229,6 +229,9 @@ fn null_default<'de, D: serde::Deserializer<'de>, T: Deserialize<'de> + Default>
     Ok(Option::<T>::deserialize(d)?.unwrap_or_default())
 }
 
+/// The serializer's number of complex numbers of two halves.
+pub(crate) const COMPLEX_HALF: i64 = 9;
+
 /// Element type by the serializer's own numbering (neither c10's nor ONNX's).
 pub(crate) fn dtype_of(number: i64) -> Option<DType> {
     Some(match number {

@@ -49,7 +49,7 @@ pub use machine::{Ceilings, best_target, cache_key, measure_ceilings};
 pub use model::{
     BuildOptions, ExportOptions, Kind as FileKind, Model, SimplifyOptions, SimplifyReport, Tuning, file_kind,
 };
-pub use repair::{RepairOptions, RepairReport};
+pub use repair::{RepairOptions, RepairReport, TRACED};
 pub use verify::{
     Comparison, VerifyCase, VerifyOptions, compare_outputs, compare_tensors, inputs_for_engine, random_inputs,
     sizes_to_try, verify_engine, verify_model,

@@ -35,6 +35,8 @@ pub struct RepairReport {
     /// For each dimension that is the first axis of inputs and outputs: whether rows run together give what they give
     /// one by one.
     pub rows: Vec<(String, VerifyCase)>,
+    /// [`TRACED`], of files for which it holds.
+    pub caution: Option<String>,
 }
 
 impl RepairReport {
@@ -45,7 +47,16 @@ impl RepairReport {
     }
 }
 
+/// What a traced file cannot show.
+pub const TRACED: &str = "made by tracing: of branches, list elements and loops that Python decided it holds what the example took, and \
+    leaves no trace of the others; compare it with the model on inputs that decide otherwise, or export with torch.export";
+
 impl Model {
+    /// Whether an ONNX file was made by torch's old exporter, which runs the model on an example.
+    pub fn was_traced(&self) -> bool {
+        self.ir().producer.starts_with("pytorch") && self.ir().graph.nodes().any(|(_, n)| n.name.starts_with('/'))
+    }
+
     /// Finds sizes that were baked in, without changing the model.
     ///
     /// # Errors
@@ -70,6 +81,7 @@ impl Model {
             at_example: Vec::new(),
             elsewhere: Vec::new(),
             rows: Vec::new(),
+            caution: self.was_traced().then(|| TRACED.to_string()),
         };
         report.at_example.push(compare_at(&fixed, self, &example)?);
         let checks = VerifyOptions::default();

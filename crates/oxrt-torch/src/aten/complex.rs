@@ -51,7 +51,7 @@ fn operand(cx: &mut Cx, a: &Args, name: &str, dtype: DType) -> Result<(ValueId, 
     if let Operand::Tensor(v) = o {
         if cx.is_complex(v) {
             let (re, im) = parts(cx, v)?;
-            return Ok((re, Some(im)));
+            return Ok((cx.cast(re, dtype)?, Some(cx.cast(im, dtype)?)));
         }
     }
     if let Operand::Scalar(crate::args::Scalar::Complex(re, im)) = o {
@@ -61,7 +61,9 @@ fn operand(cx: &mut Cx, a: &Args, name: &str, dtype: DType) -> Result<(ValueId, 
 }
 
 fn real_type(cx: &Cx, a: &Args) -> Result<DType> {
-    let found = a.tensors().into_iter().find(|&v| cx.is_complex(v));
+    let complex: Vec<ValueId> = a.tensors().into_iter().filter(|&v| cx.is_complex(v)).collect();
+    // A number of rank 0 takes the type of a tensor beside it.
+    let found = complex.iter().find(|&&v| cx.rank(v).is_ok_and(|r| r > 1)).or(complex.first()).copied();
     found.map_or(Ok(DType::F32), |v| cx.dtype(v))
 }
 
@@ -444,6 +446,15 @@ pub fn vector_norm(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let size = abs(cx, a)?;
     let a = a.with("self", Arg::Tensor(cx.new_tensor(size), size));
     super::reduce::vector_norm(cx, &a)
+}
+
+/// `chalf(Tensor self, *, MemoryFormat? memory_format=None)`: pairs of half precision, which nothing here computes with
+pub fn half(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let x = a.t("self")?;
+    let pairs = if cx.is_complex(x) { x } else { from_real(cx, x, DType::C64)? };
+    let y = cx.cast(pairs, DType::F16)?;
+    cx.complex.insert(y);
+    Ok(y)
 }
 
 /// `to.dtype(Tensor self, ScalarType dtype, …)`, `_to_copy`: to another precision, or the real part

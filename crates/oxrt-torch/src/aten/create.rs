@@ -352,7 +352,15 @@ pub fn multinomial(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     warn_random(cx);
     let weights = a.t("self")?;
     let samples = a.dim("num_samples")?;
-    let out_dims = a.out_dims()?;
+    let out_dims = match &a.out_dims {
+        Some(dims) => dims.clone(),
+        None => {
+            let mut dims = cx.dims(weights)?;
+            dims.pop();
+            dims.push(samples.clone());
+            dims
+        }
+    };
     let p = cx.cast(weights, DType::F32)?;
     if a.bool("replacement")? {
         // Places on the running sum of the weights.
@@ -384,9 +392,12 @@ pub fn multinomial(cx: &mut Cx, a: &Args) -> Result<ValueId> {
 /// `one_hot(Tensor self, int num_classes=-1)`
 pub fn one_hot(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let x = a.t("self")?;
-    let dims = a.out_dims()?;
-    let Some(classes) = dims.last() else { bail!(invalid, "one_hot of rank 0") };
-    let classes = range(cx, classes)?;
+    let classes = match &a.out_dims {
+        Some(dims) => dims.last().cloned().ok_or_else(|| oxrt_tensor::Error::invalid("one_hot of rank 0"))?,
+        None if a.int("num_classes")? >= 0 => a.dim("num_classes")?,
+        None => bail!(unsupported, "one_hot without a number of classes"),
+    };
+    let classes = range(cx, &classes)?;
     let x = cx.b.unsqueeze(x, &[-1])?;
     let hit = cx.call("Equal", &[x, classes])?;
     cx.cast(hit, DType::I64)
@@ -395,7 +406,13 @@ pub fn one_hot(cx: &mut Cx, a: &Args) -> Result<ValueId> {
 /// `complex(Tensor real, Tensor imag)`
 pub fn complex(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let (r, i) = (a.t("real")?, a.t("imag")?);
-    let dims = a.out_dims()?;
+    let dims = match &a.out_dims {
+        Some(dims) => dims.clone(),
+        None => {
+            let (x, y) = (cx.dims(r)?, cx.dims(i)?);
+            oxrt_ops::shape::broadcast_dims(&[&x, &y])?.into_iter().collect()
+        }
+    };
     let (r, i) = (cx.expand(r, &dims)?, cx.expand(i, &dims)?);
     let (r, i) = (cx.b.unsqueeze(r, &[-1])?, cx.b.unsqueeze(i, &[-1])?);
     cx.concat(&[r, i], dims.len())

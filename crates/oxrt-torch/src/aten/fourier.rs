@@ -258,7 +258,7 @@ fn irfft_of(cx: &mut Cx, a: &Args, x: ValueId, norm: Norm) -> Result<ValueId> {
         _ => 1,
     };
     let list = axes(cx, a, re, default)?;
-    let Some(((last, _), before)) = list.split_last() else { bail!(invalid, "a transform over no axes") };
+    let Some(((last, given), before)) = list.split_last() else { bail!(invalid, "a transform over no axes") };
     let last = *last;
     for (axis, n) in before {
         if let Some(n) = n {
@@ -268,7 +268,13 @@ fn irfft_of(cx: &mut Cx, a: &Args, x: ValueId, norm: Norm) -> Result<ValueId> {
         let (r, i) = transform(cx, (re, Some(im)), *axis, &n, false)?;
         (re, im) = (normalized(cx, r, &n, norm)?, normalized(cx, i, &n, norm)?);
     }
-    let n = a.out_dims()?.get(last).cloned().ok_or_else(|| Error::invalid("a result of lower rank"))?;
+    let n = match &a.out_dims {
+        Some(dims) => dims.get(last).cloned().ok_or_else(|| Error::invalid("a result of lower rank"))?,
+        None => match given {
+            Some(n) => n.clone(),
+            None => (cx.size(re, last)? - 1) * 2,
+        },
+    };
     let half = n.floor_div(&Dim::Const(2)) + 1;
     (re, im) = (resized(cx, re, last, &half)?, resized(cx, im, last, &half)?);
     // x[t] = Σ w_k (re_k cos θ - im_k sin θ); every frequency but the first (and the middle one of an even
@@ -428,7 +434,15 @@ pub fn istft(cx: &mut Cx, a: &Args) -> Result<ValueId> {
         super::create::filled(cx, dtype, &[Dim::Const(1), Dim::Const(1), frames], &crate::args::Scalar::Float(1.0))?;
     let envelope = cx.op("ConvTranspose", &[ones, squares], attrs())?;
     let centered = a.get("center").is_none() || a.bool("center")?;
-    let dims = a.out_dims()?;
+    let dims = match &a.out_dims {
+        Some(dims) => dims.clone(),
+        None => {
+            let whole = (cx.size(re, 2)? - 1) * hop + if centered { 0 } else { n };
+            let mut dims = batch.clone();
+            dims.push(a.opt_dim("length")?.unwrap_or(whole));
+            dims
+        }
+    };
     let Some(length) = dims.last() else { bail!(invalid, "istft of rank 0") };
     let start = Dim::Const(if centered { n / 2 } else { 0 });
     let end = start.clone() + length.clone();

@@ -19,6 +19,7 @@ pub(crate) mod linear;
 pub(crate) mod loss;
 pub(crate) mod matrix;
 pub(crate) mod norm;
+pub(crate) mod packed;
 pub(crate) mod pairs;
 pub(crate) mod pool;
 pub(crate) mod reduce;

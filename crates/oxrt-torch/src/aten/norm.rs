@@ -57,6 +57,18 @@ pub fn batch_norm(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
     Ok(vec![y])
 }
 
+/// `_batch_norm_with_update(Tensor input, Tensor? weight, Tensor? bias, Tensor running_mean, Tensor running_var, float momentum, float eps)
+/// -> (output, save_mean, save_rstd, reserve)`: what it writes into the running statistics concerns training
+pub fn batch_norm_with_update(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
+    let x = a.t("input")?;
+    cx.warn("the model was exported in training mode: batch_norm uses the statistics of each batch (call `model.eval()` before exporting)".into());
+    let mut out = batch_statistics(cx, a, x)?;
+    if out.len() == 3 && a.used(cx, 3) {
+        out.push(zeros(cx, DType::U8, &[Dim::Const(0)])?);
+    }
+    Ok(out)
+}
+
 /// Normalised by the statistics of the batch itself.
 fn batch_statistics(cx: &mut Cx, a: &Args, x: ValueId) -> Result<Vec<ValueId>> {
     let rank = cx.rank(x)?;

@@ -123,8 +123,21 @@ pub fn avg_pool(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     };
     let y = cx.cast(y, dtype)?;
     // A window that begins beyond the input and its padding does not count.
-    let (mut y, want) = (y, a.out_dims()?);
-    if w.ceil && want.len() > n {
+    let mut y = y;
+    let want = match &a.out_dims {
+        Some(dims) => dims.clone(),
+        None if !w.ceil => Vec::new(),
+        None => {
+            let have = cx.dims(x)?;
+            let size = |i: usize| {
+                let (d, s) = (&have[have.len() - n + i], Dim::Const(w.stride[i]));
+                let most = (d.clone() + (w.pads[i] + w.pads[n + i] - w.kernel[i])).ceil_div(&s) + 1;
+                most.at_most(&((d.clone() + (w.pads[i] - 1)).floor_div(&s) + 1))
+            };
+            (0..n).map(size).collect()
+        }
+    };
+    if w.ceil && want.len() >= n {
         for (i, size) in want[want.len() - n..].iter().enumerate() {
             if cx.size(y, 2 + i)? != *size {
                 y = cx.slice(y, 2 + i, &Dim::Const(0), size, 1)?;

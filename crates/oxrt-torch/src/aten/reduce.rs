@@ -3,7 +3,7 @@
 use crate::args::Args;
 use crate::cx::Cx;
 use crate::promote::float_of;
-use oxrt_ir::{Attrs, DType, Dim, ValueId};
+use oxrt_ir::{Attrs, DType, Dim, Tensor, ValueId};
 use oxrt_tensor::{Result, bail};
 
 /// The axes of `dim` (a number, a list, or absent: all).
@@ -275,6 +275,8 @@ pub(crate) fn norm_of(cx: &mut Cx, x: ValueId, ord: f64, axes: &[usize], keep: b
     }
     let size = cx.call("Abs", &[x])?;
     if ord.is_infinite() {
+        let axes_or_all: Vec<usize> = if axes.is_empty() { (0..cx.rank(x)?).collect() } else { axes.to_vec() };
+        let size = not_of_nothing(cx, size, &axes_or_all)?;
         return cx.reduce(if ord > 0.0 { "ReduceMax" } else { "ReduceMin" }, size, axes, keep);
     }
     if ord == 0.0 {
@@ -285,6 +287,21 @@ pub(crate) fn norm_of(cx: &mut Cx, x: ValueId, ord: f64, axes: &[usize], keep: b
     let y = cx.call("Pow", &[size, p])?;
     let y = cx.reduce("ReduceSum", y, axes, keep)?;
     cx.call("Pow", &[y, q])
+}
+
+/// Norms of nothing are 0: where an axis to choose from is known to be empty, a zero is put there.
+fn not_of_nothing(cx: &mut Cx, x: ValueId, axes: &[usize]) -> Result<ValueId> {
+    let mut dims = cx.dims(x)?;
+    if !axes.iter().any(|&i| dims[i].is(0)) {
+        return Ok(x);
+    }
+    axes.iter()
+        .filter(|&&i| dims[i].is(0))
+        .copied()
+        .collect::<Vec<_>>()
+        .into_iter()
+        .for_each(|i| dims[i] = Dim::Const(1));
+    super::create::filled(cx, cx.dtype(x)?, &dims, &crate::args::Scalar::Int(Dim::Const(0)))
 }
 
 /// `count_nonzero(Tensor self, int? dim=None)`, `.dim_IntList`
@@ -716,6 +733,13 @@ fn matrix_axes(cx: &Cx, a: &Args, x: ValueId) -> Result<(usize, usize)> {
 /// A norm of singular values: their sum, their greatest, or their least.
 fn spectral_norm(cx: &mut Cx, x: ValueId, (rows, columns): (usize, usize), keep: bool, op: &str) -> Result<ValueId> {
     let rank = cx.rank(x)?;
+    let mut dims = cx.dims(x)?;
+    if dims[rows].is(0) || dims[columns].is(0) {
+        // Without singular values every one of these norms is 0.
+        (dims[rows], dims[columns]) = (Dim::Const(1), Dim::Const(1));
+        let zero = super::create::filled(cx, cx.dtype(x)?, &dims, &crate::args::Scalar::Int(Dim::Const(0)))?;
+        return if keep { Ok(zero) } else { cx.b.squeeze(zero, &[rows.min(columns) as i64, rows.max(columns) as i64]) };
+    }
     let mut perm: Vec<usize> = (0..rank).filter(|&i| i != rows && i != columns).collect();
     perm.extend([rows, columns]);
     let x = cx.b.transpose(x, &perm)?;
@@ -726,6 +750,95 @@ fn spectral_norm(cx: &mut Cx, x: ValueId, (rows, columns): (usize, usize), keep:
     }
     let (lo, hi) = (rows.min(columns) as i64, rows.max(columns) as i64);
     cx.b.unsqueeze(y, &[lo, hi])
+}
+
+/// `hash_tensor(Tensor self, int[1] dim=[], *, bool keepdim=False, int mode=0) -> Tensor`: the elements, widened to 64 bits, joined by exclusive or
+pub fn hash_tensor(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let x = a.t("self")?;
+    if a.int("mode")? != 0 {
+        bail!(unsupported, "the mode {} of a hash", a.int("mode")?);
+    }
+    let bits = match cx.dtype(x)?.is_float() {
+        true => bits_of_double(cx, x)?,
+        false => cx.cast(x, DType::I64)?,
+    };
+    let (axes, rank) = (axes(cx, a, x)?, cx.rank(x)?);
+    let axes: Vec<usize> = if axes.is_empty() { (0..rank).collect() } else { axes };
+    // One bit each along a last axis: a sum's last bit is the exclusive or of its terms.
+    let bits = cx.cast(bits, DType::U64)?;
+    let bits = cx.b.unsqueeze(bits, &[rank as i64])?;
+    let places = cx.b.constant(Tensor::from_slice(&[64], &(0..64).collect::<Vec<u64>>()));
+    let shift =
+        |cx: &mut Cx, x, by, direction: &str| cx.op("BitShift", &[x, by], Attrs::new().with("direction", direction));
+    let bits = shift(cx, bits, places, "RIGHT")?;
+    let one = cx.b.scalar(DType::U64, 1.0)?;
+    let bits = cx.call("BitwiseAnd", &[bits, one])?;
+    let bits = cx.cast(bits, DType::I64)?;
+    let sums = if axes.is_empty() { bits } else { cx.reduce("ReduceSum", bits, &axes, keep(a)?)? };
+    let odd = cx.cast(sums, DType::U64)?;
+    let odd = cx.call("BitwiseAnd", &[odd, one])?;
+    // Back into words by sums of 32 bits: not every runtime adds 64 of them exactly.
+    let within = cx.b.constant(Tensor::from_slice(&[64], &(0..64).map(|k| k % 32).collect::<Vec<u64>>()));
+    let parts = shift(cx, odd, within, "LEFT")?;
+    let parts = cx.cast(parts, DType::I64)?;
+    let mut dims = cx.dims(parts)?;
+    dims.pop();
+    let outer = dims.len();
+    let dims = [dims, vec![Dim::Const(2), Dim::Const(32)]].concat();
+    let parts = cx.reshape(parts, &dims)?;
+    let halves = cx.reduce("ReduceSum", parts, &[outer + 1], false)?;
+    let halves = cx.cast(halves, DType::U64)?;
+    let by = cx.b.constant(Tensor::from_slice(&[2], &[0u64, 32]));
+    let halves = shift(cx, halves, by, "LEFT")?;
+    let mut half = |i: i64| -> Result<ValueId> {
+        let v = cx.slice(halves, outer, &Dim::Const(i), &Dim::Const(i + 1), 1)?;
+        cx.b.squeeze(v, &[outer as i64])
+    };
+    let (low, high) = (half(0)?, half(1)?);
+    cx.call("BitwiseOr", &[low, high])
+}
+
+/// The bits of floats as doubles have them: sign, exponent and fraction, found by arithmetic that is exact.
+fn bits_of_double(cx: &mut Cx, x: ValueId) -> Result<ValueId> {
+    let x = cx.cast(x, DType::F64)?;
+    let number = |cx: &mut Cx, v: f64| cx.b.scalar(DType::F64, v);
+    let (zero, one, two) = (number(cx, 0.0)?, number(cx, 1.0)?, number(cx, 2.0)?);
+    let size = cx.call("Abs", &[x])?;
+    // Zero has neither exponent nor fraction; 1 stands in for it.
+    let is_zero = cx.call("Equal", &[size, zero])?;
+    let size = cx.call("Where", &[is_zero, one, size])?;
+    let log = cx.call("Log", &[size])?;
+    let ln_2 = number(cx, std::f64::consts::LN_2)?;
+    let log = cx.call("Div", &[log, ln_2])?;
+    let exponent = cx.call("Floor", &[log])?;
+    // The logarithm may be rounded over the next power of two.
+    let power = cx.call("Pow", &[two, exponent])?;
+    let ratio = cx.call("Div", &[size, power])?;
+    let high = cx.call("GreaterOrEqual", &[ratio, two])?;
+    let low = cx.call("Less", &[ratio, one])?;
+    let (high, low) = (cx.cast(high, DType::F64)?, cx.cast(low, DType::F64)?);
+    let exponent = cx.call("Add", &[exponent, high])?;
+    let exponent = cx.call("Sub", &[exponent, low])?;
+    let power = cx.call("Pow", &[two, exponent])?;
+    let ratio = cx.call("Div", &[size, power])?;
+    let fraction = cx.call("Sub", &[ratio, one])?;
+    let unit = number(cx, (1u64 << 52) as f64)?;
+    let fraction = cx.call("Mul", &[fraction, unit])?;
+    let fraction = cx.cast(fraction, DType::I64)?;
+    let bias = number(cx, 1023.0)?;
+    let exponent = cx.call("Add", &[exponent, bias])?;
+    let exponent = cx.cast(exponent, DType::I64)?;
+    let unit = cx.b.constant(Tensor::from_i64(DType::I64, &[], &[1 << 52])?);
+    let exponent = cx.call("Mul", &[exponent, unit])?;
+    let bits = cx.call("Add", &[exponent, fraction])?;
+    let nothing = cx.b.constant(Tensor::from_i64(DType::I64, &[], &[0])?);
+    let bits = cx.call("Where", &[is_zero, nothing, bits])?;
+    // The sign bit, of -0 too: 1 / -0 is negative.
+    let inverse = cx.call("Reciprocal", &[x])?;
+    let negative = cx.call("Less", &[inverse, zero])?;
+    let sign = cx.b.constant(Tensor::from_i64(DType::I64, &[], &[i64::MIN])?);
+    let signed = cx.call("Add", &[bits, sign])?;
+    cx.call("Where", &[negative, signed, bits])
 }
 
 /// The matrix norm of order ±1, ±2 or ±∞.
@@ -744,6 +857,7 @@ pub(crate) fn matrix_norm_of(
         _ => bail!(unsupported, "a matrix norm of order {ord}"),
     };
     let sums = cx.reduce("ReduceL1", x, &[summed], true)?;
+    let sums = not_of_nothing(cx, sums, &[chosen])?;
     let y = cx.reduce(op, sums, &[chosen], true)?;
     if keep { Ok(y) } else { cx.b.squeeze(y, &[rows.min(columns) as i64, rows.max(columns) as i64]) }
 }

@@ -100,6 +100,9 @@ fn smooth(cx: &mut Cx, a: &Args, mode: &str) -> Result<ValueId> {
     if mode == "cubic" {
         attrs.set("cubic_coeff_a", -0.75f32);
     }
+    if a.target.contains("_aa") && corners {
+        return antialiased_corners(cx, a, mode == "cubic");
+    }
     if a.target.contains("_aa") {
         attrs.set("antialias", 1);
         if mode == "cubic" {
@@ -109,6 +112,58 @@ fn smooth(cx: &mut Cx, a: &Args, mode: &str) -> Result<ValueId> {
         attrs.set("exclude_outside", 1);
     }
     resize(cx, a, input(a)?, attrs)
+}
+
+/// Antialiasing with aligned corners, which no runtime's Resize has: a product with torch's weights along each axis.
+fn antialiased_corners(cx: &mut Cx, a: &Args, cubic: bool) -> Result<ValueId> {
+    let x = input(a)?;
+    let (have, want, dtype) = (cx.dims(x)?, a.out_dims()?, cx.dtype(x)?);
+    let mut y = x;
+    for axis in [2, 3] {
+        let (Some(from), Some(to)) = (have[axis].as_const(), want[axis].as_const()) else {
+            bail!(unsupported, "dynamic sizes with antialiasing and aligned corners");
+        };
+        let weights = Tensor::from_f64(dtype, &[to as usize, from as usize], &corner_weights(from, to, cubic))?;
+        let weights = cx.b.constant(weights);
+        y = match axis {
+            2 => cx.call("MatMul", &[weights, y])?,
+            _ => {
+                let turned = cx.b.transpose(weights, &[1, 0])?;
+                cx.call("MatMul", &[y, turned])?
+            }
+        };
+    }
+    Ok(y)
+}
+
+/// Row `i` says what output `i` takes of each input (`_compute_indices_weights_aa` in ATen's UpSampleKernel.cpp).
+fn corner_weights(from: i64, to: i64, cubic: bool) -> Vec<f64> {
+    let scale = if to > 1 { (from - 1) as f64 / (to - 1) as f64 } else { 0.0 };
+    let (reach, shrink) = (if cubic { 2.0 } else { 1.0 }, scale.max(1.0));
+    let support = reach * shrink;
+    let filter = |x: f64| {
+        let x = x.abs();
+        match (cubic, x) {
+            (false, x) => (1.0 - x).max(0.0),
+            (true, x) if x < 1.0 => (1.5 * x - 2.5) * x * x + 1.0,
+            (true, x) if x < 2.0 => ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0,
+            _ => 0.0,
+        }
+    };
+    let mut out = vec![0.0; (from * to) as usize];
+    for (i, row) in out.chunks_exact_mut(from as usize).enumerate() {
+        let center = scale * (i as f64 + 0.5);
+        let first = ((center - support + 0.5) as i64).max(0);
+        let last = ((center + support + 0.5) as i64).min(from);
+        for j in first..last {
+            row[j as usize] = filter((j as f64 - center + 0.5) / shrink);
+        }
+        let total: f64 = row.iter().sum();
+        if total != 0.0 {
+            row.iter_mut().for_each(|w| *w /= total);
+        }
+    }
+    out
 }
 
 /// `upsample_bilinear2d.vec(Tensor input, SymInt[]? output_size, bool align_corners, float[]? scale_factors)`,

@@ -68,7 +68,15 @@ fn lead(cx: &mut Cx, v: ValueId) -> Result<ValueId> {
 
 fn run(cx: &mut Cx, a: &Args, cell: &Cell) -> Result<Vec<ValueId>> {
     let has_cell_state = cell.op == "LSTM";
-    let mut x = a.t("input")?;
+    // Packed rows of sequences of different lengths come with how many there are at each time.
+    let packed = a.has("batch_sizes");
+    let (mut x, sequence_lengths) = match packed {
+        true => {
+            let (x, lengths) = super::packed::unpack(cx, a.t("data")?, a.t("batch_sizes")?)?;
+            (x, Some(cx.cast(lengths, oxrt_ir::DType::I32)?))
+        }
+        false => (a.t("input")?, None),
+    };
     let mut states = if has_cell_state { a.ts("hx")? } else { vec![a.t("hx")?] };
     let params = a.ts("params")?;
     let (layers, biases) = (a.int("num_layers")?.max(0) as usize, a.bool("has_biases")?);
@@ -81,13 +89,16 @@ fn run(cx: &mut Cx, a: &Args, cell: &Cell) -> Result<Vec<ValueId>> {
     }
     let per = if biases { 4 } else { 2 };
     if params.len() == layers * directions * (per + 1) && has_cell_state {
+        if packed {
+            bail!(unsupported, "packed sequences through an LSTM with projections");
+        }
         return projected(cx, a, x, &states, &params, layers, directions, biases);
     }
     if params.len() != layers * directions * per || layers == 0 || layers > params.len() || states.is_empty() {
         bail!(invalid, "{} weights for {layers} layers in {directions} directions", params.len());
     }
     let unbatched = cx.rank(x)? == 2;
-    let batch_first = a.bool("batch_first")? && !unbatched;
+    let batch_first = !packed && a.bool("batch_first")? && !unbatched;
     if unbatched {
         x = cx.b.unsqueeze(x, &[1])?;
         states = states.into_iter().map(|s| cx.b.unsqueeze(s, &[1])).collect::<Result<_>>()?;
@@ -115,7 +126,7 @@ fn run(cx: &mut Cx, a: &Args, cell: &Cell) -> Result<Vec<ValueId>> {
         let b = if biases { Some(join(cx, &b)?) } else { None };
         let (from, to) = (Dim::from(layer * directions), Dim::from((layer + 1) * directions));
         let initial = states.iter().map(|&s| cx.slice(s, 0, &from, &to, 1)).collect::<Result<Vec<_>>>()?;
-        let mut inputs = vec![Some(x), Some(w), Some(r), b, None];
+        let mut inputs = vec![Some(x), Some(w), Some(r), b, sequence_lengths];
         inputs.extend(initial.into_iter().map(Some));
         let mut attrs = Attrs::new().with("hidden_size", hidden);
         if directions == 2 {
@@ -140,6 +151,9 @@ fn run(cx: &mut Cx, a: &Args, cell: &Cell) -> Result<Vec<ValueId>> {
     }
     if batch_first {
         x = cx.b.transpose(x, &[1, 0, 2])?;
+    }
+    if packed {
+        x = super::packed::repack(cx, x, a.t("batch_sizes")?)?;
     }
     let mut results = vec![x];
     for list in last {

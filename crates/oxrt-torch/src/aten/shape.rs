@@ -718,7 +718,9 @@ pub fn complex_view(_: &mut Cx, _: &Args) -> Result<Shown> {
 
 /// `real(Tensor self)`
 pub fn real(cx: &mut Cx, a: &Args) -> Result<Shown> {
-    let complex = a.first_name.map(|n| cx.meta(n)).transpose()?.flatten().is_some_and(|(d, _)| d.is_complex());
+    // A script states no types.
+    let stated = a.first_name.map(|n| cx.meta(n)).transpose()?.flatten().is_some_and(|(d, _)| d.is_complex());
+    let complex = stated || a.first_name.is_none() && cx.is_complex(a.t("self")?);
     Ok(if complex { View::Part(0) } else { View::Same }.into())
 }
 

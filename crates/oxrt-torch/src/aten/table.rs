@@ -2,8 +2,8 @@
 
 use super::{
     activation as act, assertions, complex, composite, conv, create, custom, elementwise as ew, fourier, histogram,
-    hop, index, ldl, linalg, linear, loss, matrix, norm, pairs, pool, reduce, resize, rnn, scatter, segment, shape,
-    special, spectral, sym, training, vision, window,
+    hop, index, ldl, linalg, linear, loss, matrix, norm, packed, pairs, pool, reduce, resize, rnn, scatter, segment,
+    shape, special, spectral, sym, training, vision, window,
 };
 use crate::alias::{Shown, View};
 use crate::args::Args;
@@ -262,6 +262,7 @@ const TABLE: &[(&str, Rule)] = &[
     ("adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d", Many(pool::adaptive_max_pool)),
     ("batch_norm _native_batch_norm_legit_no_training _native_batch_norm_legit.no_stats native_batch_norm \
       _native_batch_norm_legit cudnn_batch_norm _batch_norm_no_update", Many(norm::batch_norm)),
+    ("_batch_norm_with_update", Many(norm::batch_norm_with_update)), ("hash_tensor", One(reduce::hash_tensor)), ("chalf", One(complex::half)),
     ("layer_norm native_layer_norm", Many(norm::layer_norm)), ("rms_norm _fused_rms_norm", Many(norm::rms_norm)),
     ("group_norm native_group_norm", Many(norm::group_norm)), ("instance_norm", One(norm::instance_norm)),
     ("_weight_norm _weight_norm_interface", Many(norm::weight_norm)), ("cosine_similarity", One(norm::cosine_similarity)),
@@ -327,7 +328,8 @@ const TABLE: &[(&str, Rule)] = &[
     ("linalg_polar", Many(spectral::polar)), ("linalg_matrix_sqrth", One(spectral::matrix_sqrth)),
     ("im2col", One(window::im2col)), ("col2im", One(window::col2im)),
     // recurrent layers
-    ("lstm.input", Many(rnn::lstm)), ("gru.input", Many(rnn::gru)), ("rnn_tanh.input", Many(rnn::rnn_tanh)),
+    ("lstm.input lstm.data", Many(rnn::lstm)), ("gru.input gru.data", Many(rnn::gru)),
+    ("_pack_padded_sequence", Many(packed::pack)), ("_pad_packed_sequence", Many(packed::pad)), ("rnn_tanh.input", Many(rnn::rnn_tanh)),
     ("rnn_relu.input", Many(rnn::rnn_relu)), ("lstm_cell", Many(rnn::lstm_cell)), ("gru_cell", One(rnn::gru_cell)),
     ("rnn_tanh_cell", One(rnn::rnn_tanh_cell)), ("rnn_relu_cell", One(rnn::rnn_relu_cell)),
     // spectra of real tensors

@@ -68,7 +68,18 @@ pub fn roi_pool(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
 pub fn ps_roi_align(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
     let all = roi_align(cx, a)?;
     let bins = Dim::Const(a.int("pooled_height")? * a.int("pooled_width")?);
-    let out = a.out_dims()?;
+    let out = match &a.out_dims {
+        Some(dims) => dims.clone(),
+        None => {
+            let have = cx.dims(all)?;
+            vec![
+                have[0].clone(),
+                have[1].floor_div(&bins),
+                Dim::Const(a.int("pooled_height")?),
+                Dim::Const(a.int("pooled_width")?),
+            ]
+        }
+    };
     let [n, channels, ..] = &out[..] else { bail!(invalid, "ps_roi_align of rank {}", out.len()) };
     let square = cx.reshape(all, &[n.clone(), channels.clone(), bins.clone(), bins])?;
     let own = super::matrix::diagonal(cx, square, 0, (2, 3))?;

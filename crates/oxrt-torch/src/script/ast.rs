@@ -69,6 +69,13 @@ pub(crate) enum Stmt {
         body: Vec<Stmt>,
         line: Line,
     },
+    /// `with context:`, also `with context as name:`
+    With {
+        context: Expr,
+        name: Option<Rc<str>>,
+        body: Vec<Stmt>,
+        line: Line,
+    },
     Return(Expr, Line),
 }
 
@@ -129,6 +136,10 @@ pub(crate) fn assigned(block: &[Stmt], out: &mut Vec<Rc<str>>) {
                 assigned(body, out);
             }
             Stmt::While { body, .. } => assigned(body, out),
+            Stmt::With { name, body, .. } => {
+                name.iter().for_each(|n| add(out, n));
+                assigned(body, out);
+            }
             Stmt::Expr(..) | Stmt::Return(..) => {}
         }
     }

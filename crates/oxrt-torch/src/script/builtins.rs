@@ -113,6 +113,14 @@ impl Interp<'_> {
                 args.truncate(9);
                 "convolution"
             }
+            // The padding is a word.
+            "_convolution_mode" => match args.get(1) {
+                Some(Sv::Tensor(w)) => {
+                    let w = cx.read(*w)?;
+                    ["conv1d", "conv2d", "conv3d"][cx.rank(w)?.clamp(3, 5) - 3]
+                }
+                _ => "conv2d",
+            },
             // Legacy spellings.
             "__and__" | "__or__" | "__xor__" if matches!(args.first(), Some(Sv::Tensor(_))) => match name {
                 "__and__" => "bitwise_and",

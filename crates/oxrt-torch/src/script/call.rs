@@ -77,6 +77,9 @@ impl Interp<'_> {
             bail!(unsupported, "{base}({}) has no lowering{known}", kinds.join(", "))
         };
         let mut a = self.args_of(cx, schema, bound)?;
+        if let Some(to) = self.autocast {
+            autocast(cx, &mut a, to)?;
+        }
         let (rule, in_place) = match functional {
             Some(_) => (rule_of(schema.target).map(|r| r.0), true),
             None => (rule_of(schema.target).map(|r| r.0), false),
@@ -385,6 +388,42 @@ impl Interp<'_> {
             other => bail!(unsupported, "a value of the kind {} at run time", other.kind()),
         }
     }
+}
+
+/// Operators that autocast computes in the narrow type (`ATen/autocast_mode.h`, the list that CPU and CUDA share).
+const NARROW: [&str; 17] = [
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "convolution",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+    "bmm",
+    "mm",
+    "mv",
+    "baddbmm",
+    "addmm",
+    "addbmm",
+    "linear",
+    "matmul",
+    "scaled_dot_product_attention",
+    "einsum",
+];
+
+fn autocast(cx: &mut Cx<'static, '_>, a: &mut Args<'static>, to: DType) -> Result<()> {
+    if !a.target.split('.').nth(1).is_some_and(|name| NARROW.contains(&name)) {
+        return Ok(());
+    }
+    fn narrow(cx: &mut Cx<'static, '_>, arg: &mut Arg<'static>, to: DType) -> Result<()> {
+        match arg {
+            Arg::Tensor(_, v) if cx.dtype(*v)? == DType::F32 => *v = cx.cast(*v, to)?,
+            Arg::List(items) => items.iter_mut().try_for_each(|i| narrow(cx, i, to))?,
+            _ => {}
+        }
+        Ok(())
+    }
+    a.named.iter_mut().try_for_each(|(_, arg)| narrow(cx, arg, to))
 }
 
 /// The tensor that views are taken of: the first argument.

@@ -49,6 +49,8 @@ pub(crate) struct Interp<'p> {
     pub usual: FxHashMap<ValueId, bool>,
     /// The message of an exception that the script raised, while its error travels up.
     pub raised: Option<String>,
+    /// The element type that autocast computes in, inside its block.
+    pub autocast: Option<oxrt_tensor::DType>,
     placed: bool,
     steps: u64,
     last_source: Option<(*const CodeFile, Line, Arc<Source>)>,
@@ -64,6 +66,7 @@ impl<'p> Interp<'p> {
             int_sources: Vec::new(),
             usual: FxHashMap::default(),
             raised: None,
+            autocast: None,
             placed: false,
             steps: 0,
             last_source: None,
@@ -156,7 +159,40 @@ impl<'p> Interp<'p> {
                 self.for_loop(cx, name, &n, body)
             }
             Stmt::While { test, body, .. } => self.while_loop(cx, test, body),
+            Stmt::With { context, name, body, .. } => self.with(cx, context, name.as_ref(), body),
         }
+    }
+
+    /// A block under a context: what autocast means is applied to the operators inside, other contexts are called as Python calls them.
+    fn with(
+        &mut self,
+        cx: &mut Cx<'static, '_>,
+        context: &Expr,
+        name: Option<&Rc<str>>,
+        body: &[Stmt],
+    ) -> Result<Flow> {
+        let v = self.eval(cx, context)?;
+        let Sv::Object(object) = v else { bail!(unsupported, "a {} as context", v.kind()) };
+        let Cell::Object { class, fields, .. } = self.heap.get(object) else { bail!(bug, "an object that is none") };
+        if class.ends_with("autocast_mode.autocast") {
+            let field = |wanted: &str| fields.iter().find(|(n, _)| &**n == wanted).map(|(_, v)| v);
+            let on = !matches!(field("_enabled"), Some(Sv::Bool(false)));
+            let to = match field("fast_dtype") {
+                Some(Sv::Int(d)) => d.as_const().and_then(super::call::dtype_of_c10),
+                _ => None,
+            };
+            let before = std::mem::replace(&mut self.autocast, to.filter(|_| on));
+            let flow = self.block(cx, body);
+            self.autocast = before;
+            return flow;
+        }
+        let entered = self.call_method(cx, object, "__enter__", Vec::new(), Vec::new())?;
+        if let Some(name) = name {
+            self.env()?.insert(name.clone(), entered);
+        }
+        let flow = self.block(cx, body)?;
+        self.call_method(cx, object, "__exit__", vec![Sv::None; 3], Vec::new())?;
+        Ok(flow)
     }
 
     fn assign(&mut self, cx: &mut Cx<'static, '_>, targets: &[Expr], unpack: bool, v: Sv) -> Result<()> {
@@ -516,7 +552,16 @@ impl<'p> Interp<'p> {
             let local = self.frames.last().is_some_and(|f| f.env.contains_key(n));
             match (&**n, args) {
                 _ if local => {}
-                ("annotate" | "unchecked_cast", [_, e]) => return self.eval(cx, e),
+                ("annotate" | "unchecked_cast", [ty, e]) => {
+                    let v = self.eval(cx, e)?;
+                    // A tensor where a number is needed is converted silently.
+                    return match (ty, &v) {
+                        (Expr::Name(to), Sv::Tensor(_)) if matches!(&**to, "int" | "float" | "bool") => {
+                            self.convert(cx, to, &v)
+                        }
+                        _ => Ok(v),
+                    };
+                }
                 ("uninitialized", [_]) => return Ok(Sv::Uninit),
                 ("isinstance", [e, ty]) => {
                     let v = self.eval(cx, e)?;
@@ -628,7 +673,11 @@ impl<'p> Interp<'p> {
 
 fn line_of(stmt: &Stmt) -> Line {
     match stmt {
-        Stmt::Assign { line, .. } | Stmt::If { line, .. } | Stmt::For { line, .. } | Stmt::While { line, .. } => *line,
+        Stmt::Assign { line, .. }
+        | Stmt::If { line, .. }
+        | Stmt::For { line, .. }
+        | Stmt::While { line, .. }
+        | Stmt::With { line, .. } => *line,
         Stmt::Expr(_, line) | Stmt::Return(_, line) => *line,
     }
 }

@@ -174,6 +174,7 @@ fn evaluate(archive: &Archive, root: &str, options: &ImportOptions) -> Result<Im
         cx.b.graph[v].name = name;
     }
     make_names_unique(cx.b.graph);
+    crate::widen::widen(&mut model.graph)?;
     model.graph.remove_dead_nodes();
     model.graph = model.graph.compacted();
     model.graph.verify().at(|| "the imported graph")?;

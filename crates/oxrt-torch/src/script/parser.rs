@@ -234,6 +234,12 @@ impl Parser {
             let body = self.block()?;
             return Ok(Some(Stmt::While { test, body, line }));
         }
+        if self.take_word("with") {
+            let context = self.expr()?;
+            let name = if self.take_word("as") { Some(self.name()?) } else { None };
+            let body = self.block()?;
+            return Ok(Some(Stmt::With { context, name, body, line }));
+        }
         if self.take_word("for") {
             let name = self.name()?;
             if !self.take_word("in") {
