@@ -295,12 +295,11 @@ fn not_of_nothing(cx: &mut Cx, x: ValueId, axes: &[usize]) -> Result<ValueId> {
     if !axes.iter().any(|&i| dims[i].is(0)) {
         return Ok(x);
     }
-    axes.iter()
-        .filter(|&&i| dims[i].is(0))
-        .copied()
-        .collect::<Vec<_>>()
-        .into_iter()
-        .for_each(|i| dims[i] = Dim::Const(1));
+    for &i in axes {
+        if dims[i].is(0) {
+            dims[i] = Dim::Const(1);
+        }
+    }
     super::create::filled(cx, cx.dtype(x)?, &dims, &crate::args::Scalar::Int(Dim::Const(0)))
 }
 
