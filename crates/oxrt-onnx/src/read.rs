@@ -6,14 +6,14 @@ use crate::proto::{
     StringStringEntryProto, TensorProto, TypeProto, TypeValue, ValueInfoProto, attr_type,
 };
 use crate::tensor_io::{ExternalData, location_of, tensor_from_proto};
-use crate::{DIM_KEY, NEWEST_OPSET};
+use crate::{DIM_KEY, DIM_TEXT_KEY, NEWEST_OPSET};
 use crate::{contrib, gradient, raise};
 use bytes::Bytes;
 use oxrt_ir::{Attr, Attrs, Dim, Graph, Model, NodeId, Range, Source, Symbol, Symbols, ValueId, ValueType};
 use oxrt_ops::Builder;
 use oxrt_tensor::{Context, DType, Error, Result, Tensor, bail, map_file, num_elements};
 use prost::Message;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -88,11 +88,18 @@ pub(crate) fn read_proto(proto: &ModelProto, folder: Option<&Path>) -> Result<Mo
     for StringStringEntryProto { key, value } in &proto.metadata_props {
         match key.strip_prefix(DIM_KEY).and_then(|name| Some((name, parse_range(value)?))) {
             Some((name, range)) => model.symbols.declare(Symbol::new(name), range),
+            None if key.starts_with(DIM_TEXT_KEY) => {}
             None => drop(model.metadata.insert(key.clone(), value.clone())),
         }
     }
     let graph = proto.graph.as_ref().ok_or_else(|| Error::invalid("no graph in the file"))?;
-    let mut reader = Reader { functions, external: ExternalData::new(folder), symbols: model.symbols, calls: 0 };
+    let mut reader = Reader {
+        functions,
+        external: ExternalData::new(folder),
+        symbols: model.symbols,
+        calls: 0,
+        texts: BTreeMap::new(),
+    };
     let mut scopes = Vec::new();
     model.graph = reader.graph(graph, &opsets, &mut scopes)?;
     for v in model.graph.inputs.clone() {
@@ -106,6 +113,7 @@ pub(crate) fn read_proto(proto: &ModelProto, folder: Option<&Path>) -> Result<Mo
         }
     }
     model.symbols = reader.symbols;
+    model.metadata.extend(reader.texts.into_iter().map(|(dim, text)| (format!("{DIM_TEXT_KEY}{dim}"), text)));
     oxrt_ops::infer::infer_model(&mut model)?;
     model.graph.verify()?;
     Ok(model)
@@ -134,6 +142,8 @@ struct Reader<'a> {
     symbols: Symbols,
     /// Function bodies inlined so far; bounds what a hostile file can make of nested calls.
     calls: usize,
+    /// How the file writes dimensions that have another form here.
+    texts: BTreeMap<String, String>,
 }
 
 /// Names of one graph while it is read.
@@ -481,9 +491,16 @@ impl<'a> Reader<'a> {
     fn dim(&mut self, d: &Dimension, name: &str, axis: usize) -> Dim {
         match &d.value {
             Some(DimensionValue::Value(v)) if *v >= 0 => Dim::Const(*v),
-            Some(DimensionValue::Param(p)) if !p.trim().is_empty() => p.parse().unwrap_or_else(|_| {
-                Dim::symbol(&p.trim().replace(|c: char| !(c.is_alphanumeric() || "_.".contains(c)), "_"))
-            }),
+            Some(DimensionValue::Param(p)) if !p.trim().is_empty() => {
+                let dim: Dim = p.parse().unwrap_or_else(|_| {
+                    Dim::symbol(&p.trim().replace(|c: char| !(c.is_alphanumeric() || "_.".contains(c)), "_"))
+                });
+                let canonical = dim.to_string();
+                if canonical != *p {
+                    self.texts.entry(canonical).or_insert_with(|| p.clone());
+                }
+                dim
+            }
             _ => Dim::symbol(&format!("{name}_dim{axis}")),
         }
     }
