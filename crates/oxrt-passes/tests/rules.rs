@@ -422,8 +422,15 @@ fn products_of_the_same_rows_are_joined() {
     let back = "o1 = Transpose<perm=[0, 2, 1, 3]>(o)
         y = Reshape(o1, i64[3]{-1, 5, 8})";
     let before = part("q", "0.01", "..") + &part("k", "0.02", "1") + &part("v", "..", "..");
-    let m = check(&self_attention("n, 5, 8", &before, back), engine, &["attention-in-place", "join-qkv"], &[]);
-    assert_eq!((count(&m, "oxrt.Gemm"), m.graph.num_nodes()), (1, 2), "{}", m.graph);
+    // Simplification joins them already; without it the engine does.
+    fn alone(m: &mut Model) -> Log {
+        prepare_engine(m, &Options { disabled: vec!["join-products".to_string()], ..Options::default() }).unwrap()
+    }
+    let text = self_attention("n, 5, 8", &before, back);
+    for (pass, rule) in [(engine as fn(&mut Model) -> Log, "join-products"), (alone, "join-qkv")] {
+        let m = check(&text, pass, &["attention-in-place", rule], &[]);
+        assert_eq!((count(&m, "oxrt.Gemm"), m.graph.num_nodes()), (1, 2), "{}", m.graph);
+    }
     // A product that somebody else reads stays as it is.
     let shared = self_attention("n, 5, 8", &before, back).replace("=> y", "=> y, k1");
     check(&shared, engine, &["attention-in-place"], &["join-qkv"]);
@@ -835,7 +842,7 @@ fn factors_become_part_of_weights() {
         &[],
     );
     check(
-        "(f32[2, 3] x) { a = Div(f32[3]{1, 2, 3}, x)\n b = Mul(a, 3.0)\n c = Add(b, 1.0)\n y = Sub(c, f32[3]{4, 5, 6}) } => y",
+        "(f32[2, 3] x) { e = Exp(x)\n a = Div(f32[3]{1, 2, 3}, e)\n b = Mul(a, 3.0)\n c = Add(b, 1.0)\n y = Sub(c, f32[3]{4, 5, 6}) } => y",
         simple,
         &["fold-factors", "fold-shifts"],
         &[],
@@ -970,7 +977,7 @@ fn what_is_always_true_decides_nothing() {
         g = GreaterOrEqual(r, i64{0})
         y = And(g, m)
     } => y";
-    let m = check(text, simple, &["remove-identities"], &[]);
+    let m = check(text, simple, &[], &["remove-identities"]);
     assert_eq!(m.graph.num_nodes(), 5, "something stands between an input and an output: {}", m.graph);
     let text = text.replace("} => y", "z = Not(y) } => z");
     assert_eq!(check(&text, simple, &["remove-identities"], &[]).graph.num_nodes(), 1);

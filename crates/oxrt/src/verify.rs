@@ -264,14 +264,13 @@ fn compare_engines(
         }
     }
     let mut refused = None;
-    for sizes in sizes_to_try(source).into_iter().chain(alike(source)) {
+    let usual = sizes_to_try(source).into_iter().map(|sizes| (sizes, false));
+    for (sizes, spare) in usual.chain(spare_sizes(source).into_iter().map(|sizes| (sizes, true))) {
         // Without dynamic sizes the samples said it all.
         if sizes.is_empty() && !cases.is_empty() {
             break;
         }
-        // Sizes that are all the same are for models that refuse others.
-        let same = sizes.len() > 1 && sizes.values().all(|s| Some(s) == sizes.values().next());
-        if !fits(&sizes) || same && (refused.is_none() || cases.len() > 1) {
+        if !fits(&sizes) || spare && (refused.is_none() || cases.len() > 1) {
             continue;
         }
         let inputs = random_inputs(source, &sizes, options.seed + 1)?;
@@ -280,7 +279,7 @@ fn compare_engines(
         }
         let named = sizes.iter().map(|(s, v)| (s.to_string(), *v)).collect();
         let want = match run_engine(judge, &inputs) {
-            Err(e) if options.source_may_refuse && sizes.len() > 1 && e.kind() == oxrt_tensor::Kind::Invalid => {
+            Err(e) if options.source_may_refuse && !sizes.is_empty() && e.kind() == oxrt_tensor::Kind::Invalid => {
                 refused.get_or_insert_with(|| e.at("running the source").at(format!("sizes {sizes:?}")));
                 continue;
             }
@@ -302,12 +301,15 @@ fn compare_engines(
     Ok(cases)
 }
 
-/// All dimensions of one size.
-fn alike(model: &Model) -> Vec<BTreeMap<Symbol, i64>> {
+/// For models that refuse the usual sizes: all dimensions alike, and each alone long.
+fn spare_sizes(model: &Model) -> Vec<BTreeMap<Symbol, i64>> {
     let symbols = &model.ir().symbols;
-    let set =
-        |size: i64| symbols.iter().map(|(s, r)| (s.clone(), size.clamp(r.min, r.max.unwrap_or(i64::MAX)))).collect();
-    if symbols.iter().count() > 1 { [4, 7, 16, 32, 64].map(set).to_vec() } else { Vec::new() }
+    let set = |size_of: &dyn Fn(&Symbol) -> i64| -> BTreeMap<Symbol, i64> {
+        symbols.iter().map(|(s, r)| (s.clone(), size_of(s).clamp(r.min, r.max.unwrap_or(i64::MAX)))).collect()
+    };
+    let alike = [4, 7, 16, 32, 64].iter().map(|&size| set(&|_| size));
+    let long = symbols.iter().map(|(one, _)| set(&|s| if s == one { 800 } else { 2 }));
+    alike.chain(long).collect()
 }
 
 /// Whether the dimensions that the engine fixed have these sizes.
