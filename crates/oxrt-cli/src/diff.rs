@@ -2,9 +2,7 @@
 
 use crate::args::{BuildArgs, ImportArgs};
 use crate::ui;
-use oxrt::{
-    DiffOptions, DiffReport, Error, ExportOptions, Fault, FileKind, Model, NodePlace, Result, Side, Tensor,
-};
+use oxrt::{DiffOptions, DiffReport, Error, ExportOptions, Fault, FileKind, Model, NodePlace, Result, Side, Tensor};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

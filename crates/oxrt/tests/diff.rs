@@ -166,7 +166,8 @@ fn an_overflow_in_a_lower_precision() {
 
 #[test]
 fn a_nan_that_comes_of_an_overflow_names_both() {
-    let text = "(f32[4, 8] x) { a = Mul(x, 1e5) ; h = Cast<to=10>(a) ; b = Cast<to=1>(h) ; r = Relu(b) ; y = Sub(r, r) } => y";
+    let text =
+        "(f32[4, 8] x) { a = Mul(x, 1e5) ; h = Cast<to=10>(a) ; b = Cast<to=1>(h) ; r = Relu(b) ; y = Sub(r, r) } => y";
     let found = find_non_finite(&side(text), &[("x".to_string(), data(&[4, 8], 1.0))]).unwrap().unwrap();
     assert_eq!((found.value.as_str(), found.node.op.as_str()), ("y", "Sub"));
     assert!(found.nans > 0 && found.inputs[0].not_finite > 0);

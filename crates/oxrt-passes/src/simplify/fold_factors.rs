@@ -144,6 +144,19 @@ fn finish(rw: &mut Rewrite, id: NodeId, x: ValueId, y: ValueId, edits: Vec<Edit>
 
 /// A constant with another one added, or multiplied by it, elementwise with broadcasting.
 fn combine(op: &str, a: &Tensor, b: &Tensor) -> Option<Tensor> {
+    // Weights are large: the usual case, in which `b` repeats along the elements of `a`, goes straight.
+    let long = b.shape().iter().position(|&d| d != 1);
+    let from_back = long.map_or(0, |i| b.rank() - i);
+    if b.rank() <= a.rank() && (b.len() == 1 || a.shape()[a.rank() - from_back] == b.len()) {
+        let inner = if b.len() == 1 { 1 } else { a.shape()[a.rank() - from_back + 1..].iter().product::<usize>() };
+        let (from, by) = (a.as_slice::<f32>(), b.as_slice::<f32>());
+        let at = |i: usize| by[i / inner.max(1) % by.len()];
+        let values: Vec<f32> = match op {
+            "Mul" => from.iter().enumerate().map(|(i, x)| x * at(i)).collect(),
+            _ => from.iter().enumerate().map(|(i, x)| x + at(i)).collect(),
+        };
+        return Some(Tensor::from_slice(a.shape(), &values));
+    }
     let mut g = Graph::new("");
     let operands = [a, b].map(|t| Some(g.add_constant("c", t.clone())));
     let id = g.add_node(op, "n", &operands, Attrs::new(), 1);
