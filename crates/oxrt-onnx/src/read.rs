@@ -114,6 +114,7 @@ pub(crate) fn read_proto(proto: &ModelProto, folder: Option<&Path>) -> Result<Mo
     }
     model.symbols = reader.symbols;
     model.metadata.extend(reader.texts.into_iter().map(|(dim, text)| (format!("{DIM_TEXT_KEY}{dim}"), text)));
+    model.metadata.extend(graph.output.iter().flat_map(texts_of));
     oxrt_ops::infer::infer_model(&mut model)?;
     model.graph.verify()?;
     Ok(model)
@@ -492,9 +493,7 @@ impl<'a> Reader<'a> {
         match &d.value {
             Some(DimensionValue::Value(v)) if *v >= 0 => Dim::Const(*v),
             Some(DimensionValue::Param(p)) if !p.trim().is_empty() => {
-                let dim: Dim = p.parse().unwrap_or_else(|_| {
-                    Dim::symbol(&p.trim().replace(|c: char| !(c.is_alphanumeric() || "_.".contains(c)), "_"))
-                });
+                let dim = dim_of(p);
                 let canonical = dim.to_string();
                 if canonical != *p {
                     self.texts.entry(canonical).or_insert_with(|| p.clone());
@@ -504,6 +503,26 @@ impl<'a> Reader<'a> {
             _ => Dim::symbol(&format!("{name}_dim{axis}")),
         }
     }
+}
+
+/// What a `dim_param` says: an expression, or else a name.
+pub(crate) fn dim_of(text: &str) -> Dim {
+    text.parse().unwrap_or_else(|_| {
+        Dim::symbol(&text.trim().replace(|c: char| !(c.is_alphanumeric() || "_.".contains(c)), "_"))
+    })
+}
+
+/// How the file writes the dimensions of an output, by its name and the axis: inference may find another form of them.
+fn texts_of(port: &ValueInfoProto) -> Vec<(String, String)> {
+    let Some(TypeValue::Tensor(t)) = port.r#type.as_ref().and_then(|t| t.value.as_ref()) else { return Vec::new() };
+    let dims = t.shape.iter().flat_map(|s| &s.dim).enumerate();
+    let text = |(axis, d): (usize, &Dimension)| match &d.value {
+        Some(DimensionValue::Param(p)) if !p.trim().is_empty() => {
+            Some((format!("{DIM_TEXT_KEY}{}\t{axis}", port.name), p.clone()))
+        }
+        _ => None,
+    };
+    dims.filter_map(text).collect()
 }
 
 /// Renames the values of a function's node and fills in the attributes that refer to the call.

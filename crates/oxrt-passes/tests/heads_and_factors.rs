@@ -249,3 +249,21 @@ fn a_product_with_a_reciprocal_is_a_quotient() {
     check(&text.replace("Mul(x, r) } => y", "Mul(x, r) } => y, r"), simple, &[], &["fuse-division"]);
     check(&text.replace("Mul(x, r)", "Mul(r, r)"), simple, &[], &["fuse-division"]);
 }
+
+#[test]
+fn loops_over_constants_are_run() {
+    let text = "(f32[2] x) {
+        k, all = Loop<body={(i64 i, bool c, f32[2] a) { b = Add(a, a)\n d = Identity(b) } => c, b, d}>(i64{3}, bool{1}, f32[2]{1, 2})
+        y = Add(x, k)
+    } => y";
+    let m = check(text, simple, &["fold-constants"], &[]);
+    assert_eq!(m.graph.num_nodes(), 1, "{}", m.graph);
+    // Too many turns, or a number of them that is not known, stay what they are.
+    for other in
+        [text.replace("i64{3}", "i64{100000}"), text.replace("(f32[2] x)", "(f32[2] x, i64 n)").replace("i64{3}", "n")]
+    {
+        let mut m = model(&other);
+        simple(&mut m);
+        assert_eq!(count(&m, "Loop"), 1, "{}", m.graph);
+    }
+}
