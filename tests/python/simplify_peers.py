@@ -1,18 +1,20 @@
 """`oxrt simplify` beside onnxsim and OnnxSlim: nodes, contract, numbers at several sizes, time.
 
-    python simplify_peers.py --oxrt target/fast/oxrt --cases DIR [--onnx-cases DIR] [--pt2 DIR] [--out RESULTS.jsonl] [--only TEXT] [--again]
+    python simplify_peers.py --oxrt target/fast/oxrt --cases DIR [--onnx-cases DIR] [--pt2 DIR] [--exports DIR] [--out RESULTS.jsonl] [--only TEXT] [--again]
 
 Models: those that torch's old tracer (`torch.onnx.export(…, dynamo=False)`) makes of twenty networks with small random configurations, kept
-in DIR; of `--onnx-cases` the official light and pytorch ones; of `--pt2` (programs kept by node_counts.py) what `oxrt export` writes. Each
+in DIR; of `--onnx-cases` the official light and pytorch ones; of `--pt2` (programs kept by node_counts.py) what `oxrt export` writes; the files
+of `--exports` as they are (what `torch.onnx.export(…, dynamo=True)` made of a collection of networks). Each
 result is run by onnxruntime on the inputs of the original, at two sizes per dynamic dimension. A count takes subgraphs in and leaves
 `Constant` nodes out, which are initializers to others. Times: of the call for the peers (their imports left out), of the whole process for
-oxrt, with its comparison with the original left out (`seconds`) and done (`checked_seconds`). Exit status 1 when a contract or a number of
+oxrt, with its comparison with the original left out (`seconds`) and done (`checked_seconds`); `cpu` and `checked_cpu` are those of all processors. Exit status 1 when a contract or a number of
 oxrt's changed, or where it has more nodes than the better of the two.
 """
 import argparse
 import json
 import multiprocessing
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -214,32 +216,35 @@ def compare(original, result):
 
 
 def ours(a, path, out):
-    started = time.time()
-    p = subprocess.run([a.oxrt, "simplify", path, "-o", out, "--no-check", "--fold-limit", FOLD], capture_output=True, text=True)
-    seconds = time.time() - started
-    if p.returncode:
-        return dict(error=p.stderr[:200])
-    started = time.time()
-    p = subprocess.run([a.oxrt, "simplify", path, "-o", out, "--fold-limit", FOLD], capture_output=True, text=True)
-    return dict(seconds=seconds, checked_seconds=time.time() - started, **(dict(error="check: " + p.stderr[:200]) if p.returncode else {}))
+    command = [a.oxrt, "simplify", path, "-o", out, "--fold-limit", FOLD]
+    plain, seconds, cpu = timed(lambda: subprocess.run([*command, "--no-check"], capture_output=True, text=True))
+    if plain.returncode:
+        return dict(error=plain.stderr[:200])
+    checked, checked_seconds, checked_cpu = timed(lambda: subprocess.run(command, capture_output=True, text=True))
+    times = dict(seconds=seconds, cpu=cpu, checked_seconds=checked_seconds, checked_cpu=checked_cpu)
+    return dict(**times, **(dict(error="check: " + checked.stderr[:200]) if checked.returncode else {}))
+
+
+def timed(work):
+    """Result, seconds, and seconds of all processors together: the latter hold on a busy machine too."""
+    used = lambda: sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    started, before = time.time(), used()
+    result = work()
+    return result, time.time() - started, used() - before
 
 
 def onnxsim(path, out):
     import onnxsim
 
-    model = onnx.load(path)
-    started = time.time()
-    model, _ = onnxsim.simplify(model)
-    onnx.save(model, out)
-    return dict(seconds=time.time() - started)
+    _, seconds, cpu = timed(lambda: onnx.save(onnxsim.simplify(onnx.load(path))[0], out))
+    return dict(seconds=seconds, cpu=cpu)
 
 
 def onnxslim(path, out):
     import onnxslim
 
-    started = time.time()
-    onnx.save(onnxslim.slim(path), out)
-    return dict(seconds=time.time() - started)
+    _, seconds, cpu = timed(lambda: onnx.save(onnxslim.slim(path), out))
+    return dict(seconds=seconds, cpu=cpu)
 
 
 def measure(a, name, path):
@@ -284,6 +289,9 @@ def models(a):
                 subprocess.run([a.oxrt, "export", f"{folder}/model.pt2", "-o", path], capture_output=True)
             if os.path.exists(path):
                 yield name, path
+    for file in sorted(os.listdir(a.exports)) if a.exports else ():
+        if file.endswith(".onnx"):
+            yield "exports/" + file[:-5], f"{a.exports}/{file}"
 
 
 def main():
@@ -292,6 +300,7 @@ def main():
     ap.add_argument("--cases", required=True)
     ap.add_argument("--onnx-cases")
     ap.add_argument("--pt2")
+    ap.add_argument("--exports")
     ap.add_argument("--out")
     ap.add_argument("--only")
     ap.add_argument("--again", action="store_true", help="keeps what the peers gave, and runs oxrt anew")
@@ -346,7 +355,7 @@ def is_right(got):
 
 
 def report(rows):
-    for group in ("traced/", "light/", "pytorch-", "zoo/"):
+    for group in ("traced/", "light/", "pytorch-", "zoo/", "exports/", ""):
         for peer in ("onnxsim", "onnxslim"):
             both = [r for k, r in rows.items() if k.startswith(group) and is_right(r["oxrt"]) and is_right(r[peer])]
             if not both:
@@ -354,9 +363,9 @@ def report(rows):
             total = lambda tool, key: sum(r[tool][key] for r in both)
             ratio = total("oxrt", "nodes") / max(total(peer, "nodes"), 1)
             print(
-                f"{group} beside {peer}: {len(both)} models, {total('oxrt', 'nodes')} nodes for {total(peer, 'nodes')} ({ratio - 1:+.1%}); more in "
-                f"{sum(r['oxrt']['nodes'] > r[peer]['nodes'] for r in both)}; {total('oxrt', 'seconds'):.1f} s (with the comparison "
-                f"{total('oxrt', 'checked_seconds'):.1f} s) for {total(peer, 'seconds'):.1f} s; contract changed by {peer} in "
+                f"{group or 'all'} beside {peer}: {len(both)} models, {total('oxrt', 'nodes')} nodes for {total(peer, 'nodes')} ({ratio - 1:+.1%}); more in "
+                f"{sum(r['oxrt']['nodes'] > r[peer]['nodes'] for r in both)}; {total('oxrt', 'cpu'):.1f} s of processors (with the "
+                f"comparison {total('oxrt', 'checked_cpu'):.1f} s) for {total(peer, 'cpu'):.1f} s; contract changed by {peer} in "
                 f"{sum(bool(r[peer]['changed']) for r in both)}, by oxrt in {sum(bool(r['oxrt']['changed']) for r in both)}"
             )
     for tool in ("oxrt", "onnxsim", "onnxslim"):

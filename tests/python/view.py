@@ -184,6 +184,138 @@ def served(b, oxrt, model, shots):
         server.wait()
 
 
+DARKNET = """[net]
+batch=1
+width=32
+height=32
+channels=3
+
+[convolutional]
+batch_normalize=1
+filters=8
+size=3
+stride=1
+pad=1
+activation=leaky
+
+[maxpool]
+size=2
+stride=2
+
+[upsample]
+stride=2
+
+[route]
+layers=-1,-3
+
+[convolutional]
+filters=4
+size=1
+stride=1
+pad=1
+activation=linear
+"""
+
+
+def darknet(folder):
+    """A network with a skip connection, and the weights that it takes."""
+    (folder / "net.cfg").write_text(DARKNET)
+    count = 4 * 8 + 8 * 3 * 9 + 4 + 4 * 16
+    numbers = np.abs(np.random.default_rng(0).standard_normal(count)).astype(np.float32)
+    (folder / "net.weights").write_bytes(np.array([0, 2, 5], np.int32).tobytes() + np.array([0], np.int64).tobytes() + numbers.tobytes())
+    return str(folder / "net.cfg")
+
+
+def script(folder):
+    """A scripted module with a branch that data decides, and a loop."""
+    import torch
+
+    class Head(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = torch.nn.Linear(8, 8)
+
+        def forward(self, x):
+            steps = int(x.abs().sum().item()) % 3
+            for _ in range(steps):
+                x = torch.tanh(self.fc(x))
+            if x.sum() > 0:
+                x = torch.softmax(x, -1)
+            return x
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.ReLU())
+            self.head = Head()
+
+        def forward(self, x):
+            return self.head(self.body(x).mean((2, 3)))
+
+    torch.jit.script(Net().eval()).save(str(folder / "script.pt"))
+    return str(folder / "script.pt")
+
+
+def subjects(b, oxrt, digits, shots):
+    """Files of every kind, besides those of the other parts."""
+    page = shots / "subject.html"
+    settle = lambda: b.wait("!app.active.target && !app.active.pending")
+    panel = lambda: b.js("document.getElementById('panel').innerText")
+    labels = lambda: b.js("[...Array(app.active.graph.g).keys()].map((g) => app.active.graph.label(g))")
+
+    def show(name, *args):
+        subprocess.run([oxrt, "view", *args, "-o", str(page)], check=True, capture_output=True)
+        b.open(page.as_uri())
+        settle()
+        for theme in ("light", "dark"):
+            b.js(f"app.theme('{theme}')")
+            b.screenshot(shots / f"{name}-{theme}.png")
+        b.js("app.theme('light')")
+
+    def visit(op):
+        k = b.js(f"[...Array(app.active.graph.n).keys()].find((k) => app.active.graph.op(k) === '{op}')")
+        b.js(f"app.visit(app.active.graph.g + {k}, app.active)")
+        settle()
+        return panel()
+
+    show("script", script(shots), "--input", "x=f32[batch,3,16,16]")
+    check("made by torch.jit" in panel().replace("\t", " ").replace("\n", " "), "TorchScript: the panel says what made it")
+    check({"then_branch", "else_branch", "body"} <= set(labels()), f"TorchScript: branches and the loop's body are groups {labels()}")
+    text = visit("Loop")
+    check("per turn" in text, "TorchScript: a loop's work is per turn")
+    check("script" in visit("Conv") or "body.0" in panel(), "TorchScript: a node has its module")
+    b.js("app.active.expandAll()")
+    settle()
+    b.screenshot(shots / "script-open.png")
+    show("darknet", darknet(shots))
+    check("0.convolutional" in labels(), f"Darknet: sections are groups {labels()}")
+    text = visit("Conv")
+    check("net.cfg:7" in text and "Source" in text and "Python" not in text, "Darknet: a node names its line of the cfg")
+    check("mean ± std" in text and b.js("document.querySelectorAll('canvas.histogram').length") == 1, "Darknet: weights have numbers and a histogram")
+    check(b.js("app.active.graph.search('py:net.cfg:7').length") > 0, "Darknet: lines are found")
+    # All by keys: to the search, into a node, along edges, out again.
+    b.js("document.activeElement.blur()")
+    b.key("/")
+    b.type("op:leakyrelu")
+    b.wait("document.querySelectorAll('.hit').length === 1")
+    b.key("Enter")
+    b.wait("document.querySelector('#panel h2').innerText === 'LeakyRelu'")
+    b.key("Escape")
+    b.key("ArrowUp")
+    b.wait("document.querySelector('#panel h2').innerText === 'BatchNormalization'")
+    b.key("Backspace")
+    b.wait("document.querySelector('#panel h2').innerText === '0.convolutional'")
+    check(True, "keys alone: search, a node, what gives to it, the group around")
+    subprocess.run([oxrt, "build", digits, "--no-tune", "-o", str(shots / "digits.engine")], check=True, capture_output=True)
+    show("engine", str(shots / "digits.engine"))
+    check("device" in panel() and "cpu" in panel() and "profile" in panel(), "engine: the panel names device and profile")
+    text = visit("oxrt.Conv")
+    check("kernel" in text and "does the work of" in text, "engine: a step names its kernel and the nodes whose work it does")
+    check("train.py" in b.js("document.getElementById('python').innerText"), "engine: and their Python line")
+    show("built", digits, "--with", "engine")
+    check(b.js("document.querySelectorAll('.pane').length") == 2, "a model and its engine stand side by side")
+
+
 def large(b, page, nodes, shots):
     """The best of three loads counts: the machine may be busy."""
     first = []
@@ -243,6 +375,7 @@ def main():
         interactions(b, page("small"), a.cases)
         comparison(b, page("changes"), a.cases)
         served(b, a.oxrt, str(root / "examples/digits/model.pt2"), a.cases)
+        subjects(b, a.oxrt, str(root / "examples/digits/model.pt2"), a.cases)
         large(b, page("deep"), nodes, a.cases)
         check(not [e for e in b.errors if "403" not in e and "favicon" not in e], f"no error in the browser's console {b.errors}")
     finally:

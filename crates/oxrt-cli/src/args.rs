@@ -3,6 +3,7 @@
 use clap::Args;
 use oxrt::{
     BuildOptions, Device, DimSpec, Engine, Error, ExportOptions, FileKind, Model, Result, SimplifyOptions, Tuning,
+    passes,
 };
 use std::path::{Path, PathBuf};
 
@@ -77,6 +78,9 @@ pub struct BuildArgs {
     /// Leaves out the engine's fusions (to find faults)
     #[arg(long)]
     pub no_fusion: bool,
+    /// Leaves out a rule of simplification or of the engine (an unknown name lists them)
+    #[arg(long = "disable-rule", value_name = "RULE")]
+    pub disabled: Vec<String>,
     /// Leaves out the model's own assertions and the conditions on sizes under which it was exported
     #[arg(long)]
     pub no_checks: bool,
@@ -102,6 +106,20 @@ impl BuildArgs {
     /// The same, for commands whose users wait for the engine once and run it often: timed unless told otherwise.
     pub fn tuned(&self) -> BuildArgs {
         BuildArgs { tune: !self.no_tune, ..self.clone() }
+    }
+
+    /// Which rules stay off.
+    pub fn passes(&self) -> passes::Options {
+        passes::Options { disabled: self.disabled.clone(), ..passes::Options::default() }
+    }
+
+    /// The model as the engine's builder wants it: simplified, unless told otherwise. It is not compared with the original:
+    /// that is done where it is asked for (`convert`, `verify`).
+    pub fn simplified(&self, model: Model) -> Result<Model> {
+        match self.no_simplify {
+            true => Ok(model),
+            false => Ok(model.simplify(&SimplifyOptions { no_check: true, passes: self.passes() })?.0),
+        }
     }
 
     pub fn options(&self, model: &Model) -> Result<BuildOptions> {
@@ -135,7 +153,7 @@ impl BuildArgs {
             no_fusion: self.no_fusion,
             precision: self.precision.parse()?,
             self_contained: self.self_contained,
-            ..BuildOptions::default()
+            passes: self.passes(),
         })
     }
 
@@ -216,9 +234,8 @@ impl BuildArgs {
         model.track_origins();
         if !self.no_simplify {
             progress.stage("simplifying");
-            // Building is checked where it is asked for (`convert`, `verify`); here it should be quick.
-            model = model.simplify(&SimplifyOptions { no_check: true, ..SimplifyOptions::default() })?.0;
         }
+        let model = self.simplified(model)?;
         let options = self.options(&model)?;
         Ok(model.build_with(&options, &mut progress.callback())?.0)
     }

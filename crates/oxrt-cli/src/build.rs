@@ -2,7 +2,7 @@
 
 use crate::args::{BuildArgs, output_path};
 use crate::ui;
-use oxrt::{Error, ExportOptions, Model, Result, SimplifyOptions};
+use oxrt::{Error, ExportOptions, Model, Result};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -37,8 +37,8 @@ pub fn run(a: Args) -> Result<ExitCode> {
     model.track_origins();
     if !a.build.no_simplify {
         progress.stage("simplifying");
-        model = model.simplify(&SimplifyOptions { no_check: true, ..SimplifyOptions::default() })?.0;
     }
+    let model = a.build.simplified(model)?;
     let options = a.build.tuned().options(&model)?;
     let (engine, report) = model.build_with(&options, &mut progress.callback())?;
     let output = output_path(&a.output, &a.model, "engine");

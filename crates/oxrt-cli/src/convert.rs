@@ -50,7 +50,7 @@ pub fn run(a: Args) -> Result<ExitCode> {
     lap("import", format!("{} nodes, {} of weights", source.ir().graph.num_nodes(), ui::bytes(weights)));
 
     progress.stage("simplifying");
-    let (simple, simplified) = source.simplify(&SimplifyOptions { no_check: true, ..SimplifyOptions::default() })?;
+    let (simple, simplified) = source.simplify(&SimplifyOptions { no_check: true, passes: a.build.passes() })?;
     let fired: usize = simplified.rules.iter().map(|r| r.1).sum();
     lap("simplify", format!("{} → {} nodes by {fired} rewrites", simplified.nodes_before, simplified.nodes_after));
     if let Some(path) = &a.onnx {

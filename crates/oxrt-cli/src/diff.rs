@@ -1,8 +1,8 @@
 //! `oxrt diff`
 
-use crate::args::BuildArgs;
+use crate::args::{BuildArgs, ImportArgs};
 use crate::ui;
-use oxrt::{DiffOptions, DiffReport, Error, Fault, FileKind, Model, NodePlace, Result, Side, Tensor};
+use oxrt::{DiffOptions, DiffReport, Error, ExportOptions, Fault, FileKind, Model, NodePlace, Result, Side, Tensor};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -43,17 +43,37 @@ pub struct Args {
     non_finite: bool,
     #[command(flatten)]
     build: BuildArgs,
+    #[command(flatten)]
+    import: ImportArgs,
     /// Machine-readable report: with `values`, a list of the error at each node
     #[arg(long)]
     json: bool,
 }
 
+impl Args {
+    fn side(&self, path: &Path) -> Result<Side> {
+        match is_model(path) {
+            true => Side::of_model(&self.open(path)?).map_err(|e| e.at(path.display().to_string())),
+            false => Side::open(path, self.build.threads),
+        }
+    }
+
+    /// A model; `--input` is for whichever of the two does not state its inputs itself.
+    fn open(&self, path: &Path) -> Result<Model> {
+        let options = self.import.clone().options(Vec::new(), false);
+        Model::open_with(path, &options).or_else(|e| {
+            let plain = ExportOptions { inputs: Vec::new(), ..options.clone() };
+            if options.inputs.is_empty() { Err(e) } else { Model::open_with(path, &plain).map_err(|_| e) }
+        })
+    }
+}
+
 pub fn run(a: Args) -> Result<ExitCode> {
     let progress = ui::Progress::new();
     progress.stage("reading");
-    let reference = Side::open(&a.reference, a.build.threads)?;
+    let reference = a.side(&a.reference)?;
     let tested = match (&a.tested, &reference) {
-        (Some(path), _) => Some(Side::open(path, a.build.threads)?),
+        (Some(path), _) => Some(a.side(path)?),
         (None, _) if a.bisect_pass || a.non_finite => None,
         (None, Side::Engine { is_model: true, .. }) => Some(Side::of_engine(&a.build.engine(&a.reference, &progress)?)),
         (None, _) => {
@@ -204,8 +224,13 @@ fn print_non_finite(n: &oxrt::NonFinite) {
     if !n.node.location.is_empty() {
         println!("  {}  {}", n.node.location, n.node.code);
     }
-    for (name, lo, hi) in &n.inputs {
-        println!("  reads `{name}`: {lo} to {hi}");
+    for r in &n.inputs {
+        let others = if r.not_finite > 0 { format!(", and {} not finite", r.not_finite) } else { String::new() };
+        println!("  reads `{}`: {} to {}{others}", r.value, r.lo, r.hi);
+    }
+    if let Some(o) = &n.overflow {
+        print!("it comes of an overflow before it: the ");
+        print_non_finite(o);
     }
 }
 
@@ -223,7 +248,7 @@ fn non_finite(a: &Args, side: &Side, inputs: &[(String, Tensor)], progress: ui::
 
 fn bisect(a: &Args, inputs: &[(String, Tensor)], progress: ui::Progress) -> Result<ExitCode> {
     progress.stage("running the graph after each half of the rewrites");
-    let model = Model::open(&a.reference)?;
+    let model = a.open(&a.reference)?;
     let report = oxrt::bisect_passes(&model, inputs, &oxrt::passes::Options::default(), 1e-3, 1e-4)?;
     let took = progress.finish();
     if a.json {
@@ -300,7 +325,7 @@ fn inputs(a: &Args, reference: &Side, tested: Option<&Side>) -> Result<Vec<(Stri
         sizes.insert(name.to_string(), size);
     }
     let files = [Some(&a.reference), a.tested.as_ref()];
-    let models = files.into_iter().flatten().filter(|p| is_model(p)).map(Model::open).collect::<Result<Vec<_>>>()?;
+    let models = files.into_iter().flatten().filter(|p| is_model(p)).map(|p| a.open(p)).collect::<Result<Vec<_>>>()?;
     if let Some(m) = models.iter().find(|m| sizes.is_empty() && m.samples().len() == ports.len() && !ports.is_empty()) {
         return Ok(ports.iter().map(|p| p.name.clone()).zip(m.samples().iter().cloned()).collect());
     }

@@ -5,7 +5,7 @@ mod cost;
 mod memory;
 mod steps;
 
-use crate::args::parse_dims;
+use crate::args::{ImportArgs, parse_dims};
 use crate::build::describe_profile;
 use crate::ui;
 use oxrt::ir::{Graph, Symbol};
@@ -48,6 +48,8 @@ pub struct Args {
     /// Machine-readable report, with the tables asked for
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    import: ImportArgs,
 }
 
 /// What is inspected.
@@ -68,7 +70,7 @@ impl Subject {
 pub fn run(a: Args) -> Result<ExitCode> {
     let subject = match oxrt::file_kind(&a.model)? {
         FileKind::Engine => Subject::Engine(Box::new(oxrt::plan::read_plan(&a.model)?)),
-        _ => Subject::Model(Box::new(Model::open(&a.model)?)),
+        _ => Subject::Model(Box::new(Model::open_with(&a.model, &a.import.clone().options(Vec::new(), false))?)),
     };
     let g = subject.graph();
     if a.text && !a.json {
@@ -188,7 +190,8 @@ fn operators(g: &Graph) -> BTreeMap<&str, usize> {
 }
 
 fn weight_bytes(g: &Graph) -> usize {
-    g.value_ids().filter_map(|v| g.constant(v)).map(|t| t.bytes().len()).sum()
+    let own: usize = g.value_ids().filter_map(|v| g.constant(v)).map(|t| t.bytes().len()).sum();
+    own + g.nodes().flat_map(|(_, n)| n.subgraphs()).map(|(_, body)| weight_bytes(body)).sum::<usize>()
 }
 
 fn summary_json(

@@ -66,10 +66,7 @@ pub fn run(a: Args) -> Result<ExitCode> {
                     oxrt::verify_engine(&Engine::open_with(&a.model, a.build.threads)?, &source, &options)?
                 }
                 _ => {
-                    let mut model = Model::open(&a.model)?;
-                    if !a.build.no_simplify {
-                        model = model.simplify(&oxrt::SimplifyOptions { no_check: true, ..Default::default() })?.0;
-                    }
+                    let model = a.build.simplified(Model::open(&a.model)?)?;
                     oxrt::verify_engine(&model.build(&a.build.options(&model)?)?, &source, &options)?
                 }
             }

@@ -275,6 +275,14 @@ fn simplify_extracts_renames_and_names_its_rules() {
     assert!(text.contains("hidden") && text.contains("logits") && !text.contains("pixels"), "{text}");
     b.fails(&["simplify", &a, "--extract", "nothing..output"], &["no value `nothing`"]);
     b.fails(&["simplify", &a, "--disable-rule", "fuse-everything"], &["no rule `fuse-everything`", "fuse-conv-bn"]);
+    // A rule of the engine, or of simplification, stays off where an engine is built.
+    b.fails(&["build", &a, "--disable-rule", "fuse-everything"], &["no rule `fuse-everything`", "fuse-conv-bn"]);
+    let engine = b.path("less.engine");
+    let rules = |extra: &[&str]| b.ok(&[&["build", &a, "-o", &engine, "--no-tune", "--json"], extra].concat());
+    assert!(
+        rules(&[]).contains("fuse-activation")
+            && !rules(&["--disable-rule", "fuse-activation"]).contains("fuse-activation")
+    );
     b.ok(&["simplify", &a, "-o", &part, "--dim", "batch=3", "--opset", "22"]);
     assert!(b.ok(&["inspect", &part, "--json"]).contains("pixels f32[3, 1, 8, 8]"));
     b.ok(&["check", &part, "--for", "onnxruntime", "--for", "openvino"]);

@@ -274,6 +274,15 @@ impl Dim {
         }
         parts.sort();
         parts.dedup();
+        // min(a, c) beside a: where c is the smaller, a must be 1 for the two to broadcast, or c is.
+        let all = parts.clone();
+        parts.retain(|d| match d.as_atom() {
+            Some(Atom::Min(a, b)) => {
+                let cut = |whole: &Dim, at: &Dim| all.contains(whole) && at.as_const().is_some_and(|c| c >= 1);
+                !cut(a, b) && !cut(b, a)
+            }
+            _ => true,
+        });
         match &parts[..] {
             [] => Dim::Const(1),
             [one] => one.clone(),

@@ -6,14 +6,14 @@ use crate::proto::{
     StringStringEntryProto, TensorProto, TypeProto, TypeValue, ValueInfoProto, attr_type,
 };
 use crate::tensor_io::{ExternalData, location_of, tensor_from_proto};
-use crate::{DIM_KEY, NEWEST_OPSET};
+use crate::{DIM_KEY, DIM_TEXT_KEY, NEWEST_OPSET};
 use crate::{contrib, gradient, raise};
 use bytes::Bytes;
 use oxrt_ir::{Attr, Attrs, Dim, Graph, Model, NodeId, Range, Source, Symbol, Symbols, ValueId, ValueType};
 use oxrt_ops::Builder;
 use oxrt_tensor::{Context, DType, Error, Result, Tensor, bail, map_file, num_elements};
 use prost::Message;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -88,11 +88,18 @@ pub(crate) fn read_proto(proto: &ModelProto, folder: Option<&Path>) -> Result<Mo
     for StringStringEntryProto { key, value } in &proto.metadata_props {
         match key.strip_prefix(DIM_KEY).and_then(|name| Some((name, parse_range(value)?))) {
             Some((name, range)) => model.symbols.declare(Symbol::new(name), range),
+            None if key.starts_with(DIM_TEXT_KEY) => {}
             None => drop(model.metadata.insert(key.clone(), value.clone())),
         }
     }
     let graph = proto.graph.as_ref().ok_or_else(|| Error::invalid("no graph in the file"))?;
-    let mut reader = Reader { functions, external: ExternalData::new(folder), symbols: model.symbols, calls: 0 };
+    let mut reader = Reader {
+        functions,
+        external: ExternalData::new(folder),
+        symbols: model.symbols,
+        calls: 0,
+        texts: BTreeMap::new(),
+    };
     let mut scopes = Vec::new();
     model.graph = reader.graph(graph, &opsets, &mut scopes)?;
     for v in model.graph.inputs.clone() {
@@ -106,6 +113,8 @@ pub(crate) fn read_proto(proto: &ModelProto, folder: Option<&Path>) -> Result<Mo
         }
     }
     model.symbols = reader.symbols;
+    model.metadata.extend(reader.texts.into_iter().map(|(dim, text)| (format!("{DIM_TEXT_KEY}{dim}"), text)));
+    model.metadata.extend(graph.output.iter().flat_map(texts_of));
     oxrt_ops::infer::infer_model(&mut model)?;
     model.graph.verify()?;
     Ok(model)
@@ -134,6 +143,8 @@ struct Reader<'a> {
     symbols: Symbols,
     /// Function bodies inlined so far; bounds what a hostile file can make of nested calls.
     calls: usize,
+    /// How the file writes dimensions that have another form here.
+    texts: BTreeMap<String, String>,
 }
 
 /// Names of one graph while it is read.
@@ -481,12 +492,37 @@ impl<'a> Reader<'a> {
     fn dim(&mut self, d: &Dimension, name: &str, axis: usize) -> Dim {
         match &d.value {
             Some(DimensionValue::Value(v)) if *v >= 0 => Dim::Const(*v),
-            Some(DimensionValue::Param(p)) if !p.trim().is_empty() => p.parse().unwrap_or_else(|_| {
-                Dim::symbol(&p.trim().replace(|c: char| !(c.is_alphanumeric() || "_.".contains(c)), "_"))
-            }),
+            Some(DimensionValue::Param(p)) if !p.trim().is_empty() => {
+                let dim = dim_of(p);
+                let canonical = dim.to_string();
+                if canonical != *p {
+                    self.texts.entry(canonical).or_insert_with(|| p.clone());
+                }
+                dim
+            }
             _ => Dim::symbol(&format!("{name}_dim{axis}")),
         }
     }
+}
+
+/// What a `dim_param` says: an expression, or else a name.
+pub(crate) fn dim_of(text: &str) -> Dim {
+    text.parse().unwrap_or_else(|_| {
+        Dim::symbol(&text.trim().replace(|c: char| !(c.is_alphanumeric() || "_.".contains(c)), "_"))
+    })
+}
+
+/// How the file writes the dimensions of an output, by its name and the axis: inference may find another form of them.
+fn texts_of(port: &ValueInfoProto) -> Vec<(String, String)> {
+    let Some(TypeValue::Tensor(t)) = port.r#type.as_ref().and_then(|t| t.value.as_ref()) else { return Vec::new() };
+    let dims = t.shape.iter().flat_map(|s| &s.dim).enumerate();
+    let text = |(axis, d): (usize, &Dimension)| match &d.value {
+        Some(DimensionValue::Param(p)) if !p.trim().is_empty() => {
+            Some((format!("{DIM_TEXT_KEY}{}\t{axis}", port.name), p.clone()))
+        }
+        _ => None,
+    };
+    dims.filter_map(text).collect()
 }
 
 /// Renames the values of a function's node and fills in the attributes that refer to the call.

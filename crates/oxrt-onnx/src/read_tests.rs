@@ -156,3 +156,27 @@ fn a_written_model_reads_back_the_same() {
     assert!(old.graph.nodes().any(|(_, n)| &*n.op == "Erf") && !old.graph.nodes().any(|(_, n)| &*n.op == "Gelu"));
     assert_eq!(old.graph.dims(old.graph.outputs[1]).unwrap().len(), 1);
 }
+
+#[test]
+fn dimensions_of_inputs_and_outputs_are_written_as_they_were_read() {
+    let text = "(f32[n, 3] x) { y = Relu(x) } => y";
+    let mut m = oxrt_ir::Model { graph: oxrt_ir::parse_graph(text).unwrap(), ..Default::default() };
+    oxrt_ops::infer::infer_model(&mut m).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let (first, second) = (dir.path().join("a.onnx"), dir.path().join("b.onnx"));
+    write_file(&m, &first, &WriteOptions::default()).unwrap();
+    // Texts that this crate would write in another way: spaces, and a name that is no symbol.
+    for text in ["( a - 1 )//2 + 1", "batch size"] {
+        let mut proto = ModelProto::decode(&*std::fs::read(&first).unwrap()).unwrap();
+        let graph = proto.graph.as_mut().unwrap();
+        for port in graph.input.iter_mut().chain(&mut graph.output) {
+            let Some(TypeValue::Tensor(t)) = port.r#type.as_mut().unwrap().value.as_mut() else { panic!() };
+            t.shape.as_mut().unwrap().dim[0].value = Some(DimensionValue::Param(text.into()));
+        }
+        std::fs::write(&first, proto.encode_to_vec()).unwrap();
+        write_file(&read_file(&first).unwrap(), &second, &WriteOptions::default()).unwrap();
+        let back = ModelProto::decode(&*std::fs::read(&second).unwrap()).unwrap();
+        assert!(back.metadata_props.iter().all(|p| !p.value.contains(text)));
+        assert_eq!(back.graph.unwrap().output, proto.graph.unwrap().output);
+    }
+}

@@ -7,8 +7,9 @@ use crate::proto::{
     OptionalTypeProto, SequenceTypeProto, StringStringEntryProto, TensorProto, TensorShapeProto, TensorTypeProto,
     TypeProto, TypeValue, ValueInfoProto, attr_type,
 };
+use crate::read::dim_of;
 use crate::tensor_io::{tensor_header, tensor_to_proto};
-use crate::{DIM_KEY, NEWEST_OPSET};
+use crate::{DIM_KEY, DIM_TEXT_KEY, NEWEST_OPSET};
 use bytes::Bytes;
 use oxrt_ir::{Attr, Dim, Graph, Model, Node, TensorType, ValueId, ValueType};
 use oxrt_tensor::{DType, Result, Tensor, bail, write_atomically};
@@ -121,7 +122,12 @@ pub fn write_file(model: &Model, path: &Path, options: &WriteOptions) -> Result<
             .iter()
             .map(|d| OperatorSetIdProto { domain: d.clone(), version: if d == "ai.onnx.ml" { 5 } else { 1 } }),
     );
-    let mut metadata: Vec<(String, String)> = model.metadata.clone().into_iter().collect();
+    let (texts, metadata): (Vec<_>, Vec<_>) =
+        model.metadata.clone().into_iter().partition(|(key, _)| key.starts_with(DIM_TEXT_KEY));
+    let mut metadata: Vec<(String, String)> = metadata;
+    let texts: HashMap<&str, &str> =
+        texts.iter().map(|(key, text)| (&key[DIM_TEXT_KEY.len()..], text.as_str())).collect();
+    graph.input.iter_mut().chain(&mut graph.output).for_each(|port| keep_texts(port, &texts, &model));
     metadata.extend(model.symbols.iter().map(|(s, r)| (format!("{DIM_KEY}{s}"), r.to_string())));
     let head = ModelProto {
         ir_version: ir,
@@ -429,6 +435,26 @@ impl Writer {
             }
         };
         Ok(a)
+    }
+}
+
+/// Dimensions of an input or output are written as they were read.
+fn keep_texts(port: &mut ValueInfoProto, texts: &HashMap<&str, &str>, model: &Model) {
+    // A dimension that was renamed or fixed since is no longer the one of the text.
+    let holds = |text: &str| {
+        let mut known = true;
+        dim_of(text).for_each_symbol(&mut |s| known &= model.symbols.get(s).is_some());
+        known
+    };
+    let Some(TypeValue::Tensor(t)) = port.r#type.as_mut().and_then(|t| t.value.as_mut()) else { return };
+    for (axis, d) in t.shape.iter_mut().flat_map(|s| &mut s.dim).enumerate() {
+        if let Some(DimensionValue::Param(p)) = &mut d.value {
+            let place = format!("{}\t{axis}", port.name);
+            let stated = texts.get(place.as_str()).filter(|text| holds(text));
+            if let Some(text) = stated.or_else(|| texts.get(p.as_str())) {
+                *p = (*text).to_string();
+            }
+        }
     }
 }
 

@@ -62,3 +62,12 @@ pub fn empty_scan(body: &Graph, i: usize, at: i64) -> Result<Datum> {
     shape.insert(at, 0);
     Ok(Tensor::zeros(t.dtype, &shape).into())
 }
+
+/// Whether the condition that a turn of a `Loop` ends with is the one that it began with, or true.
+pub fn stays(body: &Graph) -> bool {
+    let Some(&again) = body.outputs.first() else { return false };
+    let passed = |v| Some(&v) == body.inputs.get(1);
+    passed(again)
+        || body.constant(again).and_then(|t| t.to_i64_vec().ok()).is_some_and(|c| c == [1])
+        || body.producer(again).is_some_and(|n| &*n.op == "Identity" && n.input(0).is_some_and(passed))
+}

@@ -1,9 +1,11 @@
 //! What a node costs: operations and bytes, as expressions over the symbolic sizes.
 //!
 //! A multiply-add counts as two operations, a comparison or an `exp` as one. Figures are those of the mathematics, whatever
-//! a kernel does (Winograd's method multiplies less).
+//! a kernel does (Winograd's method multiplies less). Of `If` the dearer branch counts; bodies of `Loop` and `Scan` count once per turn.
 
+use crate::control::stays;
 use crate::scalar::{Instr, Program};
+use crate::shape::axis;
 use oxrt_ir::{Dim, Graph, Node, NodeId, ValueId};
 
 /// What one run of a node costs.
@@ -13,9 +15,13 @@ pub struct Cost {
     pub flops: Option<Dim>,
     /// Bytes of inputs and outputs, each counted once; `None` where sizes are not known.
     pub bytes: Option<Dim>,
-    /// Elements of its constants.
+    /// Elements of its constants, those of its bodies included.
     pub parameters: usize,
     pub parameter_bytes: usize,
+    /// Nodes whose operations are not known: itself, or those of its bodies. `flops` counts the others.
+    pub unknown: usize,
+    /// Whether a loop is in it whose number of turns is not known: one turn is counted.
+    pub per_turn: bool,
 }
 
 /// Operators that look at a tensor in another way: nothing is read or written.
@@ -53,18 +59,98 @@ const MOVES: &[&str] = &[
 /// The cost of a node. Constants that several nodes share count for each of them.
 pub fn cost(g: &Graph, id: NodeId) -> Cost {
     let node = &g[id];
+    if node.subgraphs().next().is_some() {
+        return of_bodies(g, node);
+    }
     let constants = || node.inputs().iter().flatten().filter_map(|&v| g.constant(v));
     let view = VIEWS.contains(&&*node.op);
     let bytes = match view {
         true => Some(Dim::Const(0)),
         false => node.inputs().iter().chain(node.outputs()).flatten().map(|&v| bytes(g, v)).sum::<Option<Dim>>(),
     };
+    let flops = if view || MOVES.contains(&&*node.op) { Some(Dim::Const(0)) } else { flops(g, node) };
     Cost {
-        flops: if view || MOVES.contains(&&*node.op) { Some(Dim::Const(0)) } else { flops(g, node) },
+        unknown: flops.is_none() as usize,
+        per_turn: false,
+        flops,
         bytes,
         parameters: constants().map(|t| t.len()).sum(),
         parameter_bytes: constants().map(|t| t.bytes().len()).sum(),
     }
+}
+
+/// The cost of `If`, `Loop`, `Scan` and other nodes with graphs inside.
+fn of_bodies(g: &Graph, node: &Node) -> Cost {
+    let mut total = node.subgraphs().map(|(_, body)| of_graph(body)).reduce(dearer).unwrap_or_else(nothing);
+    let turns = match &*node.op {
+        "If" => Some(Dim::Const(1)),
+        "Loop" => loop_turns(g, node),
+        "Scan" => scan_turns(g, node),
+        _ => None,
+    };
+    match turns {
+        Some(turns) => {
+            total.flops = total.flops.map(|f| f * turns.clone());
+            total.bytes = total.bytes.map(|b| b * turns);
+        }
+        None => total.per_turn = true,
+    }
+    total
+}
+
+fn nothing() -> Cost {
+    Cost {
+        flops: Some(Dim::Const(0)),
+        bytes: Some(Dim::Const(0)),
+        parameters: 0,
+        parameter_bytes: 0,
+        unknown: 0,
+        per_turn: false,
+    }
+}
+
+/// The cost of all nodes of a graph: of those whose cost is known.
+fn of_graph(g: &Graph) -> Cost {
+    g.nodes().map(|(id, _)| cost(g, id)).fold(nothing(), |sum, c| Cost {
+        flops: Some(sum.flops.into_iter().chain(c.flops).sum()),
+        bytes: Some(sum.bytes.into_iter().chain(c.bytes).sum()),
+        parameters: sum.parameters + c.parameters,
+        parameter_bytes: sum.parameter_bytes + c.parameter_bytes,
+        unknown: sum.unknown + c.unknown,
+        per_turn: sum.per_turn | c.per_turn,
+    })
+}
+
+/// Of two branches; both are in memory.
+fn dearer(a: Cost, b: Cost) -> Cost {
+    let max = |a: Option<Dim>, b: Option<Dim>| Some(a?.at_least(&b?));
+    Cost {
+        flops: max(a.flops, b.flops),
+        bytes: max(a.bytes, b.bytes),
+        parameters: a.parameters + b.parameters,
+        parameter_bytes: a.parameter_bytes + b.parameter_bytes,
+        unknown: a.unknown + b.unknown,
+        per_turn: a.per_turn | b.per_turn,
+    }
+}
+
+/// Turns of a `Loop` that only its trip count ends.
+fn loop_turns(g: &Graph, node: &Node) -> Option<Dim> {
+    let body = node.attrs.get_graph("body").ok()??;
+    let number = |v: ValueId| match g.constant(v) {
+        Some(t) => t.to_i64_vec().ok()?.first().map(|&n| Dim::Const(n)),
+        None => g[v].contents.as_ref()?.elements.first().cloned(),
+    };
+    let started = node.input(1).is_none_or(|v| number(v).is_some_and(|d| d.is(1)));
+    node.input(0).and_then(number).filter(|_| started && stays(body))
+}
+
+/// Turns of a `Scan`: the size of what it goes along.
+fn scan_turns(g: &Graph, node: &Node) -> Option<Dim> {
+    let scanned = usize::try_from(*node.attrs.get_int("num_scan_inputs").ok()??).ok()?;
+    let dims = g.dims(node.input(node.inputs().len().checked_sub(scanned)?)?)?;
+    let along = node.attrs.ints("scan_input_axes").ok()?.and_then(|axes| axes.first().copied()).unwrap_or(0);
+    dims.get(axis(along, dims.len()).ok()?).cloned()
 }
 
 /// Bytes of a value.
@@ -175,5 +261,37 @@ mod tests {
         assert_eq!(flops_of("(f32[n, 4] x) { y = Relu(x) } => y"), "4*n");
         assert_eq!(flops_of("(f32[n, 2, 5, 5] x) { y = Conv(x, f32[3, 2, 3, 3]{1}) } => y"), "972*n");
         assert_eq!(flops_of("(f32[2, 3] x) { y = Transpose(x) } => y"), "0");
+    }
+
+    fn only(text: &str) -> Cost {
+        let mut m = Model { graph: parse_graph(text).unwrap(), ..Default::default() };
+        crate::infer::infer_model(&mut m).unwrap();
+        let g = &m.graph;
+        let found = g.nodes().find(|(_, n)| n.subgraphs().next().is_some()).map(|(id, _)| cost(g, id));
+        found.unwrap()
+    }
+
+    #[test]
+    fn of_branches_the_dearer_counts() {
+        let c = only(
+            "(bool c, f32[n, 4] x) { y = If<then_branch={() { a = MatMul(x, f32[4, 4]{1}) } => a}, else_branch={() { b = Relu(x) } => b}>(c) } => y",
+        );
+        assert_eq!(c.flops.unwrap().to_string(), "max(4*n, 32*n)");
+        assert_eq!((c.parameters, c.unknown, c.per_turn), (16, 0, false));
+    }
+
+    #[test]
+    fn bodies_count_once_per_turn() {
+        let body = "{(i64 i, bool c, f32[8] a) { b = Relu(a); d = Identity(c) } => d, b}";
+        let looped =
+            |count: &str| only(&format!("(f32[8] s, i64 n) {{ y = Loop<body={body}>({count}, bool{{1}}, s) }} => y"));
+        let known = looped("i64{5}");
+        assert_eq!((known.flops, known.per_turn), (Some(Dim::Const(40)), false));
+        let open = looped("n");
+        assert_eq!((open.flops, open.per_turn), (Some(Dim::Const(8)), true));
+        let scan = only(
+            "(f32[1] s, f32[t, 1] x) { a, y = Scan<num_scan_inputs=1, body={(f32[1] s, f32[1] x) { b = Add(s, x); d = Identity(b) } => b, d}>(s, x) } => y",
+        );
+        assert_eq!((scan.flops.unwrap().to_string(), scan.per_turn), ("t".to_string(), false));
     }
 }

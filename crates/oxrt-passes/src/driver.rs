@@ -90,20 +90,46 @@ impl Log {
 }
 
 impl Options {
+    /// # Errors
+    /// Names of disabled rules that no rule has.
+    pub fn check_names(&self) -> Result<()> {
+        let (mut known, of_engines) = crate::rule_names();
+        known.extend(of_engines);
+        if let Some(bad) = self.disabled.iter().find(|d| !known.contains(&d.as_str())) {
+            known.sort_unstable();
+            known.dedup();
+            return Err(
+                Error::invalid(format!("there is no rule `{bad}`")).help(format!("the rules are {}", known.join(", ")))
+            );
+        }
+        Ok(())
+    }
+
     /// The same for a run that follows `log`, whose steps count.
     pub(crate) fn after(&self, log: &Log) -> Options {
         Options { stop_at: self.stop_at.map(|n| n.saturating_sub(log.steps.len())), ..self.clone() }
     }
 }
 
-/// Verification walks the whole graph; above this many nodes it runs once per sweep.
-const VERIFY_EACH_STEP: usize = 4000;
-
 /// Sweeps over the nodes, applying each rule that fires, until a sweep changes nothing.
+///
+/// The graph is verified after each sweep. Where that fails, the same is done again from the start with verification after each
+/// step, which names the rule; builds with debug assertions do so at once.
 ///
 /// # Errors
 /// When a rule breaks the graph: the rule and the node are named.
 pub(crate) fn run(model: &mut Model, rules: &[Rule], options: &Options) -> Result<Log> {
+    if cfg!(debug_assertions) {
+        return sweeps(model, rules, options, true);
+    }
+    let before = model.clone();
+    sweeps(model, rules, options, false).or_else(|e| {
+        *model = before;
+        sweeps(model, rules, options, true).and(Err(e))
+    })
+}
+
+fn sweeps(model: &mut Model, rules: &[Rule], options: &Options, verify_each: bool) -> Result<Log> {
     let mut log = Log::default();
     let rules: Vec<&Rule> =
         options.extra.iter().chain(rules).filter(|r| !options.disabled.iter().any(|d| d == r.name)).collect();
@@ -134,7 +160,7 @@ pub(crate) fn run(model: &mut Model, rules: &[Rule], options: &Options) -> Resul
                 if keeps_origins {
                     origins::hand_on(&mut model.graph, id, first_new);
                 }
-                if model.graph.num_nodes() <= VERIFY_EACH_STEP {
+                if verify_each {
                     model.graph.sort().and_then(|()| model.graph.verify()).map_err(place)?;
                 }
                 log.steps.push(Applied { rule: rule.name, node: name.clone() });

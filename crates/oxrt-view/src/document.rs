@@ -6,7 +6,7 @@ use crate::weights::{Summary, summarise};
 use oxrt_ir::{Attr, Graph, Model, Node, Tensor, ValueId};
 use oxrt_plan::{Plan, StepKind};
 use serde::Serialize;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Longest text of one attribute.
 const LONGEST_TEXT: usize = 400;
@@ -222,9 +222,15 @@ impl Document {
             }
         }
         let nodes: Vec<(oxrt_ir::NodeId, &Node)> = g.nodes().collect();
+        let constant = of_constants(g);
         let paths: Vec<(Vec<&str>, &str)> = nodes
             .iter()
-            .map(|(_, n)| (hierarchy::path(n.source.as_deref().map_or("", |s| &s.module), &n.name), &*n.op))
+            .map(|(id, n)| {
+                let path = hierarchy::path(n.source.as_deref().map_or("", |s| &s.module), &n.name);
+                // Beside the modules of a model, what only prepares weights would be all that is seen.
+                let apart = path.is_empty() && constant.len() >= LONGEST_ROW && constant.contains(id);
+                (if apart { vec!["constants"] } else { path }, &*n.op)
+            })
             .collect();
         let of = hierarchy::assign(groups, root, &paths);
         let first = self.nodes.op.len();
@@ -263,9 +269,12 @@ impl Document {
         }
         let number =
             |e: &Option<oxrt_ir::Dim>| Some(e.as_ref()?.eval(&|s| self.sizes.get(s.as_str()).copied())? as f64);
-        let costs = [number(&cost.flops), number(&cost.bytes)];
+        // The nodes of a body stand beside theirs, with their own costs.
+        let holds_bodies = node.subgraphs().next().is_some();
+        let costs = if holds_bodies { [Some(0.0); 2] } else { [number(&cost.flops), number(&cost.bytes)] };
         self.costs.iter_mut().zip(costs).for_each(|(column, x)| column.push(x));
-        let text = |e: Option<oxrt_ir::Dim>| e.map_or(String::new(), |e| e.to_string());
+        let times = if cost.per_turn { " per turn" } else { "" };
+        let text = |e: Option<oxrt_ir::Dim>| e.map_or(String::new(), |e| format!("{e}{times}"));
         let row = [
             node.op.to_string(),
             node.name.clone(),
@@ -289,7 +298,7 @@ impl Document {
         n.attrs.push(attrs);
         n.flops.push(flops);
         n.bytes.push(bytes);
-        n.parameters.push(cost.parameters as u64);
+        n.parameters.push(if holds_bodies { 0 } else { cost.parameters as u64 });
         n.origins.push(origins);
     }
 
@@ -363,6 +372,21 @@ fn attr_text(attr: &Attr) -> String {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text,
     }
+}
+
+/// Nodes of constants beyond which they are put into a group.
+const LONGEST_ROW: usize = 4;
+
+/// Nodes that depend on constants alone.
+fn of_constants(g: &Graph) -> HashSet<oxrt_ir::NodeId> {
+    let mut found = HashSet::new();
+    for (id, node) in g.nodes() {
+        let known = |v: &ValueId| g[*v].is_constant() || g[*v].producer().is_some_and(|(n, _)| found.contains(&n));
+        if !node.outputs().is_empty() && node.subgraphs().next().is_none() && g.reads(id).iter().all(known) {
+            found.insert(id);
+        }
+    }
+    found
 }
 
 #[cfg(test)]

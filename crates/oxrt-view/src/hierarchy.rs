@@ -78,12 +78,19 @@ pub(crate) fn assign(groups: &mut Groups, root: usize, nodes: &[(Vec<&str>, &str
     let mut of = Vec::with_capacity(nodes.len());
     for (path, _) in nodes {
         let (mut at, mut group) = (0, root);
-        for part in path {
+        let mut label = String::new();
+        for (i, part) in path.iter().enumerate() {
             at = trie[&(at, *part)];
             if below[at] < 2 {
                 break;
             }
-            group = *made.entry(at).or_insert_with(|| groups.add(group, part.to_string()));
+            label = if label.is_empty() { part.to_string() } else { format!("{label}.{part}") };
+            // A group that holds one other group and nothing else is one with it.
+            if path.get(i + 1).is_some_and(|next| below[trie[&(at, *next)]] == below[at]) {
+                continue;
+            }
+            group = *made.entry(at).or_insert_with(|| groups.add(group, std::mem::take(&mut label)));
+            label.clear();
         }
         of.push(group);
     }
@@ -184,6 +191,15 @@ mod tests {
         assert_eq!(path("", "/encoder/layer.0/Add"), ["encoder", "layer.0"]);
         assert!(path("", "Add_12").is_empty());
         assert_eq!(path("0.1", "x"), ["0.1"]);
+    }
+
+    #[test]
+    fn a_group_in_a_group_that_holds_nothing_else_is_one_with_it() {
+        let node = |p: &'static str| (path(p, ""), "Op");
+        let mut groups = Groups::new("model");
+        let nodes = ["0.convolutional", "0.convolutional", "net.encoder.a", "net.encoder.a", "net.encoder.b"].map(node);
+        assign(&mut groups, 0, &nodes);
+        assert_eq!(groups.label[1..], ["0.convolutional", "net.encoder", "a"]);
     }
 
     #[test]

@@ -122,8 +122,11 @@ function drawScene(pen, o) {
     if (g !== 0 && level.w * scale < 26) return;
     if (scale > 0.1) edges(g, level, x, y);
     if (g !== 0 && scale * 13 > 4.5) {
+      const count = `${graph.count[g]} node${graph.count[g] === 1 ? "" : "s"}`, after = Math.min(level.w - 100, 14 + textWidth(graph.label(g), 14.5) + 12);
+      // Edges that enter from above end below the title.
+      pen.rect(x + 10, y + 8, Math.min(level.w - 40, after + textWidth(count, 11)), 19, 0, p.inside[depth % 2]);
       pen.text(graph.label(g), x + 14, y + 22, 13, p.ink, { bold: true, room: level.w - 118 });
-      pen.text(`${graph.count[g]} node${graph.count[g] === 1 ? "" : "s"}`, x + Math.min(level.w - 100, 14 + textWidth(graph.label(g), 14.5) + 12), y + 22, 11, p.soft);
+      pen.text(count, x + after, y + 22, 11, p.soft);
       sign(x + level.w - 20, y + 18, false);
     }
     for (let i = 0; i < children.length; i++) {

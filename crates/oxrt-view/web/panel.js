@@ -116,7 +116,7 @@ class Panel {
       out.push(make("h3", {}, "Compared"), make("div", {}, this.badge(name), other >= 0 ? " " : "", other >= 0 ? this.link(`${side.otherPane.graph.op(other)} ${side.otherPane.graph.name(other)}`, side.otherPane.graph.g + other, side.otherPane) : ""));
       if (side.note(k)) out.push(make("pre", { id: "differences" }, side.note(k)));
     }
-    if (t(nodes.location) || t(nodes.code)) out.push(make("h3", {}, "Python"), make("pre", { id: "python" }, [t(nodes.location), t(nodes.code)].filter(Boolean).join("\n")));
+    if (t(nodes.location) || t(nodes.code)) out.push(make("h3", {}, /\.cfg:/.test(t(nodes.location)) ? "Source" : "Python"), make("pre", { id: "python" }, [t(nodes.location), t(nodes.code)].filter(Boolean).join("\n")));
     if (attrs.length) out.push(make("h3", {}, "Attributes"), rows(attrs));
     const origins = nodes.origins[k].map((o) => graph.text(o)).filter((o) => o !== graph.name(k));
     out.push(make("h3", {}, "Work"), rows([["kernel", t(nodes.kernel)], ["operations", cost(t(nodes.flops), "operations")], ["bytes moved", cost(t(nodes.bytes), "bytes moved")], ["parameters", nodes.parameters[k] ? showNumber(nodes.parameters[k], "count") : ""], ...known, ["does the work of", origins.join("\n")]]));

@@ -69,9 +69,11 @@ class Pane {
   /** Shows all; a drawing much taller than the pane is shown from its top, at a scale that can be read. */
   fit(smooth = true, whole = true) {
     const { w, h } = this.scene.size;
-    const both = Math.min((this.width - 40) / w, (this.height - 40) / h, 1.2);
+    // The legend lies over the lowest part.
+    const room = this.height - 56;
+    const both = Math.min((this.width - 40) / w, (room - 20) / h, 1.2);
     const scale = whole ? both : Math.max(both, Math.min((this.width - 40) / w, 0.75));
-    const top = h * scale > this.height ? -24 / scale : (h - this.height / scale) / 2;
+    const top = h * scale > room ? -24 / scale : (h - room / scale) / 2;
     this.go({ scale, x: (w - this.width / scale) / 2, y: top }, smooth);
   }
 

@@ -40,7 +40,8 @@ pub use bench::{BenchOptions, BenchReport, StepTotal, bench, resident_peak_bytes
 pub use bisect::{BisectReport, Guilty, bisect_passes};
 pub use capability::{Capability, NodeCapability, Runs, Why, capability, choices};
 pub use diff::{
-    DiffOptions, DiffReport, Fault, NodePlace, NonFinite, Reproducer, Side, ValueDiff, diff, find_non_finite, reproduce,
+    DiffOptions, DiffReport, Fault, NodePlace, NonFinite, ReadRange, Reproducer, Side, ValueDiff, diff,
+    find_non_finite, reproduce,
 };
 pub use engine::{
     Device, Engine, MemoryPlan, Outputs, PlannedBuffer, PlannedStep, Port, Seen, Session, StepProfile, Watch,

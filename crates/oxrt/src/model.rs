@@ -385,20 +385,14 @@ impl Model {
     /// # Errors
     /// When the simplified graph gives other numbers (which is a bug, and is caught here).
     pub fn simplify(&self, options: &SimplifyOptions) -> Result<(Model, SimplifyReport)> {
-        let (known, of_engines) = oxrt_passes::rule_names();
-        if let Some(bad) =
-            options.passes.disabled.iter().find(|d| !known.contains(&d.as_str()) && !of_engines.contains(&d.as_str()))
-        {
-            return Err(
-                Error::invalid(format!("there is no rule `{bad}`")).help(format!("the rules are {}", known.join(", ")))
-            );
-        }
+        options.passes.check_names()?;
         let mut simple = self.clone();
         let nodes_before = simple.ir.graph.num_nodes();
         let log = oxrt_passes::simplify(&mut simple.ir, &options.passes)?;
         let mut checks = Vec::new();
-        if !options.no_check {
-            checks = verify::verify_model(
+        // Without a step it is the same graph.
+        if !options.no_check && !log.steps.is_empty() {
+            checks = verify::verify_rewrites(
                 &simple,
                 self,
                 &verify::VerifyOptions { samples: self.samples.clone(), ..Default::default() },
@@ -458,6 +452,7 @@ impl Model {
         options: &BuildOptions,
         progress: &mut dyn FnMut(&str, usize, usize),
     ) -> Result<(Engine, BuildReport)> {
+        options.passes.check_names()?;
         let build = oxrt_build::BuildOptions {
             profiles: options.profiles.clone(),
             usual_sizes: self.sample_sizes(),

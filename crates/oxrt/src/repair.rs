@@ -84,7 +84,7 @@ impl Model {
             caution: self.was_traced().then(|| TRACED.to_string()),
         };
         report.at_example.push(compare_at(&fixed, self, &example)?);
-        let checks = VerifyOptions::default();
+        let checks = VerifyOptions { source_may_refuse: false, ..VerifyOptions::default() };
         report.elsewhere = match verify::verify_model(&fixed, &fixed, &checks) {
             Ok(cases) => cases,
             Err(e) => vec![failed(&example, e.message())],

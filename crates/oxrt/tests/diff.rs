@@ -161,7 +161,18 @@ fn an_overflow_in_a_lower_precision() {
     // The exact node is one of those between the values that both have.
     let origin = report.non_finite.unwrap();
     assert_eq!((origin.value.as_str(), origin.node.op.as_str(), origin.nans), ("b16", "Mul", 0));
-    assert!(origin.inputs[0].2 > 255.0);
+    assert!(origin.inputs[0].hi > 255.0);
+}
+
+#[test]
+fn a_nan_that_comes_of_an_overflow_names_both() {
+    let text =
+        "(f32[4, 8] x) { a = Mul(x, 1e5) ; h = Cast<to=10>(a) ; b = Cast<to=1>(h) ; r = Relu(b) ; y = Sub(r, r) } => y";
+    let found = find_non_finite(&side(text), &[("x".to_string(), data(&[4, 8], 1.0))]).unwrap().unwrap();
+    assert_eq!((found.value.as_str(), found.node.op.as_str()), ("y", "Sub"));
+    assert!(found.nans > 0 && found.inputs[0].not_finite > 0);
+    let overflow = found.overflow.unwrap();
+    assert_eq!((overflow.value.as_str(), overflow.nans), ("h", 0));
 }
 
 #[test]
@@ -178,7 +189,7 @@ fn the_origin_of_nan() {
     let found = find_non_finite(&Side::of_model(&Model::from_ir(ir)).unwrap(), &inputs).unwrap().unwrap();
     // The masked infinities are meant; the logarithm of a negative number is not.
     assert_eq!((found.value.as_str(), found.node.op.as_str()), ("l", "Log"));
-    assert!(found.nans >= 8 && found.inputs[0].0 == "v" && found.inputs[0].1 == -0.5);
+    assert!(found.nans >= 8 && found.inputs[0].value == "v" && found.inputs[0].lo == -0.5);
     assert!(find_non_finite(&side(NET), &picture()).unwrap().is_none());
 }
 

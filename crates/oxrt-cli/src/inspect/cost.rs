@@ -12,9 +12,13 @@ struct Row {
     parameters: usize,
     flops: (Option<Dim>, Option<f64>),
     bytes: (Option<Dim>, Option<f64>),
+    /// Nodes of unknown work: itself, or in its bodies.
+    unknown: usize,
+    /// A loop of unknown length counts for one turn.
+    per_turn: bool,
 }
 
-/// The costs of a graph. Bodies of `If`, `Loop` and `Scan` are not counted: how often they run is not known.
+/// The costs of a graph.
 pub struct Costs {
     rows: Vec<Row>,
     sizes: String,
@@ -35,13 +39,21 @@ pub fn of(g: &Graph, sizes: &BTreeMap<Symbol, i64>) -> Costs {
             parameters: c.parameters,
             flops: number(c.flops),
             bytes: number(c.bytes),
+            unknown: c.unknown,
+            per_turn: c.per_turn,
         }
     });
     Costs {
         rows: rows.collect(),
         sizes: sizes.iter().map(|(s, n)| format!("{s}={n}")).collect::<Vec<_>>().join(" "),
-        parameters: g.value_ids().filter_map(|v| g.constant(v)).map(|t| t.len()).sum(),
+        parameters: elements_of_constants(g),
     }
+}
+
+fn elements_of_constants(g: &Graph) -> usize {
+    let own: usize = g.value_ids().filter_map(|v| g.constant(v)).map(|t| t.len()).sum();
+    let inner: usize = g.nodes().flat_map(|(_, n)| n.subgraphs()).map(|(_, body)| elements_of_constants(body)).sum();
+    own + inner
 }
 
 impl Costs {
@@ -51,7 +63,12 @@ impl Costs {
 
     /// Nodes whose operations are not known.
     fn unknown(&self) -> usize {
-        self.rows.iter().filter(|r| r.flops.1.is_none()).count()
+        self.rows.iter().map(|r| r.unknown.max(r.flops.1.is_none() as usize)).sum()
+    }
+
+    /// Loops that are counted for one turn.
+    fn loops(&self) -> usize {
+        self.rows.iter().filter(|r| r.per_turn).count()
     }
 
     pub fn sentence(&self) -> String {
@@ -61,8 +78,12 @@ impl Costs {
             0 => String::new(),
             n => format!("; {n} nodes of unknown work"),
         };
+        let turns = match self.loops() {
+            0 => String::new(),
+            n => format!("; {n} loops of unknown length counted for one turn"),
+        };
         format!(
-            "{}FLOP, {} moved, {} per byte{at}{unknown}",
+            "{}FLOP, {} moved, {} per byte{at}{unknown}{turns}",
             si(flops),
             ui::bytes(bytes as usize),
             intensity(flops, bytes)
@@ -72,7 +93,7 @@ impl Costs {
     pub fn totals(&self) -> Value {
         json!({
             "sizes": self.sizes, "parameters": self.parameters, "flops": self.sum(|r| r.flops.1),
-            "bytes": self.sum(|r| r.bytes.1), "nodes_of_unknown_work": self.unknown(),
+            "bytes": self.sum(|r| r.bytes.1), "nodes_of_unknown_work": self.unknown(), "loops_counted_for_one_turn": self.loops(),
         })
     }
 
@@ -118,7 +139,10 @@ impl Costs {
         let mut rows = vec![head(&["operator"], &["FLOP as an expression", "node"])];
         for r in &self.rows {
             let number = |x: Option<f64>, show: &dyn Fn(f64) -> String| x.map_or("unknown".to_string(), show);
-            let open = r.flops.0.as_ref().filter(|d| d.as_const().is_none()).map_or(String::new(), Dim::to_string);
+            let mut open = r.flops.0.as_ref().filter(|d| d.as_const().is_none()).map_or(String::new(), Dim::to_string);
+            if r.per_turn {
+                open.push_str(if open.is_empty() { "per turn" } else { " per turn" });
+            }
             rows.push(vec![
                 r.op.clone(),
                 short(r.parameters as f64),
@@ -138,7 +162,7 @@ impl Costs {
             .iter()
             .map(|r| {
                 json!({
-                    "op": r.op, "name": r.name, "parameters": r.parameters, "flops": r.flops.1, "bytes": r.bytes.1,
+                    "op": r.op, "name": r.name, "parameters": r.parameters, "flops": r.flops.1, "bytes": r.bytes.1, "per_turn": r.per_turn,
                     "flops_expression": expression(&r.flops.0), "bytes_expression": expression(&r.bytes.0),
                 })
             })

@@ -1,6 +1,6 @@
 //! <https://onnx.ai/onnx/operators/onnx__Loop.html>
 
-use crate::control::{element, empty_scan, stack_datums};
+use crate::control::{element, empty_scan, stack_datums, stays};
 use crate::def::OpDef;
 use crate::eval::{Datum, Eval};
 use crate::infer::{Infer, join};
@@ -59,20 +59,16 @@ fn bound(ctx: &Eval, i: usize, what: &str) -> Result<Option<i64>> {
     }
 }
 
-/// Whether the condition that a turn ends with is the one that it began with, or true.
-fn stays(body: &Graph) -> bool {
-    let Some(&again) = body.outputs.first() else { return false };
-    let passed = |v| Some(&v) == body.inputs.get(1);
-    passed(again)
-        || body.constant(again).and_then(|t| t.to_i64_vec().ok()).is_some_and(|c| c == [1])
-        || body.producer(again).is_some_and(|n| &*n.op == "Identity" && n.input(0).is_some_and(passed))
-}
-
 fn infer(ctx: &mut Infer) -> Result<()> {
     let body = body(ctx.attrs())?;
     let carried = ctx.num_inputs().saturating_sub(2);
     if body.outputs.len() < 1 + carried || ctx.num_outputs() > body.outputs.len() - 1 {
-        bail!(invalid, "a body of {} outputs carries {carried} values for {} outputs", body.outputs.len(), ctx.num_outputs());
+        bail!(
+            invalid,
+            "a body of {} outputs carries {carried} values for {} outputs",
+            body.outputs.len(),
+            ctx.num_outputs()
+        );
     }
     let turns = trips(ctx, body).unwrap_or_else(|| ctx.fresh());
     for i in 0..ctx.num_outputs() {

@@ -1,7 +1,7 @@
 //! Computes what does not depend on inputs.
 
 use crate::driver::{Rewrite, Rule};
-use oxrt_ir::{Graph, NodeId, ValueType};
+use oxrt_ir::{Graph, Node, NodeId, ValueId, ValueType};
 use oxrt_ops::eval::{Datum, eval_node};
 use oxrt_tensor::Result;
 use serde::Serialize;
@@ -18,7 +18,7 @@ fn constants(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
     let node = &g[id];
     // What quantised weights mean is kept; engines have kernels for them.
     let keep = matches!(&*node.op, "DequantizeLinear") || oxrt_ops::registry::find(&node.op).is_none_or(|op| op.random);
-    if keep || node.subgraphs().next().is_some() {
+    if keep || !bodies_are_settled(g, node) {
         return Ok(false);
     }
     let inputs: Option<Vec<Option<Datum>>> = node
@@ -37,7 +37,8 @@ fn constants(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
         return Ok(false);
     }
     // A node that cannot be evaluated (bad values) is left for the run to report.
-    let Ok(results) = eval_node(node, &inputs, &|_| None) else { return Ok(false) };
+    let captured = |v: ValueId| g.constant(v).map(|t| Datum::Tensor(t.clone()));
+    let Ok(results) = eval_node(node, &inputs, &captured) else { return Ok(false) };
     if !results.iter().all(|d| matches!(d, Datum::Tensor(_))) {
         return Ok(false);
     }
@@ -54,6 +55,29 @@ fn constants(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
         }
     }
     Ok(true)
+}
+
+/// Most turns of a loop that are run here.
+const MAX_TURNS: i64 = 1024;
+
+/// Whether the graphs inside of a node, if there are any, read constants alone and give the same whenever they run, soon.
+fn bodies_are_settled(g: &Graph, node: &Node) -> bool {
+    fn settled(body: &Graph) -> bool {
+        body.nodes().all(|(_, n)| {
+            oxrt_ops::registry::find(&n.op).is_some_and(|op| !op.random)
+                && bodies_are_settled(body, n)
+                && &*n.op != "Loop"
+        })
+    }
+    let known = |(v, _): &(ValueId, ValueId)| g.constant(*v).is_some();
+    let turns = || {
+        let count = node.input(0).and_then(|v| g.constant(v)).and_then(|t| t.to_i64_vec().ok());
+        count.is_some_and(|c| c.first().is_some_and(|&n| n <= MAX_TURNS))
+    };
+    node.subgraphs().all(|(_, body)| {
+        let soon = matches!(&*node.op, "If" | "Scan") || &*node.op == "Loop" && turns();
+        soon && body.captures.iter().all(known) && settled(body)
+    })
 }
 
 fn sizes(rw: &mut Rewrite, id: NodeId) -> Result<bool> {

@@ -1,12 +1,13 @@
 //! Reshape, Squeeze, Unsqueeze and Flatten in a row are one Reshape; a computed target shape is stated.
 
 use crate::driver::{Rewrite, Rule};
-use crate::query::{made_by, only_user};
+use crate::query::made_by;
 use oxrt_ir::{Attrs, Dim, Graph, NodeId, ValueId};
 use oxrt_tensor::{Result, Tensor};
 
-pub(crate) const RULE: Rule =
-    Rule { name: "merge-reshapes", ops: &["Reshape", "Squeeze", "Unsqueeze", "Flatten"], apply: merge };
+const OPS: &[&str] = &["Reshape", "Squeeze", "Unsqueeze", "Flatten"];
+
+pub(crate) const RULE: Rule = Rule { name: "merge-reshapes", ops: OPS, apply: merge };
 
 /// `Reshape(x, Concat(Shape…))` to known dimensions with at most one unknown becomes a constant shape.
 pub(crate) const STATE_SHAPE: Rule = Rule { name: "state-reshape", ops: &["Reshape", "Expand"], apply: state };
@@ -14,9 +15,14 @@ pub(crate) const STATE_SHAPE: Rule = Rule { name: "state-reshape", ops: &["Resha
 fn merge(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
     let g = &mut rw.model.graph;
     let (Some(mid), Some(y)) = (g[id].input(0), g[id].output(0)) else { return Ok(false) };
-    let first = ["Reshape", "Squeeze", "Unsqueeze", "Flatten"].into_iter().find_map(|op| made_by(g, mid, op));
-    let Some(first) = first.filter(|_| only_user(g, mid) == Some(id)) else { return Ok(false) };
+    let Some(first) = OPS.iter().find_map(|op| made_by(g, mid, op)) else { return Ok(false) };
     let Some(x) = g[first].input(0) else { return Ok(false) };
+    // Several readers merge all or none: the first one then goes.
+    let merges =
+        |&n: &NodeId| OPS.contains(&&*g[n].op) && g[n].output(0).is_some_and(|y| constant_target(g, x, y).is_some());
+    if g.is_output(mid) || !g[mid].users().iter().all(merges) {
+        return Ok(false);
+    }
     let Some(target) = constant_target(g, x, y) else { return Ok(false) };
     become_reshape(g, id, x, &target);
     Ok(true)
@@ -57,7 +63,11 @@ fn become_reshape(g: &mut Graph, id: NodeId, x: ValueId, target: &[i64]) {
 
 /// The shape of `y` for a Reshape of `x`: constants, 0 where an axis is kept, at most one -1.
 fn constant_target(g: &Graph, x: ValueId, y: ValueId) -> Option<Vec<i64>> {
-    let (dx, dy) = (g.dims(x)?, g.dims(y)?);
+    target_between(g.dims(x)?, g.dims(y)?)
+}
+
+/// The same for dimensions.
+pub(crate) fn target_between(dx: &[Dim], dy: &[Dim]) -> Option<Vec<i64>> {
     // 0 in a shape means "copy"; a real zero needs `allowzero`, which then forbids -1.
     if dy.iter().any(|d| d.is(0)) || dx.iter().any(|d| d.is(0)) {
         return None;

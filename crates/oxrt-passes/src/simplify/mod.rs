@@ -1,7 +1,9 @@
 //! Rules whose results are standard ONNX.
 
 mod fold_constants;
+mod fold_factors;
 mod fuse_conv_bn;
+mod fuse_division;
 mod fuse_gelu;
 mod fuse_gemm;
 mod fuse_group_norm;
@@ -11,7 +13,9 @@ mod fuse_pad;
 mod merge_batches;
 mod merge_casts;
 mod merge_common;
+mod merge_heads;
 mod merge_reshapes;
+mod merge_slices;
 mod merge_transposes;
 mod remove_identities;
 
@@ -26,8 +30,10 @@ pub(crate) const RULES: &[Rule] = &[
     remove_identities::RULE,
     merge_casts::RULE,
     merge_transposes::RULE,
+    merge_transposes::THROUGH,
     merge_reshapes::RULE,
     merge_reshapes::STATE_SHAPE,
+    merge_slices::RULE,
     merge_batches::RULE,
     merge_common::RULE,
     fuse_pad::RULE,
@@ -39,4 +45,10 @@ pub(crate) const RULES: &[Rule] = &[
     fuse_hard_swish::RULE,
     fuse_gemm::RULE,
     fuse_group_norm::RULE,
+    fuse_division::RULE,
+    fold_factors::FACTORS,
+    fold_factors::SHIFTS,
+    merge_heads::JOIN,
+    merge_heads::PARTS,
+    merge_heads::SINK,
 ];

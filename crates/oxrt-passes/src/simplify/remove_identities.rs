@@ -34,6 +34,8 @@ pub(crate) const RULE: Rule = Rule {
         "Mean",
         "Where",
         "Gather",
+        "And",
+        "Or",
     ],
     apply,
 };
@@ -78,7 +80,17 @@ fn gives_back(g: &Graph, id: NodeId) -> Option<ValueId> {
         "Mul" | "Div" | "Pow" if same && constant(1, 1.0) => true,
         "Add" if constant(0, 0.0) => return node.input(1).filter(|&b| same_dims(g, b, y)),
         "Mul" if constant(0, 1.0) => return node.input(1).filter(|&b| same_dims(g, b, y)),
+        // One side decides nothing.
+        "And" | "Or" => {
+            let (a, b) = (x, node.input(1)?);
+            let idle = |v: ValueId| if &*node.op == "And" { is_true(g, v, 0) } else { is_filled(g, v, 0.0) };
+            let fits = |&(one, other): &(ValueId, ValueId)| idle(one) && same_dims(g, other, y);
+            return [(a, b), (b, a)].iter().find(|pair| fits(pair)).map(|pair| pair.1);
+        }
         // A condition that is the same everywhere.
+        "Where" if is_true(g, x, 0) => {
+            return node.input(1).filter(|&v| g[v].ty == g[y].ty && same_dims(g, v, y));
+        }
         "Where" => {
             let test = g.constant(x)?.to_i64_vec().ok()?;
             let first = *test.first()?;
@@ -134,4 +146,49 @@ fn picked_part(g: &Graph, id: NodeId) -> Option<ValueId> {
     let place = if place < 0 { place + parts.len() as i64 } else { place };
     let part = (*parts.get(usize::try_from(place).ok()?)?)?;
     g[made_by(g, part, "Unsqueeze")?].input(0)
+}
+
+/// How far conditions are followed.
+const MAX_STEPS: usize = 8;
+
+/// Whether every element of a condition is true, whatever the inputs are: positions are not negative.
+fn is_true(g: &Graph, v: ValueId, steps: usize) -> bool {
+    if let Some(t) = g.constant(v) {
+        return is_filled(g, v, 1.0) && t.dtype() == oxrt_ir::DType::Bool;
+    }
+    let Some(node) = g.producer(v).filter(|_| steps < MAX_STEPS) else { return false };
+    let input = |i: usize| node.input(i);
+    match &*node.op {
+        "Reshape" | "Squeeze" | "Unsqueeze" | "Flatten" | "Expand" | "Identity" | "Transpose" => {
+            input(0).is_some_and(|x| is_true(g, x, steps + 1))
+        }
+        "GreaterOrEqual" | "LessOrEqual" => {
+            let (a, b) = (input(0), input(1));
+            let (large, small) = if &*node.op == "GreaterOrEqual" { (a, b) } else { (b, a) };
+            let at_most_zero =
+                |v: ValueId| g.constant(v).is_some_and(|t| t.to_i64_vec().is_ok_and(|x| x.iter().all(|&x| x <= 0)));
+            large.zip(small).is_some_and(|(l, s)| {
+                g[l].ty.dtype().is_some_and(|d| d.is_int()) && is_count(g, l, steps + 1) && at_most_zero(s)
+            })
+        }
+        _ => false,
+    }
+}
+
+/// Whether no element of an integer tensor is negative.
+fn is_count(g: &Graph, v: ValueId, steps: usize) -> bool {
+    if let Some(t) = g.constant(v) {
+        return t.to_i64_vec().is_ok_and(|x| x.iter().all(|&x| x >= 0));
+    }
+    let Some(node) = g.producer(v).filter(|_| steps < MAX_STEPS) else { return false };
+    let counts = |i: usize| node.input(i).is_some_and(|x| is_count(g, x, steps + 1));
+    match &*node.op {
+        "Shape" | "Size" => true,
+        // Rising from a start that is none.
+        "Range" => counts(0) && counts(2),
+        "Reshape" | "Squeeze" | "Unsqueeze" | "Flatten" | "Expand" | "Identity" | "Transpose" | "Slice" | "Gather" => {
+            counts(0)
+        }
+        _ => false,
+    }
 }

@@ -10,7 +10,7 @@ mod side;
 mod walk;
 
 pub use minimise::{Reproducer, reproduce};
-pub use non_finite::{NonFinite, find_non_finite};
+pub use non_finite::{NonFinite, ReadRange, find_non_finite};
 pub use side::Side;
 
 use crate::verify::Comparison;

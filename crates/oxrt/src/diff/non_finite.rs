@@ -18,8 +18,19 @@ pub struct NonFinite {
     pub elements: usize,
     /// Place of the first one.
     pub index: Vec<usize>,
-    /// The values that the node reads, with their least and greatest element.
-    pub inputs: Vec<(String, f64, f64)>,
+    /// The values that the node reads.
+    pub inputs: Vec<ReadRange>,
+    /// Of a NaN that comes of infinities which a node before it made out of finite numbers: that node.
+    pub overflow: Option<Box<NonFinite>>,
+}
+
+/// A value that a node reads: its least and greatest finite element, and how many are not finite.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ReadRange {
+    pub value: String,
+    pub lo: f64,
+    pub hi: f64,
+    pub not_finite: usize,
 }
 
 /// What is known of the numbers of a value.
@@ -76,18 +87,22 @@ pub fn find_non_finite(side: &Side, inputs: &[(String, Tensor)]) -> Result<Optio
         ranges.extend(datum.as_tensor().and_then(Range::of).map(|r| (v, r)));
     }
     let (mut nan, mut infinity) = (None, None);
+    // Where the infinities of a value were made; those of constants and inputs have no such place.
+    let mut made: HashMap<ValueId, NonFinite> = HashMap::new();
     engine.run_watched(inputs, &mut |step, v, datum: &Datum| {
         let Some((t, r)) = datum.as_tensor().and_then(|t| Some((t, Range::of(t)?))) else { return Ok(Seen::Keep) };
         ranges.insert(v, r);
         let node = engine.plan().steps[step].node;
-        if r.is_finite() || nan.is_some() || (r.nans == 0 && infinity.is_some()) {
+        if r.is_finite() || nan.is_some() {
             return Ok(Seen::Keep);
         }
         let reads: Vec<(ValueId, Range)> = (g.reads(node).into_iter())
             .filter_map(|x| Some((x, ranges.get(&x).copied().or_else(|| Range::of(g.constant(x)?))?)))
             .collect();
         // A NaN may come of infinities that are meant to be there; an infinity that was read was made elsewhere.
+        let overflow = reads.iter().find_map(|(x, _)| made.get(x)).cloned();
         if reads.iter().any(|(_, x)| x.nans > 0 || (r.nans == 0 && x.infinities > 0)) {
+            made.extend(overflow.map(|o| (v, o)));
             return Ok(Seen::Keep);
         }
         let found = NonFinite {
@@ -97,13 +112,20 @@ pub fn find_non_finite(side: &Side, inputs: &[(String, Tensor)]) -> Result<Optio
             infinities: r.infinities,
             elements: t.len(),
             index: oxrt_verify::unravel(r.first, t.shape()),
-            inputs: reads.into_iter().map(|(x, r)| (g[x].name.clone(), r.lo, r.hi)).collect(),
+            inputs: (reads.into_iter())
+                .map(|(x, r)| {
+                    let not_finite = r.nans + r.infinities;
+                    ReadRange { value: g[x].name.clone(), lo: r.lo, hi: r.hi, not_finite }
+                })
+                .collect(),
+            overflow: overflow.filter(|_| r.nans > 0).map(Box::new),
         };
         if r.nans > 0 {
             nan = Some(found);
             return Ok(Seen::Stop);
         }
-        infinity = Some(found);
+        made.insert(v, found.clone());
+        infinity.get_or_insert(found);
         Ok(Seen::Keep)
     })?;
     Ok(nan.or(infinity))
