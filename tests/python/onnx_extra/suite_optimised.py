@@ -21,7 +21,7 @@ LEVELS = {
 }
 
 # Operators of weights that onnxruntime packs for the machine that it runs on are declined.
-KNOWN = {f"{m}_all": "com.microsoft.nchwc does not say how its weights are packed" for m in ["vit", "resnet", "convnext", "efficientnet", "mobilenet", "shufflenet"]}
+KNOWN = {f"{m}_all": "com.microsoft.nchwc does not say how its weights are packed" for m in ["vit", "resnet", "convnext"]}
 
 
 FAMILIES = ["bert", "gpt2", "llama", "qwen2", "distilbert", "electra", "t5", "clip", "vit", "resnet", "convnext", "efficientnet", "mobilenet", "shufflenet"]

@@ -134,7 +134,8 @@ class Draw:
         return (self.np.integers(-16, 17, shape) / 4).astype(kind), GRID, 4
 
     def leaf(self, dtype, shape, array=None, constant=None):
-        if array is None:
+        drawn = array is None
+        if drawn:
             array, trust, bound = self.array(dtype, shape)
             array = np.asarray(array)       # numpy makes a bare number of no axes
         else:
@@ -145,7 +146,7 @@ class Draw:
         if math.prod(shape) > 20000:
             raise Reject
         constant = self.chance(0.3) if constant is None else constant
-        sparse = constant and self.opset >= 11 and array.ndim in (1, 2) and array.size > 1 and array.dtype in (np.float32, np.float64) and self.chance(0.05)
+        sparse = drawn and constant and self.opset >= 11 and array.ndim in (1, 2) and array.size > 1 and array.dtype in (np.float32, np.float64) and self.chance(0.05)
         if sparse:
             array = np.where(self.np.random(array.shape) < 0.6, array.dtype.type(0), array)
         name = self.name(SPARSE if sparse else "c" if constant else "x")

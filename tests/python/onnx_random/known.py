@@ -352,6 +352,21 @@ def gather_of_strings(graph, bad):
     return False
 
 
+def split_of_nothing(graph, bad):
+    """An empty string among those that a delimiter splits."""
+    for node in any_of(graph, "StringSplit"):
+        x = array(graph, node, 0)
+        if attr(node, "delimiter", "") and x is not None and "" in x.reshape(-1).tolist():
+            return all_ways(bad) and {v[0] for v in bad.values()} == {"differs"}
+    return False
+
+
+def joined_with_nothing(graph, bad):
+    """A part without elements whose other sizes do not fit."""
+    parts = [array(graph, n, i) for n in any_of(graph, "SequenceConstruct") for i in range(len(n.input))]
+    return bool(any_of(graph, "ConcatFromSequence")) and any(x is not None and x.size == 0 for x in parts) and all("does not join" in v[1] for v in bad.values())
+
+
 # Operators whose results move little where their inputs do.
 CONTINUOUS = set("""LpNormalization LayerNormalization InstanceNormalization GroupNormalization MeanVarianceNormalization BatchNormalization
     RMSNormalization LRN ReduceSum ReduceMean ReduceL1 ReduceL2 ReduceSumSquare ReduceLogSum ReduceLogSumExp ReduceProd GlobalAveragePool GlobalLpPool
@@ -445,6 +460,10 @@ KNOWN = [
     ("Pooling with SAME padding and a kernel smaller than the stride: unspecified, the padding would be negative.", pool_same_without_overlap),
     ("ReduceMean of nothing: unspecified, \"Reduction over an empty set of values yields undefined\".", mean_of_nothing),
     ("AffineGrid of size 1 with align_corners: unspecified, the step 2/(size - 1) divides by 0.", one_point_between_corners),
+    ("StringSplit of an empty string by a delimiter: oxrt does as the reference implementation of ONNX, one part that is empty; onnxruntime says none.",
+     split_of_nothing),
+    ("ConcatFromSequence of parts of different sizes: oxrt is right to refuse, \"all tensors must have the same shape, except for the dimension size of "
+     "the axis\"; onnxruntime leaves out what has no elements.", joined_with_nothing),
     ("Gather of slices of strings: oxrt is right. onnxruntime copies the first string of each slice alone.", gather_of_strings),
     ("Rounding: inputs that differ by a last place move onnxruntime's own answer as far (LpNormalization, logarithms and sums of what cancels, in float16 "
      "above all).", as_much_by_one_last_place),
