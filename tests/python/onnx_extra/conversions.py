@@ -65,9 +65,9 @@ def official(args):
             continue
         model = onnx.load(folder / "model.onnx")
         data = folder / "test_data_set_0"
-        # A last place of bfloat16 is the 128th part.
+        # A last place of bfloat16 is the 128th part at most; both sides may be off by one.
         rounded = any(o.type.tensor_type.elem_type == onnx.TensorProto.BFLOAT16 for o in model.graph.output)
-        case = Case(row["name"], folder, max(row["rtol"], 1e-3, 2**-7 if rounded else 0), max(row["atol"], 1e-5))
+        case = Case(row["name"], folder, max(row["rtol"], 1e-3, 2**-6 if rounded else 0), max(row["atol"], 1e-5))
         tensors = all(i.type.HasField("tensor_type") for i in [*model.graph.input, *model.graph.output])
         fed = wanted = None
         if tensors and not row["random"] and row["suite"] not in WHOLE:
