@@ -124,6 +124,8 @@ def cases():
                constants=[2, 3, 4])
     keep = np.random.default_rng(10).uniform(size=[1 << 20]) < 0.5
     yield Case("Compress half of 1M f32", "Compress", [noise([1 << 20]), keep])
+    yield Case("Compress half of 100k rows of 3", "Compress", [noise([100_000, 3]), keep[:100_000]], axis=0)
+    yield Case("Compress half of 100k rows of 4", "Compress", [noise([100_000, 4]), keep[:100_000]], axis=0)
     yield Case("Compress half of 4096 rows of 256", "Compress", [noise([4096, 256]), keep[:4096]], axis=0)
     yield Case("NonZero of 1M bool, half", "NonZero", [keep])
     yield Case("Unique of 100k i64, sorted", "Unique", [np.random.default_rng(11).integers(0, 5000, [100000])])
@@ -141,6 +143,8 @@ def cases():
     yield Case("CumSum 512 x 4096", "CumSum", [noise([512, 4096]), np.int64(1)], constants=[1])
     yield Case("ReduceMean i32 512 x 4096", "ReduceMean", [np.random.default_rng(14).integers(-99, 99, [512, 4096], dtype=np.int32), i64(1)], constants=[1], tolerance=1.0)
     yield Case("ReduceSum f64 512 x 4096", "ReduceSum", [noise([512, 4096], dtype=np.float64), i64(1)], constants=[1])
+    yield Case("MatMul f32 128 x 4096 x 4096", "MatMul", [noise([128, 4096]), noise([4096, 4096], 1)], constants=[1])
+    yield Case("MatMul f32 128 x 4096 x 4096, both computed", "MatMul", [noise([128, 4096]), noise([4096, 4096], 1)])
     yield Case("MatMul f64 256", "MatMul", [noise([256, 256], 0, np.float64), noise([256, 256], 1, np.float64)])
     yield Case("MatMul i32 256", "MatMul", [np.random.default_rng(15).integers(-99, 99, [256, 256], dtype=np.int32)] * 2)
     yield Case("MatMulInteger 256 x 1024 x 1024", "MatMulInteger", [np.random.default_rng(16).integers(0, 255, [256, 1024], dtype=np.uint8),

@@ -4,8 +4,10 @@
 //! constants that `pack` consumed (they are not in the engine).
 
 mod attention;
+mod attention_any;
 mod bf16;
 mod block_gemm;
+mod causal_conv;
 mod col2_im;
 mod conv;
 mod conv_any;
@@ -19,6 +21,7 @@ mod gemm;
 mod gemm_any;
 mod grid_sample;
 mod index;
+mod linear_attention;
 mod make;
 mod norm;
 mod norm_any;
@@ -72,8 +75,12 @@ pub(crate) static OPS: &[&Entry] = &[
     &conv_any::CONV_ANY,
     &conv_any::TRANSPOSED_ANY,
     &deform_conv::DEFORM_CONV,
+    &deform_conv::DEFORM_CONV_F64,
     &col2_im::COL2_IM,
     &attention::ATTENTION,
+    &attention_any::ATTENTION_ANY,
+    &linear_attention::LINEAR_ATTENTION,
+    &causal_conv::CAUSAL_CONV,
     &recurrent::RECURRENT,
     &recurrent_any::RECURRENT_ANY,
     &q_conv::CONV,

@@ -7,7 +7,7 @@
 mod attention;
 mod experimental;
 mod fused;
-mod nchwc;
+pub(crate) mod nchwc;
 mod norm;
 mod quant;
 mod tensor;
@@ -27,7 +27,8 @@ const MICROSOFT: &[&[(&str, Expand)]] =
 #[cfg(test)]
 pub(crate) fn names() -> Vec<(&'static str, &'static str)> {
     let ours = MICROSOFT.iter().flat_map(|t| t.iter()).map(|(name, _)| ("com.microsoft", *name));
-    ours.chain(experimental::TABLE.iter().map(|(name, _)| ("", *name))).collect()
+    let blocks = nchwc::TABLE.iter().map(|(name, _)| (nchwc::DOMAIN, *name));
+    ours.chain(blocks).chain(experimental::TABLE.iter().map(|(name, _)| ("", *name))).collect()
 }
 
 /// How a node of this operator is written out, if it is.
@@ -35,7 +36,7 @@ pub(crate) fn find(domain: &str, op: &str, version: i64) -> Option<Expand> {
     let tables: &[&[(&str, Expand)]] = match domain {
         "com.microsoft" => MICROSOFT,
         "" => &[experimental::TABLE],
-        "com.microsoft.nchwc" => return Some(nchwc::declined),
+        nchwc::DOMAIN => &[nchwc::TABLE],
         _ => return None,
     };
     // Layer normalisation was an experimental operator of the default domain before it was a standard one.
@@ -52,6 +53,8 @@ pub(crate) struct Call<'a, 'g> {
     pub inputs: &'a [Option<ValueId>],
     /// Which outputs the node has.
     pub wanted: &'a [bool],
+    /// Channels of a block of `com.microsoft.nchwc`, where they are known.
+    pub block: Option<usize>,
 }
 
 impl Call<'_, '_> {

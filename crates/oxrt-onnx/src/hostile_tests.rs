@@ -128,7 +128,9 @@ fn contrib_operators_do_not_panic() {
             let wanted = vec![true; 1 + rng.below(4)];
             let result = outcome(|| {
                 let mut b = Builder::new(&mut g, &mut symbols);
-                let _ = expand(&mut contrib::Call { b: &mut b, attrs: &attrs, inputs: &inputs, wanted: &wanted });
+                let block = [None, Some(8), Some(16)][count % 3];
+                let _ =
+                    expand(&mut contrib::Call { b: &mut b, attrs: &attrs, inputs: &inputs, wanted: &wanted, block });
             });
             if let Err(message) = result {
                 failures.push(format!("{op}: {message}\n    {}", described.replace('\n', " ")));

@@ -140,6 +140,10 @@ fn expand_node(graph: &mut Graph, symbols: &mut Symbols, id: NodeId, expand: exp
     let ours = graph[new].producer().is_some() && !node.inputs().contains(&Some(new));
     if let Some(old) = node.output(0) {
         let new = if ours { new } else { Builder::new(graph, symbols).call("Identity", &[new])? };
+        // What the file declared may be more than inference can know.
+        if graph.dims(new).is_none() && graph.dims(old).is_some() {
+            graph[new].ty = graph[old].ty.clone();
+        }
         graph.remove_node(id);
         graph.replace_value(old, new);
     } else {

@@ -75,7 +75,8 @@ fn layouts_of_one_machine_are_declined_with_advice() {
     let expand = crate::contrib::find("com.microsoft.nchwc", "Conv", 1).expect("known");
     let mut m = Model::default();
     let mut b = oxrt_ops::Builder::new(&mut m.graph, &mut m.symbols);
-    let mut call = crate::contrib::Call { b: &mut b, attrs: &oxrt_ir::Attrs::new(), inputs: &[], wanted: &[true] };
+    let mut call =
+        crate::contrib::Call { b: &mut b, attrs: &oxrt_ir::Attrs::new(), inputs: &[], wanted: &[true], block: None };
     let error = expand(&mut call).expect_err("declined");
     assert_eq!(error.kind(), oxrt_tensor::Kind::Unsupported);
     assert!(format!("{error:?}{error}").contains("packed"), "{error}");

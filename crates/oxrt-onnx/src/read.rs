@@ -99,6 +99,7 @@ pub(crate) fn read_proto(proto: &ModelProto, folder: Option<&Path>) -> Result<Mo
         symbols: model.symbols,
         calls: 0,
         texts: BTreeMap::new(),
+        block: None,
     };
     let mut scopes = Vec::new();
     model.graph = reader.graph(graph, &opsets, &mut scopes)?;
@@ -145,6 +146,8 @@ struct Reader<'a> {
     calls: usize,
     /// How the file writes dimensions that have another form here.
     texts: BTreeMap<String, String>,
+    /// See [`contrib::Call::block`].
+    block: Option<usize>,
 }
 
 /// Names of one graph while it is read.
@@ -192,6 +195,11 @@ impl<'a> Reader<'a> {
         }
         let hints: HashMap<&str, &ValueInfoProto> =
             g.value_info.iter().chain(&g.output).map(|v| (v.name.as_str(), v)).collect();
+        if g.node.iter().any(|n| n.domain == contrib::nchwc::DOMAIN) {
+            let scope = &scopes[top];
+            let constant = |name: &str| scope.graph.constant(*scope.names.get(name)?).cloned();
+            self.block = contrib::nchwc::block(&g.node, &constant);
+        }
         for node in &g.node {
             self.node(node, opsets, scopes, &hints, 0)?;
         }
@@ -284,7 +292,9 @@ impl<'a> Reader<'a> {
             let mut b = builder(scope, &mut self.symbols, n);
             let first_new = b.graph.num_nodes();
             let wanted: Vec<bool> = n.output.iter().map(|o| !o.is_empty()).collect();
-            let made = expand(&mut contrib::Call { b: &mut b, attrs: &attrs, inputs: &inputs, wanted: &wanted })?;
+            let mut call =
+                contrib::Call { b: &mut b, attrs: &attrs, inputs: &inputs, wanted: &wanted, block: self.block };
+            let made = expand(&mut call)?;
             let new = b.graph.node_ids().split_off(first_new);
             return bind_outputs(scope, &mut self.symbols, n, &made, &new);
         }

@@ -21,6 +21,8 @@ UNSIGNED = (T.UINT8, T.UINT16, T.UINT32, T.UINT64)
 INTS = SIGNED + UNSIGNED
 NUMBERS = FLOATS + INTS
 PLAIN = NUMBERS + (T.BOOL,)
+# Constants whose names begin so are written as sparse tensors.
+SPARSE = "cs"
 WORDS = ("", "a", "B", "word", "Wort", "élan", "two words", "x", "1.5")
 
 
@@ -63,7 +65,7 @@ class Draw:
         self.count = 0
         # Types are mostly few in one graph, or nodes would hardly ever find a partner.
         pick = self.rng.random()
-        self.usual = (T.FLOAT,) if pick < 0.5 else (self.rng.choice(NUMBERS),) if pick < 0.8 else PLAIN
+        self.usual = (T.FLOAT,) if pick < 0.5 else (self.rng.choice(NUMBERS),) if pick < 0.8 else PLAIN if pick < 0.97 else (T.STRING,)
 
     # ------------------------------------------------------------------ chance
     def chance(self, p):
@@ -132,8 +134,10 @@ class Draw:
         return (self.np.integers(-16, 17, shape) / 4).astype(kind), GRID, 4
 
     def leaf(self, dtype, shape, array=None, constant=None):
-        if array is None:
+        drawn = array is None
+        if drawn:
             array, trust, bound = self.array(dtype, shape)
+            array = np.asarray(array)       # numpy makes a bare number of no axes
         else:
             array = np.asarray(array, dtype=None if dtype == T.STRING else np_type(dtype))
             shape = array.shape
@@ -141,9 +145,13 @@ class Draw:
             trust, bound = SAME, float(np.max(np.abs(array.astype(np.float64)))) if plain else 1
         if math.prod(shape) > 20000:
             raise Reject
-        name = self.name("c" if constant else "x")
+        constant = self.chance(0.3) if constant is None else constant
+        sparse = drawn and constant and self.opset >= 11 and array.ndim in (1, 2) and array.size > 1 and array.dtype in (np.float32, np.float64) and self.chance(0.05)
+        if sparse:
+            array = np.where(self.np.random(array.shape) < 0.6, array.dtype.type(0), array)
+        name = self.name(SPARSE if sparse else "c" if constant else "x")
         self.arrays[name] = array
-        if self.chance(0.3) if constant is None else constant:
+        if constant:
             self.constants.add(name)
         value = Value(name, dtype, tuple(shape), trust, bound, leaf=True)
         self.values.append(value)
@@ -277,6 +285,13 @@ class Draw:
                      {c for c in self.constants if c in used}, outputs, dtypes)
 
 
+def sparse_proto(array, name):
+    """The elements that are not zero, by their places in one line."""
+    flat = array.reshape(-1)
+    at = np.flatnonzero(flat)
+    return helper.make_sparse_tensor(numpy_helper.from_array(flat[at], name), numpy_helper.from_array(at.astype(np.int64), ""), list(array.shape))
+
+
 class Graph:
     """A finished graph with the values of its inputs."""
 
@@ -294,13 +309,17 @@ class Graph:
                 return onnx.ValueInfoProto(name=name)
             return helper.make_tensor_value_info(name, dtype, shape)
 
+        kept = [n for n in self.arrays if n in self.constants]
+        # Of old, initializers were inputs too.
+        ir = 10 if self.opset > 20 else 3 if self.opset < 9 and len(self.nodes) % 2 else 8
         graph = helper.make_graph(
-            self.nodes, "random", [info(n, self.arrays[n].shape) for n in self.inputs()],
+            self.nodes, "random", [info(n, self.arrays[n].shape) for n in [*self.inputs(), *(kept if ir < 4 else [])]],
             [info(n, None) for n in self.outputs],
-            [numpy_helper.from_array(self.arrays[n], n) for n in self.arrays if n in self.constants])
+            [numpy_helper.from_array(self.arrays[n], n) for n in kept if not n.startswith(SPARSE)],
+            sparse_initializer=[sparse_proto(self.arrays[n], n) for n in kept if n.startswith(SPARSE)])
         domains = {n.domain for n in self.nodes} - {""}
         opsets = [helper.make_opsetid("", self.opset), *(helper.make_opsetid(d, 1) for d in sorted(domains))]
-        return helper.make_model(graph, opset_imports=opsets, ir_version=10 if self.opset > 20 else 8)
+        return helper.make_model(graph, opset_imports=opsets, ir_version=ir)
 
     def pruned(self, outputs):
         """The part that makes these outputs."""

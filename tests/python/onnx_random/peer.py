@@ -5,13 +5,22 @@ import subprocess
 
 import numpy as np
 import onnxruntime as ort
-from onnx import TensorProto, helper, numpy_helper
+from onnx import OptionalProto, TensorProto, helper, numpy_helper
 
 ort.set_default_logger_severity(4)
 
 
+class Held:
+    """What an optional holds, or None."""
+
+    def __init__(self, value):
+        self.value = value
+
+
 def typed(value, name):
-    """Elements of eight bits come as bare bytes."""
+    """Elements of eight bits come as bare bytes, optionals as what they hold."""
+    if name.startswith("optional("):
+        return Held(value)
     if name.startswith("tensor(float8"):
         return value.view(helper.tensor_dtype_to_np_dtype(getattr(TensorProto, name[len("tensor("):-1].upper())))
     return value
@@ -64,6 +73,12 @@ class Oxrt:
 
 
 def to_pb(value):
+    if isinstance(value, Held):
+        if value.value is None:
+            return OptionalProto().SerializeToString()
+        if isinstance(value.value, list):
+            return OptionalProto(elem_type=OptionalProto.SEQUENCE, sequence_value=numpy_helper.from_list(value.value, "")).SerializeToString()
+        return OptionalProto(elem_type=OptionalProto.TENSOR, tensor_value=numpy_helper.from_array(np.asarray(value.value), "")).SerializeToString()
     if isinstance(value, list):
         return numpy_helper.from_list(value, "").SerializeToString()
     return numpy_helper.from_array(np.asarray(value), "").SerializeToString()

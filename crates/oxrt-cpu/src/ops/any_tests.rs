@@ -170,8 +170,12 @@ fn regions_of_interest() {
                     .with("spatial_scale", 0.5f32)
                     .with("output_height", 3)
                     .with("output_width", 2);
-                let data = numbers(DType::F32, &[2, 5, 9, 11], 1);
-                check("RoiAlign", a, vec![Some(x(&data)), Some(x(&rois)), Some(x(&batches))], 1, 2e-5);
+                for (dtype, tolerance) in [(DType::F32, 2e-5), (DType::F64, 1e-12)] {
+                    let data = numbers(dtype, &[2, 5, 9, 11], 1);
+                    let rois = Tensor::from_f64(dtype, rois.shape(), &rois.to_f64_vec().unwrap()).unwrap();
+                    let inputs = vec![Some(x(&data)), Some(x(&rois)), Some(x(&batches))];
+                    check("RoiAlign", a.clone(), inputs, 1, tolerance);
+                }
             }
         }
     }
@@ -429,11 +433,13 @@ fn moved_taps() {
         (4, 33, 1, 2, [1, 1], 1, 0),
         (3, 5, 1, 1, [3, 3], 1, 2),
     ] {
-        for (with_bias, with_mask) in [(false, false), (true, true)] {
+        for (with_bias, with_mask, dtype) in
+            [(false, false, DType::F32), (true, true, DType::F32), (false, true, DType::F64), (true, false, DType::F64)]
+        {
             let (height, width) = (9, 11);
             let out = |n: usize, k: usize| (n + 2 * pad - k) / stride + 1;
             let (oh, ow) = (out(height, kh), out(width, kw));
-            let of = |shape: &[usize]| x(&floats_of(DType::F32, shape));
+            let of = |shape: &[usize]| x(&floats_of(dtype, shape));
             let a = attrs()
                 .with("group", group as i64)
                 .with("offset_group", shifts as i64)
@@ -446,7 +452,7 @@ fn moved_taps() {
                 with_bias.then(|| of(&[m])),
                 with_mask.then(|| of(&[2, shifts * kh * kw, oh, ow])),
             ];
-            check("DeformConv", a, inputs, 1, 1e-4);
+            check("DeformConv", a, inputs, 1, if dtype == DType::F64 { 1e-12 } else { 1e-4 });
         }
     }
 }
@@ -497,6 +503,83 @@ fn short_masks() {
     for (mask, causal) in [(of(&[5, 4]), 0), (of(&[2, 1, 5, 3]), 1), (Some(x(&numbers(DType::Bool, &[5, 6], 3))), 0)] {
         let a = attrs().with("is_causal", causal);
         check("Attention", a, vec![of(&[2, 3, 5, 8]), of(&[2, 3, 9, 8]), of(&[2, 3, 9, 8]), mask], 1, 1e-4);
+    }
+}
+
+/// Doubles; scores at every stage, windows and numbers of valid keys of either type.
+#[test]
+fn attention_of_every_kind() {
+    for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 2e-5)] {
+        let of = |shape: &[usize]| Some(x(&floats_of(dtype, shape)));
+        let valid = || Some(x(&Tensor::from_slice(&[2], &[4i64, 7])));
+        let plain = || vec![of(&[2, 4, 5, 19]), of(&[2, 2, 8, 19]), of(&[2, 2, 8, 6])];
+        let cached = || [plain(), vec![None, of(&[2, 2, 3, 19]), of(&[2, 2, 3, 6])]].concat();
+        for mode in 0..4 {
+            let a = attrs().with("qk_matmul_output_mode", mode).with("is_causal", mode % 2).with("softcap", 2.0f32);
+            check("Attention", a.clone(), [plain(), vec![of(&[5, 8])]].concat(), 4, tolerance);
+            check("Attention", a.clone(), cached(), 4, tolerance);
+            let flat = a.with("q_num_heads", 4).with("kv_num_heads", 2);
+            let inputs = vec![
+                of(&[2, 5, 76]),
+                of(&[2, 8, 38]),
+                of(&[2, 8, 12]),
+                Some(x(&numbers(DType::Bool, &[2, 1, 5, 7], 3))),
+            ];
+            check("Attention", flat, inputs, 4, tolerance);
+        }
+        for (left, right, causal) in [(2, -1, 1), (1, 2, 0), (-1, 0, 0), (0, 0, 1)] {
+            let a = attrs().with("left_window_size", left).with("right_window_size", right).with("is_causal", causal);
+            check("Attention", a.clone(), cached(), 3, tolerance);
+            check("Attention", a, [plain(), vec![None, None, None, valid()]].concat(), 1, tolerance);
+        }
+        check("Attention", attrs(), vec![of(&[1, 2, 3, 4]), of(&[1, 2, 0, 4]), of(&[1, 2, 0, 5])], 4, tolerance);
+        let a = attrs().with("layout", "bshd").with("is_causal", 1);
+        check("oxrt.Attention", a, vec![of(&[2, 5, 4, 3]), of(&[2, 5, 2, 3]), of(&[2, 5, 2, 3])], 1, tolerance);
+    }
+}
+
+#[test]
+fn linear_attention() {
+    for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 2e-4)] {
+        for (rule, gated, delta) in
+            [("linear", false, false), ("gated", true, false), ("delta", false, true), ("gated_delta", true, true)]
+        {
+            for (steps, hq, hk, dk, dv, wide) in
+                [(7, 4, 2, 8, 35, true), (3, 1, 1, 5, 64, false), (0, 2, 1, 3, 4, true)]
+            {
+                let of = |shape: &[usize]| Some(x(&floats_of(dtype, shape)));
+                let a =
+                    attrs().with("q_num_heads", hq as i64).with("kv_num_heads", hk as i64).with("update_rule", rule);
+                let inputs = vec![
+                    of(&[2, steps, hq * dk]),
+                    of(&[2, steps, hk * dk]),
+                    of(&[2, steps, hk * dv]),
+                    if wide { of(&[2, hk, dk, dv]) } else { None },
+                    if gated { of(&[2, steps, if wide { hk * dk } else { hk }]) } else { None },
+                    if delta { of(&[2, steps, if wide { hk } else { 1 }]) } else { None },
+                ];
+                check("LinearAttention", a.clone(), inputs.clone(), 2, tolerance);
+                check("LinearAttention", a.with("scale", 0.5f32), inputs, 1, tolerance);
+            }
+        }
+    }
+}
+
+#[test]
+fn convolution_of_the_past() {
+    for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 2e-5)] {
+        for (length, taps) in [(9, 4), (2, 5), (1, 4), (6, 1), (0, 3)] {
+            for (bias, state, act) in [(true, true, "silu"), (false, false, "none"), (true, false, "swish")] {
+                let of = |shape: &[usize]| Some(x(&floats_of(dtype, shape)));
+                let inputs = vec![
+                    of(&[2, 3, length]),
+                    of(&[3, 1, taps]),
+                    if bias { of(&[3]) } else { None },
+                    if state { of(&[2, 3, taps - 1]) } else { None },
+                ];
+                check("CausalConvWithState", attrs().with("activation", act), inputs, 2, tolerance);
+            }
+        }
     }
 }
 

@@ -200,7 +200,7 @@ fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
 }
 
 /// Strides of a mask that broadcasts to `[batch, heads, queries, keys]`, and how many keys it speaks of: it hides those behind.
-fn mask_strides(shape: &[usize], full: [usize; 4], bytes: bool) -> Result<(MaskStrides, usize)> {
+pub(super) fn mask_strides(shape: &[usize], full: [usize; 4], bytes: bool) -> Result<(MaskStrides, usize)> {
     let visible = match shape.last() {
         Some(&n) if n != 1 => n.min(full[3]),
         _ => full[3],

@@ -124,13 +124,24 @@ fn conv(c: &mut Call, channels_last: bool) -> Result<Vec<Option<ValueId>>> {
     if channels_last {
         x = c.channels_first(x)?;
     }
-    let mut y = c.b.op_multi("Conv", &[Some(x), c.opt(1), c.opt(2)], attrs, 1)?[0];
-    if channels_last {
-        y = c.channels_last(y)?;
+    if !channels_last {
+        return one(convolve(c, x, c.opt(1), attrs)?);
     }
-    y = c.add_opt(y, c.opt(3))?;
+    let y = c.b.op_multi("Conv", &[Some(x), c.opt(1), c.opt(2)], attrs, 1)?[0];
+    let y = c.channels_last(y)?;
+    one(after_conv(c, y)?)
+}
+
+/// A convolution with the node's bias, and what follows it.
+pub(super) fn convolve(c: &mut Call, x: ValueId, w: Option<ValueId>, attrs: Attrs) -> Result<ValueId> {
+    let y = c.b.op_multi("Conv", &[Some(x), w, c.opt(2)], attrs, 1)?[0];
+    after_conv(c, y)
+}
+
+fn after_conv(c: &mut Call, y: ValueId) -> Result<ValueId> {
+    let y = c.add_opt(y, c.opt(3))?;
     let params = c.attrs.get_floats("activation_params")?.cloned().unwrap_or_default();
-    one(activation(c, y, c.attrs.string_or("activation", "")?, &params)?)
+    activation(c, y, c.attrs.string_or("activation", "")?, &params)
 }
 
 /// Softmax over all axes from `axis` on.

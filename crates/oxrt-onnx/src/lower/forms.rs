@@ -187,6 +187,12 @@ pub(super) fn adjust(graph: &mut Graph, id: NodeId, opset: i64) -> Result<()> {
             let zero = graph.add_constant(&format!("{}_c", graph[id].name), Tensor::from_f64(dtype, &[1], &[0.0])?);
             graph.set_input(id, 2, Some(zero));
         }
+        "Mod" if opset < 28 && !graph[id].attrs.bool_or("fmod", false)? => {
+            let dtype = graph[id].input(0).and_then(|v| graph[v].ty.dtype());
+            if dtype.is_some_and(DType::is_float) {
+                bail!(unsupported, "a Mod of floats with the sign of the divisor, which needs opset 28");
+            }
+        }
         "MaxPool" if opset < 8 && graph[id].output(1).is_some() => {
             bail!(unsupported, "the indices of a MaxPool, which need opset 8")
         }

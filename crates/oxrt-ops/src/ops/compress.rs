@@ -6,6 +6,7 @@ use crate::def::OpDef;
 use crate::eval::{Datum, Eval};
 use crate::infer::Infer;
 use crate::shape::axis;
+use oxrt_ir::Dim;
 use oxrt_tensor::{Result, Tensor, bail};
 
 /// The slices along `axis` (or the elements) where the condition holds.
@@ -15,7 +16,10 @@ pub const OP: OpDef = OpDef::new("Compress", &[9, 11, 28], 2..=2, infer, eval).e
 ]);
 
 fn infer(ctx: &mut Infer) -> Result<()> {
-    let count = ctx.fresh();
+    let count = match ctx.constant(1) {
+        Some(cond) => Dim::from(found(cond)?.len()),
+        None => ctx.fresh(),
+    };
     let dims = match (ctx.attrs().get_int("axis")?, ctx.dims(0)) {
         (None, _) => Some(vec![count]),
         (Some(&a), Some(d)) => {
@@ -81,6 +85,11 @@ fn picked(
             2 => elements::<2>(from, to, picks),
             4 => elements::<4>(from, to, picks),
             8 => elements::<8>(from, to, picks),
+            // Rows of three and four numbers: shorter than what a copy of any length costs.
+            12 => elements::<12>(from, to, picks),
+            16 => elements::<16>(from, to, picks),
+            24 => elements::<24>(from, to, picks),
+            32 => elements::<32>(from, to, picks),
             _ => {
                 let mut at = 0;
                 for &(start, count) in &runs {

@@ -18,37 +18,45 @@ pub const OP: OpDef = OpDef::new(
     },
     eval,
 )
-.examples(&[(
-    "(f32[1, 3, 4] b, f32[1, 1, 3] s) { y = NonMaxSuppression(b, s, i64{5}, 0.5, 0.2) } => y",
-    &["b = 0 0 1 1 0 0.1 1 1.1 0 2 1 3", "s = 0.9 0.8 0.5"],
-    "0 0 0 0 0 2",
-)]);
+.examples(&[
+    (
+        "(f32[1, 3, 4] b, f32[1, 1, 3] s) { y = NonMaxSuppression(b, s, i64{5}, 0.5, 0.2) } => y",
+        &["b = 0 0 1 1 0 0.1 1 1.1 0 2 1 3", "s = 0.9 0.8 0.5"],
+        "0 0 0 0 0 2",
+    ),
+    (
+        // 9/20 is no more than 0.45, as single precision rounds it.
+        "(f32[1, 2, 4] b, f32[1, 1, 2] s) { y = NonMaxSuppression(b, s, i64{5}, 0.45) } => y",
+        &["b = 0 0 1 2 0 0.5 1 1.4", "s = 0.9 0.8"],
+        "0 0 0 0 0 1",
+    ),
+]);
 
 /// A box: its corners (low, high) per axis, and its area.
 struct Area {
-    sides: [(f64, f64); 2],
-    area: f64,
+    sides: [(f32, f32); 2],
+    area: f32,
 }
 
 impl Area {
-    fn new(b: &[f64], centred: bool) -> Area {
+    fn new(b: &[f32], centred: bool) -> Area {
         let sides = corners(b, centred);
         Area { sides, area: (sides[0].1 - sides[0].0) * (sides[1].1 - sides[1].0) }
     }
 }
 
 /// Corners (low, high) per axis of a box.
-fn corners(b: &[f64], centred: bool) -> [(f64, f64); 2] {
+fn corners(b: &[f32], centred: bool) -> [(f32, f32); 2] {
     if centred {
-        let span = |c: f64, size: f64| (c - size / 2.0, c + size / 2.0);
+        let span = |c: f32, size: f32| (c - size / 2.0, c + size / 2.0);
         [span(b[0], b[2]), span(b[1], b[3])]
     } else {
         [(b[0].min(b[2]), b[0].max(b[2])), (b[1].min(b[3]), b[1].max(b[3]))]
     }
 }
 
-/// Intersection over union.
-fn overlap(a: &Area, b: &Area) -> f64 {
+/// Intersection over union, in single precision as the boxes are: a share may be exactly the limit.
+fn overlap(a: &Area, b: &Area) -> f32 {
     let sides = [0, 1].map(|d| (a.sides[d].1.min(b.sides[d].1) - a.sides[d].0.max(b.sides[d].0)).max(0.0));
     let (common, x, y) = (sides[0] * sides[1], a.area, b.area);
     if common <= 0.0 || x <= 0.0 || y <= 0.0 { 0.0 } else { common / (x + y - common) }
@@ -60,17 +68,17 @@ const LANES: usize = 16;
 /// Corners (low, high of either axis) and areas of some boxes; those that are not there have no area.
 #[derive(Default)]
 struct Block {
-    corners: [[f64; LANES]; 4],
-    area: [f64; LANES],
+    corners: [[f32; LANES]; 4],
+    area: [f32; LANES],
 }
 
 impl Block {
     /// Whether [`overlap`] with each box, of which none may be infinite or NaN, surely is at most `limit`: less by more than
     /// what a product rounds away. A quotient each would take most of the time.
-    fn surely_clear(&self, a: &Area, limit: f64) -> bool {
-        let limit = limit * (1.0 - 1e-12);
+    fn surely_clear(&self, a: &Area, limit: f32) -> bool {
+        let limit = limit * (1.0 - 1e-6);
         // Plain comparisons, and no early end: the loop is one of vectors.
-        let span = |(low, high): (f64, f64), from: f64, to: f64| {
+        let span = |(low, high): (f32, f32), from: f32, to: f32| {
             let (from, to) = (if from > low { from } else { low }, if to < high { to } else { high });
             if to > from { to - from } else { 0.0 }
         };
@@ -112,10 +120,10 @@ impl Kept {
 }
 
 /// The boxes of one class, best first, by the scores in `score`; of equal ones the first.
-fn select(score: &[f32], area: impl Fn(usize) -> Area, most: f64, limit: f64, least: Option<f64>) -> Vec<usize> {
+fn select(score: &[f32], area: impl Fn(usize) -> Area, most: f64, limit: f32, least: Option<f32>) -> Vec<usize> {
     // Numbers that fall as the scores rise, before places.
     let key = |s: f32| u64::from(!(s.to_bits() ^ ((s.to_bits() as i32 >> 31) as u32 | 1 << 31)));
-    let taken = |s: f32| least.is_none_or(|l| f64::from(s) > l);
+    let taken = |s: f32| least.is_none_or(|l| s > l);
     let mut order: Vec<u64> =
         score.iter().enumerate().filter(|&(_, &s)| taken(s)).map(|(i, &s)| key(s) << 32 | i as u64).collect();
     let mut kept = Kept::default();
@@ -164,7 +172,7 @@ fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
         Ok(ctx.opt(i)?.map(Tensor::to_f64_vec).transpose()?.and_then(|v| v.first().copied()))
     };
     let most = number(2)?.unwrap_or(0.0).max(0.0);
-    let (limit, least) = (number(3)?.unwrap_or(0.0), number(4)?);
+    let (limit, least) = (number(3)?.unwrap_or(0.0) as f32, number(4)?.map(|l| l as f32));
     let centred = ctx.attrs().bool_or("center_point_box", false)?;
     let (boxes, scores) = (boxes.to_f32_cow()?, scores.to_f32_cow()?);
     let (n, classes) = (*n, *classes);
@@ -175,7 +183,7 @@ fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
         let batch = job / classes;
         let area = |i: usize| {
             let at = (batch * n + i) * 4;
-            Area::new(&[0, 1, 2, 3].map(|k| f64::from(boxes[at + k])), centred)
+            Area::new(&[0, 1, 2, 3].map(|k| boxes[at + k]), centred)
         };
         select(&scores[job * n..(job + 1) * n], area, most, limit, least)
     });

@@ -15,7 +15,10 @@ pub const OP: OpDef = OpDef::new("NonZero", &[9, 13], 1..=1, infer, eval).exampl
 
 fn infer(ctx: &mut Infer) -> Result<()> {
     let rank = ctx.rank(0).map_or_else(|| ctx.fresh(), Dim::from);
-    let count = ctx.fresh();
+    let count = match ctx.constant(0) {
+        Some(x) => Dim::from(found(x)?.len()),
+        None => ctx.fresh(),
+    };
     ctx.set(0, DType::I64, Some(vec![rank, count]));
     Ok(())
 }

@@ -15,7 +15,12 @@ pub const OP: OpDef = OpDef::new("StringNormalizer", &[10], 1..=1, infer, eval).
 )]);
 
 fn infer(ctx: &mut Infer) -> Result<()> {
-    let count = ctx.fresh();
+    let stops = ctx.attrs().get_strings("stopwords")?.is_some_and(|s| !s.is_empty());
+    let count = match ctx.dims(0).and_then(<[Dim]>::last) {
+        // Nothing at all becomes one empty string.
+        Some(d) if !stops => d.at_least(&Dim::Const(1)),
+        _ => ctx.fresh(),
+    };
     let dims = match ctx.rank(0) {
         Some(1) => Some(vec![count]),
         Some(2) => Some(vec![Dim::Const(1), count]),
@@ -38,8 +43,7 @@ fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
         "UPPER" => str::to_uppercase,
         other => bail!(invalid, "the case change `{other}` is unknown"),
     };
-    let mut out: Vec<String> =
-        strings(x)?.iter().filter(|s| !stops.contains(&fold(s))).map(|s| change(s)).collect();
+    let mut out: Vec<String> = strings(x)?.iter().filter(|s| !stops.contains(&fold(s))).map(|s| change(s)).collect();
     if out.is_empty() {
         out.push(String::new());
     }

@@ -16,20 +16,24 @@ fn infer(ctx: &mut Infer) -> Result<()> {
     let dims = ctx.ty(0)?.dims.clone();
     ctx.set(1, DType::I64, dims.clone());
     let most = ctx.fresh();
-    ctx.set(0, DType::String, dims.map(|mut d| {
-        d.push(most);
-        d
-    }));
+    ctx.set(
+        0,
+        DType::String,
+        dims.map(|mut d| {
+            d.push(most);
+            d
+        }),
+    );
     Ok(())
 }
 
-/// As Python's `str.split`: without a delimiter at runs of white space.
+/// Without a delimiter at runs of white space, "and leading or trailing whitespace is removed".
 fn split(text: &str, delimiter: &str, most: usize) -> Vec<String> {
     if !delimiter.is_empty() {
         return text.splitn(most.saturating_add(1), delimiter).map(str::to_string).collect();
     }
     let mut parts = Vec::new();
-    let mut rest = text.trim_start();
+    let mut rest = text.trim();
     while !rest.is_empty() {
         match rest.find(char::is_whitespace) {
             Some(end) if parts.len() < most => {
@@ -58,8 +62,18 @@ fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
         p.resize(width, String::new());
         p
     });
-    Ok(vec![
-        Tensor::from_strings(&shape, filled.collect())?.into(),
-        Tensor::from_slice(x.shape(), &counts).into(),
-    ])
+    Ok(vec![Tensor::from_strings(&shape, filled.collect())?.into(), Tensor::from_slice(x.shape(), &counts).into()])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split;
+
+    #[test]
+    fn white_space_at_either_end_goes() {
+        assert_eq!(split("  a  b c  ", "", 1), ["a", "b c"]);
+        assert_eq!(split("  a  b c  ", "", usize::MAX), ["a", "b", "c"]);
+        assert_eq!(split("   ", "", 1), [""; 0]);
+        assert_eq!(split(" a b ", " ", 1), ["", "a b "]);
+    }
 }
