@@ -274,10 +274,11 @@ mod tests {
     #[test]
     fn of_branches_the_dearer_counts() {
         let c = only(
-            "(bool c, f32[n, 4] x) { y = If<then_branch={() { a = MatMul(x, f32[4, 4]{1}) } => a}, else_branch={() { b = Relu(x) } => b}>(c) } => y",
+            "(bool c) { y = If<then_branch={() { a = MatMul(f32[2, 4]{1}, f32[4, 4]{1}) } => a}, else_branch={() { b = Relu(f32[2, 4]{1}) } => b}>(c) } => y",
         );
-        assert_eq!(c.flops.unwrap().to_string(), "max(4*n, 32*n)");
-        assert_eq!((c.parameters, c.unknown, c.per_turn), (16, 0, false));
+        assert_eq!(c.flops, Some(Dim::Const(64)));
+        // Weights of both branches are in memory.
+        assert_eq!((c.parameters, c.unknown, c.per_turn), (32, 0, false));
     }
 
     #[test]

@@ -23,14 +23,14 @@ fn noise(n: usize, mut seed: u32) -> Vec<f32> {
     (0..n).map(|_| next()).collect()
 }
 
-/// Shares of boxes by the words of the standard.
-fn share(a: &[f32], b: &[f32], centred: bool) -> f64 {
+/// Shares of boxes by the words of the standard, in the precision of the boxes.
+fn share(a: &[f32], b: &[f32], centred: bool) -> f32 {
     let sides = |x: &[f32], d: usize| {
-        let (p, q) = (f64::from(x[d]), f64::from(x[d + 2]));
+        let (p, q) = (x[d], x[d + 2]);
         if centred { (p - q / 2.0, p + q / 2.0) } else { (p.min(q), p.max(q)) }
     };
-    let area = |x: &[f32]| (0..2).map(|d| sides(x, d).1 - sides(x, d).0).product::<f64>();
-    let common: f64 =
+    let area = |x: &[f32]| (0..2).map(|d| sides(x, d).1 - sides(x, d).0).product::<f32>();
+    let common: f32 =
         (0..2).map(|d| (sides(a, d).1.min(sides(b, d).1) - sides(a, d).0.max(sides(b, d).0)).max(0.0)).product();
     if common <= 0.0 { 0.0 } else { common / (area(a) + area(b) - common) }
 }
@@ -59,7 +59,7 @@ fn boxes_that_overlap_no_better_one() {
             let mut kept: Vec<usize> = Vec::new();
             for i in order {
                 let near = |&k: &usize| share(&boxes[4 * i..4 * i + 4], &boxes[4 * k..4 * k + 4], centred == 1);
-                if kept.len() < most && kept.iter().map(near).all(|s| s <= f64::from(limit)) {
+                if kept.len() < most && kept.iter().map(near).all(|s| s <= limit) {
                     kept.push(i);
                 }
             }

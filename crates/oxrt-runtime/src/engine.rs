@@ -7,7 +7,7 @@ use crate::sizes::{self, Sizes};
 use oxrt_backend::{Backend, Kernel, NodeView};
 use oxrt_ir::{CONDITIONS, Expr, Symbol, ValueId, ValueType, holds};
 use oxrt_plan::{Plan, StepKind};
-use oxrt_tensor::{Context as _, Error, Result, Tensor, TensorView};
+use oxrt_tensor::{Context as _, DType, Error, Result, Tensor, TensorView};
 use std::sync::{Arc, Mutex};
 
 /// An input or output of an engine.
@@ -68,6 +68,10 @@ impl Engine {
         let mut is_static = g.inputs.iter().all(|&v| g[v].ty.dims().is_some());
         for step in &plan.steps {
             let node = &g[step.node];
+            // Strings have no place in memory that is planned.
+            let has_strings = |v: ValueId| g[v].ty.dtype() == Some(DType::String);
+            is_static &=
+                !g.reads(step.node).into_iter().chain(node.outputs().iter().flatten().copied()).any(has_strings);
             for &v in node.outputs().iter().flatten() {
                 is_static &= g[v].ty.dims().is_some();
                 g[v].ty.for_each_symbol(&mut |s| is_static &= known.contains(s));
