@@ -27,6 +27,10 @@ use std::sync::Arc;
 /// Alignment of arena buffers and packed tensors, in bytes.
 pub const ALIGN: usize = 64;
 
+/// Attribute of a product that multiplies in single precision whatever the build allows: half precision does not hold what it
+/// reads.
+pub const WIDE: &str = "oxrt_wide";
+
 /// The least exact arithmetic that a build allows. Kernels of more exact ones stay candidates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Precision {

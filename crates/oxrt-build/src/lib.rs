@@ -4,6 +4,7 @@ mod narrow;
 mod profiles;
 mod tune;
 
+pub use narrow::LARGEST_F16;
 pub use profiles::{DimSpec, profiles_for};
 pub use tune::TuningRecord;
 
@@ -26,6 +27,17 @@ pub struct BuildOptions {
     pub precision: Precision,
     /// Rules that stay off, and further ones.
     pub passes: oxrt_passes::Options,
+    /// Values of the prepared graph, by name, that half precision does not hold: they stay in single precision, and so do
+    /// products of them.
+    pub wide: BTreeSet<String>,
+}
+
+/// A model after the engine's passes, before kernels are chosen.
+pub struct Prepared {
+    /// In single precision.
+    pub model: Model,
+    profiles: Vec<oxrt_plan::Profile>,
+    report: BuildReport,
 }
 
 /// Counts of what a build made, for the closing table.
@@ -53,6 +65,19 @@ pub fn build(
     record: Option<&mut TuningRecord>,
     progress: &mut dyn FnMut(&str, usize, usize),
 ) -> Result<(Plan, BuildReport)> {
+    finish(prepare(model, backend, options, progress)?, backend, options, record, progress)
+}
+
+/// Does what comes before the choice of kernels: ranges, passes.
+///
+/// # Errors
+/// As [`build`].
+pub fn prepare(
+    model: &Model,
+    backend: &dyn Backend,
+    options: &BuildOptions,
+    progress: &mut dyn FnMut(&str, usize, usize),
+) -> Result<Prepared> {
     let mut report = BuildReport { nodes_before: model.graph.num_nodes(), ..BuildReport::default() };
     let mut model = model.clone();
     model.graph = model.graph.compacted();
@@ -74,10 +99,30 @@ pub fn build(
     model.graph.remove_dead_nodes();
     model.graph.sort()?;
     model.graph.verify()?;
+    Ok(Prepared { model, profiles, report })
+}
+
+/// Chooses kernels and packs weights: the rest of [`build`].
+///
+/// # Errors
+/// As [`build`].
+pub fn finish(
+    prepared: Prepared,
+    backend: &dyn Backend,
+    options: &BuildOptions,
+    record: Option<&mut TuningRecord>,
+    progress: &mut dyn FnMut(&str, usize, usize),
+) -> Result<(Plan, BuildReport)> {
+    let Prepared { mut model, profiles, mut report } = prepared;
+    let on_device = backend.device().is_some();
     let storage = options.precision.storage();
+    let wide = match storage {
+        DType::F16 => narrow::widen(&mut model.graph, &options.wide),
+        _ => BTreeSet::new(),
+    };
     // Kernels of a device take narrow tensors whichever of them is chosen: they are timed on what they will get.
     if storage != DType::F32 && on_device {
-        narrow::narrow(&mut model.graph, storage, backend, &HashMap::new());
+        narrow::narrow(&mut model.graph, storage, backend, &HashMap::new(), &wide);
     }
     let chosen = match record {
         Some(record) => {
@@ -87,7 +132,7 @@ pub fn build(
         None => HashMap::new(),
     };
     if storage != DType::F32 && !on_device {
-        narrow::narrow(&mut model.graph, storage, backend, &chosen);
+        narrow::narrow(&mut model.graph, storage, backend, &chosen, &wide);
     }
     report.nodes_after = model.graph.num_nodes();
     let steps = choose(&mut model, backend, &chosen, &mut report, progress)?;

@@ -1,19 +1,26 @@
 //! Tensors between steps in half the bytes, where the build allows it and no step has to convert for it.
 
-use oxrt_backend::{Backend, NodeView};
-use oxrt_ir::{DType, Graph, NodeId, ValueId, ValueType};
+use oxrt_backend::{Backend, NodeView, WIDE};
+use oxrt_ir::{DType, Graph, NodeId, Tensor, ValueId, ValueType};
 use std::collections::{BTreeSet, HashMap};
 
 /// Gives every value the type `narrow` (bfloat16, half precision) whose maker and readers, by the kernels `chosen` or else
 /// preferred, take it as it comes ([`Backend::mixes_floats`]). Inputs, outputs and constants keep their types.
 ///
 /// All values are narrow to begin with; around a node that does not take its operands so they are widened again, until
-/// every node takes what it gets. Operands that must have one type (of attention) so stay narrow together.
-pub fn narrow(g: &mut Graph, narrow: DType, backend: &dyn Backend, chosen: &HashMap<NodeId, &'static str>) {
+/// every node takes what it gets. Operands that must have one type (of attention) so stay narrow together. Values of `wide` are
+/// not narrow.
+pub fn narrow(
+    g: &mut Graph,
+    narrow: DType,
+    backend: &dyn Backend,
+    chosen: &HashMap<NodeId, &'static str>,
+    wide: &BTreeSet<ValueId>,
+) {
     let mut narrowed: Vec<ValueId> = Vec::new();
     for v in g.value_ids() {
         let between = g[v].producer().is_some() && !g[v].users().is_empty() && !g.outputs.contains(&v);
-        if between && g[v].ty.dtype() == Some(DType::F32) && !g[v].is_constant() {
+        if between && g[v].ty.dtype() == Some(DType::F32) && !g[v].is_constant() && !wide.contains(&v) {
             set(g, v, narrow);
             narrowed.push(v);
         }
@@ -38,6 +45,25 @@ pub fn narrow(g: &mut Graph, narrow: DType, backend: &dyn Backend, chosen: &Hash
             }
         }
     }
+}
+
+/// The largest number of half precision.
+pub const LARGEST_F16: f32 = 65504.0;
+
+/// Products of values that half precision does not hold (`names`), or of weights of that kind, are marked: their kernels
+/// multiply in single precision ([`WIDE`]). Returns the values.
+pub fn widen(g: &mut Graph, names: &BTreeSet<String>) -> BTreeSet<ValueId> {
+    let wide: BTreeSet<ValueId> = g.value_ids().filter(|&v| names.contains(&g[v].name)).collect();
+    let too_large = |t: &Tensor| t.dtype() == DType::F32 && t.as_slice::<f32>().iter().any(|x| x.abs() > LARGEST_F16);
+    for id in g.node_ids() {
+        let product = matches!(&*g[id].op, "oxrt.Gemm" | "oxrt.Conv" | "MatMul" | "Gemm" | "Conv" | "ConvTranspose");
+        // A bias and a residual are added in single precision anyway.
+        let operands = || g[id].inputs().iter().take(2).flatten();
+        if product && operands().any(|v| wide.contains(v) || g.constant(*v).is_some_and(too_large)) {
+            g[id].attrs.set(WIDE, true);
+        }
+    }
+    wide
 }
 
 /// The maker of a value and its readers.

@@ -2,9 +2,10 @@
 
 use clap::Args;
 use oxrt::{
-    BuildOptions, Device, DimSpec, Engine, Error, ExportOptions, FileKind, Model, Result, SimplifyOptions, Tuning,
-    passes,
+    BuildOptions, Device, DimSpec, Engine, Error, ExportOptions, FileKind, Model, Port, Result, SimplifyOptions,
+    Tensor, Tuning, passes,
 };
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Names and sizes chosen at import.
@@ -57,6 +58,13 @@ pub struct BuildArgs {
     /// of that type, sums in fp32)
     #[arg(long, default_value = "fp32", value_name = "PRECISION")]
     pub precision: String,
+    /// Looks for values that fp16 does not hold, on the sample inputs of a .pt2 or those of `--sample`, and keeps them and products
+    /// of them in fp32
+    #[arg(long)]
+    pub find_overflow: bool,
+    /// An input for `--find-overflow` (picture, .npy, .npz), once for each
+    #[arg(long = "sample", value_name = "NAME=FILE", requires = "find_overflow")]
+    pub samples: Vec<String>,
     /// Leaves kernels of installed libraries (cuBLASLt) out: the engine needs the GPU's driver alone
     #[arg(long)]
     pub self_contained: bool,
@@ -154,7 +162,33 @@ impl BuildArgs {
             precision: self.precision.parse()?,
             self_contained: self.self_contained,
             passes: self.passes(),
+            overflow_samples: if self.find_overflow { Some(self.overflow_samples(model)?) } else { None },
         })
+    }
+
+    /// Inputs on which values are looked for that half precision does not hold.
+    fn overflow_samples(&self, model: &Model) -> Result<Vec<Tensor>> {
+        let g = &model.ir().graph;
+        if self.samples.is_empty() && model.samples().len() == g.inputs.len() {
+            return Ok(model.samples().to_vec());
+        }
+        let mut given = BTreeMap::new();
+        for spec in &self.samples {
+            let (name, file) = spec.split_once('=').ok_or_else(|| {
+                Error::invalid(format!("`{spec}` is not NAME=FILE")).help("write `--sample x=picture.png`")
+            })?;
+            given.insert(g.input_named(name)?, file);
+        }
+        (g.inputs.iter())
+            .map(|v| {
+                let port = Port { name: g[*v].name.clone(), ty: g[*v].ty.clone() };
+                let file = given.get(v).ok_or_else(|| {
+                    Error::invalid(format!("`--find-overflow` needs a sample of the input `{}`", port.name))
+                        .help("the file has none of its own: add `--sample NAME=FILE`")
+                })?;
+                oxrt::input::convert(oxrt::input::load(&port, file)?, &port)
+            })
+            .collect()
     }
 
     /// Ranges of symbols from shapes per tensor, as trtexec takes them.

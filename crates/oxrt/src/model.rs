@@ -7,9 +7,9 @@ use oxrt_build::{BuildReport, DimSpec, TuningRecord};
 use oxrt_cpu::CpuBackend;
 use oxrt_ir::{Dim, Symbol};
 use oxrt_onnx::{WriteOptions, WriteReport};
-use oxrt_tensor::{Context, Error, Result, Tensor, bail};
+use oxrt_tensor::{Context, DType, Error, Result, Tensor, bail};
 use oxrt_torch::{DimOption, ImportOptions};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -140,6 +140,44 @@ pub struct BuildOptions {
     pub self_contained: bool,
     /// Rules of the engine that stay off, and further ones.
     pub passes: oxrt_passes::Options,
+    /// Inputs in the model's order on which values are looked for that half precision does not hold, before an engine in it is
+    /// built; those, and products of them, stay in single precision, and [`BuildReport::notes`] names them.
+    pub overflow_samples: Option<Vec<Tensor>>,
+}
+
+/// Values whose elements leave half precision, with the largest magnitude, when a prepared model runs on the CPU in single
+/// precision; and the largest magnitude of all. Infinite elements are not counted: single precision does not hold them either.
+fn overflows(model: &oxrt_ir::Model, samples: &[Tensor], threads: usize) -> Result<(Vec<(String, f32)>, f32)> {
+    if samples.len() != model.graph.inputs.len() {
+        bail!(invalid, "{} sample inputs for {} inputs", samples.len(), model.graph.inputs.len());
+    }
+    let backend = Device::Cpu.backend(None, threads, Precision::F32, false)?;
+    let options = oxrt_build::BuildOptions { no_fusion: true, ..oxrt_build::BuildOptions::default() };
+    let (plan, _) = oxrt_build::build(model, &*backend, &options, None, &mut |_, _, _| {})?;
+    let engine = Engine::new(plan, backend)?;
+    let (mut found, mut largest) = (Vec::new(), 0f32);
+    let mut look = |name: &str, t: &Tensor| {
+        if t.dtype() == DType::F32 {
+            let finite = t.as_slice::<f32>().iter().map(|x| x.abs()).filter(|x| x.is_finite());
+            let most = finite.fold(0.0, f32::max);
+            largest = largest.max(most);
+            if most > oxrt_build::LARGEST_F16 {
+                found.push((name.to_string(), most));
+            }
+        }
+    };
+    let g = &engine.plan().graph;
+    for (&v, t) in g.inputs.iter().zip(samples) {
+        look(&g[v].name, t);
+    }
+    let inputs = samples.iter().cloned().map(oxrt_ops::Datum::from).collect();
+    engine.run_watched(inputs, &mut |_, v, datum| {
+        if let oxrt_ops::Datum::Tensor(t) = datum {
+            look(&g[v].name, t);
+        }
+        Ok(crate::Seen::Keep)
+    })?;
+    Ok((found, largest))
 }
 
 fn read_darknet(cfg: &Path, options: &ExportOptions) -> Result<oxrt_ir::Model> {
@@ -453,12 +491,13 @@ impl Model {
         progress: &mut dyn FnMut(&str, usize, usize),
     ) -> Result<(Engine, BuildReport)> {
         options.passes.check_names()?;
-        let build = oxrt_build::BuildOptions {
+        let mut build = oxrt_build::BuildOptions {
             profiles: options.profiles.clone(),
             usual_sizes: self.sample_sizes(),
             no_fusion: options.no_fusion,
             precision: options.precision,
             passes: options.passes.clone(),
+            wide: BTreeSet::new(),
         };
         let mut record = match &options.tuning {
             Tuning::Estimate => None,
@@ -466,7 +505,26 @@ impl Model {
             Tuning::Record(path) => Some(TuningRecord::read(path)?),
         };
         let before = record.as_ref().map_or(0, TuningRecord::len);
-        let (plan, mut report) = oxrt_build::build(&self.ir, &*backend, &build, record.as_mut(), progress)?;
+        let prepared = oxrt_build::prepare(&self.ir, &*backend, &build, progress)?;
+        let mut found = Vec::new();
+        let mut remarks = Vec::new();
+        if options.overflow_samples.is_some() && options.precision != Precision::F16 {
+            remarks.push("overflows are looked for where `--precision fp16` is asked for".to_string());
+        }
+        if let (Some(samples), Precision::F16) = (&options.overflow_samples, options.precision) {
+            progress("looking for overflows", 0, 1);
+            let largest;
+            (found, largest) = overflows(&prepared.model, samples, options.threads).at(|| "looking for overflows")?;
+            if found.is_empty() {
+                remarks.push(format!("half precision holds every value on the samples; the largest is {largest:.3e}"));
+            }
+            build.wide = found.iter().map(|(name, _)| name.clone()).collect();
+        }
+        let (plan, mut report) = oxrt_build::finish(prepared, &*backend, &build, record.as_mut(), progress)?;
+        report.notes.extend(remarks);
+        report.notes.extend(found.iter().map(|(name, most)| {
+            format!("`{name}` reaches {most:.3e}, more than half precision holds: it and products of it stay in single precision")
+        }));
         if let (Tuning::Record(path), Some(record)) = (&options.tuning, &record)
             && (record.len() != before || !path.exists())
         {

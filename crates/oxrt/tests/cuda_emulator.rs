@@ -1,7 +1,7 @@
 //! The runtime's way of running on a device, on the emulated one: first run, recording, replay, sizes in turn, memory of the
 //! device's own, steps on the host between, errors of the device.
 
-use oxrt::{BuildOptions, Device, Model, Tensor};
+use oxrt::{BuildOptions, Device, Model, Precision, Tensor};
 
 fn build(text: &str, device: Device) -> oxrt::Engine {
     let graph = oxrt::ir::parse_graph(text).unwrap();
@@ -117,5 +117,48 @@ fn values_stay_on_the_device_where_data_decides_sizes() {
         let bad = at([0, 1, 4 * n as i64]);
         let e = session.run_ordered(&[x.view().unwrap(), bad.view().unwrap()]).unwrap_err().to_string();
         assert!(e.contains("out of range") && e.contains("Gather"), "{e}");
+    }
+}
+
+/// Weights that half precision does not hold, and a product of what they make.
+#[test]
+fn what_half_precision_does_not_hold_stays_in_single() {
+    for (text, shape) in [
+        (
+            "(f32[4, 16] x) { b = MatMul(x, f32[16, 16]{2}); t = Tanh(b);
+                c = MatMul(t, f32[16, 16]{100000}); d = MatMul(c, f32[16, 8]{0.0001}) } => d",
+            &[4, 16][..],
+        ),
+        (
+            "(f32[1, 8, 9, 9] x) { c = Conv<kernel_shape=[3, 3]>(x, f32[8, 8, 3, 3]{100000});
+                d = Conv<kernel_shape=[1, 1]>(c, f32[4, 8, 1, 1]{0.0001}) } => d",
+            &[1, 8, 9, 9],
+        ),
+    ] {
+        let model = || {
+            let graph = oxrt::ir::parse_graph(text).unwrap();
+            let mut ir = oxrt::ir::Model { graph, ..Default::default() };
+            oxrt::ops::infer::infer_model(&mut ir).unwrap();
+            Model::from_ir(ir)
+        };
+        let x = Tensor::from_slice(shape, &vec![0.5f32; shape.iter().product()]);
+        let run = |options: &BuildOptions| {
+            let (engine, report) = model().build_with(options, &mut |_, _, _| {}).unwrap();
+            let y = engine.session().run_ordered(&[x.view().unwrap()]).unwrap()[0].to_tensor().unwrap();
+            (y.as_slice::<f32>().to_vec(), report.notes, engine)
+        };
+        let (want, ..) = run(&BuildOptions::default());
+        let half = BuildOptions { device: Device::CudaEmulator, precision: Precision::F16, ..BuildOptions::default() };
+        let (lost, notes, _) = run(&half);
+        assert!(lost.iter().any(|v| !v.is_finite()), "{lost:?}");
+        assert!(notes.is_empty(), "{notes:?}");
+
+        let (got, notes, engine) = run(&BuildOptions { overflow_samples: Some(vec![x.clone()]), ..half });
+        for (g, w) in got.iter().zip(&want) {
+            assert!((g - w).abs() <= 2e-3 * w.abs(), "{g}, not {w}");
+        }
+        assert!(!notes.is_empty() && notes.iter().all(|n| n.contains("in single precision")), "{notes:?}");
+        let plain = engine.plan().steps.iter().filter(|s| format!("{:?}", s.kind).contains("_plain")).count();
+        assert_eq!(plain, 2);
     }
 }

@@ -4,7 +4,7 @@ use super::map::collapse;
 use super::product::{Copy, Method, Plan, Product, Sizes, TILES, Types, text};
 use super::{Entry, contiguous, dtype, makes, output_dtype, require};
 use crate::backend::Ctx;
-use oxrt_backend::{BindArgs, Bound, Kernel, NodeView, Packing, Precision, bound, kernel};
+use oxrt_backend::{BindArgs, Bound, Kernel, NodeView, Packing, Precision, WIDE, bound, kernel};
 use oxrt_tensor::{DType, Error, Result, Tensor, bail};
 use std::sync::Arc;
 
@@ -49,6 +49,7 @@ pub(super) const PLAIN_MATMUL: Entry =
 
 /// The type that products multiply in on the matrix units; `None` for full single precision.
 pub(super) fn narrow(ctx: &Ctx, node: &NodeView) -> Option<DType> {
+    require(!node.attrs().bool_or(WIDE, false).ok()?)?;
     match (ctx.precision, node.dtype(0)?) {
         (_, d @ (DType::F16 | DType::BF16)) => Some(d),
         (Precision::F16, DType::F32) => Some(DType::F16),
