@@ -80,7 +80,10 @@ pub fn run(a: Args) -> Result<ExitCode> {
             VerifyOptions { samples: source.samples().to_vec(), threads: a.build.threads, ..VerifyOptions::default() };
         cases = oxrt::verify_engine(&engine, &source, &verify)?;
         let worst = cases.iter().flat_map(|c| &c.outputs).map(|c| c.max_abs).fold(0.0, f64::max);
-        lap("verify", format!("{} sets of sizes, largest difference {worst:.2e}", cases.len()));
+        let compared = oxrt::compared(&cases);
+        let refused = cases.len() - compared;
+        let beside = if refused > 0 { format!("; at {refused} the source itself does not run") } else { String::new() };
+        lap("verify", format!("{compared} sets of sizes, largest difference {worst:.2e}{beside}"));
         if cases.iter().any(|c| !c.passed) {
             progress.finish();
             eprint!("{}", verify::report(&cases));

@@ -100,7 +100,7 @@ pub fn run(a: Args) -> Result<ExitCode> {
     for k in &report.kept {
         println!("  not folded: {} would hold {} (--fold-limit)", k.node, ui::bytes(k.bytes));
     }
-    match report.checks.len() {
+    match oxrt::compared(&report.checks) {
         0 if report.steps.is_empty() => println!("  nothing to rewrite: the graph is the original"),
         0 => println!("  not compared with the original"),
         n => println!("  equal to the original at {n} sets of sizes (largest difference {worst:.2e})"),

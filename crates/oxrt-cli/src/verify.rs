@@ -78,11 +78,14 @@ pub fn run(a: Args) -> Result<ExitCode> {
         ui::print_json(&serde_json::json!({ "passed": passed, "cases": cases, "seconds": took.as_secs_f64() }))?;
     } else {
         println!("{}", report(&cases));
+        let compared = oxrt::compared(&cases);
+        let refused = cases.len() - compared;
         println!(
-            "{} at {} set(s) of inputs in {}",
+            "{} at {} set(s) of inputs in {}{}",
             if passed { "equal within tolerance" } else { "DIFFERENT" },
-            cases.len(),
-            ui::time(took)
+            compared,
+            ui::time(took),
+            if refused > 0 { format!("; at {refused} the source itself does not run") } else { String::new() }
         );
     }
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -95,6 +98,12 @@ pub fn report(cases: &[VerifyCase]) -> String {
     for case in cases {
         let sizes: Vec<String> = case.sizes.iter().map(|(s, v)| format!("{s}={v}")).collect();
         let sizes = if sizes.is_empty() { "as given".to_string() } else { sizes.join(" ") };
+        if let Some(said) = &case.refused {
+            let mut row = vec![sizes.clone()];
+            row.resize(head.len() - 1, String::new());
+            row.push(format!("the source refuses: {said}"));
+            rows.push(row);
+        }
         for c in &case.outputs {
             let verdict = match (&c.mismatch, c.passed) {
                 (Some(m), _) => m.clone(),
@@ -148,5 +157,5 @@ fn against_file(engine: &Engine, npz: &std::path::Path, budget: &VerifyOptions) 
         )));
     }
     let passed = outputs.iter().all(|c| c.passed);
-    Ok(VerifyCase { sizes: BTreeMap::new(), outputs, passed })
+    Ok(VerifyCase { sizes: BTreeMap::new(), outputs, passed, refused: None })
 }

@@ -38,6 +38,9 @@ pub const NEWEST_OPSET: i64 = 28;
 /// Metadata key prefix under which ranges of dimensions are kept: `oxrt.dim.batch` = `1..64`.
 pub const DIM_KEY: &str = "oxrt.dim.";
 
+/// Metadata: what a reader of the model should know before relying on it.
+pub const CAUTION_KEY: &str = "oxrt.caution";
+
 /// Metadata key prefix under which a model in memory keeps how its file wrote a dimension that has another form here; it is never
 /// written to a file.
 const DIM_TEXT_KEY: &str = "oxrt.dim-text.";

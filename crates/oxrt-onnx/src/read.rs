@@ -6,7 +6,7 @@ use crate::proto::{
     StringStringEntryProto, TensorProto, TypeProto, TypeValue, ValueInfoProto, attr_type,
 };
 use crate::tensor_io::{ExternalData, location_of, tensor_from_proto};
-use crate::{DIM_KEY, DIM_TEXT_KEY, NEWEST_OPSET};
+use crate::{CAUTION_KEY, DIM_KEY, DIM_TEXT_KEY, NEWEST_OPSET};
 use crate::{contrib, gradient, raise};
 use bytes::Bytes;
 use oxrt_ir::{Attr, Attrs, Dim, Graph, Model, NodeId, Range, Source, Symbol, Symbols, ValueId, ValueType};
@@ -100,6 +100,7 @@ pub(crate) fn read_proto(proto: &ModelProto, folder: Option<&Path>) -> Result<Mo
         calls: 0,
         texts: BTreeMap::new(),
         block: None,
+        guessed: false,
     };
     let mut scopes = Vec::new();
     model.graph = reader.graph(graph, &opsets, &mut scopes)?;
@@ -112,6 +113,15 @@ pub(crate) fn read_proto(proto: &ModelProto, folder: Option<&Path>) -> Result<Mo
                 reader.symbols.declare(s, Range { min: 0, max: None });
             }
         }
+    }
+    if let (true, Some(block)) = (reader.guessed, reader.block) {
+        model.metadata.insert(
+            CAUTION_KEY.to_string(),
+            format!(
+                "onnxruntime packed the weights in blocks of channels and the file does not say of how many: their numbers say {block}, no size proves it; \
+                 compare with the model that was optimised (`oxrt verify`), or save that with ORT_ENABLE_EXTENDED"
+            ),
+        );
     }
     model.symbols = reader.symbols;
     model.metadata.extend(reader.texts.into_iter().map(|(dim, text)| (format!("{DIM_TEXT_KEY}{dim}"), text)));
@@ -148,6 +158,8 @@ struct Reader<'a> {
     texts: BTreeMap<String, String>,
     /// See [`contrib::Call::block`].
     block: Option<usize>,
+    /// Whether only the numbers of weights told the block.
+    guessed: bool,
 }
 
 /// Names of one graph while it is read.
@@ -198,7 +210,10 @@ impl<'a> Reader<'a> {
         if g.node.iter().any(|n| n.domain == contrib::nchwc::DOMAIN) {
             let scope = &scopes[top];
             let constant = |name: &str| scope.graph.constant(*scope.names.get(name)?).cloned();
-            self.block = contrib::nchwc::block(&g.node, &constant);
+            if let Some((block, told)) = contrib::nchwc::block(&g.node, &constant) {
+                self.block = Some(block);
+                self.guessed |= told == contrib::nchwc::Told::ByNumbers;
+            }
         }
         for node in &g.node {
             self.node(node, opsets, scopes, &hints, 0)?;

@@ -52,8 +52,8 @@ pub use model::{
 };
 pub use repair::{RepairOptions, RepairReport, TRACED};
 pub use verify::{
-    Comparison, VerifyCase, VerifyOptions, compare_outputs, compare_tensors, inputs_for_engine, random_inputs,
-    sizes_to_try, verify_engine, verify_model,
+    Comparison, VerifyCase, VerifyOptions, compare_outputs, compare_tensors, compared, inputs_for_engine,
+    random_inputs, sizes_to_try, verify_engine, verify_model,
 };
 
 pub use oxrt_backend::{self as backend, Precision};

@@ -257,7 +257,8 @@ impl Model {
             }
             Kind::Onnx => {
                 let ir = oxrt_onnx::read_file(path)?;
-                let mut model = Model { ir, path: path.to_path_buf(), samples: Vec::new(), warnings: Vec::new() };
+                let warnings = ir.metadata.get(oxrt_onnx::CAUTION_KEY).cloned().into_iter().collect();
+                let mut model = Model { ir, path: path.to_path_buf(), samples: Vec::new(), warnings };
                 model.rename(options)?;
                 model.set_dims(&dims)?;
                 Ok(model)

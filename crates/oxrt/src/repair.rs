@@ -101,7 +101,7 @@ impl Model {
 fn failed(sizes: &BTreeMap<Symbol, i64>, message: &str) -> VerifyCase {
     let sizes = sizes.iter().map(|(s, n)| (s.as_str().to_string(), *n)).collect();
     let c = Comparison { name: "run".to_string(), mismatch: Some(message.to_string()), ..Comparison::default() };
-    VerifyCase { sizes, outputs: vec![c], passed: false }
+    VerifyCase { sizes, outputs: vec![c], passed: false, refused: None }
 }
 
 /// The model with symbols where sizes should be dynamic, and the example's sizes.
@@ -154,7 +154,12 @@ fn compare_all(model: &Model, have: &[Tensor], want: &[Tensor], sizes: &BTreeMap
         .map(|((&v, h), w)| oxrt_verify::compare(&g[v].name, h, w, options.rtol, options.atol))
         .collect::<Result<_>>()?;
     let passed = outputs.iter().all(|c| c.passed);
-    Ok(VerifyCase { sizes: sizes.iter().map(|(s, n)| (s.as_str().to_string(), *n)).collect(), outputs, passed })
+    Ok(VerifyCase {
+        sizes: sizes.iter().map(|(s, n)| (s.as_str().to_string(), *n)).collect(),
+        outputs,
+        passed,
+        refused: None,
+    })
 }
 
 /// Both models at the example's sizes, by the reference evaluator.
@@ -234,7 +239,7 @@ fn rows_together(model: &Model, symbol: &Symbol, example: &BTreeMap<Symbol, i64>
         .collect::<Result<_>>()?;
     let passed = outputs.iter().all(|c| c.passed);
     let sizes = sizes.iter().map(|(s, n)| (s.as_str().to_string(), *n)).collect();
-    Ok(Some(VerifyCase { sizes, outputs, passed }))
+    Ok(Some(VerifyCase { sizes, outputs, passed, refused: None }))
 }
 
 fn row_of(t: &Tensor, row: usize) -> Result<Tensor> {

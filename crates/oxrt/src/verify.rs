@@ -52,6 +52,14 @@ pub struct VerifyCase {
     pub sizes: BTreeMap<String, i64>,
     pub outputs: Vec<Comparison>,
     pub passed: bool,
+    /// Why nothing was compared: the source itself refuses these sizes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+}
+
+/// Sets of sizes at which something was compared.
+pub fn compared(cases: &[VerifyCase]) -> usize {
+    cases.iter().filter(|c| c.refused.is_none()).count()
 }
 
 impl VerifyCase {
@@ -263,14 +271,14 @@ fn compare_engines(
             Err(e) => return Err(e),
         }
     }
-    let mut refused = None;
+    let (mut refused, mut compared) = (None, cases.len());
     let usual = sizes_to_try(source).into_iter().map(|sizes| (sizes, false));
     for (sizes, spare) in usual.chain(spare_sizes(source).into_iter().map(|sizes| (sizes, true))) {
         // Without dynamic sizes the samples said it all.
-        if sizes.is_empty() && !cases.is_empty() {
+        if sizes.is_empty() && compared > 0 {
             break;
         }
-        if !fits(&sizes) || spare && (refused.is_none() || cases.len() > 1) {
+        if !fits(&sizes) || spare && (refused.is_none() || compared > 1) {
             continue;
         }
         let inputs = random_inputs(source, &sizes, options.seed + 1)?;
@@ -280,18 +288,21 @@ fn compare_engines(
         let named = sizes.iter().map(|(s, v)| (s.to_string(), *v)).collect();
         let want = match run_engine(judge, &inputs) {
             Err(e) if options.source_may_refuse && !sizes.is_empty() && e.kind() == oxrt_tensor::Kind::Invalid => {
+                let said = e.to_string().lines().next().unwrap_or_default().to_string();
+                cases.push(VerifyCase { sizes: named, outputs: Vec::new(), passed: true, refused: Some(said) });
                 refused.get_or_insert_with(|| e.at("running the source").at(format!("sizes {sizes:?}")));
                 continue;
             }
             other => other,
         };
+        compared += 1;
         cases.push(compare_with(tested, want, &inputs, named, options)?);
     }
     match refused {
-        Some(e) if cases.is_empty() => {
+        Some(e) if compared == 0 => {
             return Err(e.help("state sizes that belong together: `--dim NAME=SIZE`"));
         }
-        None if cases.is_empty() => {
+        None if compared == 0 => {
             // None of the usual sizes fits: the tuned ones do.
             let inputs = inputs_for_engine(tested, &BTreeMap::new(), options.seed + 1)?;
             cases.push(compare_at(tested, judge, &inputs, BTreeMap::new(), options)?);
@@ -389,5 +400,5 @@ fn compare_with(
         .map(|((name, w), (_, g))| compare_outputs(tested, name, g, w, options))
         .collect::<Result<Vec<_>>>()?;
     let passed = outputs.iter().all(|c| c.passed);
-    Ok(VerifyCase { sizes, outputs, passed })
+    Ok(VerifyCase { sizes, outputs, passed, refused: None })
 }

@@ -76,8 +76,17 @@ struct Weights {
     blocked: bool,
 }
 
-/// The channels of a block, where the nodes and their weights leave no doubt.
-pub(crate) fn block(nodes: &[NodeProto], constant: &dyn Fn(&str) -> Option<Tensor>) -> Option<usize> {
+/// What told the channels of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// Sizes that only one of both can have.
+    BySizes,
+    /// The numbers of weights: likely beyond doubt, but no proof.
+    ByNumbers,
+}
+
+/// The channels of a block, and what told them.
+pub(crate) fn block(nodes: &[NodeProto], constant: &dyn Fn(&str) -> Option<Tensor>) -> Option<(usize, Told)> {
     let int = |n: &NodeProto, name: &str| n.attribute.iter().find(|a| a.name == name).map(|a| a.i);
     // Channels of values in blocks, with those that fill the last block.
     let mut widths: HashMap<&str, Option<usize>> = HashMap::new();
@@ -112,8 +121,8 @@ pub(crate) fn block(nodes: &[NodeProto], constant: &dyn Fn(&str) -> Option<Tenso
         }) && ends.iter().all(|&(channels, width)| channels.next_multiple_of(b) == width)
     });
     match (likely.next(), likely.next()) {
-        (Some(b), None) => Some(b),
-        (Some(_), Some(_)) => by_numbers(&weights),
+        (Some(b), None) => Some((b, Told::BySizes)),
+        (Some(_), Some(_)) => by_numbers(&weights).map(|b| (b, Told::ByNumbers)),
         _ => None,
     }
 }
@@ -272,7 +281,7 @@ mod tests {
     }
 
     /// Three convolutions of 64 channels behind each other, and what follows.
-    fn found(block: usize, scaled: bool, end: Option<i64>) -> Option<usize> {
+    fn found(block: usize, scaled: bool, end: Option<i64>) -> Option<(usize, Told)> {
         let shape = [64, 64, 3, 3];
         let tensor = packed(&weights(64, 64, scaled), &shape, 1, block);
         let mut nodes = vec![node("ReorderInput", &["x"], "y0", ("channels_last", 0))];
@@ -286,10 +295,10 @@ mod tests {
     #[test]
     fn the_block_is_found_or_it_is_not_guessed() {
         for block in [8, 16] {
-            assert_eq!(found(block, true, None), Some(block));
+            assert_eq!(found(block, true, None), Some((block, Told::ByNumbers)));
             assert_eq!(found(block, false, None), None, "nothing tells {block} from the other");
         }
-        assert_eq!(found(16, false, Some(52)), Some(16));
+        assert_eq!(found(16, false, Some(52)), Some((16, Told::BySizes)));
         assert_eq!(found(16, false, Some(57)), None);
     }
 
@@ -301,7 +310,7 @@ mod tests {
                 node("Conv", &[input, "w"], "y", ("group", group)),
             ];
             let tensor = Tensor::zeros(DType::F32, &shape);
-            super::block(&nodes, &|name| (name == "w").then(|| tensor.clone()))
+            super::block(&nodes, &|name| (name == "w").then(|| tensor.clone())).map(|(block, _)| block)
         };
         assert_eq!(of([24, 16, 1, 1], 1, "blocks"), Some(8));
         assert_eq!(of([32, 8, 1, 1], 1, "x"), Some(16));
