@@ -405,6 +405,15 @@ def as_much_by_one_last_place(graph, bad):
     return True
 
 
+def rounded_once_in_bfloat(graph, bad):
+    """Values pass through bfloat16 on their way, and the two are apart by half a last place of the largest at most."""
+    to = [attr(n, "to") for n in any_of(graph, "Cast")]
+    if 16 not in to or any(t not in (1, 10, 11, 16) for t in to) or any(n.op_type not in CONTINUOUS and n.op_type != "Cast" for n in graph.nodes):
+        return False
+    off = [re.search(r" off by up to (\S+) where the largest is ([^\s;]+)", v[1]) for v in bad.values()]
+    return all(m and float(m[1]) <= 2**-9 * float(m[2]) for m in off)
+
+
 KNOWN = [
     ("Slice backwards to INT_MAX: oxrt is right. \"For negative stepping it clamps to [-1, dims[axis]-1]\": such a slice is empty; "
      "onnxruntime takes INT_MAX for the far end in either direction.", slice_backwards_to_int_max),
@@ -466,6 +475,8 @@ KNOWN = [
     ("ConcatFromSequence of parts of different sizes: oxrt is right to refuse, \"all tensors must have the same shape, except for the dimension size of "
      "the axis\"; onnxruntime leaves out what has no elements.", joined_with_nothing),
     ("Gather of slices of strings: oxrt is right. onnxruntime copies the first string of each slice alone.", gather_of_strings),
+    ("Rounding: a product and what is added to it are rounded to bfloat16 once by an engine that fuses them, twice otherwise; what cancels shows it.",
+     rounded_once_in_bfloat),
     ("Rounding: inputs that differ by a last place move onnxruntime's own answer as far (LpNormalization, logarithms and sums of what cancels, in float16 "
      "above all).", as_much_by_one_last_place),
     ("Resize by scales that give a fractional length: oxrt follows the official case test_resize_downsample_scales_linear_align_corners, where "
