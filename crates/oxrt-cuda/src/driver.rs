@@ -62,7 +62,6 @@ impl Cuda {
                 "install the NVIDIA driver (in a container: start it with `--gpus all`), or use `--device cpu`",
             ));
         }
-        crate::libraries::map_early();
         // SAFETY: plain calls of the driver with valid out pointers.
         unsafe {
             check(sys::cuInit(0), "starting the driver")?;

@@ -4,15 +4,13 @@ use crate::gpu::Gpu;
 use cudarc::cublaslt::{result, sys};
 use oxrt_tensor::{DType, Error, Result};
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// What was opened so far.
 #[derive(Default)]
 pub struct Libraries {
     matmul: OnceLock<Option<Arc<Handle>>>,
-    asked: AtomicBool,
-    /// Whoever opens the library soon has done so.
+    /// A first product was done, or tried.
     opened: OnceLock<()>,
 }
 
@@ -22,17 +20,6 @@ struct Handle(sys::cublasLtHandle_t);
 unsafe impl Send for Handle {}
 // SAFETY: as above.
 unsafe impl Sync for Handle {}
-
-/// Maps cuBLASLt, where it is installed, beside the making of a context; which of the two is ready first does not matter.
-pub fn map_early() {
-    std::thread::spawn(|| {
-        // SAFETY: opens the library, or does not; what is opened stays.
-        if unsafe { sys::is_culib_present() } {
-            // SAFETY: as above.
-            let _ = unsafe { sys::culib() };
-        }
-    });
-}
 
 impl Libraries {
     /// cuBLASLt, when it is installed. The thread has entered the GPU's context.
@@ -45,20 +32,10 @@ impl Libraries {
         self.matmul.get_or_init(open).clone()
     }
 
-    /// Opens cuBLASLt and does a first product, beside whatever else a load has to do: the library loads its kernels when it is
-    /// first used, which takes longer than the first run of an engine may.
-    pub fn open_soon(gpu: &Arc<dyn Gpu>) {
-        let ask = gpu.as_cuda().is_some_and(|cuda| !cuda.libraries.asked.swap(true, Ordering::Relaxed));
-        if !ask {
-            return;
-        }
-        let gpu = gpu.clone();
-        std::thread::spawn(move || {
-            // Whoever needs the library waits for this, and says what is wrong.
-            if let Some(cuda) = gpu.as_cuda() {
-                cuda.libraries.opened.get_or_init(|| _ = cuda.libraries.first_product(&*gpu));
-            }
-        });
+    /// Opens cuBLASLt and does a first product, once: the library loads its kernels when it is first used, which takes longer
+    /// than the first run of an engine may. Whoever needs the library later says what is wrong with it.
+    pub fn open(&self, gpu: &dyn Gpu) {
+        self.opened.get_or_init(|| _ = self.first_product(gpu));
     }
 
     fn first_product(&self, gpu: &dyn Gpu) -> Result<()> {
@@ -74,7 +51,7 @@ impl Libraries {
             bias_ptr: std::ptr::null(),
             relu: false,
         };
-        let product = self.describe(&spec)?;
+        let product = self.product(&spec)?;
         let queue = gpu.queue()?;
         let memory = gpu.alloc(3 * bytes + product.workspace())?;
         let at = |i: usize| memory.wrapping_add(i * bytes);
@@ -97,13 +74,6 @@ impl Libraries {
     /// # Errors
     /// When the library has no kernel for it.
     pub fn product(&self, spec: &ProductSpec) -> Result<LibraryProduct> {
-        if self.asked.load(Ordering::Relaxed) {
-            self.opened.get_or_init(|| ());
-        }
-        self.describe(spec)
-    }
-
-    fn describe(&self, spec: &ProductSpec) -> Result<LibraryProduct> {
         let handle = self.matmul().ok_or_else(|| {
             Error::unsupported("the engine uses cuBLASLt, and `libcublasLt.so` is not in the library path")
                 .help("install it, or build the engine with `--self-contained`")

@@ -137,6 +137,18 @@ impl Heads {
     }
 }
 
+/// Scores of a row to weights, by softmax; a row of which nothing is `open` to be seen has none.
+pub fn weigh(scores: &mut [f64], open: bool) {
+    if !open {
+        return scores.fill(0.0);
+    }
+    let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let top = if top == f64::NEG_INFINITY { 0.0 } else { top };
+    scores.iter_mut().for_each(|s| *s = (*s - top).exp());
+    let sum: f64 = scores.iter().sum();
+    scores.iter_mut().for_each(|s| *s /= if sum == 0.0 { 1.0 } else { sum });
+}
+
 /// Which of the scores are wanted besides the result.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Scores {
@@ -190,15 +202,7 @@ pub fn attend(q: &Heads, k: &Heads, v: &Heads, how: &Attend) -> Result<(Heads, V
                 *s += bias;
             }
             keep(Scores::Biased, &scores);
-            if open {
-                let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                let top = if top == f64::NEG_INFINITY { 0.0 } else { top };
-                scores.iter_mut().for_each(|s| *s = (*s - top).exp());
-                let sum: f64 = scores.iter().sum();
-                scores.iter_mut().for_each(|s| *s /= if sum == 0.0 { 1.0 } else { sum });
-            } else {
-                scores.fill(0.0);
-            }
+            weigh(&mut scores, open);
             keep(Scores::Softmax, &scores);
             let row = &mut out[i * dv..(i + 1) * dv];
             for (j, &p) in scores.iter().enumerate().filter(|p| *p.1 != 0.0) {

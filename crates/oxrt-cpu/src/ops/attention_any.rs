@@ -218,15 +218,7 @@ fn bind<T: Element>(ctx: &Ctx, attrs: &Attrs, bool_mask: bool, args: &BindArgs) 
                         *s += bias;
                     }
                     keep(2, scores);
-                    if open {
-                        let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                        let top = if top == f64::NEG_INFINITY { 0.0 } else { top };
-                        scores.iter_mut().for_each(|s| *s = (*s - top).exp());
-                        let sum: f64 = scores.iter().sum();
-                        scores.iter_mut().for_each(|s| *s /= if sum == 0.0 { 1.0 } else { sum });
-                    } else {
-                        scores.fill(0.0);
-                    }
+                    oxrt_ops::attention::weigh(scores, open);
                     keep(3, scores);
                     sums.fill(0.0);
                     for (j, &p) in scores.iter().enumerate().filter(|p| *p.1 != 0.0) {

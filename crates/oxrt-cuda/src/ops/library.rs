@@ -5,7 +5,7 @@ use super::gemm::{epilogue_fits, floats, narrow};
 use super::map::{Map, MapPlan, text};
 use super::{Entry, dtype, makes, output_dtype, require};
 use crate::backend::Ctx;
-use crate::libraries::{Libraries, ProductSpec};
+use crate::libraries::ProductSpec;
 use oxrt_backend::{Kernel, NodeView, Packing, bound, kernel};
 use oxrt_ops::scalar::Emit;
 use oxrt_tensor::{DType, Error, Result, Tensor, bail};
@@ -83,7 +83,9 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
     let missing = || Error::invalid("packed weights are missing");
     let Some(([n, k], _)) = weight_sizes(node) else { bail!(bug, "no weights for a product of the library") };
     let of = output_dtype(node, 0)?;
-    Libraries::open_soon(&ctx.gpu);
+    if let Some(cuda) = ctx.gpu.as_cuda() {
+        cuda.libraries.open(&*ctx.gpu);
+    }
     let weights = ctx.upload(packed.first().ok_or_else(missing)?)?;
     let bias = if node.has(2) { Some(ctx.upload(packed.get(1).ok_or_else(missing)?)?) } else { None };
     let after = match follows(node)? {

@@ -177,7 +177,7 @@ pub(super) fn text(node: &NodeView, method: Method, types: Types, fast: bool) ->
         ),
         Method::Mma { tile, conv, of, x_copy, w_turned, w_async } => format!(
             "#define BM {}\n#define BN {}\n#define WARPS_M {}\n#define WARPS_N {}\n#define THREADS {}\n#define STAGES {}\n\
-             #define CONV {}\n#define ASYNC {}\n#define W_TURNED {}\n#define W_ASYNC {}\n{}typedef {} T;\n\
+             #define CONV {}\n#define ASYNC {}\n#define W_TURNED {}\n#define W_ASYNC {}\ntypedef {} T;\n\
              {types_text}{activate}{TILE}\n{}",
             tile.m,
             tile.n,
@@ -189,7 +189,6 @@ pub(super) fn text(node: &NodeView, method: Method, types: Types, fast: bool) ->
             x_copy as u8,
             flag(w_turned),
             flag(w_async),
-            if of == DType::BF16 { "#define T_IS_BF16\n" } else { "" },
             storage(of)?,
             MMA.replace("    TILE_START\n", TILE_START).replace("    TILE_END\n", TILE_END)
         ),

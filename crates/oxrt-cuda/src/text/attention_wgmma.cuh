@@ -16,16 +16,17 @@
 // One tile has no more columns than it takes.
 #define LEAST_KEYS (KEYS - 15)
 
-#ifdef OXRT_EMULATED
 // d[64][KEYS] = (fresh ? 0 : d) + a[64][16] b[KEYS][16], operands at columns 16 kk.
 DEVICE void wgmma_scores(f32 (&d)[SN], const u8* a, const u8* b, int kk, bool fresh) {
-    u32 lane = threadIdx.x & 31, warp = (threadIdx.x >> 5) & 3;
-    for (int i = 0; i < SN; i++) {
-        u32 row = warp * 16 + lane / 4 + (i >> 1 & 1) * 8, column = i / 4 * 8 + (lane & 3) * 2 + (i & 1);
-        if (fresh) d[i] = 0;
-        for (int k = 0; k < 16; k++) d[i] = fmaf(widen(at(a, row, kk * 16 + k)), widen(at(b, column, kk * 16 + k)), d[i]);
-    }
+#ifdef OXRT_EMULATED
+    wgmma_rows(d, a, b, kk, fresh);
+#else
+    u64 da = describe(a) + kk * 2, db = describe(b) + kk * 2;
+    u32 add = fresh ? 0 : 1;
+    WGMMA_SCORES
+#endif
 }
+#ifdef OXRT_EMULATED
 // d[64][64] = (fresh ? 0 : d) + a[64][16] b[16][64], a in registers, b at rows 16 kk.
 DEVICE void wgmma_values(f32 (&d)[32], const u32 (&a)[4], const u8* b, int kk, bool fresh) {
     using namespace emulator;
@@ -43,11 +44,6 @@ DEVICE void wgmma_values(f32 (&d)[32], const u32 (&a)[4], const u8* b, int kk, b
     warp_barrier();
 }
 #else
-DEVICE void wgmma_scores(f32 (&d)[SN], const u8* a, const u8* b, int kk, bool fresh) {
-    u64 da = describe(a) + kk * 2, db = describe(b) + kk * 2;
-    u32 add = fresh ? 0 : 1;
-    WGMMA_SCORES
-}
 // Values lie along columns (the last number of the instruction): groups of eight rows are 1024 bytes apart.
 DEVICE void wgmma_values(f32 (&d)[32], const u32 (&a)[4], const u8* b, int kk, bool fresh) {
     u64 db = describe(b) + kk * (2048 >> 4);
@@ -55,12 +51,6 @@ DEVICE void wgmma_values(f32 (&d)[32], const u32 (&a)[4], const u8* b, int kk, b
     WGMMA_VALUES
 }
 #endif
-// The compiler does not know that the units write registers until they are waited for.
-template <int N> DEVICE void keep(f32 (&d)[N]) {
-#ifndef OXRT_EMULATED
-    PRAGMA_UNROLL for (int i = 0; i < N; i++) asm volatile("" : "+f"(d[i]) :: "memory");
-#endif
-}
 
 KERNEL_LATE(WGS * 128, BLOCKS, attention, P) {
     DYNAMIC_SHARED(memory);

@@ -34,29 +34,16 @@ struct P {
     Status status;
 };
 
-#ifdef OXRT_EMULATED
 // d[64][BN] = (fresh ? 0 : d) + a[64][16] b[BN][16], operands at slice column kk.
 DEVICE void wgmma(f32 (&d)[NR], const u8* a, const u8* b, int kk, bool fresh) {
-    u32 lane = threadIdx.x & 31, warp = (threadIdx.x >> 5) & 3;
-    for (int i = 0; i < NR; i++) {
-        u32 row = warp * 16 + lane / 4 + (i >> 1 & 1) * 8, column = i / 4 * 8 + (lane & 3) * 2 + (i & 1);
-        if (fresh) d[i] = 0;
-        for (int k = 0; k < 16; k++) d[i] = fmaf(widen(at(a, row, kk * 16 + k)), widen(at(b, column, kk * 16 + k)), d[i]);
-    }
-}
-DEVICE void keep(f32 (&d)[MT][NR]) {}
+#ifdef OXRT_EMULATED
+    wgmma_rows(d, a, b, kk, fresh);
 #else
-DEVICE void wgmma(f32 (&d)[NR], const u8* a, const u8* b, int kk, bool fresh) {
     u64 da = describe(a) + kk * 2, db = describe(b) + kk * 2;
     u32 add = fresh ? 0 : 1;
     WGMMA_ASM
-}
-// The compiler does not know that the units write the sums until they are waited for.
-DEVICE void keep(f32 (&d)[MT][NR]) {
-    PRAGMA_UNROLL for (int i = 0; i < MT; i++)
-        PRAGMA_UNROLL for (int e = 0; e < NR; e++) asm volatile("" : "+f"(d[i][e]) :: "memory");
-}
 #endif
+}
 
 KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
     DYNAMIC_SHARED(memory);
@@ -208,7 +195,7 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
             if (lane == 0) barrier_arrive(turns + wg);
         }
         wgmma_wait<0>();
-        keep(acc);
+        PRAGMA_UNROLL for (int i = 0; i < MT; i++) keep(acc[i]);
         release(before);
 
         if (p.splits > 1) {

@@ -26,12 +26,6 @@ struct P {
 // Eight elements as they lie, or converted.
 DEVICE uint4 pack8(const f32 (&v)[8]) {
     uint4 r;
-    if (sizeof(T) == 2) {
-#ifdef T_IS_BF16
-        r.x = pack_bf16(v[0], v[1]); r.y = pack_bf16(v[2], v[3]); r.z = pack_bf16(v[4], v[5]); r.w = pack_bf16(v[6], v[7]);
-#else
-        r.x = pack_f16(v[0], v[1]); r.y = pack_f16(v[2], v[3]); r.z = pack_f16(v[4], v[5]); r.w = pack_f16(v[6], v[7]);
-#endif
-    }
+    r.x = pack_two(v[0], v[1], T()); r.y = pack_two(v[2], v[3], T()); r.z = pack_two(v[4], v[5], T()); r.w = pack_two(v[6], v[7], T());
     return r;
 }

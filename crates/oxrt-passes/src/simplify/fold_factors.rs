@@ -182,6 +182,20 @@ fn replaceable(g: &Graph, id: NodeId, i: usize, fold_limit: usize) -> Option<&Te
     (t.bytes().len() <= if shared { fold_limit.min(LARGEST) } else { LARGEST }).then_some(t)
 }
 
+/// The node that makes `v` and nothing else, when `reader` alone reads it and the way is not too long.
+fn maker(g: &Graph, v: ValueId, reader: NodeId, steps: usize) -> Option<NodeId> {
+    let (id, _) = g[v].producer()?;
+    let one = only_user(g, v) == Some(reader) && g[id].outputs().iter().flatten().count() == 1;
+    (one && steps <= MAX_STEPS).then_some(id)
+}
+
+/// `op` with `by` on the constant in input `i`, along its axis `axis` (or all of it).
+fn constant(g: &Graph, id: NodeId, i: usize, axis: usize, op: &'static str, by: &Along, limit: usize) -> Option<Edit> {
+    let t = replaceable(g, id, i, limit)?;
+    let fits = by.values.len() == 1 || t.shape().get(axis) == Some(&by.values.len());
+    fits.then(|| Edit::Constant { node: id, input: i, op, by: by.spread(axis, t.rank().max(1)) })
+}
+
 /// Multiplies `v`, which `reader` alone reads, by `by`. `None` where no constant before it takes that in.
 fn scale(
     g: &Graph,
@@ -192,21 +206,14 @@ fn scale(
     edits: &mut Vec<Edit>,
     steps: usize,
 ) -> Option<()> {
-    let (id, _) = g[v].producer()?;
-    if only_user(g, v) != Some(reader) || steps > MAX_STEPS || g[id].outputs().iter().flatten().count() > 1 {
-        return None;
-    }
+    let id = maker(g, v, reader, steps)?;
     edits.push(Edit::Changed(v));
     let node = &g[id];
     let rank = g.dims(v)?.len();
     let x = node.input(0)?;
     let next = |by: &Along, x: ValueId, edits: &mut Vec<Edit>| scale(g, x, id, by, limit, edits, steps + 1);
-    // The constant in input `i`, along its axis `axis` (or all of it).
-    let constant = |i: usize, axis: usize, edits: &mut Vec<Edit>| {
-        let t = replaceable(g, id, i, limit)?;
-        let fits = by.values.len() == 1 || t.shape().get(axis) == Some(&by.values.len());
-        fits.then(|| edits.push(Edit::Constant { node: id, input: i, op: "Mul", by: by.spread(axis, t.rank().max(1)) }))
-    };
+    let constant =
+        |i, axis, edits: &mut Vec<Edit>| constant(g, id, i, axis, "Mul", by, limit).map(|edit| edits.push(edit));
     let along = |axis: usize| by.axis.is_none_or(|a| a == axis);
     match &*node.op {
         "Transpose" => {
@@ -326,18 +333,12 @@ fn shift(
     edits: &mut Vec<Edit>,
     steps: usize,
 ) -> Option<()> {
-    let (id, _) = g[v].producer()?;
-    if only_user(g, v) != Some(reader) || steps > MAX_STEPS || g[id].outputs().iter().flatten().count() > 1 {
-        return None;
-    }
+    let id = maker(g, v, reader, steps)?;
     edits.push(Edit::Changed(v));
     let node = &g[id];
     let rank = g.dims(v)?.len();
-    let constant = |i: usize, axis: usize, by: &Along, edits: &mut Vec<Edit>| {
-        let t = replaceable(g, id, i, limit)?;
-        let fits = by.values.len() == 1 || t.shape().get(axis) == Some(&by.values.len());
-        fits.then(|| edits.push(Edit::Constant { node: id, input: i, op: "Add", by: by.spread(axis, t.rank().max(1)) }))
-    };
+    let constant =
+        |i, axis, edits: &mut Vec<Edit>| constant(g, id, i, axis, "Add", by, limit).map(|edit| edits.push(edit));
     let along = |axis: usize| by.axis.is_none_or(|a| a == axis);
     match &*node.op {
         "Transpose" => {
@@ -350,17 +351,15 @@ fn shift(
         }
         "Gemm" if along(1) && node.attrs.float_or("beta", 1.0).ok()? == 1.0 => {
             let t = replaceable(g, id, 2, limit)?;
-            constant(2, t.rank().checked_sub(1)?, by, edits)
+            constant(2, t.rank().checked_sub(1)?, edits)
         }
-        "BatchNormalization" if along(1) && !node.attrs.bool_or("training_mode", false).ok()? => {
-            constant(2, 0, by, edits)
-        }
+        "BatchNormalization" if along(1) && !node.attrs.bool_or("training_mode", false).ok()? => constant(2, 0, edits),
         "LayerNormalization" => {
             let axis = node.attrs.int_or("axis", -1).ok()?;
             let first = usize::try_from(if axis < 0 { axis + rank as i64 } else { axis }).ok()?;
             let at = by.axis.unwrap_or(first).checked_sub(first)?;
             replaceable(g, id, 2, limit).filter(|t| t.rank() == rank - first)?;
-            constant(2, at, by, edits)
+            constant(2, at, edits)
         }
         "Add" | "Sub" => {
             let (_, b) = pair(g, id)?;
