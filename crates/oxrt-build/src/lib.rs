@@ -10,6 +10,7 @@ pub use tune::TuningRecord;
 
 use oxrt_backend::{Backend, NodeView, Precision};
 use oxrt_ir::{DType, Model, NodeId, Symbol};
+use oxrt_plan::choose::Chosen;
 use oxrt_plan::{Plan, Step, StepKind};
 use oxrt_tensor::{Context, Error, Result};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -126,8 +127,12 @@ pub fn finish(
     }
     let chosen = match record {
         Some(record) => {
-            let sizes = profiles.first().map(|p| p.ranges.iter().map(|(s, r)| (s.clone(), r.opt)).collect());
-            tune::tune(&model.graph, backend, &sizes.unwrap_or_default(), record, progress)?
+            let mut sizes = tune::sizes_to_time(&profiles);
+            if !on_device {
+                // A second packing of all weights would cost more memory than it is worth.
+                sizes.truncate(1);
+            }
+            tune::tune(&model.graph, backend, &sizes, record, progress)?
         }
         None => HashMap::new(),
     };
@@ -153,15 +158,19 @@ pub fn finish(
 fn choose(
     model: &mut Model,
     backend: &dyn Backend,
-    chosen: &HashMap<NodeId, &'static str>,
+    chosen: &HashMap<NodeId, Chosen>,
     report: &mut BuildReport,
     progress: &mut dyn FnMut(&str, usize, usize),
 ) -> Result<Vec<Step>> {
     let g = &model.graph;
     if backend.device().is_some() {
-        let preferred =
-            |id: NodeId| chosen.get(&id).copied().or(backend.candidates(NodeView::new(g, id)).first().copied());
-        let work: Vec<_> = g.node_ids().into_iter().filter_map(|id| Some((id, preferred(id)?))).collect();
+        let preferred = |id: NodeId| match chosen.get(&id) {
+            Some(c) => std::iter::once(c.usual).chain(c.by_work.iter().map(|x| x.1)).collect(),
+            None => Vec::from_iter(backend.candidates(NodeView::new(g, id)).first().copied()),
+        };
+        let work: BTreeSet<_> =
+            g.node_ids().into_iter().flat_map(|id| preferred(id).into_iter().map(move |name| (id, name))).collect();
+        let work: Vec<_> = work.into_iter().collect();
         tune::warm(g, backend, &work, progress);
     }
     for (_, node) in g.nodes() {

@@ -2,6 +2,7 @@
 
 use oxrt_backend::{Backend, NodeView, WIDE};
 use oxrt_ir::{DType, Graph, NodeId, Tensor, ValueId, ValueType};
+use oxrt_plan::choose::Chosen;
 use std::collections::{BTreeSet, HashMap};
 
 /// Gives every value the type `narrow` (bfloat16, half precision) whose maker and readers, by the kernels `chosen` or else
@@ -14,7 +15,7 @@ pub fn narrow(
     g: &mut Graph,
     narrow: DType,
     backend: &dyn Backend,
-    chosen: &HashMap<NodeId, &'static str>,
+    chosen: &HashMap<NodeId, Chosen>,
     wide: &BTreeSet<ValueId>,
 ) {
     let mut narrowed: Vec<ValueId> = Vec::new();
@@ -27,7 +28,7 @@ pub fn narrow(
     }
     let takes = |g: &Graph, id: NodeId| {
         let candidates = backend.candidates(NodeView::new(g, id));
-        let name = chosen.get(&id).or(candidates.first());
+        let name = chosen.get(&id).map(|c| &c.usual).or(candidates.first());
         name.is_some_and(|name| backend.mixes_floats(name) && candidates.contains(name))
     };
     let mut pending: BTreeSet<NodeId> = narrowed.iter().flat_map(|&v| around(g, v)).collect();

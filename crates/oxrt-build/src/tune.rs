@@ -1,8 +1,10 @@
 //! The choice between kernels by measurement, and the record of it.
 
-use oxrt_backend::{Backend, BindArgs, BindInput, Block, Device, DeviceIo, Io, NodeView};
+use oxrt_backend::{Backend, BindArgs, BindInput, Block, Device, DeviceIo, Io, Kernel, NodeView};
 use oxrt_ir::{DType, Graph, NodeId, Symbol, ValueId};
-use oxrt_tensor::{Context, Error, Result, Tensor, map_file, write_atomically};
+use oxrt_plan::choose::Chosen;
+use oxrt_plan::{Profile, SizeRange, Step};
+use oxrt_tensor::{Context, Error, Result, map_file, write_atomically};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
@@ -17,6 +19,10 @@ const LONGEST: Duration = Duration::from_millis(400);
 /// A kernel replaces one that stands before it only when it takes less than this share of its time: earlier ones are more
 /// exact, or smaller.
 const CLEARLY: f64 = 0.95;
+/// Sizes that are timed are a factor of this apart.
+const APART: f64 = 4.0;
+/// Most bytes of a node's tensors at sizes that are timed beside the usual ones.
+const LARGEST: usize = 2 << 30;
 /// Most bytes that are read between two runs, so that weights come from memory as they do in a whole network.
 const FLUSH: usize = 64 << 20;
 
@@ -72,17 +78,50 @@ impl TuningRecord {
     }
 }
 
-/// Chooses for every node whose kernels only a measurement tells apart, at `sizes`; measures what the record lacks.
+/// Sizes at which kernels are timed: first those that the engine is tuned for, then others of its ranges, so that none lies
+/// further than a factor of [`APART`] from one that was timed.
+pub(crate) fn sizes_to_time(profiles: &[Profile]) -> Vec<BTreeMap<Symbol, i64>> {
+    let mut all: Vec<BTreeMap<Symbol, i64>> = Vec::new();
+    for p in profiles {
+        let at = |size: &dyn Fn(&SizeRange) -> i64| -> BTreeMap<Symbol, i64> {
+            p.ranges.iter().map(|(s, r)| (s.clone(), size(r))).collect()
+        };
+        let mut add = |sizes: BTreeMap<Symbol, i64>| {
+            if !all.contains(&sizes) {
+                all.push(sizes);
+            }
+        };
+        add(at(&|r| r.opt));
+        // All dimensions go from their least to their usual and on to their greatest size together.
+        let greatest = |r: &SizeRange| r.max.unwrap_or(r.opt.saturating_mul(4)).min(r.opt.max(1).saturating_mul(256));
+        for [from, to] in [[(|r| r.min.max(1)) as fn(&SizeRange) -> i64, |r| r.opt], [|r| r.opt, greatest]] {
+            let widest = p.ranges.values().map(|r| to(r) as f64 / from(r).max(1) as f64).fold(1.0, f64::max);
+            let pieces = (widest.ln() / APART.ln()).ceil() as i32;
+            for i in 0..=pieces {
+                let share = f64::from(i) / f64::from(pieces.max(1));
+                let between = |r: &SizeRange| {
+                    let (from, to) = (from(r).max(1) as f64, to(r).max(1) as f64);
+                    (from * (to / from).powf(share)).round() as i64
+                };
+                add(at(&between));
+            }
+        }
+    }
+    all
+}
+
+/// Chooses for every node whose kernels only a measurement tells apart, at each of the sizes; measures what the record lacks.
+/// The first of the sizes are those that the engine is tuned for.
 ///
 /// # Errors
 /// A kernel that cannot pack or load what it said to support.
 pub fn tune(
     g: &Graph,
     backend: &dyn Backend,
-    sizes: &BTreeMap<Symbol, i64>,
+    sizes: &[BTreeMap<Symbol, i64>],
     record: &mut TuningRecord,
     progress: &mut dyn FnMut(&str, usize, usize),
-) -> Result<HashMap<NodeId, &'static str>> {
+) -> Result<HashMap<NodeId, Chosen>> {
     let mut chosen = HashMap::new();
     let rivals: Vec<(NodeId, Vec<&'static str>)> = g
         .node_ids()
@@ -101,37 +140,83 @@ pub fn tune(
     if device.is_some() {
         // Texts are compiled side by side.
         let missing = |(id, names): &(NodeId, Vec<&'static str>)| -> Vec<(NodeId, &'static str)> {
-            let known = Shapes::of(g, *id, sizes).and_then(|shapes| times.get(&key(g, *id, &shapes)));
-            names.iter().filter(|n| known.is_none_or(|k| !k.contains_key(**n))).map(|n| (*id, *n)).collect()
+            let keys: Vec<String> = points(g, *id, sizes).iter().map(|p| p.key.clone()).collect();
+            let known = |n: &str| keys.iter().all(|k| times.get(k).is_some_and(|t| t.contains_key(n)));
+            names.iter().filter(|n| !known(n)).map(|n| (*id, *n)).collect()
         };
         let work: Vec<(NodeId, &'static str)> = rivals.iter().flat_map(missing).collect();
         warm(g, backend, &work, progress);
     }
     for (i, (id, names)) in rivals.into_iter().enumerate() {
         progress("timing kernels", i, total);
-        let Some(shapes) = Shapes::of(g, id, sizes) else { continue };
-        let times = times.entry(key(g, id, &shapes)).or_default();
+        let view = NodeView::new(g, id);
+        let points = points(g, id, sizes);
+        let Some(usual) = points.first() else { continue };
         for name in &names {
-            if !times.contains_key(*name) {
-                let view = NodeView::new(g, id);
+            let missing: Vec<&Point> =
+                points.iter().filter(|p| times.get(&p.key).is_none_or(|t| !t.contains_key(*name))).collect();
+            if missing.is_empty() {
+                continue;
+            }
+            let place = || g[id].describe();
+            let packing = backend.pack(view, name).at(place)?;
+            let kernel = backend.load(view, name, &packing.tensors).at(place)?;
+            let timed = Timed { g, kernel: &*kernel, consumed: &packing.consumed };
+            for point in missing {
                 let took = match &device {
-                    Some(device) => time_on_device(view, backend, device, name, &shapes),
-                    None => time(view, backend, name, &shapes, &mut flush),
+                    Some(device) => timed.on_device(device, &point.shapes),
+                    None => timed.on_host(&point.shapes, &mut flush),
                 };
-                let took = took.at(|| g[id].describe())?;
-                times.insert(name.to_string(), (took.as_secs_f64() * 1e7).round() / 10.0);
+                let took = (took.at(place)?.as_secs_f64() * 1e7).round() / 10.0;
+                times.entry(point.key.clone()).or_default().insert(name.to_string(), took);
             }
         }
-        let mut best = names[0];
-        for name in &names[1..] {
-            if times[*name] < CLEARLY * times[best] {
-                best = name;
+        let best_of = |point: &Point, first: &'static str| {
+            let times = &times[&point.key];
+            let mut best = first;
+            for name in &names {
+                if times[*name] < CLEARLY * times[best] {
+                    best = name;
+                }
             }
+            best
+        };
+        let best = best_of(usual, names[0]);
+        // Elsewhere the usual kernel stays where none is clearly quicker: one more takes memory.
+        let mut by_work: Vec<(u64, &'static str)> = points.iter().map(|p| (p.work, best_of(p, best))).collect();
+        by_work.sort_by_key(|p| p.0);
+        by_work.dedup_by_key(|p| p.0);
+        if by_work.iter().all(|p| p.1 == best) {
+            by_work.clear();
         }
-        chosen.insert(id, best);
+        chosen.insert(id, Chosen { usual: best, by_work });
     }
     progress("timing kernels", total, total);
     Ok(chosen)
+}
+
+/// A node at sizes that it is timed at.
+struct Point {
+    shapes: Shapes,
+    key: String,
+    work: u64,
+}
+
+/// The sizes at which a node is timed, the usual ones first; those that make the same of it once. None when its sizes
+/// depend on data.
+fn points(g: &Graph, id: NodeId, sizes: &[BTreeMap<Symbol, i64>]) -> Vec<Point> {
+    let mut all: Vec<Point> = Vec::new();
+    for (i, sizes) in sizes.iter().enumerate() {
+        let Some(shapes) = Shapes::of(g, id, sizes) else { return Vec::new() };
+        let key = key(g, id, &shapes);
+        // Larger ones would take a device's memory from whatever else runs there.
+        if all.iter().any(|p| p.key == key) || (i > 0 && shapes.bytes(g) > LARGEST) {
+            continue;
+        }
+        let work = shapes.with_args(g, |args| Step::work(g, id, args));
+        all.push(Point { shapes, key, work });
+    }
+    all
 }
 
 /// Packs in parallel what will be packed again, one by one: what a backend compiles on the way, it keeps.
@@ -179,6 +264,25 @@ impl Shapes {
             inputs: g[id].inputs().iter().map(shape).collect::<Option<_>>()?,
             outputs: g[id].outputs().iter().map(shape).collect::<Option<_>>()?,
         })
+    }
+
+    fn bytes(&self, g: &Graph) -> usize {
+        let one = |(v, shape): &(ValueId, Vec<usize>)| {
+            g[*v].ty.dtype().unwrap_or(DType::F32).bytes_for(shape.iter().product())
+        };
+        self.inputs.iter().chain(&self.outputs).flatten().map(one).sum()
+    }
+
+    /// What a kernel is bound to.
+    fn with_args<R>(&self, g: &Graph, then: impl FnOnce(&BindArgs) -> R) -> R {
+        let input = |x: &'_ Option<(ValueId, Vec<usize>)>| x.as_ref().map(|(v, _)| g.constant(*v));
+        let values: Vec<_> = self.inputs.iter().map(input).collect();
+        let inputs: Vec<Option<BindInput>> = (self.inputs.iter().zip(values))
+            .map(|(x, value)| x.as_ref().map(|(_, shape)| BindInput { shape, value: value.flatten() }))
+            .collect();
+        let outputs: Vec<Option<&[usize]>> =
+            self.outputs.iter().map(|x| x.as_ref().map(|(_, shape)| shape.as_slice())).collect();
+        then(&BindArgs { inputs: &inputs, outputs: &outputs })
     }
 }
 
@@ -244,123 +348,113 @@ impl Buffer {
     }
 }
 
-/// The shortest of some runs with weights out of the caches and activations in them.
-fn time(view: NodeView, backend: &dyn Backend, candidate: &str, shapes: &Shapes, flush: &mut [u8]) -> Result<Duration> {
-    let g = view.graph;
-    let packing = backend.pack(view, candidate)?;
-    let packed: Vec<Tensor> = packing.tensors;
-    let kernel = backend.load(view, candidate, &packed)?;
-    let inputs: Vec<Option<BindInput>> =
-        shapes.inputs.iter().map(|x| x.as_ref().map(|(v, shape)| BindInput { shape, value: g.constant(*v) })).collect();
-    let outputs: Vec<Option<&[usize]>> =
-        shapes.outputs.iter().map(|x| x.as_ref().map(|(_, shape)| shape.as_slice())).collect();
-    let bound = kernel.bind(&BindArgs { inputs: &inputs, outputs: &outputs })?;
-
-    let make = |x: &Option<(ValueId, Vec<usize>)>| {
-        x.as_ref().map(|(v, shape)| Buffer::new(g[*v].ty.dtype().unwrap_or(DType::F32), shape))
-    };
-    let mut ins: Vec<Option<Buffer>> = shapes
-        .inputs
-        .iter()
-        .map(|x| if x.as_ref().is_some_and(|(v, _)| g[*v].is_constant()) { None } else { make(x) })
-        .collect();
-    let mut outs: Vec<Option<Buffer>> = shapes.outputs.iter().map(make).collect();
-    let in_ptrs: Vec<*const u8> = (0..ins.len())
-        .map(|i| match (&mut ins[i], &shapes.inputs[i]) {
-            (Some(buffer), _) => buffer.ptr().cast_const(),
-            (None, Some((v, _))) if !packing.consumed.contains(&i) => {
-                g.constant(*v).map_or(std::ptr::null(), |t| t.bytes().as_ptr())
-            }
-            _ => std::ptr::null(),
-        })
-        .collect();
-    let out_ptrs: Vec<*mut u8> =
-        outs.iter_mut().map(|b| b.as_mut().map_or(std::ptr::null_mut(), Buffer::ptr)).collect();
-    let mut workspace = Buffer::bytes(bound.workspace_bytes());
-    let io = Io { inputs: &in_ptrs, outputs: &out_ptrs, workspace: workspace.ptr(), device: Default::default() };
-
-    let mut shortest = Duration::MAX;
-    let start = Instant::now();
-    // The first run is not counted: it fetches code and pages.
-    for run in 0..=RUNS {
-        // Written, because pages that were only reserved would all be one page of zeros.
-        flush.iter_mut().step_by(64).for_each(|b| *b = b.wrapping_add(1));
-        std::hint::black_box(ins.iter().flatten().fold(0, |sum, b| sum ^ b.touch()));
-        let one = Instant::now();
-        // SAFETY: buffers have the bound sizes and types; pointers of packed constants and absent operands are null.
-        unsafe { bound.run(&io)? };
-        let took = one.elapsed();
-        if run > 0 {
-            shortest = shortest.min(took);
-        }
-        if run >= 2 && start.elapsed() > LONGEST {
-            break;
-        }
-    }
-    Ok(shortest)
-}
-
 /// Runs of a kernel in one recording on a device.
 const RECORDED: usize = 10;
 
-/// The shortest of some replays of a recording of runs, per run.
-fn time_on_device(
-    view: NodeView,
-    backend: &dyn Backend,
-    device: &Arc<dyn Device>,
-    candidate: &str,
-    shapes: &Shapes,
-) -> Result<Duration> {
-    let g = view.graph;
-    let packing = backend.pack(view, candidate)?;
-    let kernel = backend.load(view, candidate, &packing.tensors)?;
-    let inputs: Vec<Option<BindInput>> =
-        shapes.inputs.iter().map(|x| x.as_ref().map(|(v, shape)| BindInput { shape, value: g.constant(*v) })).collect();
-    let outputs: Vec<Option<&[usize]>> =
-        shapes.outputs.iter().map(|x| x.as_ref().map(|(_, shape)| shape.as_slice())).collect();
-    let bound = kernel.bind(&BindArgs { inputs: &inputs, outputs: &outputs })?;
-    let queue = device.queue()?;
-    let upload = |x: &Option<(ValueId, Vec<usize>)>| -> Result<Option<Block>> {
-        let Some((v, shape)) = x else { return Ok(None) };
-        let dtype = g[*v].ty.dtype().unwrap_or(DType::F32);
-        let block = Block::new(device, dtype.bytes_for(shape.iter().product()))?;
-        // A pattern, and copies of it on the device: large tensors would take longer to make than to time.
-        const PATTERN: usize = 1 << 20;
-        let mut have = block.len().min(PATTERN);
-        let mut data = Buffer::new(dtype, &[(PATTERN / dtype.bytes_for(1).max(1)).min(shape.iter().product())]);
-        // SAFETY: both have that many bytes; the queue is waited for.
-        unsafe { queue.copy_in(block.ptr(), data.ptr(), have)? };
-        while have < block.len() {
-            let more = have.min(block.len() - have);
-            // SAFETY: both ends lie inside the block and do not overlap.
-            unsafe { queue.copy(block.ptr().add(have), block.ptr(), more)? };
-            have += more;
+/// A kernel that is timed.
+struct Timed<'a> {
+    g: &'a Graph,
+    kernel: &'a dyn Kernel,
+    consumed: &'a [usize],
+}
+
+impl Timed<'_> {
+    /// The shortest of some runs with weights out of the caches and activations in them.
+    fn on_host(&self, shapes: &Shapes, flush: &mut [u8]) -> Result<Duration> {
+        let g = self.g;
+        let bound = shapes.with_args(g, |args| self.kernel.bind(args))?;
+
+        let make = |x: &Option<(ValueId, Vec<usize>)>| {
+            x.as_ref().map(|(v, shape)| Buffer::new(g[*v].ty.dtype().unwrap_or(DType::F32), shape))
+        };
+        let mut ins: Vec<Option<Buffer>> = shapes
+            .inputs
+            .iter()
+            .map(|x| if x.as_ref().is_some_and(|(v, _)| g[*v].is_constant()) { None } else { make(x) })
+            .collect();
+        let mut outs: Vec<Option<Buffer>> = shapes.outputs.iter().map(make).collect();
+        let in_ptrs: Vec<*const u8> = (0..ins.len())
+            .map(|i| match (&mut ins[i], &shapes.inputs[i]) {
+                (Some(buffer), _) => buffer.ptr().cast_const(),
+                (None, Some((v, _))) if !self.consumed.contains(&i) => {
+                    g.constant(*v).map_or(std::ptr::null(), |t| t.bytes().as_ptr())
+                }
+                _ => std::ptr::null(),
+            })
+            .collect();
+        let out_ptrs: Vec<*mut u8> =
+            outs.iter_mut().map(|b| b.as_mut().map_or(std::ptr::null_mut(), Buffer::ptr)).collect();
+        let mut workspace = Buffer::bytes(bound.workspace_bytes());
+        let io = Io { inputs: &in_ptrs, outputs: &out_ptrs, workspace: workspace.ptr(), device: Default::default() };
+
+        let mut shortest = Duration::MAX;
+        let start = Instant::now();
+        // The first run is not counted: it fetches code and pages.
+        for run in 0..=RUNS {
+            // Written, because pages that were only reserved would all be one page of zeros.
+            flush.iter_mut().step_by(64).for_each(|b| *b = b.wrapping_add(1));
+            std::hint::black_box(ins.iter().flatten().fold(0, |sum, b| sum ^ b.touch()));
+            let one = Instant::now();
+            // SAFETY: buffers have the bound sizes and types; pointers of packed constants and absent operands are null.
+            unsafe { bound.run(&io)? };
+            let took = one.elapsed();
+            if run > 0 {
+                shortest = shortest.min(took);
+            }
+            if run >= 2 && start.elapsed() > LONGEST {
+                break;
+            }
         }
-        queue.synchronize()?;
-        Ok(Some(block))
-    };
-    let ins = (shapes.inputs.iter().enumerate())
-        .map(|(i, x)| if packing.consumed.contains(&i) { Ok(None) } else { upload(x) })
-        .collect::<Result<Vec<_>>>()?;
-    let outs = shapes.outputs.iter().map(upload).collect::<Result<Vec<_>>>()?;
-    let in_ptrs: Vec<*const u8> =
-        ins.iter().map(|b| b.as_ref().map_or(std::ptr::null(), |b| b.ptr().cast_const())).collect();
-    let out_ptrs: Vec<*mut u8> = outs.iter().map(|b| b.as_ref().map_or(std::ptr::null_mut(), Block::ptr)).collect();
-    let workspace = Block::new(device, bound.workspace_bytes())?;
-    let status = Block::new(device, 64)?;
-    // SAFETY: the block has 64 bytes.
-    unsafe { queue.clear(status.ptr(), 64)? };
-    let place = DeviceIo { queue: queue.handle(), status: status.ptr().cast(), step: 0 };
-    let io = Io { inputs: &in_ptrs, outputs: &out_ptrs, workspace: workspace.ptr(), device: place };
-    // SAFETY: buffers have the bound sizes and types, and stay until the queue has been waited for.
-    let run = || unsafe { bound.run(&io) };
-    run()?;
-    queue.synchronize()?;
-    let recording = queue.record(&mut || (0..RECORDED).try_for_each(|_| run()))?;
-    let mut shortest = f64::MAX;
-    for _ in 0..RUNS {
-        // SAFETY: as above.
-        shortest = shortest.min(queue.seconds(&mut || unsafe { queue.replay(&*recording) })?);
+        Ok(shortest)
     }
-    Ok(Duration::from_secs_f64(shortest / RECORDED as f64))
+
+    /// The shortest of some replays of a recording of runs, per run.
+    fn on_device(&self, device: &Arc<dyn Device>, shapes: &Shapes) -> Result<Duration> {
+        let g = self.g;
+        let bound = shapes.with_args(g, |args| self.kernel.bind(args))?;
+        let queue = device.queue()?;
+        let upload = |x: &Option<(ValueId, Vec<usize>)>| -> Result<Option<Block>> {
+            let Some((v, shape)) = x else { return Ok(None) };
+            let dtype = g[*v].ty.dtype().unwrap_or(DType::F32);
+            let block = Block::new(device, dtype.bytes_for(shape.iter().product()))?;
+            // A pattern, and copies of it on the device: large tensors would take longer to make than to time.
+            const PATTERN: usize = 1 << 20;
+            let mut have = block.len().min(PATTERN);
+            let mut data = Buffer::new(dtype, &[(PATTERN / dtype.bytes_for(1).max(1)).min(shape.iter().product())]);
+            // SAFETY: both have that many bytes; the queue is waited for.
+            unsafe { queue.copy_in(block.ptr(), data.ptr(), have)? };
+            while have < block.len() {
+                let more = have.min(block.len() - have);
+                // SAFETY: both ends lie inside the block and do not overlap.
+                unsafe { queue.copy(block.ptr().add(have), block.ptr(), more)? };
+                have += more;
+            }
+            queue.synchronize()?;
+            Ok(Some(block))
+        };
+        let ins = (shapes.inputs.iter().enumerate())
+            .map(|(i, x)| if self.consumed.contains(&i) { Ok(None) } else { upload(x) })
+            .collect::<Result<Vec<_>>>()?;
+        let outs = shapes.outputs.iter().map(upload).collect::<Result<Vec<_>>>()?;
+        let in_ptrs: Vec<*const u8> =
+            ins.iter().map(|b| b.as_ref().map_or(std::ptr::null(), |b| b.ptr().cast_const())).collect();
+        let out_ptrs: Vec<*mut u8> = outs.iter().map(|b| b.as_ref().map_or(std::ptr::null_mut(), Block::ptr)).collect();
+        let workspace = Block::new(device, bound.workspace_bytes())?;
+        let status = Block::new(device, 64)?;
+        // SAFETY: the block has 64 bytes.
+        unsafe { queue.clear(status.ptr(), 64)? };
+        let place = DeviceIo { queue: queue.handle(), status: status.ptr().cast(), step: 0 };
+        let io = Io { inputs: &in_ptrs, outputs: &out_ptrs, workspace: workspace.ptr(), device: place };
+        // SAFETY: buffers have the bound sizes and types, and stay until the queue has been waited for.
+        let run = || unsafe { bound.run(&io) };
+        run()?;
+        queue.synchronize()?;
+        let recording = queue.record(&mut || (0..RECORDED).try_for_each(|_| run()))?;
+        let mut shortest = f64::MAX;
+        for _ in 0..RUNS {
+            // SAFETY: as above.
+            shortest = shortest.min(queue.seconds(&mut || unsafe { queue.replay(&*recording) })?);
+        }
+        Ok(Duration::from_secs_f64(shortest / RECORDED as f64))
+    }
 }

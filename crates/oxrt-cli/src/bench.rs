@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 /// Measures an engine or model: load, first run, latency, throughput, memory, time per step
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  oxrt bench model.engine\n  oxrt bench model.engine --size batch=8 --profile-steps --threads 2\n  oxrt bench model.onnx --in x=x.npy --json"
+    after_help = "Examples:\n  oxrt bench model.engine\n  oxrt bench model.engine --size batch=8 --profile-steps --threads 2\n  oxrt bench model.engine --stream 100\n  oxrt bench model.onnx --in x=x.npy --json"
 )]
 pub struct Args {
     /// .pt2, .onnx or .engine file
@@ -27,6 +27,13 @@ pub struct Args {
     /// Least number of runs
     #[arg(long, default_value_t = 10)]
     runs: usize,
+    /// Sessions of the engine that run at once, each in a thread: adds their throughput together
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    at_once: usize,
+    /// Measures a stream of N runs of random sizes within the engine's ranges instead: what a size costs when it is new, and
+    /// after that
+    #[arg(long, value_name = "N", conflicts_with_all = ["sizes", "inputs", "profile_steps"])]
+    stream: Option<usize>,
     /// Adds the time of each step, with its share of the machine's measured ceilings
     #[arg(long)]
     profile_steps: bool,
@@ -42,6 +49,9 @@ pub fn run(a: Args) -> Result<ExitCode> {
     let start = Instant::now();
     let engine = a.build.tuned().engine(&a.model, &progress)?;
     let load = start.elapsed();
+    if let Some(runs) = a.stream {
+        return stream(&a, &engine, runs, load, progress);
+    }
     let inputs: Vec<Tensor> = if a.inputs.is_empty() {
         let mut sizes = std::collections::BTreeMap::new();
         for spec in &a.sizes {
@@ -63,6 +73,7 @@ pub fn run(a: Args) -> Result<ExitCode> {
         runs: a.runs,
         duration: Duration::from_secs_f64(a.seconds.clamp(0.0, 3600.0)),
         profile: a.profile_steps,
+        at_once: a.at_once.clamp(1, 256),
         ..BenchOptions::default()
     };
     let report = oxrt::bench(&engine, &inputs, &options)?;
@@ -89,9 +100,22 @@ pub fn run(a: Args) -> Result<ExitCode> {
         report.p50_ms, report.p90_ms, report.p99_ms, report.min_ms, report.runs
     );
     if let Some(ms) = report.device_ms {
-        println!("  device      {ms:.4} ms per run without copies in and out");
+        let part = |ms: Option<f64>| ms.unwrap_or_default();
+        println!(
+            "  device      {ms:.4} ms per run without copies; queued by the host in {:.4}, copies in {:.4}, out {:.4}",
+            part(report.enqueue_ms),
+            part(report.copy_in_ms),
+            part(report.copy_out_ms)
+        );
+        println!(
+            "  in place    {:.4} ms with inputs and outputs in the device's memory",
+            part(report.device_memory_ms)
+        );
     }
     println!("  throughput  {:.1} runs/s", report.throughput_per_s);
+    if let Some(rate) = report.at_once_per_s {
+        println!("              {rate:.1} runs/s of {} sessions at once", a.at_once);
+    }
     if report.arena_bytes > 0 {
         println!(
             "  memory      {} of activations (no placement needs less than {}), process peak {}",
@@ -128,5 +152,36 @@ pub fn run(a: Args) -> Result<ExitCode> {
             println!("… and {} shorter steps", steps.len() - 40);
         }
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The report of `--stream`.
+fn stream(a: &Args, engine: &oxrt::Engine, runs: usize, load: Duration, progress: ui::Progress) -> Result<ExitCode> {
+    let list = oxrt::random_stream(engine, runs, 0)?;
+    progress.stage("measuring");
+    let sizes = oxrt::bench_stream(engine, &list)?;
+    progress.finish();
+    if a.json {
+        ui::print_json(&serde_json::json!({
+            "model": a.model, "device": engine.device(), "target": engine.plan().target,
+            "load_ms": load.as_secs_f64() * 1e3, "sizes": sizes,
+        }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!(
+        "{} on {} ({}): {runs} runs of {} sizes",
+        a.model.display(),
+        engine.device(),
+        engine.plan().target,
+        sizes.len()
+    );
+    let mut rows = vec![["sizes", "runs", "first ms", "second ms", "again ms", "device ms"].map(String::from).to_vec()];
+    let ms = |x: Option<f64>| x.map_or("-".to_string(), |x| format!("{x:.3}"));
+    for s in &sizes {
+        let named: Vec<String> = s.sizes.iter().map(|(name, n)| format!("{name}={n}")).collect();
+        let times = [Some(s.first_ms), s.second_ms, s.again_ms, s.device_ms].map(ms);
+        rows.push([named.join(" "), s.runs.to_string()].into_iter().chain(times).collect());
+    }
+    print!("{}", ui::table(&rows));
     Ok(ExitCode::SUCCESS)
 }

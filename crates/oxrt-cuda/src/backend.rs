@@ -9,7 +9,7 @@ use oxrt_backend::{Backend, Block, Device, Kernel, NodeView, Packing, Precision}
 use oxrt_tensor::{DType, Error, Result, Tensor};
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// What every kernel of the backend works with.
 #[derive(Clone)]
@@ -21,11 +21,32 @@ pub(crate) struct Ctx {
     /// Compiled texts, by the text's hash: nodes of one kind share their code.
     codes: Arc<Mutex<HashMap<u64, Arc<Mutex<Option<Tensor>>>>>>,
     modules: Arc<Mutex<HashMap<u64, u64>>>,
+    /// Weights on the device, by where they lie on the host.
+    weights: Arc<Mutex<HashMap<(usize, usize), Weak<Weights>>>>,
+}
+
+/// Weights of an engine on the device. They hold on to what they were copied from, so that its place means them alone.
+pub(crate) struct Weights {
+    block: Block,
+    _of: Tensor,
+}
+
+impl Weights {
+    pub fn ptr(&self) -> *mut u8 {
+        self.block.ptr()
+    }
 }
 
 impl Ctx {
     fn new(gpu: Arc<dyn Gpu>) -> Ctx {
-        Ctx { gpu, precision: Precision::F32, libraries: true, codes: Arc::default(), modules: Arc::default() }
+        Ctx {
+            gpu,
+            precision: Precision::F32,
+            libraries: true,
+            codes: Arc::default(),
+            modules: Arc::default(),
+            weights: Arc::default(),
+        }
     }
 
     /// Compiles a text (the prelude is put before it) to what an engine stores.
@@ -59,15 +80,28 @@ impl Ctx {
         Ok(Launcher { gpu: self.gpu.clone(), function })
     }
 
-    /// Copies a tensor of the engine to the device.
-    pub fn upload(&self, t: &Tensor) -> Result<Arc<Block>> {
+    /// Copies a tensor to the device.
+    pub fn upload(&self, t: &Tensor) -> Result<Block> {
         let device = self.device();
         let block = Block::new(&device, t.bytes().len())?;
         let queue = device.queue()?;
         // SAFETY: the block has that many bytes, and the queue is waited for.
         unsafe { queue.copy_in(block.ptr(), t.bytes().as_ptr(), t.bytes().len())? };
         queue.synchronize()?;
-        Ok(Arc::new(block))
+        Ok(block)
+    }
+
+    /// A tensor of the engine on the device. Nobody writes it: kernels that read the same one share it.
+    pub fn weights(&self, t: &Tensor) -> Result<Arc<Weights>> {
+        let place = (t.bytes().as_ptr() as usize, t.bytes().len());
+        let mut all = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(there) = all.get(&place).and_then(Weak::upgrade) {
+            return Ok(there);
+        }
+        let new = Arc::new(Weights { block: self.upload(t)?, _of: t.clone() });
+        all.retain(|_, w| w.strong_count() > 0);
+        all.insert(place, Arc::downgrade(&new));
+        Ok(new)
     }
 
     pub fn device(&self) -> Arc<dyn Device> {

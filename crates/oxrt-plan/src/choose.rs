@@ -3,18 +3,27 @@
 //! Graphs are planned when an engine is built. Bodies of `If`, `Loop` and `Scan` are planned when it is loaded: they are
 //! small, and read their weights from the graph around them.
 
-use crate::{Step, StepKind};
+use crate::{PackedKernel, Step, StepKind};
 use oxrt_backend::{Backend, NodeView};
-use oxrt_ir::{Graph, NodeId, Symbol, ValueId, ValueType};
+use oxrt_ir::{Graph, NodeId, Symbol, Tensor, ValueId, ValueType};
 use oxrt_tensor::{Context, Result};
 use std::collections::{BTreeSet, HashMap};
 
-/// Chooses a kernel for each node (the one in `chosen`, where it stands there) and packs its weights. A node that makes
+/// Kernels of a node that were quickest when they were timed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chosen {
+    /// At the sizes that the engine is tuned for.
+    pub usual: &'static str,
+    /// By the work ([`Step::work`]) of each of the sizes, rising; empty where one serves all.
+    pub by_work: Vec<(u64, &'static str)>,
+}
+
+/// Chooses a kernel for each node (those in `chosen`, where it stands there) and packs its weights. A node that makes
 /// sizes which are not known before it runs goes to the host, which finds them out.
 pub fn steps(
     g: &Graph,
     backend: &dyn Backend,
-    chosen: &HashMap<NodeId, &'static str>,
+    chosen: &HashMap<NodeId, Chosen>,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Vec<Step>> {
     let total = g.num_nodes();
@@ -23,7 +32,7 @@ pub fn steps(
         progress(i, total);
         let kind = match sizes_known {
             true if is_alias(g, id) => StepKind::Alias,
-            true => kernel(NodeView::new(g, id), backend, chosen.get(&id).copied()).at(|| g[id].describe())?,
+            true => kernel(NodeView::new(g, id), backend, chosen.get(&id)).at(|| g[id].describe())?,
             false => StepKind::Host,
         };
         steps.push(Step { node: id, kind });
@@ -77,10 +86,37 @@ fn candidate(view: NodeView, backend: &dyn Backend, chosen: Option<&'static str>
     chosen.or_else(|| backend.candidates(view).first().copied()).filter(|_| all_tensors)
 }
 
-fn kernel(view: NodeView, backend: &dyn Backend, chosen: Option<&'static str>) -> Result<StepKind> {
-    let Some(candidate) = candidate(view, backend, chosen) else { return Ok(StepKind::Host) };
-    let packing = backend.pack(view, candidate)?;
-    Ok(StepKind::Kernel { candidate: candidate.to_string(), packed: packing.tensors, consumed: packing.consumed })
+fn kernel(view: NodeView, backend: &dyn Backend, chosen: Option<&Chosen>) -> Result<StepKind> {
+    let Some(usual) = candidate(view, backend, chosen.map(|c| c.usual)) else { return Ok(StepKind::Host) };
+    let elsewhere = chosen.map_or(&[][..], |c| &c.by_work);
+    let mut names = vec![usual];
+    for (_, name) in elsewhere {
+        if !names.contains(name) {
+            names.push(name);
+        }
+    }
+    let mut kernels: Vec<PackedKernel> = Vec::with_capacity(names.len());
+    let mut consumed: Option<Vec<usize>> = None;
+    for name in &names {
+        let packing = backend.pack(view, name)?;
+        // Kernels of one family pack alike: what is equal is kept once.
+        let earlier = |t: Tensor| {
+            let mut all = kernels.iter().flat_map(|k| &k.packed);
+            let equal = |x: &&Tensor| x.dtype() == t.dtype() && x.shape() == t.shape() && x.bytes() == t.bytes();
+            all.find(equal).cloned().unwrap_or(t)
+        };
+        let packed = packing.tensors.into_iter().map(earlier).collect();
+        kernels.push(PackedKernel { candidate: name.to_string(), packed });
+        match &mut consumed {
+            None => consumed = Some(packing.consumed),
+            Some(all) => all.retain(|i| packing.consumed.contains(i)),
+        }
+    }
+    let by_work = match names.len() {
+        1 => Vec::new(),
+        _ => elsewhere.iter().map(|(work, name)| (*work, names.iter().position(|n| n == name).unwrap_or(0))).collect(),
+    };
+    Ok(StepKind::Kernel { kernels, by_work, consumed: consumed.unwrap_or_default() })
 }
 
 /// Cuts values with known contents (shapes, indices computed from sizes) from the nodes that compute

@@ -1,6 +1,6 @@
 //! Graphs and plans as JSON with tensors apart.
 
-use crate::plan::{Plan, Profile, SizeRange, Step, StepKind};
+use crate::plan::{PackedKernel, Plan, Profile, SizeRange, Step, StepKind};
 use oxrt_ir::{
     Attr, Attrs, Contents, DType, Dim, Graph, NodeId, Range, Source, Symbol, Symbols, Tensor, TensorType, ValueId,
     ValueType,
@@ -35,9 +35,19 @@ pub(crate) struct TensorJson {
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 enum StepJson {
-    Kernel { node: u32, kernel: String, packed: Vec<usize>, consumed: Vec<usize> },
-    Alias { node: u32 },
-    Host { node: u32 },
+    Kernel {
+        node: u32,
+        kernels: Vec<(String, Vec<usize>)>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        by_work: Vec<(u64, usize)>,
+        consumed: Vec<usize>,
+    },
+    Alias {
+        node: u32,
+    },
+    Host {
+        node: u32,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -138,10 +148,12 @@ pub(crate) fn to_json(plan: &Plan, tensors: &mut Tensors) -> PlanJson {
         match &s.kind {
             StepKind::Alias => StepJson::Alias { node },
             StepKind::Host => StepJson::Host { node },
-            StepKind::Kernel { candidate, packed, consumed } => StepJson::Kernel {
+            StepKind::Kernel { kernels, by_work, consumed } => StepJson::Kernel {
                 node,
-                kernel: candidate.clone(),
-                packed: packed.iter().map(|t| tensors.add(t)).collect(),
+                kernels: (kernels.iter())
+                    .map(|k| (k.candidate.clone(), k.packed.iter().map(|t| tensors.add(t)).collect()))
+                    .collect(),
+                by_work: by_work.clone(),
                 consumed: consumed.clone(),
             },
         }
@@ -267,9 +279,16 @@ pub(crate) fn from_json(json: PlanJson, tensors: &[Tensor]) -> Result<Plan> {
         Ok(match s {
             StepJson::Alias { node: n } => Step { node: node(n)?, kind: StepKind::Alias },
             StepJson::Host { node: n } => Step { node: node(n)?, kind: StepKind::Host },
-            StepJson::Kernel { node: n, kernel, packed, consumed } => {
-                let packed = packed.iter().map(|&i| tensor(tensors, i)).collect::<Result<_>>()?;
-                Step { node: node(n)?, kind: StepKind::Kernel { candidate: kernel, packed, consumed } }
+            StepJson::Kernel { node: n, kernels, by_work, consumed } => {
+                if kernels.is_empty() || by_work.iter().any(|&(_, k)| k >= kernels.len()) {
+                    return Err(Error::invalid(format!("the step of node {n} names a kernel that is not there")));
+                }
+                let unpack = |(candidate, packed): (String, Vec<usize>)| {
+                    let packed = packed.into_iter().map(|i| tensor(tensors, i)).collect::<Result<_>>()?;
+                    Ok(PackedKernel { candidate, packed })
+                };
+                let kernels = kernels.into_iter().map(unpack).collect::<Result<_>>()?;
+                Step { node: node(n)?, kind: StepKind::Kernel { kernels, by_work, consumed } }
             }
         })
     });

@@ -22,7 +22,7 @@ pub mod memory;
 mod plan;
 
 pub use file::{is_engine, read_plan, write_plan};
-pub use plan::{Plan, Profile, SizeRange, Step, StepKind};
+pub use plan::{PackedKernel, Plan, Profile, SizeRange, Step, StepKind};
 
 /// Version of the file format; engines of another version are refused.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;

@@ -1,5 +1,6 @@
 //! What an engine is made of.
 
+use oxrt_backend::BindArgs;
 use oxrt_ir::{Graph, NodeId, Symbol, Symbols, Tensor};
 use oxrt_tensor::{Result, bail};
 use std::collections::BTreeMap;
@@ -63,17 +64,69 @@ impl Profile {
 #[derive(Clone, Debug)]
 pub enum StepKind {
     /// By a kernel of the backend.
-    Kernel { candidate: String, packed: Vec<Tensor>, consumed: Vec<usize> },
+    Kernel {
+        /// The one for the sizes that the engine was tuned for, then those that were quicker at others.
+        kernels: Vec<PackedKernel>,
+        /// The work ([`Step::work`]) of the sizes that kernels were timed at, rising, and the index of the quickest kernel;
+        /// empty where one serves all sizes.
+        by_work: Vec<(u64, usize)>,
+        /// Inputs that the packed tensors of every kernel replace.
+        consumed: Vec<usize>,
+    },
     /// Output 0 is input 0 under another shape: nothing runs.
     Alias,
     /// By the reference evaluator on the host.
     Host,
 }
 
+/// A kernel and the constants in the order it reads.
+#[derive(Clone, Debug)]
+pub struct PackedKernel {
+    pub candidate: String,
+    pub packed: Vec<Tensor>,
+}
+
+impl StepKind {
+    /// The kernel for the sizes that the engine was tuned for; `None` where no kernel runs.
+    pub fn candidate(&self) -> Option<&str> {
+        self.kernels().first().map(|k| k.candidate.as_str())
+    }
+
+    /// All kernels of the step.
+    pub fn kernels(&self) -> &[PackedKernel] {
+        match self {
+            StepKind::Kernel { kernels, .. } => kernels,
+            StepKind::Alias | StepKind::Host => &[],
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Step {
     pub node: NodeId,
     pub kind: StepKind,
+}
+
+impl Step {
+    /// How much a node has to do at these sizes: elements of its tensors that are not constants of the graph.
+    pub fn work(g: &Graph, node: NodeId, args: &BindArgs) -> u64 {
+        let elements = |shape: &[usize]| shape.iter().map(|&n| n as u64).product::<u64>();
+        let moving = |i: usize| g[node].input(i).is_some_and(|v| !g[v].is_constant() && !g[v].packed);
+        let inputs = (0..args.inputs.len()).filter(|&i| moving(i)).filter_map(|i| args.opt_shape(i));
+        inputs.chain(args.outputs.iter().copied().flatten()).map(elements).sum()
+    }
+
+    /// Index of the kernel for these sizes: the one that was quickest where there was most nearly as much to do.
+    pub fn kernel_for(&self, g: &Graph, args: &BindArgs) -> usize {
+        let StepKind::Kernel { by_work, .. } = &self.kind else { return 0 };
+        if by_work.is_empty() {
+            return 0;
+        }
+        let work = Step::work(g, self.node, args).max(1) as f64;
+        let distance = |at: u64| (work / at.max(1) as f64).ln().abs();
+        let nearest = by_work.iter().min_by(|a, b| distance(a.0).total_cmp(&distance(b.0)));
+        nearest.map_or(0, |(_, kernel)| *kernel)
+    }
 }
 
 /// An engine, independent of any running device.

@@ -9,6 +9,9 @@ use oxrt_plan::{Plan, StepKind};
 use oxrt_tensor::{Context as _, Error, Result, Tensor, num_elements};
 use std::collections::HashMap;
 
+/// What reports call the reference evaluator.
+pub(crate) const REFERENCE: &str = "reference";
+
 /// Where a tensor lies during a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Loc {
@@ -22,12 +25,10 @@ pub(crate) enum Loc {
 }
 
 pub(crate) enum Action {
-    Kernel(Box<dyn Bound>),
+    /// With the index of the kernel among those of the step.
+    Kernel(Box<dyn Bound>, usize),
     /// The reference evaluator.
-    Host {
-        inputs: Vec<Option<(DType, Vec<usize>)>>,
-        output_bytes: Vec<usize>,
-    },
+    Host { inputs: Vec<Option<(DType, Vec<usize>)>>, output_bytes: Vec<usize> },
 }
 
 pub(crate) struct BoundStep {
@@ -94,6 +95,16 @@ pub(crate) fn host_reads<'g>(g: &'g Graph, node: &'g Node) -> impl Iterator<Item
     node.inputs().iter().copied().chain(captured.map(Some))
 }
 
+impl BoundStep {
+    /// The kernel that runs it, for reports.
+    pub fn kernel_name(&self, plan: &Plan) -> String {
+        match self.action {
+            Action::Kernel(_, which) => plan.steps[self.index].kind.kernels()[which].candidate.clone(),
+            Action::Host { .. } => REFERENCE.to_string(),
+        }
+    }
+}
+
 impl Binding {
     pub fn new(inner: &Inner, sizes: &Sizes) -> Result<Binding> {
         Binder { inner, sizes, values: HashMap::new(), shapes: HashMap::new() }.bind()
@@ -155,16 +166,19 @@ impl Binder<'_> {
     fn bind_step(&self, index: usize) -> Result<Action> {
         let plan = &self.inner.plan;
         let node = &plan.graph[plan.steps[index].node];
-        let Some(kernel) = &self.inner.kernels[index] else {
+        let kernels = &self.inner.kernels[index];
+        if kernels.is_empty() {
             let inputs = host_reads(&plan.graph, node)
                 .map(|v| v.map(|v| (plan.graph[v].ty.dtype().unwrap_or(DType::F32), self.shapes[&v].clone())));
             let output_bytes = node.outputs().iter().map(|v| v.map_or(0, |v| self.bytes(v))).collect();
             return Ok(Action::Host { inputs: inputs.collect(), output_bytes });
-        };
+        }
         let input = |v: &Option<ValueId>| v.map(|v| BindInput { shape: &self.shapes[&v], value: self.values.get(&v) });
         let inputs: Vec<_> = node.inputs().iter().map(input).collect();
         let outputs: Vec<_> = node.outputs().iter().map(|v| v.map(|v| self.shapes[&v].as_slice())).collect();
-        Ok(Action::Kernel(kernel.bind(&BindArgs { inputs: &inputs, outputs: &outputs })?))
+        let args = BindArgs { inputs: &inputs, outputs: &outputs };
+        let which = plan.steps[index].kernel_for(&plan.graph, &args);
+        Ok(Action::Kernel(kernels[which].bind(&args)?, which))
     }
 
     /// Lifetimes, sharing in place, offsets.
@@ -188,14 +202,14 @@ impl Binder<'_> {
         let mut workspace = 0;
         for (at, (index, action)) in pending.iter().enumerate() {
             let node = &g[plan.steps[*index].node];
-            if let Action::Kernel(bound) = action {
+            if let Action::Kernel(bound, _) = action {
                 workspace = workspace.max(bound.workspace_bytes());
             }
             for (i, v) in node.outputs().iter().enumerate() {
                 let Some(v) = *v else { continue };
                 let last = last_use.get(&v).copied().unwrap_or(at);
                 let shared = match action {
-                    Action::Kernel(bound) if i == 0 => bound.in_place().iter().find_map(|&k| {
+                    Action::Kernel(bound, _) if i == 0 => bound.in_place().iter().find_map(|&k| {
                         let x = root(node.input(k)?);
                         let b = *buffer_of.get(&x)?;
                         let elsewhere = node.inputs().iter().enumerate().any(|(j, u)| {
@@ -235,7 +249,7 @@ impl Binder<'_> {
                 list.iter().map(|v| v.map_or(Ok(Loc::Null), loc)).collect::<Result<Vec<_>>>()
             };
             let reads: Vec<_> = match action {
-                Action::Kernel(_) => g[id].inputs().to_vec(),
+                Action::Kernel(..) => g[id].inputs().to_vec(),
                 Action::Host { .. } => host_reads(g, &g[id]).collect(),
             };
             let ids = g[id].inputs().iter().chain(g[id].outputs()).flatten();

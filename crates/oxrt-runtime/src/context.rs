@@ -3,7 +3,7 @@
 use crate::arena::Arena;
 use crate::binding::{Action, Binding, BoundStep, Loc, host_reads};
 use crate::bodies::runner;
-use crate::device::{DeviceContext, Ends};
+use crate::device::{DeviceContext, DeviceTimes, Ends};
 use crate::dynamic::{self, Watch};
 use crate::engine::{Engine, Inner};
 use crate::memory::MemoryPlan;
@@ -12,7 +12,6 @@ use oxrt_backend::Io;
 use oxrt_ir::ValueId;
 use oxrt_ops::Datum;
 use oxrt_ops::eval::eval_node_by;
-use oxrt_plan::StepKind;
 use oxrt_tensor::{Context as _, DType, Error, Result, Tensor, TensorView, bail};
 use std::sync::Arc;
 use std::time::Instant;
@@ -257,17 +256,17 @@ impl Context {
         Ok(binding.outputs.iter().map(|o| o.shape.clone()).collect())
     }
 
-    /// Seconds that the device takes for each of `runs` runs, without copies in and out.
+    /// Where the time goes of each of `runs` runs on a device.
     ///
     /// # Errors
     /// As [`Context::run`], and for engines of the host.
-    pub fn device_seconds(&mut self, inputs: &[TensorView], runs: usize) -> Result<Vec<f64>> {
+    pub fn device_times(&mut self, inputs: &[TensorView], runs: usize) -> Result<Vec<DeviceTimes>> {
         let inner = self.inner.clone();
         let Some(on) = inner.device.as_ref().filter(|_| inner.is_static) else {
             bail!(unsupported, "device times of an engine that runs on the host, or whose sizes depend on data");
         };
         let binding = self.binding(inputs)?;
-        self.device_context()?.seconds(&inner, on, &binding, &Ends::Host(inputs), runs)
+        self.device_context()?.times(&inner, on, &binding, &Ends::Host(inputs), runs)
     }
 
     fn device_context(&mut self) -> Result<&mut DeviceContext> {
@@ -313,7 +312,7 @@ impl Context {
             let result = match &step.action {
                 // SAFETY: shapes, types and pointers are those of the binding; buffers overlap only where
                 // the kernel allowed it.
-                Action::Kernel(bound) => unsafe {
+                Action::Kernel(bound, _) => unsafe {
                     bound.run(&Io { inputs: ins, outputs: outs, workspace, device: Default::default() })
                 },
                 Action::Host { inputs: types, output_bytes } => {
@@ -332,12 +331,9 @@ impl Context {
 
 pub(crate) fn step_profile(inner: &Inner, step: &BoundStep, seconds: f64) -> StepProfile {
     let node = &inner.plan.graph[step.node];
-    let kernel = match &inner.plan.steps[step.index].kind {
-        StepKind::Kernel { candidate, .. } => candidate.clone(),
-        _ => "reference".to_string(),
-    };
+    let kernel = step.kernel_name(&inner.plan);
     let flops = match &step.action {
-        Action::Kernel(bound) => bound.flops(),
+        Action::Kernel(bound, _) => bound.flops(),
         Action::Host { .. } => 0,
     };
     StepProfile { name: node.name.clone(), op: node.op.to_string(), kernel, seconds, flops, bytes: step.bytes }

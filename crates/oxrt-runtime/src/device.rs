@@ -58,6 +58,19 @@ fn upload(device: &Arc<dyn Device>, queue: &dyn Queue, bytes: &[u8]) -> Result<B
     Ok(block)
 }
 
+/// Where the time of a run on a device goes, in seconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DeviceTimes {
+    /// Inputs on their way in: the host's copy to memory that the device reads, and the device's.
+    pub copy_in: f64,
+    /// The device's time for the kernels, by events.
+    pub kernels: f64,
+    /// The host's time to queue them (and for steps that run on the host, those).
+    pub enqueue: f64,
+    /// Outputs on their way to memory of the host.
+    pub copy_out: f64,
+}
+
 /// Memory and queue of one run at a time.
 pub(crate) struct DeviceContext {
     // Recordings use the memory below: they go first.
@@ -128,15 +141,15 @@ impl DeviceContext {
         self.fetch(at, ends)
     }
 
-    /// Seconds that the device takes for the kernels of a run, without copies; a few numbers, one per replay.
-    pub fn seconds(
+    /// Where the time of a run goes, for each of `runs` runs.
+    pub fn times(
         &mut self,
         inner: &Inner,
         on: &OnDevice,
         binding: &Arc<Binding>,
         ends: &Ends,
         runs: usize,
-    ) -> Result<Vec<f64>> {
+    ) -> Result<Vec<DeviceTimes>> {
         let at = self.prepare(inner, on, binding)?;
         self.bring(at, ends)?;
         // The first run is direct, the second records.
@@ -145,14 +158,20 @@ impl DeviceContext {
         }
         let mut times = Vec::with_capacity(runs);
         for _ in 0..runs {
-            let mut sum = 0.0;
+            let mut t =
+                DeviceTimes { copy_in: self.queue.seconds(&mut || self.bring(at, ends))?, ..Default::default() };
             for segment in &self.bound[at].segments {
                 if let Segment::Kernels { recording: Some(recording), .. } = segment {
                     // SAFETY: the arena is the one that was recorded with.
-                    sum += self.queue.seconds(&mut || unsafe { self.queue.replay(&**recording) })?;
+                    t.kernels += self.queue.seconds(&mut || unsafe { self.queue.replay(&**recording) })?;
                 }
             }
-            times.push(sum);
+            let started = std::time::Instant::now();
+            self.execute(inner, on, at, ends, None)?;
+            t.enqueue = started.elapsed().as_secs_f64();
+            self.queue.synchronize()?;
+            t.copy_out = self.queue.seconds(&mut || self.send(at, ends))?;
+            times.push(t);
         }
         Ok(times)
     }
@@ -271,7 +290,7 @@ impl DeviceContext {
 
     /// Queues one step.
     fn launch(&self, inner: &Inner, on: &OnDevice, b: &DeviceBinding, step: &BoundStep) -> Result<()> {
-        let Action::Kernel(bound) = &step.action else { return Err(Error::bug("a host step among kernels")) };
+        let Action::Kernel(bound, _) = &step.action else { return Err(Error::bug("a host step among kernels")) };
         let base = self.base();
         let resolve = |loc: &Loc| -> Result<*mut u8> {
             Ok(match *loc {
@@ -346,8 +365,14 @@ impl DeviceContext {
         self.queue.synchronize()
     }
 
-    /// Copies the outputs to where they are wanted, waits, and looks whether all steps were content.
+    /// Copies the outputs to where they are wanted, and waits for the run.
     fn fetch(&self, at: usize, ends: &Ends) -> Result<()> {
+        self.send(at, ends)?;
+        self.queue.synchronize()
+    }
+
+    /// Queues copies of the outputs, and of the word that tells whether all steps were content.
+    fn send(&self, at: usize, ends: &Ends) -> Result<()> {
         let b = &self.bound[at];
         for (i, o) in b.binding.outputs.iter().enumerate() {
             let from = match o.loc {
@@ -374,8 +399,7 @@ impl DeviceContext {
             }
         }
         // SAFETY: the end of the staging memory is the status word's.
-        unsafe { self.queue.copy_out(self.staged().add(b.staging - 64), self.status.ptr(), 4)? };
-        self.queue.synchronize()
+        unsafe { self.queue.copy_out(self.staged().add(b.staging - 64), self.status.ptr(), 4) }
     }
 
     /// The error that a step left in the status word, with the step's name.

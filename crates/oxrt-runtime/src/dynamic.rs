@@ -1,6 +1,6 @@
 //! Runs step by step when sizes depend on data: every buffer is made when its size is known.
 
-use crate::binding::known_tensor;
+use crate::binding::{REFERENCE, known_tensor};
 use crate::bodies::runner;
 use crate::context::StepProfile;
 use crate::device::OnDevice;
@@ -129,10 +129,8 @@ fn steps(
         let mut flops = 0;
         let outs = done(inner, index, &sizes, kept, env, &mut flops).at(|| node.describe())?;
         if let Some(p) = profile.as_deref_mut() {
-            let kernel = match &step.kind {
-                StepKind::Kernel { candidate, .. } => candidate.clone(),
-                _ => "reference".into(),
-            };
+            let which = kept.bound.get(&index).map_or(0, |b| b.kernel);
+            let kernel = step.kind.kernels().get(which).map_or(REFERENCE, |k| k.candidate.as_str()).to_string();
             if let Some(side) = &mut kept.side {
                 side.judge(inner)?;
             }
@@ -374,13 +372,16 @@ fn bound(
     if let Some(b) = kept.bound.get(&index).filter(|b| b.fits(shapes, outputs, known)) {
         return Ok(b.bound.clone());
     }
-    let kernel = inner.kernels[index].as_ref().ok_or_else(|| Error::bug("the step has no kernel"))?;
     let inputs: Vec<_> = (shapes.iter().zip(known))
         .map(|(shape, value)| shape.as_deref().map(|shape| BindInput { shape, value: value.as_ref() }))
         .collect();
-    let bound: Arc<dyn Bound> = kernel.bind(&BindArgs { inputs: &inputs, outputs })?.into();
+    let args = BindArgs { inputs: &inputs, outputs };
+    let which = inner.plan.steps[index].kernel_for(&inner.plan.graph, &args);
+    let kernel = inner.kernels[index].get(which).ok_or_else(|| Error::bug("the step has no kernel"))?;
+    let bound: Arc<dyn Bound> = kernel.bind(&args)?.into();
     let outputs = outputs.iter().map(|s| s.map(<[usize]>::to_vec)).collect();
-    let step = BoundStep { inputs: shapes.to_vec(), outputs, known: known.to_vec(), bound: bound.clone() };
+    let step =
+        BoundStep { inputs: shapes.to_vec(), outputs, known: known.to_vec(), bound: bound.clone(), kernel: which };
     kept.bound.insert(index, step);
     Ok(bound)
 }

@@ -6,7 +6,7 @@ use crate::device::OnDevice;
 use crate::sizes::{self, Sizes};
 use oxrt_backend::{Backend, Kernel, NodeView};
 use oxrt_ir::{CONDITIONS, Expr, Symbol, ValueId, ValueType, holds};
-use oxrt_plan::{Plan, StepKind};
+use oxrt_plan::{PackedKernel, Plan, StepKind};
 use oxrt_tensor::{Context as _, DType, Error, Result, Tensor, TensorView};
 use std::sync::{Arc, Mutex};
 
@@ -19,8 +19,8 @@ pub struct Port {
 
 pub(crate) struct Inner {
     pub plan: Plan,
-    /// One per step; `None` for aliases and host steps.
-    pub kernels: Vec<Option<Box<dyn Kernel>>>,
+    /// Those of each step, as in the plan; none for aliases and host steps.
+    pub kernels: Vec<Vec<Box<dyn Kernel>>>,
     pub inputs: Vec<Port>,
     pub outputs: Vec<Port>,
     /// For a value that is an alias: the value whose memory it is.
@@ -77,21 +77,21 @@ impl Engine {
                 g[v].ty.for_each_symbol(&mut |s| is_static &= known.contains(s));
             }
             kernels.push(match &step.kind {
-                StepKind::Kernel { candidate, packed, .. } => {
-                    let kernel = backend.load(NodeView::new(g, step.node), candidate, packed);
-                    Some(kernel.at(|| node.describe())?)
+                StepKind::Kernel { kernels, .. } => {
+                    let load = |k: &PackedKernel| backend.load(NodeView::new(g, step.node), &k.candidate, &k.packed);
+                    kernels.iter().map(load).collect::<Result<_>>().at(|| node.describe())?
                 }
                 StepKind::Alias => {
                     if let (Some(x), Some(y)) = (node.input(0), node.output(0)) {
                         root[y.0 as usize] = root[x.0 as usize];
                     }
-                    None
+                    Vec::new()
                 }
                 StepKind::Host => {
                     // A subgraph reads values of its graph by name, which only a run step by step can give.
                     let captures = node.subgraphs().flat_map(|(_, body)| &body.captures);
                     is_static &= captures.into_iter().all(|&(outer, _)| g[outer].is_constant());
-                    None
+                    Vec::new()
                 }
             });
         }

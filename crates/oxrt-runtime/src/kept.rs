@@ -22,6 +22,8 @@ pub(crate) struct BoundStep {
     pub outputs: Vec<Option<Vec<usize>>>,
     pub known: Vec<Option<Tensor>>,
     pub bound: Arc<dyn Bound>,
+    /// Index of the kernel among those of the step.
+    pub kernel: usize,
 }
 
 /// Elements up to which values are compared with those that a kernel was bound to.

@@ -20,6 +20,7 @@ mod memory;
 mod sizes;
 
 pub use context::{Context, StepProfile};
+pub use device::DeviceTimes;
 pub use dynamic::{Seen, Watch};
 pub use engine::{Engine, Port};
 pub use memory::{MemoryPlan, PlannedBuffer, PlannedStep};

@@ -2,7 +2,6 @@
 
 use crate::binding::{Action, Binding};
 use crate::engine::{Engine, Inner};
-use oxrt_plan::StepKind;
 use oxrt_tensor::{DType, Result};
 
 /// A tensor between steps.
@@ -57,19 +56,15 @@ impl MemoryPlan {
         let binding = Binding::new(inner, &sizes)?;
         let g = &inner.plan.graph;
         let steps = binding.steps.iter().map(|s| {
-            let kernel = match &inner.plan.steps[s.index].kind {
-                StepKind::Kernel { candidate, .. } => candidate.clone(),
-                _ => "reference".to_string(),
-            };
             let (workspace_bytes, flops) = match &s.action {
-                Action::Kernel(bound) => (bound.workspace_bytes(), bound.flops()),
+                Action::Kernel(bound, _) => (bound.workspace_bytes(), bound.flops()),
                 Action::Host { .. } => (0, 0),
             };
             let node = &g[s.node];
             PlannedStep {
                 name: node.name.clone(),
                 op: node.op.to_string(),
-                kernel,
+                kernel: s.kernel_name(&inner.plan),
                 workspace_bytes,
                 flops,
                 io_bytes: s.bytes,

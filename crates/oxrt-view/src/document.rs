@@ -125,7 +125,7 @@ impl Document {
             .iter()
             .map(|s| {
                 let name = match &s.kind {
-                    StepKind::Kernel { candidate, .. } => candidate.as_str(),
+                    StepKind::Kernel { .. } => s.kind.candidate().unwrap_or_default(),
                     StepKind::Alias => "no work",
                     StepKind::Host => "reference",
                 };

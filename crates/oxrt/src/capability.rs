@@ -6,7 +6,7 @@ use oxrt_build::TuningRecord;
 use oxrt_cpu::CpuBackend;
 use oxrt_cuda::CudaBackend;
 use oxrt_ir::Symbol;
-use oxrt_plan::{Plan, StepKind, choose};
+use oxrt_plan::{Plan, choose};
 use oxrt_tensor::Result;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
@@ -130,10 +130,10 @@ pub fn choices(plan: &Plan, record: Option<&TuningRecord>) -> Vec<Why> {
         _ => None,
     };
     let why = |step: &oxrt_plan::Step| {
-        let StepKind::Kernel { candidate, .. } = &step.kind else { return Why::default() };
+        let Some(candidate) = step.kind.candidate() else { return Why::default() };
         let others = backend.as_ref().map(|b| b.candidates(NodeView::new(&plan.graph, step.node))).unwrap_or_default();
         Why {
-            others: others.into_iter().filter(|o| o != candidate).map(String::from).collect(),
+            others: others.into_iter().filter(|o| *o != candidate).map(String::from).collect(),
             times_us: record.and_then(|r| r.times(&plan.graph, step.node, &sizes)).cloned().unwrap_or_default(),
         }
     };

@@ -8,7 +8,7 @@ use oxrt_tensor::{Context, DType, Error, Result, Tensor, TensorView, bail};
 use std::path::Path;
 use std::sync::Arc;
 
-pub use oxrt_runtime::{MemoryPlan, PlannedBuffer, PlannedStep, Port, Seen, StepProfile, Watch};
+pub use oxrt_runtime::{DeviceTimes, MemoryPlan, PlannedBuffer, PlannedStep, Port, Seen, StepProfile, Watch};
 
 /// Where an engine runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -145,11 +145,8 @@ impl Engine {
 
     /// The least exact arithmetic of its kernels.
     pub fn precision(&self) -> Precision {
-        let narrow = |step: &oxrt_plan::Step| match &step.kind {
-            oxrt_plan::StepKind::Kernel { candidate, .. } => self.precision_of(candidate),
-            _ => Precision::F32,
-        };
-        self.plan().steps.iter().map(narrow).max().unwrap_or_default()
+        let kernels = self.plan().steps.iter().flat_map(|step| step.kind.kernels());
+        kernels.map(|k| self.precision_of(&k.candidate)).max().unwrap_or_default()
     }
 
     /// Whether all sizes follow from the input sizes.
@@ -264,12 +261,12 @@ impl Session {
         Ok(Outputs { items: self.engine.outputs().iter().map(|p| p.name.clone()).zip(views).collect() })
     }
 
-    /// Seconds that a GPU takes for each of `runs` runs, without copies in and out.
+    /// Where the time goes of each of `runs` runs on a GPU.
     ///
     /// # Errors
     /// As [`Session::run`], and for engines of the host.
-    pub fn device_seconds(&mut self, inputs: &[TensorView], runs: usize) -> Result<Vec<f64>> {
-        self.context.device_seconds(inputs, runs)
+    pub fn device_times(&mut self, inputs: &[TensorView], runs: usize) -> Result<Vec<DeviceTimes>> {
+        self.context.device_times(inputs, runs)
     }
 
     /// Runs on tensors in a GPU's memory (see [`oxrt_runtime::Context::run_on_device`]).

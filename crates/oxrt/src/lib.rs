@@ -36,7 +36,9 @@ mod verify;
 
 pub use accept::{Acceptance, Refusal, Target, acceptance};
 pub use audit::{AuditFinding, AuditReport, Severity, audit};
-pub use bench::{BenchOptions, BenchReport, StepTotal, bench, resident_peak_bytes};
+pub use bench::{
+    BenchOptions, BenchReport, SizeReport, StepTotal, bench, bench_stream, random_stream, resident_peak_bytes,
+};
 pub use bisect::{BisectReport, Guilty, bisect_passes};
 pub use capability::{Capability, NodeCapability, Runs, Why, capability, choices};
 pub use diff::{
@@ -44,7 +46,8 @@ pub use diff::{
     find_non_finite, reproduce,
 };
 pub use engine::{
-    Device, Engine, MemoryPlan, Outputs, PlannedBuffer, PlannedStep, Port, Seen, Session, StepProfile, Watch,
+    Device, DeviceTimes, Engine, MemoryPlan, Outputs, PlannedBuffer, PlannedStep, Port, Seen, Session, StepProfile,
+    Watch,
 };
 pub use machine::{Ceilings, best_target, cache_key, measure_ceilings};
 pub use model::{

@@ -1,7 +1,7 @@
 //! The runtime's way of running on a device, on the emulated one: first run, recording, replay, sizes in turn, memory of the
 //! device's own, steps on the host between, errors of the device.
 
-use oxrt::{BuildOptions, Device, Model, Precision, Tensor};
+use oxrt::{BuildOptions, Device, Model, Precision, Tensor, Tuning};
 
 fn build(text: &str, device: Device) -> oxrt::Engine {
     let graph = oxrt::ir::parse_graph(text).unwrap();
@@ -160,5 +160,68 @@ fn what_half_precision_does_not_hold_stays_in_single() {
         assert!(!notes.is_empty() && notes.iter().all(|n| n.contains("in single precision")), "{notes:?}");
         let plain = engine.plan().steps.iter().filter(|s| format!("{:?}", s.kind).contains("_plain")).count();
         assert_eq!(plain, 2);
+    }
+}
+
+/// A record in which another kernel is quicker at the least size than at the usual one: the engine holds both, and takes each
+/// where it is the quickest.
+#[test]
+fn each_size_gets_the_kernel_that_was_quickest_there() {
+    let weights: Vec<f32> = (0..64 * 64).map(|i| ((i * 37) % 101) as f32 / 500.0 - 0.1).collect();
+    let list: Vec<String> = weights.iter().map(f32::to_string).collect();
+    let text = format!("(f32[b, 64] x) {{ y = MatMul(x, f32[64, 64]{{{}}}) }} => y", list.join(", "));
+    let graph = oxrt::ir::parse_graph(&text).unwrap();
+    let mut ir = oxrt::ir::Model { graph, ..Default::default() };
+    oxrt::ops::infer::infer_model(&mut ir).unwrap();
+    let model = Model::from_ir(ir);
+    let record = std::env::temp_dir().join(format!("oxrt-sizes-{}.json", std::process::id()));
+    let build = || {
+        let options = BuildOptions {
+            device: Device::CudaEmulator,
+            precision: Precision::F16,
+            profiles: vec![vec!["b=2:8:32".parse().unwrap()]],
+            tuning: Tuning::Record(record.clone()),
+            ..BuildOptions::default()
+        };
+        model.build(&options).unwrap()
+    };
+    build();
+    // All three sizes are in the record now. The last kernel is made quickest at the least, the first one elsewhere.
+    let mut json: serde_json::Value = serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
+    let nodes = json["machines"].as_object_mut().unwrap().values_mut().next().unwrap().as_object_mut().unwrap();
+    assert_eq!(nodes.len(), 3, "{:?}", nodes.keys());
+    let mut names = Vec::new();
+    for (key, times) in nodes.iter_mut() {
+        let times = times.as_object_mut().unwrap();
+        names = times.keys().cloned().collect();
+        let quickest = if key.contains("[2, 64]") { names.len() - 1 } else { 0 };
+        for (i, name) in names.iter().enumerate() {
+            times[name] = (if i == quickest { 1.0 } else { 2.0 }).into();
+        }
+    }
+    std::fs::write(&record, json.to_string()).unwrap();
+    let engine = build();
+    let (again, file) = (build(), record.with_extension("engine"));
+    engine.save(&file).unwrap();
+    let bytes = std::fs::read(&file).unwrap();
+    again.save(&file).unwrap();
+    assert!(bytes == std::fs::read(&file).unwrap(), "the same record gives the same file");
+    // Opened by the CPU's backend it could not run: the plan is what is looked at.
+    assert_eq!(oxrt::plan::read_plan(&file).unwrap().steps[0].kind.kernels().len(), 2);
+    let _ = (std::fs::remove_file(&record), std::fs::remove_file(&file));
+    let cpu = model.build(&BuildOptions::default()).unwrap();
+    let mut session = engine.session();
+    for (batch, kernel) in [(2, names.len() - 1), (8, 0), (3, names.len() - 1), (32, 0), (5, 0)] {
+        let x: Vec<f32> = (0..batch * 64).map(|i| ((i * 53) % 97) as f32 / 97.0 - 0.5).collect();
+        let x = Tensor::from_slice(&[batch, 64], &x);
+        let view = || [x.view().unwrap()];
+        session.start_profile();
+        let got = session.run_ordered(&view()).unwrap()[0].to_tensor().unwrap();
+        let steps = session.take_profile();
+        assert!(steps.iter().any(|s| s.kernel == names[kernel]), "{batch}: {steps:?}, not {}", names[kernel]);
+        let want = cpu.session().run_ordered(&view()).unwrap()[0].to_tensor().unwrap();
+        for (g, w) in got.as_slice::<f32>().iter().zip(want.as_slice::<f32>()) {
+            assert!((g - w).abs() < 2e-3, "{batch}: {g}, not {w}");
+        }
     }
 }

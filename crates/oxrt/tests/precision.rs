@@ -37,7 +37,7 @@ fn a_record_repeats_an_engine_byte_for_byte() {
     assert!(text.contains("\"conv\":") && text.contains("\"conv_winograd4\":"), "{text}");
     let kernels = |engine: &Engine| -> Vec<String> {
         let name = |s: &oxrt::plan::Step| match &s.kind {
-            oxrt::plan::StepKind::Kernel { candidate, .. } => Some(candidate.clone()),
+            oxrt::plan::StepKind::Kernel { kernels, .. } => Some(kernels[0].candidate.clone()),
             _ => None,
         };
         engine.plan().steps.iter().filter_map(name).collect()

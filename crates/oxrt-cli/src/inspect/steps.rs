@@ -1,7 +1,7 @@
 //! Steps of an engine: the kernel of each, and why it was chosen.
 
 use crate::ui;
-use oxrt::plan::{Plan, StepKind};
+use oxrt::plan::{PackedKernel, Plan, StepKind};
 use oxrt::{Result, TuningRecord, Why};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -14,15 +14,12 @@ pub fn table(plan: &Plan, tuning: Option<&Path>) -> Result<(String, Value)> {
     for (step, why) in plan.steps.iter().zip(&choices) {
         let node = &plan.graph[step.node];
         let (kernel, reason) = match &step.kind {
-            StepKind::Kernel { candidate, .. } => (candidate.as_str(), reason(candidate, why)),
+            StepKind::Kernel { kernels, .. } => (kernels[0].candidate.as_str(), reason(kernels, why)),
             StepKind::Alias => ("no work", "the same memory under another shape".to_string()),
             StepKind::Host => ("reference evaluator", "no kernel, or sizes that depend on data".to_string()),
         };
         let ty = node.output(0).map_or(String::new(), |v| plan.graph[v].ty.to_string());
-        let packed: usize = match &step.kind {
-            StepKind::Kernel { packed, .. } => packed.iter().map(|t| t.bytes().len()).sum(),
-            _ => 0,
-        };
+        let packed: usize = step.kind.kernels().iter().flat_map(|k| &k.packed).map(|t| t.bytes().len()).sum();
         let origins: Vec<String> = node.origins.iter().filter(|o| ***o != *node.name).map(|o| o.to_string()).collect();
         list.push(json!({
             "op": &*node.op, "name": node.name, "kernel": kernel, "why": reason, "others": why.others, "times_us": why.times_us,
@@ -37,7 +34,15 @@ pub fn table(plan: &Plan, tuning: Option<&Path>) -> Result<(String, Value)> {
     Ok((ui::table(&rows), Value::Array(list)))
 }
 
-fn reason(kernel: &str, why: &Why) -> String {
+fn reason(kernels: &[PackedKernel], why: &Why) -> String {
+    let elsewhere: Vec<&str> = kernels[1..].iter().map(|k| k.candidate.as_str()).collect();
+    match elsewhere.is_empty() {
+        true => reason_of(&kernels[0].candidate, why),
+        false => format!("{}; at other sizes {}", reason_of(&kernels[0].candidate, why), elsewhere.join(", ")),
+    }
+}
+
+fn reason_of(kernel: &str, why: &Why) -> String {
     if let Some(time) = why.times_us.get(kernel) {
         let others: Vec<String> =
             why.times_us.iter().filter(|(k, _)| *k != kernel).map(|(k, t)| format!("{k} {t:.1}")).collect();

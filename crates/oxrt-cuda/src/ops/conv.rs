@@ -318,7 +318,7 @@ fn load_folded(ctx: &Ctx, node: &NodeView, packed: &[Tensor], tile: Tile) -> Res
     let method = Method::packed(tile, true, of);
     let product = Product::load(ctx, packed.first(), method, Types { x: of, ..types(node, of)? })?;
     let folds = ctx.function(Some(packed.get(2).ok_or_else(missing)?), "fold", 0)?;
-    let weights = ctx.upload(weights)?;
+    let weights = ctx.weights(weights)?;
     let attrs = node.attrs().clone();
     kernel(move |args| {
         let window = window(args, &attrs, &f)?;
@@ -388,7 +388,7 @@ fn load_as(ctx: &Ctx, node: &NodeView, packed: &[Tensor], method: Method) -> Res
     let weights = packed.get(1).ok_or_else(|| Error::invalid("packed weights are missing"))?;
     let product = Product::load(ctx, packed.first(), method, types(node, weights.dtype())?)?;
     let pitch = weights.shape().get(1).copied().unwrap_or(0);
-    let weights = ctx.upload(weights)?;
+    let weights = ctx.weights(weights)?;
     let attrs = node.attrs().clone();
     let simt = matches!(method, Method::Simt { .. });
     let widen = packed.get(2).map(|code| ctx.function(Some(code), "widen", 0)).transpose()?;
@@ -525,7 +525,7 @@ fn load_depthwise(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<d
     let launchers = [ctx.function(packed.first(), "depthwise", 0)?, ctx.function(packed.first(), "depthwise_few", 0)?];
     let processors = ctx.gpu.processors() as usize;
     let pieces = Pieces::of(node, &f)?;
-    let weights = ctx.upload(packed.get(1).ok_or_else(|| Error::invalid("packed weights are missing"))?)?;
+    let weights = ctx.weights(packed.get(1).ok_or_else(|| Error::invalid("packed weights are missing"))?)?;
     let attrs = node.attrs().clone();
     kernel(move |args| {
         let win = window(args, &attrs, &f)?;

@@ -177,7 +177,7 @@ fn load_as(ctx: &Ctx, node: &NodeView, packed: &[Tensor], method: Method) -> Res
     let product = Product::load(ctx, packed.first(), method, types(node, weights.dtype())?)?;
     let [n, k] = weight_sizes(node)?;
     let pitch = weights.shape().get(1).copied().unwrap_or(k);
-    let weights = ctx.upload(weights)?;
+    let weights = ctx.weights(weights)?;
     let simt = matches!(method, Method::Simt { .. });
     kernel(move |args| {
         let x = args.shape(0)?;

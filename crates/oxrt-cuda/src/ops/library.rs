@@ -86,8 +86,8 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
     if let Some(cuda) = ctx.gpu.as_cuda() {
         cuda.libraries.open(&*ctx.gpu);
     }
-    let weights = ctx.upload(packed.first().ok_or_else(missing)?)?;
-    let bias = if node.has(2) { Some(ctx.upload(packed.get(1).ok_or_else(missing)?)?) } else { None };
+    let weights = ctx.weights(packed.first().ok_or_else(missing)?)?;
+    let bias = if node.has(2) { Some(ctx.weights(packed.get(1).ok_or_else(missing)?)?) } else { None };
     let after = match follows(node)? {
         true => Some(Arc::new(Map::load(ctx, packed.last(), &[of], of)?)),
         false => None,

@@ -290,7 +290,7 @@ pub(super) struct Plan {
     slices: usize,
     splits: usize,
     workspace: usize,
-    counters: Option<Arc<Block>>,
+    counters: Option<Block>,
 }
 
 impl Plan {

@@ -4,9 +4,9 @@
 use super::each::{only, strict};
 use super::windows::{Method, Sizes, Text, Windows, batched};
 use super::{Entry, c_type, counts, dtype, holds, makes, output_dtype, require};
-use crate::backend::Ctx;
+use crate::backend::{Ctx, Weights};
 use crate::text::{self, Number, stored};
-use oxrt_backend::{BindArgs, Block, Kernel, NodeView, Packing, Precision, bound, kernel};
+use oxrt_backend::{BindArgs, Kernel, NodeView, Packing, Precision, bound, kernel};
 use oxrt_ir::Attrs;
 use oxrt_ops::quantised::{Linear, dtype_of};
 use oxrt_ops::scalar::Emit;
@@ -146,7 +146,7 @@ fn load_fused(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn K
 }
 
 /// Binds a fused product. `weights` of the matrix units replace input 1.
-fn fused(node: &NodeView, windows: Windows, weights: Option<(Arc<Block>, Shape)>) -> Result<Box<dyn Kernel>> {
+fn fused(node: &NodeView, windows: Windows, weights: Option<(Arc<Weights>, Shape)>) -> Result<Box<dyn Kernel>> {
     let attrs = node.attrs().clone();
     let ends = ends(node.op());
     let (mut whole, mut number) = numbers(&attrs, node.has(ends[2]), node.has(ends[4]))?;
@@ -301,7 +301,7 @@ fn load_mma<const I: usize>(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Re
         packed.get(1).filter(|t| t.bytes().len() == shape.maps * shape.pitch() + shape.corrections() * 4 + 16);
     let weights = weights.ok_or_else(|| Error::invalid("the engine holds no weights for the kernel"))?;
     let windows = Windows::load(ctx, packed.first(), true, shape.method(I))?;
-    fused(node, windows, Some((ctx.upload(weights)?, shape)))
+    fused(node, windows, Some((ctx.weights(weights)?, shape)))
 }
 
 /// One number, or one for each of `maps`.

@@ -132,7 +132,7 @@ impl Side {
         let Some(engine) = self.engine() else { return NodePlace::default() };
         let plan = engine.plan();
         let kernel = plan.steps.iter().find(|s| s.node == id).map(|s| match &s.kind {
-            StepKind::Kernel { candidate, .. } => candidate.clone(),
+            StepKind::Kernel { .. } => s.kind.candidate().unwrap_or_default().to_string(),
             StepKind::Alias => "alias".to_string(),
             StepKind::Host => "reference".to_string(),
         });

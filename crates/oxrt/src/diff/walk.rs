@@ -7,7 +7,6 @@ use crate::verify::{Comparison, VerifyOptions, compare_tensors};
 use oxrt_backend::Precision;
 use oxrt_ir::{Graph, ValueId};
 use oxrt_ops::{Datum, Interpreter};
-use oxrt_plan::StepKind;
 use oxrt_tensor::{DType, Error, Result, Tensor, bail};
 use oxrt_verify::{Store, pattern, worst_elements};
 use std::collections::{BTreeMap, HashMap};
@@ -443,10 +442,8 @@ fn l2(d: &ValueDiff) -> f64 {
 }
 
 fn precision_of(engine: &Engine, step: usize) -> Precision {
-    match &engine.plan().steps[step].kind {
-        StepKind::Kernel { candidate, .. } => engine.precision_of(candidate),
-        _ => Precision::F32,
-    }
+    let kernels = engine.plan().steps[step].kind.kernels().iter();
+    kernels.map(|k| engine.precision_of(&k.candidate)).max().unwrap_or_default()
 }
 
 /// A run in shared memory must give what a run step by step gives, bit for bit.
