@@ -98,11 +98,49 @@ pub struct DeviceIo {
     pub status: *mut u32,
     /// Number of the step, to be written to the upper bits of the status.
     pub step: u32,
+    /// [`COUNTERS`] words of the device's memory that are zero between steps: who counts there leaves zeros.
+    pub counters: *mut u32,
+}
+
+/// Words at [`DeviceIo::counters`].
+pub const COUNTERS: usize = 4096;
+
+/// The words of the device that a run needs beside its tensors: status and counters.
+pub struct Words(Block);
+
+impl Words {
+    /// All zero.
+    pub fn new(device: &Arc<dyn Device>, queue: &dyn Queue) -> Result<Words> {
+        let block = Block::new(device, Self::STATUS + 4 * COUNTERS)?;
+        // SAFETY: the block has that many bytes.
+        unsafe { queue.clear(block.ptr(), block.len())? };
+        Ok(Words(block))
+    }
+
+    /// Bytes of the status at the start.
+    const STATUS: usize = 64;
+
+    pub fn status(&self) -> *mut u8 {
+        self.0.ptr()
+    }
+
+    /// Sets the status to zero.
+    pub fn clear_status(&self, queue: &dyn Queue) -> Result<()> {
+        // SAFETY: the block is longer.
+        unsafe { queue.clear(self.0.ptr(), Self::STATUS) }
+    }
+
+    /// Where step `step` puts its work.
+    pub fn io(&self, queue: &dyn Queue, step: usize) -> DeviceIo {
+        // SAFETY: the counters lie behind the status.
+        let counters = unsafe { self.0.ptr().add(Self::STATUS) }.cast();
+        DeviceIo { queue: queue.handle(), status: self.0.ptr().cast(), step: step as u32, counters }
+    }
 }
 
 impl Default for DeviceIo {
     fn default() -> DeviceIo {
-        DeviceIo { queue: std::ptr::null_mut(), status: std::ptr::null_mut(), step: 0 }
+        DeviceIo { queue: std::ptr::null_mut(), status: std::ptr::null_mut(), step: 0, counters: std::ptr::null_mut() }
     }
 }
 

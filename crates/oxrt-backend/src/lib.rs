@@ -17,7 +17,9 @@ mod device;
 pub mod geometry;
 
 pub use closures::{FnBound, FnKernel, Outcome, bound, kernel};
-pub use device::{Block, Device, DeviceIo, Queue, Recording, STATUS_DIVISION, STATUS_INDEX, status_error};
+pub use device::{
+    Block, COUNTERS, Device, DeviceIo, Queue, Recording, STATUS_DIVISION, STATUS_INDEX, Words, status_error,
+};
 
 use oxrt_ir::{Attrs, DType, Dim, Graph, Node, NodeId, Tensor, TensorType};
 use oxrt_tensor::{Error, Result};

@@ -8,7 +8,7 @@ pub use narrow::LARGEST_F16;
 pub use profiles::{DimSpec, profiles_for};
 pub use tune::TuningRecord;
 
-use oxrt_backend::{Backend, NodeView, Precision};
+use oxrt_backend::{Backend, Precision};
 use oxrt_ir::{DType, Model, NodeId, Symbol};
 use oxrt_plan::choose::Chosen;
 use oxrt_plan::{Plan, Step, StepKind};
@@ -163,16 +163,6 @@ fn choose(
     progress: &mut dyn FnMut(&str, usize, usize),
 ) -> Result<Vec<Step>> {
     let g = &model.graph;
-    if backend.device().is_some() {
-        let preferred = |id: NodeId| match chosen.get(&id) {
-            Some(c) => std::iter::once(c.usual).chain(c.by_work.iter().map(|x| x.1)).collect(),
-            None => Vec::from_iter(backend.candidates(NodeView::new(g, id)).first().copied()),
-        };
-        let work: BTreeSet<_> =
-            g.node_ids().into_iter().flat_map(|id| preferred(id).into_iter().map(move |name| (id, name))).collect();
-        let work: Vec<_> = work.into_iter().collect();
-        tune::warm(g, backend, &work, progress);
-    }
     for (_, node) in g.nodes() {
         if oxrt_ops::registry::find(&node.op).is_none() {
             return Err(Error::unsupported(format!("the operator {} is unknown here", node.op)).help(

@@ -1,10 +1,10 @@
 //! The choice between kernels by measurement, and the record of it.
 
-use oxrt_backend::{Backend, BindArgs, BindInput, Block, Device, DeviceIo, Io, Kernel, NodeView};
+use oxrt_backend::{Backend, BindArgs, BindInput, Block, Device, Io, Kernel, NodeView, Queue, Words};
 use oxrt_ir::{DType, Graph, NodeId, Symbol, ValueId};
 use oxrt_plan::choose::Chosen;
 use oxrt_plan::{Profile, SizeRange, Step};
-use oxrt_tensor::{Context, Error, Result, map_file, write_atomically};
+use oxrt_tensor::{Context, Error, Result, Tensor, map_file, write_atomically};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
@@ -20,7 +20,7 @@ const LONGEST: Duration = Duration::from_millis(400);
 /// exact, or smaller.
 const CLEARLY: f64 = 0.95;
 /// Sizes that are timed are a factor of this apart.
-const APART: f64 = 4.0;
+const APART: f64 = 2.0;
 /// Most bytes of a node's tensors at sizes that are timed beside the usual ones.
 const LARGEST: usize = 2 << 30;
 /// Most bytes that are read between two runs, so that weights come from memory as they do in a whole network.
@@ -145,30 +145,43 @@ pub fn tune(
             names.iter().filter(|n| !known(n)).map(|n| (*id, *n)).collect()
         };
         let work: Vec<(NodeId, &'static str)> = rivals.iter().flat_map(missing).collect();
-        warm(g, backend, &work, progress);
+        let total = work.len();
+        // What a backend compiles it keeps. What goes wrong here goes wrong again where it is reported.
+        oxrt_plan::choose::side_by_side(total, &mut |i| progress("compiling kernels", i, total), |i| {
+            let _ = backend.pack(NodeView::new(g, work[i].0), work[i].1);
+        });
     }
     for (i, (id, names)) in rivals.into_iter().enumerate() {
         progress("timing kernels", i, total);
         let view = NodeView::new(g, id);
         let points = points(g, id, sizes);
         let Some(usual) = points.first() else { continue };
-        for name in &names {
-            let missing: Vec<&Point> =
-                points.iter().filter(|p| times.get(&p.key).is_none_or(|t| !t.contains_key(*name))).collect();
+        let lacks = |point: &Point, name: &str, times: &BTreeMap<String, BTreeMap<String, f64>>| {
+            times.get(&point.key).is_none_or(|t| !t.contains_key(name))
+        };
+        let wanted: Vec<&'static str> =
+            names.iter().copied().filter(|name| points.iter().any(|p| lacks(p, name, times))).collect();
+        let place = || g[id].describe();
+        let timed = load_all(view, backend, &wanted).at(place)?;
+        for point in &points {
+            let missing: Vec<&Timed> = timed.iter().filter(|t| lacks(point, t.name, times)).collect();
             if missing.is_empty() {
                 continue;
             }
-            let place = || g[id].describe();
-            let packing = backend.pack(view, name).at(place)?;
-            let kernel = backend.load(view, name, &packing.tensors).at(place)?;
-            let timed = Timed { g, kernel: &*kernel, consumed: &packing.consumed };
-            for point in missing {
-                let took = match &device {
-                    Some(device) => timed.on_device(device, &point.shapes),
-                    None => timed.on_host(&point.shapes, &mut flush),
+            let bench = match &device {
+                Some(device) => Some(DeviceBench::new(g, device, &point.shapes, &missing).at(place)?),
+                None => None,
+            };
+            let mut best = f64::MAX;
+            for kernel in missing {
+                let seconds = match &bench {
+                    Some(bench) => bench.seconds(kernel, best),
+                    None => kernel.on_host(g, &point.shapes, &mut flush).map(|took| took.as_secs_f64()),
                 };
-                let took = (took.at(place)?.as_secs_f64() * 1e7).round() / 10.0;
-                times.entry(point.key.clone()).or_default().insert(name.to_string(), took);
+                let seconds = seconds.at(place)?;
+                best = best.min(seconds);
+                let us = (seconds * 1e7).round() / 10.0;
+                times.entry(point.key.clone()).or_default().insert(kernel.name.to_string(), us);
             }
         }
         let best_of = |point: &Point, first: &'static str| {
@@ -217,33 +230,6 @@ fn points(g: &Graph, id: NodeId, sizes: &[BTreeMap<Symbol, i64>]) -> Vec<Point> 
         all.push(Point { shapes, key, work });
     }
     all
-}
-
-/// Packs in parallel what will be packed again, one by one: what a backend compiles on the way, it keeps.
-pub(crate) fn warm(
-    g: &Graph,
-    backend: &dyn Backend,
-    work: &[(NodeId, &'static str)],
-    progress: &mut dyn FnMut(&str, usize, usize),
-) {
-    let next = std::sync::atomic::AtomicUsize::new(0);
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(work.len().max(1));
-    let one = || {
-        let i = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let (id, name) = work.get(i)?;
-        // What goes wrong here goes wrong again where it is reported.
-        let _ = backend.pack(NodeView::new(g, *id), name);
-        Some(i)
-    };
-    progress("compiling kernels", 0, work.len());
-    std::thread::scope(|scope| {
-        for _ in 1..threads {
-            scope.spawn(|| while one().is_some() {});
-        }
-        while let Some(i) = one() {
-            progress("compiling kernels", i, work.len());
-        }
-    });
 }
 
 /// Shapes of a node's operands at the sizes tuned for.
@@ -348,20 +334,31 @@ impl Buffer {
     }
 }
 
-/// Runs of a kernel in one recording on a device.
-const RECORDED: usize = 10;
-
 /// A kernel that is timed.
-struct Timed<'a> {
-    g: &'a Graph,
-    kernel: &'a dyn Kernel,
-    consumed: &'a [usize],
+struct Timed {
+    name: &'static str,
+    kernel: Box<dyn Kernel>,
+    consumed: Vec<usize>,
+    /// What the kernel may read where it lies.
+    _packed: Vec<Tensor>,
 }
 
-impl Timed<'_> {
+/// Packs side by side, and loads, kernels of one node. What is packed alike is kept once.
+fn load_all(view: NodeView, backend: &dyn Backend, names: &[&'static str]) -> Result<Vec<Timed>> {
+    let packings = oxrt_plan::choose::side_by_side(names.len(), &mut |_| {}, |i| backend.pack(view, names[i]));
+    let mut all: Vec<Timed> = Vec::with_capacity(names.len());
+    for (name, packing) in names.iter().zip(packings) {
+        let packing = packing?;
+        let packed = oxrt_plan::choose::kept_once(packing.tensors, all.iter().flat_map(|t| &t._packed));
+        let kernel = backend.load(view, name, &packed)?;
+        all.push(Timed { name, kernel, consumed: packing.consumed, _packed: packed });
+    }
+    Ok(all)
+}
+
+impl Timed {
     /// The shortest of some runs with weights out of the caches and activations in them.
-    fn on_host(&self, shapes: &Shapes, flush: &mut [u8]) -> Result<Duration> {
-        let g = self.g;
+    fn on_host(&self, g: &Graph, shapes: &Shapes, flush: &mut [u8]) -> Result<Duration> {
         let bound = shapes.with_args(g, |args| self.kernel.bind(args))?;
 
         let make = |x: &Option<(ValueId, Vec<usize>)>| {
@@ -407,11 +404,32 @@ impl Timed<'_> {
         }
         Ok(shortest)
     }
+}
 
-    /// The shortest of some replays of a recording of runs, per run.
-    fn on_device(&self, device: &Arc<dyn Device>, shapes: &Shapes) -> Result<Duration> {
-        let g = self.g;
-        let bound = shapes.with_args(g, |args| self.kernel.bind(args))?;
+/// Most runs of a kernel in one recording on a device, and how long they should take together.
+const RECORDED: f64 = 10.0;
+const RECORDING: f64 = 1e-3;
+/// A kernel that takes so many times what the best one took is not measured again.
+const HOPELESS: f64 = 2.0;
+
+/// Memory of a node's operands on a device, at sizes at which kernels are timed.
+struct DeviceBench<'a> {
+    g: &'a Graph,
+    shapes: &'a Shapes,
+    device: &'a Arc<dyn Device>,
+    queue: Box<dyn Queue>,
+    words: Words,
+    ins: Vec<Option<Block>>,
+    outs: Vec<Option<Block>>,
+}
+
+impl<'a> DeviceBench<'a> {
+    fn new(
+        g: &'a Graph,
+        device: &'a Arc<dyn Device>,
+        shapes: &'a Shapes,
+        kernels: &[&Timed],
+    ) -> Result<DeviceBench<'a>> {
         let queue = device.queue()?;
         let upload = |x: &Option<(ValueId, Vec<usize>)>| -> Result<Option<Block>> {
             let Some((v, shape)) = x else { return Ok(None) };
@@ -432,29 +450,45 @@ impl Timed<'_> {
             queue.synchronize()?;
             Ok(Some(block))
         };
+        let read = |i: usize| kernels.iter().any(|k| !k.consumed.contains(&i));
         let ins = (shapes.inputs.iter().enumerate())
-            .map(|(i, x)| if self.consumed.contains(&i) { Ok(None) } else { upload(x) })
+            .map(|(i, x)| if read(i) { upload(x) } else { Ok(None) })
             .collect::<Result<Vec<_>>>()?;
         let outs = shapes.outputs.iter().map(upload).collect::<Result<Vec<_>>>()?;
-        let in_ptrs: Vec<*const u8> =
-            ins.iter().map(|b| b.as_ref().map_or(std::ptr::null(), |b| b.ptr().cast_const())).collect();
-        let out_ptrs: Vec<*mut u8> = outs.iter().map(|b| b.as_ref().map_or(std::ptr::null_mut(), Block::ptr)).collect();
-        let workspace = Block::new(device, bound.workspace_bytes())?;
-        let status = Block::new(device, 64)?;
-        // SAFETY: the block has 64 bytes.
-        unsafe { queue.clear(status.ptr(), 64)? };
-        let place = DeviceIo { queue: queue.handle(), status: status.ptr().cast(), step: 0 };
-        let io = Io { inputs: &in_ptrs, outputs: &out_ptrs, workspace: workspace.ptr(), device: place };
+        let words = Words::new(device, &*queue)?;
+        Ok(DeviceBench { g, shapes, device, queue, words, ins, outs })
+    }
+
+    /// The shortest of some replays of a recording of runs, per run.
+    fn seconds(&self, kernel: &Timed, best: f64) -> Result<f64> {
+        let queue = &*self.queue;
+        let bound = self.shapes.with_args(self.g, |args| kernel.kernel.bind(args))?;
+        let in_ptrs: Vec<*const u8> = (self.ins.iter().enumerate())
+            .map(|(i, b)| {
+                b.as_ref().filter(|_| !kernel.consumed.contains(&i)).map_or(std::ptr::null(), |b| b.ptr().cast_const())
+            })
+            .collect();
+        let out_ptrs: Vec<*mut u8> =
+            self.outs.iter().map(|b| b.as_ref().map_or(std::ptr::null_mut(), Block::ptr)).collect();
+        let workspace = Block::new(self.device, bound.workspace_bytes())?;
+        let io =
+            Io { inputs: &in_ptrs, outputs: &out_ptrs, workspace: workspace.ptr(), device: self.words.io(queue, 0) };
         // SAFETY: buffers have the bound sizes and types, and stay until the queue has been waited for.
         let run = || unsafe { bound.run(&io) };
         run()?;
         queue.synchronize()?;
-        let recording = queue.record(&mut || (0..RECORDED).try_for_each(|_| run()))?;
+        let once = queue.seconds(&mut || run())?;
+        let runs = (RECORDING / once.max(1e-9)).clamp(2.0, RECORDED) as usize;
+        let recording = queue.record(&mut || (0..runs).try_for_each(|_| run()))?;
         let mut shortest = f64::MAX;
         for _ in 0..RUNS {
             // SAFETY: as above.
-            shortest = shortest.min(queue.seconds(&mut || unsafe { queue.replay(&*recording) })?);
+            let seconds = queue.seconds(&mut || unsafe { queue.replay(&*recording) })?;
+            shortest = shortest.min(seconds / runs as f64);
+            if shortest > HOPELESS * best {
+                break;
+            }
         }
-        Ok(Duration::from_secs_f64(shortest / RECORDED as f64))
+        Ok(shortest)
     }
 }

@@ -267,3 +267,28 @@ fn loops_over_constants_are_run() {
         assert_eq!(count(&m, "Loop"), 1, "{}", m.graph);
     }
 }
+
+/// What exporters make of a batch without padding: a mask of the batch's size, a guard for rows that see nothing.
+#[test]
+fn a_mask_that_masks_nothing_goes() {
+    let text = "(f32[n, 2, 4, 4] x) {
+        s = Shape(x)
+        b = Slice(s, i64[1]{0}, i64[1]{1}, i64[1]{0})
+        t = Concat<axis=0>(b, i64[3]{1, 4, 4})
+        e = Expand(bool[1, 1, 4, 1]{1, 1, 1, 1}, t)
+        w = Where(e, f32{0}, f32{-1e30})
+        a = Add(x, w)
+        p = Softmax<axis=-1>(a)
+        m = ReduceMax<keepdims=1>(w, i64[1]{3})
+        g = Greater(m, f32{-1e20})
+        q = Where(g, p, f32{0})
+        y = Neg(q)
+    } => y";
+    assert_eq!(check(text, simple, &["remove-identities"], &[]).graph.num_nodes(), 2);
+    // A mask that is not the same everywhere, a maximum that may be of nothing, a guard that fails.
+    for (from, to) in [("{1, 1, 1, 1}", "{1, 0, 1, 1}"), ("i64[1]{3}", "i64[1]{0}"), ("f32{-1e20}", "f32{0}")] {
+        let mut m = model(&text.replace(from, to));
+        simple(&mut m);
+        assert!(m.graph.num_nodes() > 2, "{}", m.graph);
+    }
+}

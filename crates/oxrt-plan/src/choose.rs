@@ -8,6 +8,8 @@ use oxrt_backend::{Backend, NodeView};
 use oxrt_ir::{Graph, NodeId, Symbol, Tensor, ValueId, ValueType};
 use oxrt_tensor::{Context, Result};
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// Kernels of a node that were quickest when they were timed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,18 +28,51 @@ pub fn steps(
     chosen: &HashMap<NodeId, Chosen>,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Vec<Step>> {
-    let total = g.num_nodes();
-    let mut steps = Vec::with_capacity(total);
-    for (i, (id, sizes_known)) in with_known_sizes(g).into_iter().enumerate() {
-        progress(i, total);
+    let nodes = with_known_sizes(g);
+    let total = nodes.len();
+    let steps = side_by_side(total, &mut |i| progress(i, total), |i| {
+        let (id, sizes_known) = nodes[i];
         let kind = match sizes_known {
             true if is_alias(g, id) => StepKind::Alias,
             true => kernel(NodeView::new(g, id), backend, chosen.get(&id)).at(|| g[id].describe())?,
             false => StepKind::Host,
         };
-        steps.push(Step { node: id, kind });
-    }
-    Ok(steps)
+        Ok(Step { node: id, kind })
+    });
+    steps.into_iter().collect()
+}
+
+/// `one` of each index below `count`, on all processors, in order. `progress` hears of indices as this thread comes to them.
+pub fn side_by_side<T: Send>(count: usize, progress: &mut dyn FnMut(usize), one: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    let next = AtomicUsize::new(0);
+    let done: Vec<Mutex<Option<T>>> = (0..count).map(|_| Mutex::new(None)).collect();
+    let step = || {
+        let i = next.fetch_add(1, Ordering::Relaxed);
+        let place = done.get(i)?;
+        let made = one(i);
+        *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(made);
+        Some(i)
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(count.max(1));
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(|| while step().is_some() {});
+        }
+        while let Some(i) = step() {
+            progress(i);
+        }
+    });
+    // A thread that panicked has ended the scope with its panic: every place is filled.
+    done.into_iter().filter_map(|place| place.into_inner().unwrap_or_else(PoisonError::into_inner)).collect()
+}
+
+/// Tensors, each replaced by an equal one of `earlier` if there is one: kernels of one family pack alike.
+pub fn kept_once<'a>(tensors: Vec<Tensor>, earlier: impl Iterator<Item = &'a Tensor> + Clone) -> Vec<Tensor> {
+    let find = |t: Tensor| {
+        let equal = |x: &&Tensor| x.dtype() == t.dtype() && x.shape() == t.shape() && x.bytes() == t.bytes();
+        earlier.clone().find(equal).cloned().unwrap_or(t)
+    };
+    tensors.into_iter().map(find).collect()
 }
 
 /// The kernel that [`steps`] would choose for each node without measuring, before anything is packed; an empty name is the
@@ -99,13 +134,7 @@ fn kernel(view: NodeView, backend: &dyn Backend, chosen: Option<&Chosen>) -> Res
     let mut consumed: Option<Vec<usize>> = None;
     for name in &names {
         let packing = backend.pack(view, name)?;
-        // Kernels of one family pack alike: what is equal is kept once.
-        let earlier = |t: Tensor| {
-            let mut all = kernels.iter().flat_map(|k| &k.packed);
-            let equal = |x: &&Tensor| x.dtype() == t.dtype() && x.shape() == t.shape() && x.bytes() == t.bytes();
-            all.find(equal).cloned().unwrap_or(t)
-        };
-        let packed = packing.tensors.into_iter().map(earlier).collect();
+        let packed = kept_once(packing.tensors, kernels.iter().flat_map(|k| &k.packed));
         kernels.push(PackedKernel { candidate: name.to_string(), packed });
         match &mut consumed {
             None => consumed = Some(packing.consumed),

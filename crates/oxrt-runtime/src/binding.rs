@@ -6,7 +6,7 @@ use oxrt_backend::{ALIGN, BindArgs, BindInput, Bound};
 use oxrt_ir::{DType, Graph, Node, NodeId, ValueId};
 use oxrt_plan::memory::{Buffer, assign, lower_bound};
 use oxrt_plan::{Plan, StepKind};
-use oxrt_tensor::{Context as _, Error, Result, Tensor, num_elements};
+use oxrt_tensor::{Context as _, Error, Result, Tensor, bail, num_elements};
 use std::collections::HashMap;
 
 /// What reports call the reference evaluator.
@@ -239,7 +239,6 @@ impl Binder<'_> {
             if let Some(&b) = buffer_of.get(&r) {
                 return Ok(Loc::Arena(offsets[b]));
             }
-            // Packed constants are gone; their kernels do not look at them.
             Ok(input_index.get(&r).map_or(Loc::Null, |&i| Loc::Input(i)))
         };
         let mut steps = Vec::with_capacity(pending.len());
@@ -249,7 +248,14 @@ impl Binder<'_> {
                 list.iter().map(|v| v.map_or(Ok(Loc::Null), loc)).collect::<Result<Vec<_>>>()
             };
             let reads: Vec<_> = match action {
-                Action::Kernel(..) => g[id].inputs().to_vec(),
+                // What a kernel has packed it does not look at.
+                Action::Kernel(..) => match &plan.steps[index].kind {
+                    StepKind::Kernel { consumed, .. } => {
+                        let read = |(i, v): (usize, &Option<ValueId>)| v.filter(|_| !consumed.contains(&i));
+                        g[id].inputs().iter().enumerate().map(read).collect()
+                    }
+                    _ => bail!(bug, "a kernel of a step without one"),
+                },
                 Action::Host { .. } => host_reads(g, &g[id]).collect(),
             };
             let ids = g[id].inputs().iter().chain(g[id].outputs()).flatten();

@@ -4,7 +4,7 @@
 use crate::binding::{Action, Binding, BoundStep, Loc};
 use crate::context::{StepProfile, host_step, step_profile};
 use crate::engine::Inner;
-use oxrt_backend::{Block, Device, DeviceIo, Io, Queue, Recording, status_error};
+use oxrt_backend::{Block, Device, Io, Queue, Recording, Words, status_error};
 use oxrt_plan::{Plan, StepKind};
 use oxrt_tensor::{Context as _, Error, Result, TensorView, bail};
 use std::collections::HashMap;
@@ -76,7 +76,7 @@ pub(crate) struct DeviceContext {
     // Recordings use the memory below: they go first.
     bound: Vec<DeviceBinding>,
     queue: Box<dyn Queue>,
-    status: Block,
+    words: Words,
     arena: Option<Block>,
     /// Inputs on their way in, outputs on their way out.
     staging: Option<Block>,
@@ -85,8 +85,9 @@ pub(crate) struct DeviceContext {
 /// A binding with its recorded work.
 struct DeviceBinding {
     binding: Arc<Binding>,
-    /// Values computed from sizes, by where they lie on the host.
-    values: HashMap<usize, Block>,
+    /// Where in `held` values that were computed from sizes lie, by where they lie on the host.
+    values: HashMap<usize, usize>,
+    held: Option<Block>,
     segments: Vec<Segment>,
     /// Offsets of the inputs behind the arena, and the end of all.
     inputs: Vec<usize>,
@@ -116,10 +117,8 @@ pub(crate) enum Ends<'a> {
 impl DeviceContext {
     pub fn new(on: &OnDevice) -> Result<DeviceContext> {
         let queue = on.device.queue()?;
-        let status = Block::new(&on.device, 64)?;
-        // SAFETY: the block has 64 bytes.
-        unsafe { queue.clear(status.ptr(), 64)? };
-        Ok(DeviceContext { bound: Vec::new(), queue, status, arena: None, staging: None })
+        let words = Words::new(&on.device, &*queue)?;
+        Ok(DeviceContext { bound: Vec::new(), queue, words, arena: None, staging: None })
     }
 
     pub fn arena_bytes(&self) -> usize {
@@ -300,8 +299,13 @@ impl DeviceContext {
                 // SAFETY: as above.
                 Loc::Input(i) => unsafe { base.add(b.inputs[i]) },
                 Loc::Const(p) => {
-                    let block = b.values.get(&(p as usize)).or_else(|| on.constants.get(&(p as usize)));
-                    block.ok_or_else(|| Error::bug("a constant that is not on the device"))?.ptr()
+                    let key = p as usize;
+                    match (b.values.get(&key), &b.held, on.constants.get(&key)) {
+                        // SAFETY: the offset lies inside the block.
+                        (Some(&at), Some(held), _) => unsafe { held.ptr().add(at) },
+                        (_, _, Some(block)) => block.ptr(),
+                        _ => bail!(bug, "a constant that is not on the device"),
+                    }
                 }
             })
         };
@@ -309,7 +313,7 @@ impl DeviceContext {
         let outs = step.outputs.iter().map(resolve).collect::<Result<Vec<_>>>()?;
         // SAFETY: offsets lie inside the arena.
         let workspace = unsafe { base.add(b.binding.workspace) };
-        let device = DeviceIo { queue: self.queue.handle(), status: self.status.ptr().cast(), step: step.index as u32 };
+        let device = self.words.io(&*self.queue, step.index);
         // SAFETY: shapes, types and pointers are those of the binding; buffers overlap only where the kernel allowed it.
         unsafe { bound.run(&Io { inputs: &ins, outputs: &outs, workspace, device }) }
             .at(|| inner.plan.graph[step.node].describe())
@@ -399,14 +403,14 @@ impl DeviceContext {
             }
         }
         // SAFETY: the end of the staging memory is the status word's.
-        unsafe { self.queue.copy_out(self.staged().add(b.staging - 64), self.status.ptr(), 4) }
+        unsafe { self.queue.copy_out(self.staged().add(b.staging - 64), self.words.status(), 4) }
     }
 
     /// The error that a step left in the status word, with the step's name.
     fn check(&self, inner: &Inner) -> Result<()> {
         let mut word = 0u32;
         // SAFETY: the queue is waited for.
-        unsafe { self.queue.copy_out((&raw mut word).cast(), self.status.ptr(), 4)? };
+        unsafe { self.queue.copy_out((&raw mut word).cast(), self.words.status(), 4)? };
         self.queue.synchronize()?;
         self.judge(inner, word)
     }
@@ -421,8 +425,7 @@ impl DeviceContext {
 
     fn judge(&self, inner: &Inner, word: u32) -> Result<()> {
         let Some((step, error)) = status_error(word) else { return Ok(()) };
-        // SAFETY: the block has 64 bytes.
-        unsafe { self.queue.clear(self.status.ptr(), 64)? };
+        self.words.clear_status(&*self.queue)?;
         self.queue.synchronize()?;
         let node = inner.plan.steps.get(step).map(|s| inner.plan.graph[s.node].describe());
         Err(error.at(node.unwrap_or_else(|| format!("step {step}"))))
@@ -447,13 +450,23 @@ impl Drop for DeviceContext {
 
 impl DeviceBinding {
     fn new(inner: &Inner, on: &OnDevice, binding: &Arc<Binding>, queue: &dyn Queue) -> Result<DeviceBinding> {
+        // All in one copy: memory of a device is asked for and filled in steps of some 10 µs.
         let mut values = HashMap::new();
-        for t in &binding.values {
-            let key = t.bytes().as_ptr() as usize;
-            if !on.constants.contains_key(&key) && t.bytes().len() <= SMALL {
-                values.insert(key, upload(&on.device, queue, t.bytes())?);
+        let mut bytes = Vec::new();
+        let kernels = binding.steps.iter().filter(|s| matches!(s.action, Action::Kernel(..)));
+        for loc in kernels.flat_map(|s| &s.inputs) {
+            let Loc::Const(p) = *loc else { continue };
+            let key = p as usize;
+            if on.constants.contains_key(&key) || values.contains_key(&key) {
+                continue;
             }
+            let t = binding.values.iter().find(|t| t.bytes().as_ptr() == p);
+            let t = t.ok_or_else(|| Error::bug("a constant that nobody owns"))?;
+            bytes.resize(bytes.len().next_multiple_of(ALIGN), 0u8);
+            values.insert(key, bytes.len());
+            bytes.extend_from_slice(t.bytes());
         }
+        let held = if bytes.is_empty() { None } else { Some(upload(&on.device, queue, &bytes)?) };
         let mut segments: Vec<Segment> = Vec::new();
         for (i, step) in binding.steps.iter().enumerate() {
             match (&step.action, segments.last_mut()) {
@@ -481,7 +494,7 @@ impl DeviceBinding {
         }
         staging = staging.next_multiple_of(ALIGN) + 64;
         let base = std::ptr::null_mut();
-        Ok(DeviceBinding { binding: binding.clone(), values, segments, inputs, total, outputs, staging, base })
+        Ok(DeviceBinding { binding: binding.clone(), values, held, segments, inputs, total, outputs, staging, base })
     }
 
     /// Drops the recordings, whose memory goes.
@@ -494,6 +507,3 @@ impl DeviceBinding {
         }
     }
 }
-
-/// Values of a binding that are larger are weights, which kernels have packed or the engine holds.
-const SMALL: usize = 1 << 16;

@@ -2,7 +2,7 @@
 
 use crate::device::OnDevice;
 use crate::engine::Inner;
-use oxrt_backend::{Block, Bound, DeviceIo, Io, Queue, status_error};
+use oxrt_backend::{Block, Bound, Io, Queue, Words, status_error};
 use oxrt_ops::Datum;
 use oxrt_tensor::{DType, Error, Result, Tensor, num_elements};
 use std::sync::Arc;
@@ -59,7 +59,7 @@ impl Resident {
 /// The queue of a context's runs step by step, and memory that they left.
 pub(crate) struct Side {
     queue: Box<dyn Queue>,
-    status: Block,
+    words: Words,
     /// With the run that put it here.
     free: Vec<(u64, Block)>,
     run: u64,
@@ -68,10 +68,8 @@ pub(crate) struct Side {
 impl Side {
     pub fn new(on: &OnDevice) -> Result<Side> {
         let queue = on.device.queue()?;
-        let status = Block::new(&on.device, 64)?;
-        // SAFETY: the block has 64 bytes.
-        unsafe { queue.clear(status.ptr(), 64)? };
-        Ok(Side { queue, status, free: Vec::new(), run: 0 })
+        let words = Words::new(&on.device, &*queue)?;
+        Ok(Side { queue, words, free: Vec::new(), run: 0 })
     }
 
     /// Memory of any contents: what is free and not more than twice as large, else new. Work is queued in order, so memory that
@@ -126,11 +124,10 @@ impl Side {
     pub fn judge(&mut self, inner: &Inner) -> Result<()> {
         let mut word = 0u32;
         // SAFETY: the status has four bytes and more.
-        unsafe { self.queue.copy_out((&raw mut word).cast(), self.status.ptr(), 4)? };
+        unsafe { self.queue.copy_out((&raw mut word).cast(), self.words.status(), 4)? };
         self.queue.synchronize()?;
         let Some((step, error)) = status_error(word) else { return Ok(()) };
-        // SAFETY: the block has 64 bytes.
-        unsafe { self.queue.clear(self.status.ptr(), 64)? };
+        self.words.clear_status(&*self.queue)?;
         self.queue.synchronize()?;
         let node = inner.plan.steps.get(step).map(|s| inner.plan.graph[s.node].describe());
         Err(error.at(node.unwrap_or_else(|| format!("step {step}"))))
@@ -165,7 +162,7 @@ impl Side {
             outputs.iter().map(|r| r.as_ref().map_or(std::ptr::null_mut(), |r| r.block.ptr())).collect();
         let need = bound.workspace_bytes();
         let workspace = if need > 0 { Some(self.take(on, need)?) } else { None };
-        let device = DeviceIo { queue: self.queue.handle(), status: self.status.ptr().cast(), step: step as u32 };
+        let device = self.words.io(&*self.queue, step);
         let ptr = workspace.as_ref().map_or(std::ptr::null_mut(), Block::ptr);
         // SAFETY: all buffers have the bound sizes, and are not given away before the queue has come past.
         let done = unsafe { bound.run(&Io { inputs: &in_ptrs, outputs: &out_ptrs, workspace: ptr, device }) };

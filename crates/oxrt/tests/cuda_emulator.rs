@@ -179,7 +179,7 @@ fn each_size_gets_the_kernel_that_was_quickest_there() {
         let options = BuildOptions {
             device: Device::CudaEmulator,
             precision: Precision::F16,
-            profiles: vec![vec!["b=2:8:32".parse().unwrap()]],
+            profiles: vec![vec!["b=8:16:32".parse().unwrap()]],
             tuning: Tuning::Record(record.clone()),
             ..BuildOptions::default()
         };
@@ -194,7 +194,7 @@ fn each_size_gets_the_kernel_that_was_quickest_there() {
     for (key, times) in nodes.iter_mut() {
         let times = times.as_object_mut().unwrap();
         names = times.keys().cloned().collect();
-        let quickest = if key.contains("[2, 64]") { names.len() - 1 } else { 0 };
+        let quickest = if key.contains("[8, 64]") { names.len() - 1 } else { 0 };
         for (i, name) in names.iter().enumerate() {
             times[name] = (if i == quickest { 1.0 } else { 2.0 }).into();
         }
@@ -211,7 +211,7 @@ fn each_size_gets_the_kernel_that_was_quickest_there() {
     let _ = (std::fs::remove_file(&record), std::fs::remove_file(&file));
     let cpu = model.build(&BuildOptions::default()).unwrap();
     let mut session = engine.session();
-    for (batch, kernel) in [(2, names.len() - 1), (8, 0), (3, names.len() - 1), (32, 0), (5, 0)] {
+    for (batch, kernel) in [(8, names.len() - 1), (16, 0), (9, names.len() - 1), (32, 0), (12, 0)] {
         let x: Vec<f32> = (0..batch * 64).map(|i| ((i * 53) % 97) as f32 / 97.0 - 0.5).collect();
         let x = Tensor::from_slice(&[batch, 64], &x);
         let view = || [x.view().unwrap()];

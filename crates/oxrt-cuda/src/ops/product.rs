@@ -4,7 +4,7 @@
 use crate::backend::{Ctx, Launcher};
 use crate::gpu::{Params, TensorPath, Walk};
 use crate::text::{self, Number};
-use oxrt_backend::{Block, Io, NodeView};
+use oxrt_backend::{COUNTERS, Io, NodeView};
 use oxrt_ops::scalar::Emit;
 use oxrt_tensor::{DType, Result, Tensor, bail};
 use std::sync::Arc;
@@ -290,7 +290,6 @@ pub(super) struct Plan {
     slices: usize,
     splits: usize,
     workspace: usize,
-    counters: Option<Block>,
 }
 
 impl Plan {
@@ -341,21 +340,15 @@ impl Product {
             self.tile().filter(|t| t.streams.is_some()).map_or(sizes.k.div_ceil(DEPTH), |_| sizes.tap_slices()[1]);
         let all = all.max(1);
         let mut splits = 1;
-        if matches!(self.method, Method::Mma { .. }) && tiles * z > 0 {
+        if matches!(self.method, Method::Mma { .. }) && (1..=COUNTERS).contains(&(tiles * z)) {
             // Blocks for every multiprocessor, but none with fewer than a few slices.
             let wanted = (self.processors / (tiles * z)).max(1);
             splits = wanted.min(all / 4).clamp(1, 16);
         }
         let slices = all.div_ceil(splits);
         splits = all.div_ceil(slices);
-        let mut counters = None;
-        let mut workspace = 0;
-        if splits > 1 {
-            let zeros = Tensor::zeros(DType::U32, &[tiles * z]);
-            counters = Some(self.ctx.upload(&zeros)?);
-            workspace = tiles * z * splits * bm * bn * 4;
-        }
-        Ok(Plan { grid: [tiles, splits, z], sizes, slices, splits, workspace, counters })
+        let workspace = if splits > 1 { tiles * z * splits * bm * bn * 4 } else { 0 };
+        Ok(Plan { grid: [tiles, splits, z], sizes, slices, splits, workspace })
     }
 
     /// # Safety
@@ -378,8 +371,7 @@ impl Product {
         let mut p = Params::new().ptr(x).ptr(w).ptr(bias).ptr(residual).ptr(y.cast_const());
         let mma = matches!(self.method, Method::Mma { .. });
         if mma {
-            let counters = plan.counters.as_ref().map_or(std::ptr::null_mut(), |b| b.ptr());
-            p = p.ptr(io.workspace.cast_const()).ptr(counters.cast_const());
+            p = p.ptr(io.workspace.cast_const()).ptr(io.device.counters.cast_const());
         }
         for steps in [s.x_step, s.w_step, s.y_step] {
             p = p.i64(steps[0] as i64).i64(steps[1] as i64);
@@ -464,8 +456,12 @@ impl Product {
             let walked = !base.is_null() && self.types.y.bytes_for(1) == 2;
             p = p.tensor_map(&if walked { gpu.tensor_map(&path)? } else { [0; 128] });
         }
-        let counters = plan.counters.as_ref().map_or(std::ptr::null_mut(), |b| b.ptr());
-        p = p.ptr(bias).ptr(residual).ptr(y.cast_const()).ptr(io.workspace.cast_const()).ptr(counters.cast_const());
+        p = p
+            .ptr(bias)
+            .ptr(residual)
+            .ptr(y.cast_const())
+            .ptr(io.workspace.cast_const())
+            .ptr(io.device.counters.cast_const());
         let [tap_slices, slices] = s.tap_slices();
         p = p.u32(s.m).u32(s.n).u32(s.ldy).u32(items).u32(plan.splits);
         p = p.u32(tap_slices).u32(slices).u32(plan.slices);

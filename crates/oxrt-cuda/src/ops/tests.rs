@@ -1,7 +1,7 @@
 //! Nodes through the whole backend on the emulator, against the reference evaluator.
 
 use crate::CudaBackend;
-use oxrt_backend::{Backend, BindArgs, BindInput, Block, DeviceIo, Io, NodeView, Precision, status_error};
+use oxrt_backend::{Backend, BindArgs, BindInput, Block, Io, NodeView, Precision, Words, status_error};
 use oxrt_ir::parse_graph;
 use oxrt_ops::Interpreter;
 use oxrt_tensor::{DType, Result, Tensor};
@@ -72,16 +72,16 @@ pub(super) fn run(backend: &CudaBackend, text: &str, inputs: &[Tensor], toleranc
             .collect();
         let outs: Vec<Block> = wants.iter().map(|t| Block::new(&device, t.bytes().len()).unwrap()).collect();
         let workspace = Block::new(&device, bound.workspace_bytes())?;
-        let status = upload(&Tensor::zeros(DType::U32, &[16]));
+        let words = Words::new(&device, &*queue)?;
         let in_ptrs: Vec<*const u8> =
             ins.iter().map(|b| b.as_ref().map_or(std::ptr::null(), |b| b.ptr().cast_const())).collect();
         let out_ptrs: Vec<*mut u8> = outs.iter().map(Block::ptr).collect();
-        let device = DeviceIo { queue: queue.handle(), status: status.ptr().cast(), step: 0 };
+        let device = words.io(&*queue, 0);
         // SAFETY: the buffers are the tensors that were bound.
         unsafe { bound.run(&Io { inputs: &in_ptrs, outputs: &out_ptrs, workspace: workspace.ptr(), device })? };
         queue.synchronize()?;
         // SAFETY: the emulator's memory is the host's.
-        if let Some((_, error)) = status_error(unsafe { status.ptr().cast::<u32>().read() }) {
+        if let Some((_, error)) = status_error(unsafe { words.status().cast::<u32>().read() }) {
             return Err(error);
         }
         for (block, want) in outs.iter().zip(wants) {

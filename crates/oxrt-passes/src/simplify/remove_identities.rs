@@ -2,8 +2,8 @@
 
 use crate::driver::{Rewrite, Rule};
 use crate::query::{is_filled, is_scalar, made_by, perm_of, same_dims};
-use oxrt_ir::{Graph, NodeId, ValueId};
-use oxrt_tensor::Result;
+use oxrt_ir::{Dim, Graph, Node, NodeId, ValueId};
+use oxrt_tensor::{Result, Tensor};
 
 pub(crate) const RULE: Rule = Rule {
     name: "remove-identities",
@@ -67,7 +67,7 @@ fn gives_back(g: &Graph, id: NodeId) -> Option<ValueId> {
     let node = &g[id];
     let (x, y) = (node.input(0)?, node.output(0)?);
     let same = same_dims(g, x, y) && g[x].ty == g[y].ty;
-    let constant = |i: usize, c: f64| node.input(i).is_some_and(|v| is_scalar(g, v, c) || is_filled(g, v, c));
+    let constant = |i: usize, c: f64| node.input(i).is_some_and(|v| is_scalar(g, v, c) || uniform(g, v, 0) == Some(c));
     let known = match &*node.op {
         "Identity" => true,
         // Training mode is asked for by input 2.
@@ -171,8 +171,49 @@ fn is_true(g: &Graph, v: ValueId, steps: usize) -> bool {
                 g[l].ty.dtype().is_some_and(|d| d.is_int()) && is_count(g, l, steps + 1) && at_most_zero(s)
             })
         }
+        "Greater" | "Less" => {
+            let (a, b) =
+                (input(0).and_then(|v| uniform(g, v, steps + 1)), input(1).and_then(|v| uniform(g, v, steps + 1)));
+            a.zip(b).is_some_and(|(a, b)| if &*node.op == "Greater" { a > b } else { a < b })
+        }
         _ => false,
     }
+}
+
+/// The number that every element is, whatever the inputs are: a mask of a batch that masks nothing.
+fn uniform(g: &Graph, v: ValueId, steps: usize) -> Option<f64> {
+    if let Some(t) = g.constant(v) {
+        let first = || Tensor::from_bytes(t.dtype(), &[1], t.bytes().get(..t.dtype().bytes_for(1))?).ok();
+        let first = *first().filter(|_| t.strings().is_none())?.to_f64_vec().ok()?.first()?;
+        return is_filled(g, v, first).then_some(first);
+    }
+    let node = g.producer(v).filter(|_| steps < MAX_STEPS)?;
+    let x = node.input(0)?;
+    match &*node.op {
+        "Reshape" | "Squeeze" | "Unsqueeze" | "Flatten" | "Expand" | "Identity" | "Transpose" => {
+            uniform(g, x, steps + 1)
+        }
+        // Of no elements they are something else.
+        "ReduceMax" | "ReduceMin" | "ReduceMean" => {
+            let some = |d: &Dim| d.as_const().is_some_and(|n| n > 0);
+            let never_empty = g.dims(x)?.iter().zip(kept_axes(g, node)?).all(|(d, kept)| kept || some(d));
+            never_empty.then(|| uniform(g, x, steps + 1)).flatten()
+        }
+        "Where" if is_true(g, x, steps + 1) => uniform(g, node.input(1)?, steps + 1),
+        _ => None,
+    }
+}
+
+/// For each axis of a reduction's operand whether it is left as it is.
+fn kept_axes(g: &Graph, node: &Node) -> Option<Vec<bool>> {
+    let rank = g.dims(node.input(0)?)?.len();
+    let axes = match node.input(1) {
+        Some(v) => g.constant(v)?.to_i64_vec().ok()?,
+        None => Vec::new(),
+    };
+    // None named is all of them, or none at all: taken for all.
+    let reduced = |i: usize| axes.is_empty() || axes.iter().any(|a| a.rem_euclid(rank.max(1) as i64) as usize == i);
+    Some((0..rank).map(|i| !reduced(i)).collect())
 }
 
 /// Whether no element of an integer tensor is negative.
