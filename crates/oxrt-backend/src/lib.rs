@@ -39,6 +39,9 @@ pub enum Precision {
     /// Single precision.
     #[default]
     F32,
+    /// Operands of products rounded to 11 bits of precision, as matrix units take numbers in single precision; sums and all
+    /// tensors in single precision.
+    Tf32,
     /// Operands of products, and tensors between steps, rounded to half precision (11 bits); sums in single precision.
     F16,
     /// Operands of products, and tensors between steps, rounded to bfloat16 (8 bits of precision); sums in single precision.
@@ -50,6 +53,7 @@ impl Precision {
     pub fn name(self) -> &'static str {
         match self {
             Precision::F32 => "fp32",
+            Precision::Tf32 => "tf32",
             Precision::F16 => "fp16",
             Precision::Bf16 => "bf16",
         }
@@ -58,7 +62,7 @@ impl Precision {
     /// The element type of tensors between steps.
     pub fn storage(self) -> DType {
         match self {
-            Precision::F32 => DType::F32,
+            Precision::F32 | Precision::Tf32 => DType::F32,
             Precision::F16 => DType::F16,
             Precision::Bf16 => DType::BF16,
         }
@@ -71,10 +75,11 @@ impl std::str::FromStr for Precision {
     fn from_str(s: &str) -> Result<Precision> {
         match s {
             "fp32" | "f32" => Ok(Precision::F32),
+            "tf32" => Ok(Precision::Tf32),
             "fp16" | "f16" => Ok(Precision::F16),
             "bf16" => Ok(Precision::Bf16),
             other => Err(Error::unsupported(format!("precision `{other}`"))
-                .help("precisions are `fp32`, `bf16` and, on CUDA devices, `fp16`")),
+                .help("precisions are `fp32`, `bf16` and, on CUDA devices, `tf32` and `fp16`")),
         }
     }
 }

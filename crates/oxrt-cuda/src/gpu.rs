@@ -12,12 +12,12 @@ pub struct Function {
     pub waits: bool,
 }
 
-/// A tensor of 16-bit elements as Hopper's copy engine walks it: rows of 64 elements of the first axis go to shared memory
+/// A tensor as Hopper's copy engine walks it, in units of 16 bits: rows of 64 units of the first axis go to shared memory
 /// as 128 bytes whose eight chunks are turned by the row's number.
 #[derive(Clone, Debug)]
 pub struct TensorPath {
     pub base: *const u8,
-    /// Elements along each axis, the axis of neighbours first; two to four of them.
+    /// Units along the axis of neighbours, then elements along each other axis; two to four in all.
     pub dims: Vec<usize>,
     /// Bytes from one to the next along each axis but the first; multiples of 16.
     pub strides: Vec<usize>,

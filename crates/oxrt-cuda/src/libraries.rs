@@ -69,7 +69,8 @@ impl Libraries {
         self.matmul().is_some()
     }
 
-    /// y[m][n] = act(x[m][k] · w[n][k]ᵀ + bias + residual), all of one type of 16 bits, sums in single precision.
+    /// y[m][n] = act(x[m][k] · w[n][k]ᵀ + bias + residual), all of one type of 16 bits, or in single precision of which
+    /// factors count with 11 bits; sums in single precision.
     ///
     /// # Errors
     /// When the library has no kernel for it.
@@ -81,11 +82,14 @@ impl Libraries {
         let failed = |e: result::CublasError| Error::unsupported(format!("cuBLASLt: {e}"));
         let data = match spec.of {
             DType::F16 => sys::cudaDataType::CUDA_R_16F,
+            DType::F32 => sys::cudaDataType::CUDA_R_32F,
             _ => sys::cudaDataType::CUDA_R_16BF,
         };
-        let desc =
-            result::create_matmul_desc(sys::cublasComputeType_t::CUBLAS_COMPUTE_32F, sys::cudaDataType::CUDA_R_32F)
-                .map_err(failed)?;
+        let how = match spec.of {
+            DType::F32 => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
+            _ => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+        };
+        let desc = result::create_matmul_desc(how, sys::cudaDataType::CUDA_R_32F).map_err(failed)?;
         // The library counts by columns: yᵀ = w · xᵀ.
         let layout = |rows: usize, columns: usize, ld: usize| {
             result::create_matrix_layout(data, rows as u64, columns as u64, ld as i64).map_err(failed)

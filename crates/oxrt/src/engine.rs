@@ -34,7 +34,7 @@ impl Device {
         self_contained: bool,
     ) -> Result<Arc<dyn Backend>> {
         Ok(match (self, target) {
-            (Device::Cpu, _) if precision == Precision::F16 => {
+            (Device::Cpu, _) if matches!(precision, Precision::Tf32 | Precision::F16) => {
                 return Err(Error::unsupported(format!("precision {} on the CPU", precision.name()))
                     .help("use `--precision bf16`, or `--device cuda`"));
             }

@@ -155,7 +155,7 @@ impl Fold {
                 }
             }
         }
-        super::as_type(&[f.cout, depth], &rows, of)
+        super::as_factors(&[f.cout, depth], rows, of)
     }
 
     /// The text that folds an image.
@@ -244,7 +244,7 @@ fn window(args: &BindArgs, attrs: &Attrs, f: &Filter) -> Result<Window2> {
 
 /// The weights as [M][tap][channel], each row filled up with zeros to `pitch`.
 /// A pixel has `cin` places, of which channels that are not there stay zero.
-fn pack_rows(node: &NodeView, f: &Filter, of: DType, cin: usize, pitch: usize) -> Result<Tensor> {
+fn rows_of(node: &NodeView, f: &Filter, cin: usize, pitch: usize) -> Result<Vec<f32>> {
     let w = node.constant(1).ok_or_else(|| Error::bug("the weights are not constant"))?;
     let data = w.to_f32_cow()?;
     let taps: usize = f.kernel.iter().product();
@@ -256,7 +256,12 @@ fn pack_rows(node: &NodeView, f: &Filter, of: DType, cin: usize, pitch: usize) -
             }
         }
     }
-    super::as_type(&[f.cout, pitch], &rows, of)
+    Ok(rows)
+}
+
+/// The same as factors of type `of`.
+fn pack_rows(node: &NodeView, f: &Filter, of: DType, cin: usize, pitch: usize) -> Result<Tensor> {
+    super::as_factors(&[f.cout, pitch], rows_of(node, f, cin, pitch)?, of)
 }
 
 fn pack<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
@@ -367,7 +372,7 @@ fn load_folded(ctx: &Ctx, node: &NodeView, packed: &[Tensor], tile: Tile) -> Res
                 product.run(&plan, io, image.cast_const(), weights.ptr(), bias, residual, io.output(0))
             }
         })
-        .workspace(own + chunks * 16)
+        .workspace(own + chunks * 8 * of.bytes_for(1))
         .flops(flops)
         .boxed()
     })
@@ -376,7 +381,8 @@ fn load_folded(ctx: &Ctx, node: &NodeView, packed: &[Tensor], tile: Tile) -> Res
 fn pack_plain(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     let f = Filter::of(node)?;
     let code = ctx.code(&text(node, Method::Simt { conv: true }, types(node, DType::F32)?, false)?)?;
-    Ok(Packing { tensors: vec![code, pack_rows(node, &f, DType::F32, f.cin, f.depth())?], consumed: vec![1] })
+    let rows = Tensor::from_slice(&[f.cout, f.depth()], &rows_of(node, &f, f.cin, f.depth())?);
+    Ok(Packing { tensors: vec![code, rows], consumed: vec![1] })
 }
 
 fn load_plain(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
@@ -391,6 +397,7 @@ fn load_as(ctx: &Ctx, node: &NodeView, packed: &[Tensor], method: Method) -> Res
     let weights = ctx.weights(weights)?;
     let attrs = node.attrs().clone();
     let simt = matches!(method, Method::Simt { .. });
+    let of = product.operand_type();
     let widen = packed.get(2).map(|code| ctx.function(Some(code), "widen", 0)).transpose()?;
     kernel(move |args| {
         let mut window = window(args, &attrs, &f)?;
@@ -422,7 +429,7 @@ fn load_as(ctx: &Ctx, node: &NodeView, packed: &[Tensor], method: Method) -> Res
         let flops = plan.flops();
         // The widened image lies behind the product's own workspace.
         let own = plan.workspace().next_multiple_of(256);
-        let workspace = own + if widen.is_some() { image * 8 } else { 0 };
+        let workspace = own + if widen.is_some() { image * 4 * of.bytes_for(1) } else { 0 };
         bound(move |io| {
             let (mut x, bias, residual) = (io.input::<u8>(0), io.input(2), io.input(3));
             // SAFETY: buffers have the bound sizes, the weights were packed for this node.

@@ -47,11 +47,12 @@ pub(super) const PLAIN: Entry = Entry::new("gemm_plain", &["oxrt.Gemm"], plain_s
 pub(super) const PLAIN_MATMUL: Entry =
     Entry::new("matmul_plain", &["MatMul"], plain_matmul_supports, pack_plain_matmul, load_plain_matmul);
 
-/// The type that products multiply in on the matrix units; `None` for full single precision.
+/// The type that products multiply in on the matrix units (of f32 they take 11 bits); `None` for full single precision.
 pub(super) fn narrow(ctx: &Ctx, node: &NodeView) -> Option<DType> {
     require(!node.attrs().bool_or(WIDE, false).ok()?)?;
     match (ctx.precision, node.dtype(0)?) {
         (_, d @ (DType::F16 | DType::BF16)) => Some(d),
+        (Precision::Tf32, DType::F32) => Some(DType::F32),
         (Precision::F16, DType::F32) => Some(DType::F16),
         (Precision::Bf16, DType::F32) => Some(DType::BF16),
         _ => None,
@@ -125,8 +126,12 @@ fn weight_sizes(node: &NodeView) -> Result<[usize; 2]> {
     }
 }
 
-/// The weights as [n][k], each row filled up with zeros to `pitch`.
+/// The weights as [n][k], each row filled up with zeros to `pitch`, as factors of type `of`.
 fn pack_rows(node: &NodeView, of: DType, pitch: usize) -> Result<Tensor> {
+    super::as_factors(&[weight_sizes(node)?[0], pitch], rows_of(node, pitch)?, of)
+}
+
+fn rows_of(node: &NodeView, pitch: usize) -> Result<Vec<f32>> {
     let w = node.constant(1).ok_or_else(|| Error::bug("the weights are not constant"))?;
     let [n, k] = weight_sizes(node)?;
     let turned = node.attrs().bool_or("trans_b", false)?;
@@ -137,7 +142,7 @@ fn pack_rows(node: &NodeView, of: DType, pitch: usize) -> Result<Tensor> {
             rows[i * pitch + j] = data[if turned { i * k + j } else { j * n + i }];
         }
     }
-    super::as_type(&[n, pitch], &rows, of)
+    Ok(rows)
 }
 
 fn method<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Method> {
@@ -163,9 +168,9 @@ fn load<const I: usize>(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result
 }
 
 fn pack_plain(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
-    let [_, k] = weight_sizes(node)?;
+    let [n, k] = weight_sizes(node)?;
     let code = ctx.code(&text(node, Method::Simt { conv: false }, types(node, DType::F32)?, false)?)?;
-    Ok(Packing { tensors: vec![code, pack_rows(node, DType::F32, k)?], consumed: vec![1] })
+    Ok(Packing { tensors: vec![code, Tensor::from_slice(&[n, k], &rows_of(node, k)?)], consumed: vec![1] })
 }
 
 fn load_plain(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
@@ -212,8 +217,8 @@ pub(super) fn epilogue_fits(args: &BindArgs, n: usize) -> Result<()> {
 fn dynamic_supports(ctx: &Ctx, node: &NodeView) -> Option<()> {
     let of = narrow(ctx, node)?;
     require(is_float(node.dtype(0)?) && is_float(node.output_dtype(0)?))?;
-    // The right operand is copied as it lies.
-    require(node.dtype(1) == Some(of) && node.rank(0)? >= 1 && node.rank(1)? >= 1)
+    // The right operand is copied as it lies, and turned on its way to the units, which elements of 32 bits cannot be.
+    require(of != DType::F32 && node.dtype(1) == Some(of) && node.rank(0)? >= 1 && node.rank(1)? >= 1)
 }
 
 fn plain_matmul_supports(_: &Ctx, node: &NodeView) -> Option<()> {

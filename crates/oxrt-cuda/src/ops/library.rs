@@ -64,7 +64,7 @@ fn pack(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     let ([n, k], turned) = weight_sizes(node).ok_or_else(bug)?;
     let data = node.constant(1).ok_or_else(bug)?.to_f32_cow()?;
     let rows: Vec<f32> = (0..n * k).map(|i| data[if turned { i % k * n + i / k } else { i }]).collect();
-    let mut tensors = vec![super::as_type(&[n, k], &rows, of)?];
+    let mut tensors = vec![super::as_factors(&[n, k], rows, of)?];
     let mut consumed = vec![1];
     if let Some(bias) = node.constant(2) {
         tensors.push(super::as_type(&[n], &bias.to_f32_cow()?, of)?);

@@ -77,8 +77,8 @@ pub(super) const TILES: [Tile; 19] = [
     hopper(192, 192, 3, 3, 1),
 ];
 
-/// Depth of a slice of the matrix kernel.
-const DEPTH: usize = 64;
+/// Bytes of a row of a slice of the matrix kernel.
+const ROW: usize = 128;
 /// Bytes of a piece of 64 × 64 results.
 const PIECE: usize = 64 * 128;
 
@@ -95,7 +95,7 @@ impl Tile {
 
     /// Bytes of shared memory: slices on their way, or the sums on their way out.
     fn shared(&self, stages: usize) -> usize {
-        let slices = (self.m + self.n) * DEPTH * 2;
+        let slices = (self.m + self.n) * ROW;
         match self.streams {
             // Two barriers for each slice; for each warpgroup pieces of the result on their way, a barrier, a word.
             Some(b) => {
@@ -130,7 +130,7 @@ pub(super) enum Copy {
 /// How a product is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Method {
-    /// On the matrix units, in f16 or bf16. A tile that streams takes operands of one type, in rows of 16 bytes.
+    /// On the matrix units, in f16, bf16, or f32 of which they take 11 bits. A tile that streams takes operands of one type, in rows of 16 bytes.
     Mma { tile: Tile, conv: bool, of: DType, x_copy: Copy, w_turned: bool, w_async: bool },
     /// By plain multiply-adds.
     Simt { conv: bool },
@@ -208,21 +208,27 @@ pub(super) enum Left {
 /// The instruction that multiplies 64 rows by n columns; every thread holds n / 2 sums of them.
 pub(super) fn wgmma(n: usize, of: DType, left: Left) -> String {
     let count = n / 2;
-    let ty = if of == DType::BF16 { "bf16" } else { "f16" };
+    let (ty, depth) = match of {
+        DType::F32 => ("tf32", 8),
+        DType::BF16 => ("bf16", 16),
+        _ => ("f16", 16),
+    };
     let list = |range: std::ops::Range<usize>, f: &dyn Fn(usize) -> String| range.map(f).collect::<Vec<_>>().join(", ");
     let name = |i: usize| format!("%{i}");
     let (a, a_given, last, turned) = match left {
-        Left::Shared => (name(count), "\"l\"(da)".to_string(), count + 1, "0, 0"),
+        // Single precision lies along rows in any case.
+        Left::Shared if of == DType::F32 => (name(count), "\"l\"(da)".to_string(), count + 1, ""),
+        Left::Shared => (name(count), "\"l\"(da)".to_string(), count + 1, ", 0, 0"),
         Left::Registers => (
             format!("{{{}}}", list(count..count + 4, &name)),
             list(0..4, &|i| format!("\"r\"(a[{i}])")),
             count + 4,
-            "1",
+            ", 1",
         ),
     };
     format!(
-        "asm volatile(\"{{ .reg .pred p; setp.ne.b32 p, %{}, 0; wgmma.mma_async.sync.aligned.m64n{n}k16.f32.{ty}.{ty} {{{}}}, \
-         {a}, %{last}, p, 1, 1, {turned}; }}\" : {} : {a_given}, \"l\"(db), \"r\"(add));",
+        "asm volatile(\"{{ .reg .pred p; setp.ne.b32 p, %{}, 0; wgmma.mma_async.sync.aligned.m64n{n}k{depth}.f32.{ty}.{ty} {{{}}}, \
+         {a}, %{last}, p, 1, 1{turned}; }}\" : {} : {a_given}, \"l\"(db), \"r\"(add));",
         last + 1,
         list(0..count, &name),
         list(0..count, &|i| format!("\"+f\"(d[{i}])")),
@@ -260,10 +266,10 @@ pub(super) struct Sizes {
 }
 
 impl Sizes {
-    /// Slices of one tap of a window, and of all; a product without windows has one tap.
-    fn tap_slices(&self) -> [usize; 2] {
+    /// Slices of `depth` of one tap of a window, and of all; a product without windows has one tap.
+    fn tap_slices(&self, depth: usize) -> [usize; 2] {
         let taps = self.window.map_or(1, |w| w.kernel[0] * w.kernel[1]);
-        let one = self.window.map_or(self.k, |w| w.cin).div_ceil(DEPTH).max(1);
+        let one = self.window.map_or(self.k, |w| w.cin).div_ceil(depth).max(1);
         [one, one * taps]
     }
 }
@@ -320,9 +326,22 @@ impl Product {
         }
     }
 
+    /// Type of the right operand.
+    pub fn operand_type(&self) -> DType {
+        self.types.w
+    }
+
     /// Bytes of an element of x, w and y.
     pub fn operand_bytes(&self) -> [usize; 3] {
         [self.types.x, self.types.w, self.types.y].map(|d| d.bytes_for(1))
+    }
+
+    /// Elements of a row of a slice.
+    fn depth(&self) -> usize {
+        match self.method {
+            Method::Mma { of, .. } => ROW / of.bytes_for(1),
+            Method::Simt { .. } => 16,
+        }
     }
 
     pub fn plan(&self, sizes: Sizes) -> Result<Plan> {
@@ -336,8 +355,9 @@ impl Product {
             Method::Simt { .. } => (64, 64),
         };
         let tiles = sizes.m.div_ceil(bm) * sizes.n.div_ceil(bn);
-        let all =
-            self.tile().filter(|t| t.streams.is_some()).map_or(sizes.k.div_ceil(DEPTH), |_| sizes.tap_slices()[1]);
+        let depth = self.depth();
+        let streams = self.tile().is_some_and(|t| t.streams.is_some());
+        let all = if streams { sizes.tap_slices(depth)[1] } else { sizes.k.div_ceil(depth) };
         let all = all.max(1);
         let mut splits = 1;
         if matches!(self.method, Method::Mma { .. }) && (1..=COUNTERS).contains(&(tiles * z)) {
@@ -419,6 +439,9 @@ impl Product {
         let win = s.window.unwrap_or_default();
         let taps = s.window.map_or(1, |w| w.kernel[0] * w.kernel[1]);
         let channels = if s.window.is_some() { win.cin } else { s.k };
+        // The engine counts in units of 16 bits.
+        let bytes = ROW / self.depth();
+        let units = |elements: usize| elements * bytes / 2;
         let windows = s.window.is_some() && matches!(self.method, Method::Mma { conv: true, .. });
         let x_path = if windows {
             let pixels = win.output[0] * win.output[1];
@@ -426,11 +449,11 @@ impl Product {
             // The corner of the last window, from the last pixel.
             let high =
                 |i: usize| ((win.output[i] - 1) * win.strides[i]) as i64 - win.pads[i] - (win.input[i] as i64 - 1);
-            let row = 2 * if win.row > 0 { win.row } else { s.ldx * win.input[1] };
+            let row = bytes * if win.row > 0 { win.row } else { s.ldx * win.input[1] };
             TensorPath {
                 base: x,
-                dims: vec![channels, win.input[1], win.input[0], images],
-                strides: vec![s.ldx * 2, row, row * win.input[0]],
+                dims: vec![units(channels), win.input[1], win.input[0], images],
+                strides: vec![s.ldx * bytes, row, row * win.input[0]],
                 walk: Walk::Windows {
                     pixels: tile.m,
                     low: [-win.pads[1], -win.pads[0]],
@@ -439,13 +462,18 @@ impl Product {
                 },
             }
         } else {
-            TensorPath { base: x, dims: vec![s.k, s.m], strides: vec![s.ldx * 2], walk: Walk::Box(vec![tile.m]) }
+            TensorPath {
+                base: x,
+                dims: vec![units(s.k), s.m],
+                strides: vec![s.ldx * bytes],
+                walk: Walk::Box(vec![tile.m]),
+            }
         };
         let w_path = TensorPath {
             base: w,
             // The engine is slow along an axis behind one of length 1: taps come last.
-            dims: vec![channels, s.n, taps],
-            strides: vec![s.ldw * 2, channels * 2],
+            dims: vec![units(channels), s.n, taps],
+            strides: vec![s.ldw * bytes, channels * bytes],
             walk: Walk::Box(vec![tile.n, 1]),
         };
         let gpu = &self.ctx.gpu;
@@ -462,7 +490,7 @@ impl Product {
             .ptr(y.cast_const())
             .ptr(io.workspace.cast_const())
             .ptr(io.device.counters.cast_const());
-        let [tap_slices, slices] = s.tap_slices();
+        let [tap_slices, slices] = s.tap_slices(self.depth());
         p = p.u32(s.m).u32(s.n).u32(s.ldy).u32(items).u32(plan.splits);
         p = p.u32(tap_slices).u32(slices).u32(plan.slices);
         p = p.i32(-win.pads[0]).i32(-win.pads[1]).u32(win.strides[0]).u32(win.strides[1]);

@@ -102,6 +102,10 @@ pub(super) fn narrow() -> CudaBackend {
     backend().with_precision(Precision::F16)
 }
 
+fn tf32() -> CudaBackend {
+    backend().with_precision(Precision::Tf32)
+}
+
 #[test]
 fn programs_broadcast() {
     let a = sample(DType::F32, &[3, 1, 16], 1);
@@ -189,6 +193,8 @@ fn products_with_weights() {
         };
         check(&text("f32"), &[x.clone(), r.clone()], 1e-4);
         assert!(check_with(&narrow(), &text("f32"), &[x.clone(), r.clone()], 0.02).len() > 8);
+        let names = check_with(&tf32(), &text("f32"), &[x.clone(), r.clone()], 0.01);
+        assert!(names.iter().any(|n| n.contains("stream")) == (k % 8 == 0 && n % 8 == 0), "{names:?}");
         for dtype in [DType::F16, DType::BF16] {
             let half = |t: &Tensor| Tensor::from_f64(dtype, t.shape(), &t.to_f64_vec().unwrap()).unwrap();
             check_with(&narrow(), &text(&dtype.to_string()), &[half(&x), half(&r)], 0.06);
@@ -265,6 +271,7 @@ fn convolutions() {
         };
         check(&text("f32"), std::slice::from_ref(&image), 1e-4);
         check_with(&narrow(), &text("f32"), std::slice::from_ref(&image), 0.03);
+        check_with(&tf32(), &text("f32"), std::slice::from_ref(&image), 0.02);
         let half = Tensor::from_f64(DType::F16, &x, &image.to_f64_vec().unwrap()).unwrap();
         check_with(&narrow(), &text("f16"), &[half], 0.03);
     }
@@ -561,7 +568,7 @@ fn texts() -> Vec<String> {
     nodes.extend(["ArgMax", "LogSoftmax", "Softmax"].map(|op| format!("(f16[8, 16] x) {{ y = {op}(x) }} => y")));
     nodes.push("(f32[8, 16] x) { y = LayerNormalization(x, f32[16]{1}, f32[16]{0}) } => y".to_string());
     nodes.extend(super::wide_tests::nodes());
-    for precision in [Precision::F32, Precision::F16, Precision::Bf16] {
+    for precision in [Precision::F32, Precision::Tf32, Precision::F16, Precision::Bf16] {
         let backend = CudaBackend::on(recorder.clone()).with_precision(precision);
         for text in &nodes {
             let mut graph = parse_graph(text).unwrap();

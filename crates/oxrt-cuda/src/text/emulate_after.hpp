@@ -84,6 +84,9 @@ template <class T> static void multiply_add_bytes(i32 (&d)[4], const u32 (&a)[4]
     }
     warp_barrier();
 }
+// A factor as matrix units take it: of single precision the upper bits alone.
+template <class T> static f32 factor(T x) { return widen(x); }
+static inline f32 factor(f32 x) { u32 bits; memcpy(&bits, &x, 4); bits &= 0xffffe000u; memcpy(&x, &bits, 4); return x; }
 template <class T> static void multiply_add(f32 (&d)[4], const u32 (&a)[4], u32 b0, u32 b1, T) {
     using namespace emulator;
     u32 mine[6] = {a[0], a[1], a[2], a[3], b0, b1};
@@ -101,6 +104,20 @@ template <class T> static void multiply_add(f32 (&d)[4], const u32 (&a)[4], u32 
             sum = fmaf(half(wa, k & 1), half(wb, k & 1), sum);
         }
         d[i] = sum;
+    }
+    warp_barrier();
+}
+// d[16][8] += a[16][8] b[8][8] of single precision.
+static inline void multiply_add(f32 (&d)[4], const u32 (&a)[4], u32 b0, u32 b1, f32) {
+    using namespace emulator;
+    u32 mine[6] = {a[0], a[1], a[2], a[3], b0, b1};
+    memcpy(slots[warp()][lane()], mine, 24);
+    warp_barrier();
+    auto number = [](int lane, int i) { f32 x; memcpy(&x, slots[warp()][lane] + 4 * i, 4); return factor(x); };
+    for (int i = 0; i < 4; i++) {
+        int row = lane() / 4 + (i >> 1) * 8, column = (lane() % 4) * 2 + (i & 1);
+        // a: lane holds rows lane/4 (+8), column lane%4 (+4); b: column lane/4, row lane%4 (+4).
+        for (int k = 0; k < 8; k++) d[i] = fmaf(number(row % 8 * 4 + k % 4, (row >= 8) + 2 * (k >= 4)), number(column * 4 + k % 4, 4 + (k >= 4)), d[i]);
     }
     warp_barrier();
 }

@@ -27,7 +27,7 @@ KERNEL(THREADS, product, P) {
         copy_async_commit();
         const u8* xt = xs + stage * BM * 128 + wm * WM * 128;
         const u8* wt = ws + stage * BN * 128;
-        PRAGMA_UNROLL for (int kk = 0; kk < BK / 16; kk++) {
+        PRAGMA_UNROLL for (int kk = 0; kk < 4; kk++) {
             u32 a[MT][4], b[NT / 2][4];
             PRAGMA_UNROLL for (int i = 0; i < MT; i++) {
                 u32 r = i * 16 + (lane & 15), c = kk * 2 + (lane >> 4);

@@ -1,5 +1,6 @@
 // Products on Hopper's units. One warp asks the copy engine for slices of both operands (windows of an image are found by the
 // engine itself), warpgroups multiply what has come, and barriers in shared memory tell one side of the other.
+// (The engine counts along channels in units of 16 bits, whatever T is.)
 // Blocks stay and take one tile after the other, so that slices of the next tile come while the last one is written.
 //
 // Warpgroups share a tile, or (IN_TURN) each takes every other one: then one multiplies while the other writes.
@@ -27,14 +28,14 @@ struct P {
     const f32* bias; const TR* residual; TY* y;
     f32* partial; u32* counters;
     i32 m, n, ldy, items, splits;
-    // Slices of 64 channels: of a tap, of all taps, of a split.
+    // Slices of 128 bytes of channels: of a tap, of all taps, of a split.
     i32 tap_slices, slices, split_slices;
     i32 low_h, low_w, stride_h, stride_w, dilation_h, dilation_w, kernel_w;
     Divider out_w, out_pixels, by_splits, tiles_n;
     Status status;
 };
 
-// d[64][BN] = (fresh ? 0 : d) + a[64][16] b[BN][16], operands at slice column kk.
+// d[64][BN] = (fresh ? 0 : d) + a[64][32 bytes] b[BN][32 bytes], operands at bytes 32 kk of a slice.
 DEVICE void wgmma(f32 (&d)[NR], const u8* a, const u8* b, int kk, bool fresh) {
 #ifdef OXRT_EMULATED
     wgmma_rows(d, a, b, kk, fresh);
@@ -264,7 +265,7 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
                         v0 += get<f32>(r.two.at[0]);
                         v1 += get<f32>(r.two.at[1]);
                     }
-                    add[h][j] = pack_two(activate(v0), activate(v1), T());
+                    add[h][j] = pack_two(activate(v0), activate(v1), TY());
                 }
             PRAGMA_UNROLL for (int j = 0; j < AT_ONCE; j++)
                 PRAGMA_UNROLL for (int h = 0; h < 2; h++) *word(h, j0 + j) = add[h][j];

@@ -30,7 +30,7 @@
     }
 
     auto bring = [&](i32 slice, i32 stage) {
-        const i32 k = slice * BK + chunk * 8;
+        const i32 k = slice * BK + chunk * EC;
         u8* to = xs + stage * BM * 128;
 #if CONV && ASYNC != 2
         u32 tap = divide(k, p.cin), c = k - tap * p.cin.divisor;
@@ -41,14 +41,16 @@
             i32 r = row0 + i * (THREADS / 8);
             u8* at = to + r * 128 + ((chunk ^ (r & 7)) << 4);
 #if ASYNC == 2
-            // Images of four channels: a chunk is two taps.
-            PRAGMA_UNROLL for (int h = 0; h < 2; h++) {
+            // Images of four channels: a chunk is two taps of 8 bytes, or one of 16.
+            PRAGMA_UNROLL for (int h = 0; h < EC / 4; h++) {
                 u32 tj = (k >> 2) + h;
                 u32 khj = divide(tj, p.kernel_w), kwj = tj - khj * p.kernel_w.divisor;
                 i32 ih = top[i] + (i32)khj * p.dilation_h, iw = left[i] + (i32)kwj * p.dilation_w;
                 bool valid = k + h * 4 < p.k && (u32)ih < (u32)p.height && (u32)iw < (u32)p.width;
                 const TX* from = x + ((i64)(base[i] + ih) * p.width + iw) * 4;
-                copy_async_8(at + h * 8, valid ? (const void*)from : (const void*)p.x, valid);
+                const void* there = valid ? (const void*)from : (const void*)p.x;
+                if (EC == 8) copy_async_8(at + h * 8, there, valid);
+                else copy_async(at, there, valid);
             }
 #elif ASYNC
 #if CONV
@@ -61,8 +63,8 @@
 #endif
             copy_async(at, valid ? (const void*)from : (const void*)p.x, valid);
 #else
-            f32 v[8];
-            PRAGMA_UNROLL for (int j = 0; j < 8; j++) {
+            f32 v[EC];
+            PRAGMA_UNROLL for (int j = 0; j < EC; j++) {
                 i32 kj = k + j;
 #if CONV
                 u32 tj = divide(kj, p.cin), cj = kj - tj * p.cin.divisor;
@@ -74,7 +76,7 @@
                 v[j] = kj < p.k && top[i] == 0 ? get<f32>(x[(i64)base[i] * p.ldx + kj]) : 0.0f;
 #endif
             }
-            *(uint4*)at = pack8(v);
+            put_chunk<T>(at, v);
 #endif
         }
         to = ws + stage * BN * 128;
@@ -89,12 +91,12 @@
 #else
             f32 v[8];
             PRAGMA_UNROLL for (int j = 0; j < 8; j++) v[j] = kr < p.k && n + j < p.n ? get<f32>(w[(i64)kr * p.ldw + n + j]) : 0.0f;
-            *(uint4*)at = pack8(v);
+            put_chunk<T>(at, v);
 #endif
         }
 #else
         for (i32 q = tid; q < BN * 8; q += THREADS) {
-            i32 r = q >> 3, c8 = q & 7, kc = slice * BK + c8 * 8, n = n0 + r;
+            i32 r = q >> 3, c8 = q & 7, kc = slice * BK + c8 * EC, n = n0 + r;
             bool valid = kc < p.ldw && n < p.n;
             copy_async(to + r * 128 + ((c8 ^ (r & 7)) << 4), valid ? (const void*)(w + (i64)n * p.ldw + kc) : (const void*)p.w, valid);
         }

@@ -1,15 +1,19 @@
-// Hopper's matrix units: a warpgroup multiplies 64 rows at once. Operands lie in shared memory in rows of 64 elements of T,
-// swizzled by 128 bytes; a group of eight rows begins at a multiple of 1024.
+// Hopper's matrix units: a warpgroup multiplies 64 rows at once. Operands lie in shared memory in rows of 128 bytes of elements
+// of T, swizzled by 128 bytes; a group of eight rows begins at a multiple of 1024. An instruction takes 32 bytes of each row.
 
 #ifdef OXRT_EMULATED
-DEVICE T at(const u8* rows, u32 row, u32 column) { return *(const T*)(rows + row * 128 + (((column / 8) ^ (row & 7)) << 4) + column % 8 * 2); }
-// d[64][2 N] = (fresh ? 0 : d) + a[64][16] b[2 N][16], operands at columns 16 kk.
+DEVICE T at(const u8* rows, u32 row, u32 column) {
+    u32 byte = column * sizeof(T);
+    return *(const T*)(rows + row * 128 + (((byte / 16) ^ (row & 7)) << 4) + byte % 16);
+}
+// d[64][2 N] = (fresh ? 0 : d) + a[64][32 bytes] b[2 N][32 bytes], operands at bytes 32 kk.
 template <int N> DEVICE void wgmma_rows(f32 (&d)[N], const u8* a, const u8* b, int kk, bool fresh) {
     u32 lane = threadIdx.x & 31, warp = (threadIdx.x >> 5) & 3;
     for (int i = 0; i < N; i++) {
         u32 row = warp * 16 + lane / 4 + (i >> 1 & 1) * 8, column = i / 4 * 8 + (lane & 3) * 2 + (i & 1);
         if (fresh) d[i] = 0;
-        for (int k = 0; k < 16; k++) d[i] = fmaf(widen(at(a, row, kk * 16 + k)), widen(at(b, column, kk * 16 + k)), d[i]);
+        const int K = 32 / sizeof(T);
+        for (int k = 0; k < K; k++) d[i] = fmaf(factor(at(a, row, kk * K + k)), factor(at(b, column, kk * K + k)), d[i]);
     }
 }
 template <int N> DEVICE void keep(f32 (&d)[N]) {}
