@@ -223,8 +223,11 @@ def case(a, name, batch, folder):
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     with torch.inference_mode():
         want = model(x).cpu()
-        half = model.half()
-        hx = x.half() if x.is_floating_point() else x
+        # The same precision in PyTorch.
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = a.precision == "tf32"
+        dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(a.precision, torch.float32)
+        half = model.to(dtype)
+        hx = x.to(dtype) if x.is_floating_point() else x
         row["error"] = rel_l2(got, want)
         row["torch_error"] = rel_l2(half(hx).cpu(), want)
     worst = row["error"]

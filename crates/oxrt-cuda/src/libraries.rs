@@ -3,8 +3,9 @@
 use crate::gpu::Gpu;
 use cudarc::cublaslt::{result, sys};
 use oxrt_tensor::{DType, Error, Result};
+use std::collections::HashMap;
 use std::ffi::c_void;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// What was opened so far.
 #[derive(Default)]
@@ -12,7 +13,12 @@ pub struct Libraries {
     matmul: OnceLock<Option<Arc<Handle>>>,
     /// A first product was done, or tried.
     opened: OnceLock<()>,
+    /// What the library chose for products of these sizes: it takes its time to.
+    choices: Mutex<HashMap<Choice, (sys::cublasLtMatmulAlgo_t, usize)>>,
 }
+
+/// m, n, k, pitch, type, bias, relu.
+type Choice = ([usize; 4], DType, bool, bool);
 
 struct Handle(sys::cublasLtHandle_t);
 
@@ -115,8 +121,13 @@ impl Libraries {
         if spec.bias {
             set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, &(spec.bias_ptr as u64).to_le_bytes())?;
         }
-        let preference = result::create_matmul_pref().map_err(failed)?;
         let most = WORKSPACE as u64;
+        let key: Choice = ([spec.m, spec.n, spec.k, spec.pitch], spec.of, spec.bias, spec.relu);
+        let mut choices = self.choices.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(&(algorithm, workspace)) = choices.get(&key) {
+            return Ok(LibraryProduct { handle, desc, w, x, y, algorithm, workspace });
+        }
+        let preference = result::create_matmul_pref().map_err(failed)?;
         // SAFETY: all descriptions are alive; the value has the size that is stated.
         let found = unsafe {
             let attribute = sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
@@ -125,12 +136,18 @@ impl Libraries {
             let _ = result::destroy_matmul_pref(preference);
             found.map_err(failed)?
         };
+        if choices.len() >= MOST_CHOICES {
+            choices.clear();
+        }
+        choices.insert(key, (found.algo, found.workspaceSize));
         Ok(LibraryProduct { handle, desc, w, x, y, algorithm: found.algo, workspace: found.workspaceSize })
     }
 }
 
 /// `CUBLAS_OP_T`.
 const TRANSPOSED: u32 = 1;
+/// Choices that are kept.
+const MOST_CHOICES: usize = 4096;
 /// Most bytes of scratch memory that the library may ask for.
 const WORKSPACE: usize = 32 << 20;
 

@@ -6,7 +6,7 @@ use super::product::{Left, WGMMA, wgmma};
 use super::{Entry, c_type, dtype, makes, output_dtype, require};
 use crate::backend::Ctx;
 use crate::gpu::Params;
-use oxrt_backend::{Kernel, NodeView, Packing, bound, kernel};
+use oxrt_backend::{Kernel, NodeView, Packing, Precision, bound, kernel};
 use oxrt_ops::attention::{ATTRIBUTES, Operand, Placed};
 use oxrt_tensor::{DType, Error, Result, Tensor, bail};
 
@@ -80,7 +80,7 @@ fn supports(_: &Ctx, node: &NodeView) -> Option<()> {
 /// Whether the matrix units serve.
 fn on_matrix_units(node: &NodeView) -> Result<bool> {
     let [d, v] = head_sizes(node).ok_or_else(|| Error::bug("attention without head sizes"))?;
-    Ok(dtype(node, 0)? != DType::F32 && d % 16 == 0 && v % 16 == 0 && d <= 128 && v <= 128 && rows_begin_well(node))
+    Ok(d % 16 == 0 && v % 16 == 0 && d <= 128 && v <= 128 && rows_begin_well(node))
 }
 
 /// Whether Hopper's units serve, with one tile of keys or several.
@@ -88,7 +88,8 @@ fn walks(ctx: &Ctx, node: &NodeView, how: usize) -> Option<()> {
     supports(ctx, node)?;
     let [d, v] = head_sizes(node)?;
     // Heads of whole slices.
-    require(ctx.gpu.arch() == 90 && on_matrix_units(node).ok()? && d % 64 == 0 && v % 64 == 0)?;
+    let halves = node.dtype(0)? != DType::F32;
+    require(ctx.gpu.arch() == 90 && halves && on_matrix_units(node).ok()? && d % 64 == 0 && v % 64 == 0)?;
     Walk::new(node, [d, v], how)?;
     // Scores are compared before they are scaled.
     require(scale(node, d).ok()? > 0.0)
@@ -148,8 +149,12 @@ fn walk(node: &NodeView, sizes: [usize; 2], how: usize) -> Result<Option<Walk>> 
     Ok(Some(Walk::new(node, sizes, how).ok_or_else(|| Error::bug("keys that do not fit the kernel of attention"))?))
 }
 
-fn shared([d, v]: [usize; 2]) -> usize {
-    64 * (d + 8) * 2 * 3 + 64 * (v + 8) * 2 * 2
+/// Bytes of shared memory of the older kernel.
+fn shared([d, v]: [usize; 2], t: DType) -> usize {
+    let [row, value] = [d, v].map(|n| n * t.bytes_for(1) + 16);
+    // As many stages as in the text.
+    let stages = if d * t.bytes_for(1) * 64 * 5 > 90_000 { 1 } else { 2 };
+    64 * (row * (1 + stages) + value * stages)
 }
 
 fn pack<const HOW: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
@@ -172,7 +177,7 @@ fn pack<const HOW: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     };
     let body = format!(
         "typedef {} T;\ntypedef {} TY;\ntypedef {} M;\n#define DIM {}\n#define VDIM {}\n#define WIDE {}\n\
-         #define MASK {}\n#define CAUSAL {}\n#define SOFTCAP {}\n{START}{text}",
+         #define MASK {}\n#define CAUSAL {}\n#define SOFTCAP {}\n#define EXACT {}\n{START}{text}",
         c_type(t)?,
         c_type(out)?,
         if mask == DType::Bool { "u8" } else { c_type(mask)? },
@@ -186,6 +191,7 @@ fn pack<const HOW: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
         },
         u8::from(node.attrs().bool_or("is_causal", false)?),
         u8::from(node.attrs().float_or("softcap", 0.0)? > 0.0),
+        u8::from(t == DType::F32 && ctx.precision == Precision::F32),
     );
     Ok(Packing { tensors: vec![ctx.code(&body)?], consumed: Vec::new() })
 }
@@ -197,7 +203,7 @@ fn load<const HOW: usize>(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Resu
     let walk = walk(node, sizes, HOW)?;
     let shared = match (walk, mma) {
         (Some(walk), _) => walk.shared(sizes),
-        (None, true) => shared(sizes),
+        (None, true) => shared(sizes, dtype(node, 0)?),
         (None, false) => 0,
     };
     let processors = ctx.gpu.processors() as usize;

@@ -1,12 +1,70 @@
-// 64 queries per block, 16 per warp; 64 keys at a time.
-#define PITCH ((DIM + 8) * 2)
-#define VPITCH ((VDIM + 8) * 2)
+// 64 queries per block, 16 per warp; 64 keys at a time. Factors in single precision count with 11 bits, or (EXACT) in two parts of
+// 11 bits each: of the four products of parts three, the smallest is below what single precision holds.
+#define EC (16 / (i32)sizeof(T))
+#define PITCH (DIM * (i32)sizeof(T) + 16)
+#define VPITCH (VDIM * (i32)sizeof(T) + 16)
+// Tiles of keys and values that are there at a time.
+#define STAGES (STEPS * 32 * 64 * 5 > 90000 ? 1 : 2)
+// Instructions along a head.
+#define STEPS (DIM * (i32)sizeof(T) / 32)
+
+template <class E> DEVICE void times(f32 (&d)[4], const u32 (&a)[4], u32 b0, u32 b1, E e) { multiply_add(d, a, b0, b1, e); }
+DEVICE u32 upper_part(u32 x) { return x & 0xffffe000u; }
+DEVICE u32 lower_part(u32 x) {
+    union { u32 bits; f32 x; } all, upper, rest;
+    all.bits = x;
+    upper.bits = upper_part(x);
+    // Infinities have no rest.
+    rest.x = (x & 0x7f800000u) == 0x7f800000u ? 0.0f : all.x - upper.x;
+    return rounded_factor(rest.bits);
+}
+DEVICE void times(f32 (&d)[4], const u32 (&a)[4], u32 b0, u32 b1, f32 e) {
+#if EXACT
+    u32 upper[4], lower[4];
+    PRAGMA_UNROLL for (int i = 0; i < 4; i++) { upper[i] = upper_part(a[i]); lower[i] = lower_part(a[i]); }
+    multiply_add(d, lower, upper_part(b0), upper_part(b1), e);
+    multiply_add(d, upper, lower_part(b0), lower_part(b1), e);
+    multiply_add(d, upper, upper_part(b0), upper_part(b1), e);
+#else
+    u32 r[4] = {rounded_factor(a[0]), rounded_factor(a[1]), rounded_factor(a[2]), rounded_factor(a[3])};
+    multiply_add(d, r, rounded_factor(b0), rounded_factor(b1), e);
+#endif
+}
+// out[16][VDIM] += weights[16][64] v[64][VDIM], of halves: s holds weights as products leave them.
+template <class E, int V> DEVICE void add_values(f32 (&out)[V][4], const f32 (&s)[8][4], const u8* vs, u32 lane, E e) {
+    PRAGMA_UNROLL for (int j = 0; j < 4; j++) {
+        u32 a[4] = {pack_two(s[2 * j][0], s[2 * j][1], e), pack_two(s[2 * j][2], s[2 * j][3], e),
+                    pack_two(s[2 * j + 1][0], s[2 * j + 1][1], e), pack_two(s[2 * j + 1][2], s[2 * j + 1][3], e)};
+        PRAGMA_UNROLL for (int d = 0; d < V / 2; d++) {
+            u32 b[4];
+            load_matrices_turned(b, vs + (j * 16 + ((lane >> 3) & 1) * 8 + (lane & 7)) * VPITCH + (d * 2 + (lane >> 4)) * 16);
+            multiply_add(out[d * 2], a, b[0], b[1], e);
+            multiply_add(out[d * 2 + 1], a, b[2], b[3], e);
+        }
+    }
+}
+// The same of single precision. An instruction sums over eight keys in any order: even ones first, so that weights are where they
+// are wanted.
+template <int V> DEVICE void add_values(f32 (&out)[V][4], const f32 (&s)[8][4], const u8* vs, u32 lane, f32 e) {
+    PRAGMA_UNROLL for (int j = 0; j < 8; j++) {
+        u32 a[4] = {bits_of(s[j][0]), bits_of(s[j][2]), bits_of(s[j][1]), bits_of(s[j][3])};
+        const u8* row = vs + (j * 8 + (lane & 3) * 2) * VPITCH + (lane >> 2) * 4;
+        PRAGMA_UNROLL for (int d = 0; d < V; d++) times(out[d], a, *(const u32*)(row + d * 32), *(const u32*)(row + VPITCH + d * 32), e);
+    }
+}
+DEVICE f32 power(f32 x) {
+#if EXACT
+    return exp2f(x);
+#else
+    return fast_exp2(x);
+#endif
+}
 
 KERNEL(128, attention, P) {
     DYNAMIC_SHARED(memory);
     u8* const qt = memory;
     u8* const kt = qt + 64 * PITCH;
-    u8* const vt = kt + 2 * 64 * PITCH;
+    u8* const vt = kt + STAGES * 64 * PITCH;
     const u32 tid = threadIdx.x, lane = tid & 31, warp = tid >> 5;
     const i32 q0 = blockIdx.x * 64;
     const u32 head = blockIdx.y, batch = blockIdx.z;
@@ -15,21 +73,21 @@ KERNEL(128, attention, P) {
     const T* v = p.v + batch * p.vs.batch + (head / p.share) * p.vs.head;
     const i64 mask0 = batch * p.mask_step[0] + head * p.mask_step[1];
 
-    for (u32 i = tid; i < 64 * DIM / 8; i += 128) {
-        u32 r = i / (DIM / 8), c = i % (DIM / 8);
+    for (u32 i = tid; i < 64 * DIM / EC; i += 128) {
+        u32 r = i / (DIM / EC), c = i % (DIM / EC);
         bool valid = q0 + r < p.queries;
-        copy_async(qt + r * PITCH + c * 16, valid ? (const void*)(q + (q0 + r) * p.qs.row + c * 8) : (const void*)q, valid);
+        copy_async(qt + r * PITCH + c * 16, valid ? (const void*)(q + (q0 + r) * p.qs.row + c * EC) : (const void*)q, valid);
     }
     auto bring = [&](i32 k0, i32 stage) {
-        for (u32 i = tid; i < 64 * DIM / 8; i += 128) {
-            u32 r = i / (DIM / 8), c = i % (DIM / 8);
+        for (u32 i = tid; i < 64 * DIM / EC; i += 128) {
+            u32 r = i / (DIM / EC), c = i % (DIM / EC);
             bool valid = k0 + r < p.keys;
-            copy_async(kt + (stage * 64 + r) * PITCH + c * 16, valid ? (const void*)(k + (k0 + r) * p.ks.row + c * 8) : (const void*)k, valid);
+            copy_async(kt + (stage * 64 + r) * PITCH + c * 16, valid ? (const void*)(k + (k0 + r) * p.ks.row + c * EC) : (const void*)k, valid);
         }
-        for (u32 i = tid; i < 64 * VDIM / 8; i += 128) {
-            u32 r = i / (VDIM / 8), c = i % (VDIM / 8);
+        for (u32 i = tid; i < 64 * VDIM / EC; i += 128) {
+            u32 r = i / (VDIM / EC), c = i % (VDIM / EC);
             bool valid = k0 + r < p.keys;
-            copy_async(vt + (stage * 64 + r) * VPITCH + c * 16, valid ? (const void*)(v + (k0 + r) * p.vs.row + c * 8) : (const void*)v, valid);
+            copy_async(vt + (stage * 64 + r) * VPITCH + c * 16, valid ? (const void*)(v + (k0 + r) * p.vs.row + c * EC) : (const void*)v, valid);
         }
     };
     // Keys that no query of the block sees are left out.
@@ -42,28 +100,29 @@ KERNEL(128, attention, P) {
     f32 top[2] = {-INFINITE_F32, -INFINITE_F32}, sum[2] = {0, 0};
     f32 out[VDIM / 8][4];
     PRAGMA_UNROLL for (int j = 0; j < VDIM / 8; j++) PRAGMA_UNROLL for (int e = 0; e < 4; e++) out[j][e] = 0;
-    u32 qa[DIM / 16][4];
+    u32 qa[STEPS][4];
     const i32 row0 = q0 + warp * 16 + (lane >> 2);
 
     for (i32 t = 0; t < tiles; t++) {
-        if (t + 1 < tiles) bring((t + 1) * 64, (t + 1) & 1);
+        if (STAGES == 1 && t > 0) bring(t * 64, 0);
+        if (STAGES == 2 && t + 1 < tiles) bring((t + 1) * 64, (t + 1) & 1);
         copy_async_commit();
-        copy_async_wait<1>();
+        copy_async_wait<STAGES - 1>();
         __syncthreads();
         if (t == 0) {
-            PRAGMA_UNROLL for (int d = 0; d < DIM / 16; d++)
+            PRAGMA_UNROLL for (int d = 0; d < STEPS; d++)
                 load_matrices(qa[d], qt + (warp * 16 + (lane & 15)) * PITCH + (d * 2 + (lane >> 4)) * 16);
         }
-        const u8* ks = kt + (t & 1) * 64 * PITCH;
-        const u8* vs = vt + (t & 1) * 64 * VPITCH;
+        const u8* ks = kt + t % STAGES * 64 * PITCH;
+        const u8* vs = vt + t % STAGES * 64 * VPITCH;
         f32 s[8][4];
         PRAGMA_UNROLL for (int j = 0; j < 8; j++) PRAGMA_UNROLL for (int e = 0; e < 4; e++) s[j][e] = 0;
-        PRAGMA_UNROLL for (int d = 0; d < DIM / 16; d++)
+        PRAGMA_UNROLL for (int d = 0; d < STEPS; d++)
             PRAGMA_UNROLL for (int j = 0; j < 4; j++) {
                 u32 b[4];
                 load_matrices(b, ks + (j * 16 + (lane >> 4) * 8 + (lane & 7)) * PITCH + (d * 2 + ((lane >> 3) & 1)) * 16);
-                multiply_add(s[j * 2], qa[d], b[0], b[1], T());
-                multiply_add(s[j * 2 + 1], qa[d], b[2], b[3], T());
+                times(s[j * 2], qa[d], b[0], b[1], T());
+                times(s[j * 2 + 1], qa[d], b[2], b[3], T());
             }
         f32 highest[2] = {top[0], top[1]};
         PRAGMA_UNROLL for (int j = 0; j < 8; j++)
@@ -82,7 +141,7 @@ KERNEL(128, attention, P) {
         PRAGMA_UNROLL for (int h = 0; h < 2; h++) {
             highest[h] = fmaxf(highest[h], lane_xor(highest[h], 1));
             highest[h] = fmaxf(highest[h], lane_xor(highest[h], 2));
-            f32 factor = highest[h] == -INFINITE_F32 ? 1.0f : fast_exp2(top[h] - highest[h]);
+            f32 factor = highest[h] == -INFINITE_F32 ? 1.0f : power(top[h] - highest[h]);
             top[h] = highest[h];
             sum[h] *= factor;
             PRAGMA_UNROLL for (int j = 0; j < VDIM / 8; j++) { out[j][h * 2] *= factor; out[j][h * 2 + 1] *= factor; }
@@ -90,20 +149,11 @@ KERNEL(128, attention, P) {
         PRAGMA_UNROLL for (int j = 0; j < 8; j++)
             PRAGMA_UNROLL for (int e = 0; e < 4; e++) {
                 // A row that has seen nothing yet has no largest score to take away.
-                f32 x = s[j][e] == -INFINITE_F32 ? 0.0f : fast_exp2(s[j][e] - top[e >> 1]);
+                f32 x = s[j][e] == -INFINITE_F32 ? 0.0f : power(s[j][e] - top[e >> 1]);
                 s[j][e] = x;
                 sum[e >> 1] += x;
             }
-        PRAGMA_UNROLL for (int j = 0; j < 4; j++) {
-            u32 a[4] = {pack_two(s[2 * j][0], s[2 * j][1], T()), pack_two(s[2 * j][2], s[2 * j][3], T()),
-                        pack_two(s[2 * j + 1][0], s[2 * j + 1][1], T()), pack_two(s[2 * j + 1][2], s[2 * j + 1][3], T())};
-            PRAGMA_UNROLL for (int d = 0; d < VDIM / 16; d++) {
-                u32 b[4];
-                load_matrices_turned(b, vs + (j * 16 + ((lane >> 3) & 1) * 8 + (lane & 7)) * VPITCH + (d * 2 + (lane >> 4)) * 16);
-                multiply_add(out[d * 2], a, b[0], b[1], T());
-                multiply_add(out[d * 2 + 1], a, b[2], b[3], T());
-            }
-        }
+        add_values(out, s, vs, lane, T());
         __syncthreads();
     }
     copy_async_wait<0>();

@@ -84,6 +84,7 @@ template <class T> static void multiply_add_bytes(i32 (&d)[4], const u32 (&a)[4]
     }
     warp_barrier();
 }
+static inline u32 rounded_factor(u32 x) { return (x & 0x7fffffffu) > 0x7f800000u ? x : (x + 0x1000u) & 0xffffe000u; }
 // A factor as matrix units take it: of single precision the upper bits alone.
 template <class T> static f32 factor(T x) { return widen(x); }
 static inline f32 factor(f32 x) { u32 bits; memcpy(&bits, &x, 4); bits &= 0xffffe000u; memcpy(&x, &bits, 4); return x; }

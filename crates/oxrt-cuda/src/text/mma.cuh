@@ -32,6 +32,7 @@ KERNEL(THREADS, product, P) {
             PRAGMA_UNROLL for (int i = 0; i < MT; i++) {
                 u32 r = i * 16 + (lane & 15), c = kk * 2 + (lane >> 4);
                 load_matrices(a[i], xt + r * 128 + ((c ^ (r & 7)) << 4));
+                round_factors(a[i], T());
             }
             PRAGMA_UNROLL for (int j = 0; j < NT / 2; j++) {
 #if W_TURNED

@@ -88,6 +88,8 @@ DEVICE void multiply_add(f32 (&d)[4], const u32 (&a)[4], u32 b0, u32 b1, bf16) {
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
+// Factors as matrix units take them: they cut single precision down to 11 bits, which it is rounded to before.
+DEVICE u32 rounded_factor(u32 x) { u32 y; asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(y) : "f"(__uint_as_float(x))); return y; }
 // d[16][8] += a[16][8] b[8][8]; of each factor the units take 11 bits.
 DEVICE void multiply_add(f32 (&d)[4], const u32 (&a)[4], u32 b0, u32 b1, f32) {
     asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
@@ -208,6 +210,9 @@ template <class T, class C> DEVICE T put(C x) { return Put<T>::of(x); }
 // Two elements of T, the first in the lower bits.
 DEVICE u32 pack_two(f32 lo, f32 hi, f16) { return pack_f16(lo, hi); }
 DEVICE u32 pack_two(f32 lo, f32 hi, bf16) { return pack_bf16(lo, hi); }
+
+template <class T> DEVICE void round_factors(u32 (&a)[4], T) {}
+DEVICE void round_factors(u32 (&a)[4], f32) { PRAGMA_UNROLL for (int e = 0; e < 4; e++) a[e] = rounded_factor(a[e]); }
 
 // N elements that are read and written at once.
 template <class T, int N> struct alignas(sizeof(T) * N > 16 ? 16 : sizeof(T) * N) Pack { T at[N]; };

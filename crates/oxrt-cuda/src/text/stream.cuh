@@ -180,7 +180,19 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
         i32 before = 0;
         for (i32 slice = first; slice < last; slice++) {
             barrier_wait(full + stage, phase);
-            const u8* xt = xs + stage * SLICE_X + row0 * 128;
+            u8* const xt = xs + stage * SLICE_X + row0 * 128;
+            if (sizeof(T) == 4) {
+                // Weights were rounded when they were packed.
+                for (u32 i = tid & 127; i < WG_M * 8; i += 128) {
+                    uint4 four = *(const uint4*)(xt + i * 16);
+                    u32 factors[4] = {four.x, four.y, four.z, four.w};
+                    round_factors(factors, f32());
+                    four.x = factors[0]; four.y = factors[1]; four.z = factors[2]; four.w = factors[3];
+                    *(uint4*)(xt + i * 16) = four;
+                }
+                fence_async();
+                barrier_of<128>(2 + wg);
+            }
             const u8* wt = ws + stage * SLICE_W;
             wgmma_fence();
             PRAGMA_UNROLL for (int kk = 0; kk < 4; kk++)
