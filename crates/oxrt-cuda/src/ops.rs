@@ -249,10 +249,10 @@ fn counts(len: usize) -> Result<usize> {
 }
 
 /// Floats as a tensor of a float type.
-/// Values as factors of products on matrix units: of type `of`, and in single precision rounded to what the units take (they
-/// would cut the rest off).
-fn as_factors(shape: &[usize], mut values: Vec<f32>, of: DType) -> Result<Tensor> {
-    if of == DType::F32 {
+/// Values as factors of products on matrix units: of type `of`, and in single precision, unless the product is exact, rounded
+/// to what the units take (they would cut the rest off).
+fn as_factors(shape: &[usize], mut values: Vec<f32>, of: DType, exact: bool) -> Result<Tensor> {
+    if of == DType::F32 && !exact {
         for v in values.iter_mut().filter(|v| v.is_finite()) {
             let bits = v.to_bits();
             *v = f32::from_bits((bits + 0xfff + (bits >> 13 & 1)) & !0x1fff);

@@ -1,6 +1,6 @@
 //! Convolution, channels last: as a product on the matrix units or by plain multiply-adds, and depthwise.
 
-use super::gemm::{epilogue_fits, fits_stream, floats, narrow, offered, rows_stream, types};
+use super::gemm::{epilogue_fits, exact, fits_stream, floats, narrow, offered, rows_stream, types};
 use super::product::{Copy, Method, Product, Sizes, TILES, Tile, Types, Window2, text};
 use super::{Entry, counts, makes, require};
 use crate::backend::Ctx;
@@ -155,7 +155,7 @@ impl Fold {
                 }
             }
         }
-        super::as_factors(&[f.cout, depth], rows, of)
+        super::as_factors(&[f.cout, depth], rows, of, false)
     }
 
     /// The text that folds an image.
@@ -260,8 +260,8 @@ fn rows_of(node: &NodeView, f: &Filter, cin: usize, pitch: usize) -> Result<Vec<
 }
 
 /// The same as factors of type `of`.
-fn pack_rows(node: &NodeView, f: &Filter, of: DType, cin: usize, pitch: usize) -> Result<Tensor> {
-    super::as_factors(&[f.cout, pitch], rows_of(node, f, cin, pitch)?, of)
+fn pack_rows(ctx: &Ctx, node: &NodeView, f: &Filter, of: DType, cin: usize, pitch: usize) -> Result<Tensor> {
+    super::as_factors(&[f.cout, pitch], rows_of(node, f, cin, pitch)?, of, exact(ctx, of))
 }
 
 fn pack<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
@@ -285,14 +285,15 @@ fn pack<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
         Copy::Elements
     };
     let conv = TILES[I].streams.is_none() || !is_pointwise(node, &f)?;
-    let method = Method::Mma { tile: TILES[I], conv, of, x_copy, w_turned: false, w_async: true };
-    let code = ctx.code(&text(node, method, types, true)?)?;
+    let exact = exact(ctx, of);
+    let method = Method::Mma { tile: TILES[I], conv, of, exact, x_copy, w_turned: false, w_async: true };
+    let code = ctx.code(&text(node, method, types, !exact)?)?;
     if x_copy != Copy::Pixels {
-        let rows = pack_rows(node, &f, of, f.cin, f.depth().next_multiple_of(8))?;
+        let rows = pack_rows(ctx, node, &f, of, f.cin, f.depth().next_multiple_of(8))?;
         return Ok(Packing { tensors: vec![code, rows], consumed: vec![1] });
     }
     let taps: usize = f.kernel.iter().product();
-    let rows = pack_rows(node, &f, of, 4, (taps * 4).next_multiple_of(8))?;
+    let rows = pack_rows(ctx, node, &f, of, 4, (taps * 4).next_multiple_of(8))?;
     let widen = ctx.code(&format!(
         "typedef {} TX;\ntypedef {} T;\n#define CHANNELS {}\n{WIDEN}",
         super::c_type(super::dtype(node, 0)?)?,

@@ -47,16 +47,22 @@ pub(super) const PLAIN: Entry = Entry::new("gemm_plain", &["oxrt.Gemm"], plain_s
 pub(super) const PLAIN_MATMUL: Entry =
     Entry::new("matmul_plain", &["MatMul"], plain_matmul_supports, pack_plain_matmul, load_plain_matmul);
 
-/// The type that products multiply in on the matrix units (of f32 they take 11 bits); `None` for full single precision.
+/// The type that products multiply in on the matrix units: f32 whole ([`exact`]) or with 11 bits; `None` for plain
+/// multiply-adds.
 pub(super) fn narrow(ctx: &Ctx, node: &NodeView) -> Option<DType> {
     require(!node.attrs().bool_or(WIDE, false).ok()?)?;
     match (ctx.precision, node.dtype(0)?) {
         (_, d @ (DType::F16 | DType::BF16)) => Some(d),
-        (Precision::Tf32, DType::F32) => Some(DType::F32),
+        (Precision::F32 | Precision::Tf32, DType::F32) => Some(DType::F32),
         (Precision::F16, DType::F32) => Some(DType::F16),
         (Precision::Bf16, DType::F32) => Some(DType::BF16),
         _ => None,
     }
+}
+
+/// Whether factors of type `of` count whole.
+pub(super) fn exact(ctx: &Ctx, of: DType) -> bool {
+    of == DType::F32 && ctx.precision == Precision::F32
 }
 
 /// Whether a tile competes for a node that can stream, or cannot.
@@ -78,6 +84,8 @@ pub(super) fn rows_stream(ctx: &Ctx, node: &NodeView, n: usize, k: usize) -> Opt
 pub(super) fn fits_stream(ctx: &Ctx, node: &NodeView, n: usize) -> Option<()> {
     require(ctx.gpu.arch() == 90 && n.is_multiple_of(8))?;
     let (of, out) = (narrow(ctx, node)?, node.output_dtype(0)?);
+    // Units that read shared memory themselves cannot take a factor apart.
+    require(!exact(ctx, of))?;
     require(out == DType::F32 || (out == of && (!node.has(3) || node.dtype(3) == Some(of))))
 }
 
@@ -127,8 +135,8 @@ fn weight_sizes(node: &NodeView) -> Result<[usize; 2]> {
 }
 
 /// The weights as [n][k], each row filled up with zeros to `pitch`, as factors of type `of`.
-fn pack_rows(node: &NodeView, of: DType, pitch: usize) -> Result<Tensor> {
-    super::as_factors(&[weight_sizes(node)?[0], pitch], rows_of(node, pitch)?, of)
+fn pack_rows(ctx: &Ctx, node: &NodeView, of: DType, pitch: usize) -> Result<Tensor> {
+    super::as_factors(&[weight_sizes(node)?[0], pitch], rows_of(node, pitch)?, of, exact(ctx, of))
 }
 
 fn rows_of(node: &NodeView, pitch: usize) -> Result<Vec<f32>> {
@@ -149,15 +157,16 @@ fn method<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Method> {
     let of = narrow(ctx, node).ok_or_else(|| Error::bug("no narrow type for a product"))?;
     let [_, k] = weight_sizes(node)?;
     let x_copy = if node.dtype(0) == Some(of) && k % 8 == 0 { Copy::Chunks } else { Copy::Elements };
-    Ok(Method::Mma { tile: TILES[I], conv: false, of, x_copy, w_turned: false, w_async: true })
+    let exact = exact(ctx, of);
+    Ok(Method::Mma { tile: TILES[I], conv: false, of, exact, x_copy, w_turned: false, w_async: true })
 }
 
 fn pack<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     let method = method::<I>(ctx, node)?;
-    let Method::Mma { of, .. } = method else { bail!(bug, "a plain product") };
+    let Method::Mma { of, exact, .. } = method else { bail!(bug, "a plain product") };
     let [_, k] = weight_sizes(node)?;
-    let code = ctx.code(&text(node, method, types(node, of)?, true)?)?;
-    Ok(Packing { tensors: vec![code, pack_rows(node, of, k.next_multiple_of(8))?], consumed: vec![1] })
+    let code = ctx.code(&text(node, method, types(node, of)?, !exact)?)?;
+    Ok(Packing { tensors: vec![code, pack_rows(ctx, node, of, k.next_multiple_of(8))?], consumed: vec![1] })
 }
 
 fn load<const I: usize>(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
@@ -231,7 +240,7 @@ fn plain_matmul_supports(_: &Ctx, node: &NodeView) -> Option<()> {
 fn dynamic_methods<const I: usize>(of: DType) -> [Method; 2] {
     let method = |x_copy: Copy| {
         let w_async = x_copy == Copy::Chunks;
-        Method::Mma { tile: TILES[I], conv: false, of, x_copy, w_turned: true, w_async }
+        Method::Mma { tile: TILES[I], conv: false, of, exact: false, x_copy, w_turned: true, w_async }
     };
     [method(Copy::Chunks), method(Copy::Elements)]
 }

@@ -1,7 +1,7 @@
 //! Products and pointwise convolutions by cuBLASLt, where it is installed; an activation that it does not know follows in a
 //! pass of its own.
 
-use super::gemm::{epilogue_fits, floats, narrow};
+use super::gemm::{epilogue_fits, exact, floats, narrow};
 use super::map::{Map, MapPlan, text};
 use super::{Entry, dtype, makes, output_dtype, require};
 use crate::backend::Ctx;
@@ -43,6 +43,7 @@ fn supports(ctx: &Ctx, node: &NodeView) -> Option<()> {
     require(ctx.libraries && ctx.gpu.as_cuda()?.libraries.has_matmul())?;
     floats(node)?;
     let of = narrow(ctx, node)?;
+    require(!exact(ctx, of))?;
     // The library takes operands of one type, whose rows start at 16 bytes.
     let same = |d: Option<DType>| require(d == Some(of));
     same(node.dtype(0))?;
@@ -64,7 +65,7 @@ fn pack(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     let ([n, k], turned) = weight_sizes(node).ok_or_else(bug)?;
     let data = node.constant(1).ok_or_else(bug)?.to_f32_cow()?;
     let rows: Vec<f32> = (0..n * k).map(|i| data[if turned { i % k * n + i / k } else { i }]).collect();
-    let mut tensors = vec![super::as_factors(&[n, k], rows, of)?];
+    let mut tensors = vec![super::as_factors(&[n, k], rows, of, false)?];
     let mut consumed = vec![1];
     if let Some(bias) = node.constant(2) {
         tensors.push(super::as_type(&[n], &bias.to_f32_cow()?, of)?);

@@ -131,7 +131,8 @@ pub(super) enum Copy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Method {
     /// On the matrix units, in f16, bf16, or f32 of which they take 11 bits. A tile that streams takes operands of one type, in rows of 16 bytes.
-    Mma { tile: Tile, conv: bool, of: DType, x_copy: Copy, w_turned: bool, w_async: bool },
+    /// `exact`: f32 in two parts, which together hold it.
+    Mma { tile: Tile, conv: bool, of: DType, exact: bool, x_copy: Copy, w_turned: bool, w_async: bool },
     /// By plain multiply-adds.
     Simt { conv: bool },
 }
@@ -139,7 +140,7 @@ pub(super) enum Method {
 impl Method {
     /// On the matrix units, with packed weights and operands whose rows are copied as they lie.
     pub fn packed(tile: Tile, conv: bool, of: DType) -> Method {
-        Method::Mma { tile, conv, of, x_copy: Copy::Chunks, w_turned: false, w_async: true }
+        Method::Mma { tile, conv, of, exact: false, x_copy: Copy::Chunks, w_turned: false, w_async: true }
     }
 }
 
@@ -175,9 +176,9 @@ pub(super) fn text(node: &NodeView, method: Method, types: Types, fast: bool) ->
             storage(of)?,
             STREAM.replace("WGMMA_ASM", &wgmma(n, of, Left::Shared))
         ),
-        Method::Mma { tile, conv, of, x_copy, w_turned, w_async } => format!(
+        Method::Mma { tile, conv, of, exact, x_copy, w_turned, w_async } => format!(
             "#define BM {}\n#define BN {}\n#define WARPS_M {}\n#define WARPS_N {}\n#define THREADS {}\n#define STAGES {}\n\
-             #define CONV {}\n#define ASYNC {}\n#define W_TURNED {}\n#define W_ASYNC {}\ntypedef {} T;\n\
+             #define CONV {}\n#define EXACT {}\n#define ASYNC {}\n#define W_TURNED {}\n#define W_ASYNC {}\ntypedef {} T;\n\
              {types_text}{activate}{TILE}\n{}",
             tile.m,
             tile.n,
@@ -186,6 +187,7 @@ pub(super) fn text(node: &NodeView, method: Method, types: Types, fast: bool) ->
             tile.threads(),
             tile.stages,
             flag(conv),
+            flag(exact),
             x_copy as u8,
             flag(w_turned),
             flag(w_async),

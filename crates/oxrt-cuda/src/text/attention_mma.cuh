@@ -1,5 +1,4 @@
-// 64 queries per block, 16 per warp; 64 keys at a time. Factors in single precision count with 11 bits, or (EXACT) in two parts of
-// 11 bits each: of the four products of parts three, the smallest is below what single precision holds.
+// 64 queries per block, 16 per warp; 64 keys at a time.
 #define EC (16 / (i32)sizeof(T))
 #define PITCH (DIM * (i32)sizeof(T) + 16)
 #define VPITCH (VDIM * (i32)sizeof(T) + 16)
@@ -8,28 +7,6 @@
 // Instructions along a head.
 #define STEPS (DIM * (i32)sizeof(T) / 32)
 
-template <class E> DEVICE void times(f32 (&d)[4], const u32 (&a)[4], u32 b0, u32 b1, E e) { multiply_add(d, a, b0, b1, e); }
-DEVICE u32 upper_part(u32 x) { return x & 0xffffe000u; }
-DEVICE u32 lower_part(u32 x) {
-    union { u32 bits; f32 x; } all, upper, rest;
-    all.bits = x;
-    upper.bits = upper_part(x);
-    // Infinities have no rest.
-    rest.x = (x & 0x7f800000u) == 0x7f800000u ? 0.0f : all.x - upper.x;
-    return rounded_factor(rest.bits);
-}
-DEVICE void times(f32 (&d)[4], const u32 (&a)[4], u32 b0, u32 b1, f32 e) {
-#if EXACT
-    u32 upper[4], lower[4];
-    PRAGMA_UNROLL for (int i = 0; i < 4; i++) { upper[i] = upper_part(a[i]); lower[i] = lower_part(a[i]); }
-    multiply_add(d, lower, upper_part(b0), upper_part(b1), e);
-    multiply_add(d, upper, lower_part(b0), lower_part(b1), e);
-    multiply_add(d, upper, upper_part(b0), upper_part(b1), e);
-#else
-    u32 r[4] = {rounded_factor(a[0]), rounded_factor(a[1]), rounded_factor(a[2]), rounded_factor(a[3])};
-    multiply_add(d, r, rounded_factor(b0), rounded_factor(b1), e);
-#endif
-}
 // out[16][VDIM] += weights[16][64] v[64][VDIM], of halves: s holds weights as products leave them.
 template <class E, int V> DEVICE void add_values(f32 (&out)[V][4], const f32 (&s)[8][4], const u8* vs, u32 lane, E e) {
     PRAGMA_UNROLL for (int j = 0; j < 4; j++) {
@@ -49,7 +26,7 @@ template <int V> DEVICE void add_values(f32 (&out)[V][4], const f32 (&s)[8][4], 
     PRAGMA_UNROLL for (int j = 0; j < 8; j++) {
         u32 a[4] = {bits_of(s[j][0]), bits_of(s[j][2]), bits_of(s[j][1]), bits_of(s[j][3])};
         const u8* row = vs + (j * 8 + (lane & 3) * 2) * VPITCH + (lane >> 2) * 4;
-        PRAGMA_UNROLL for (int d = 0; d < V; d++) times(out[d], a, *(const u32*)(row + d * 32), *(const u32*)(row + VPITCH + d * 32), e);
+        PRAGMA_UNROLL for (int d = 0; d < V; d++) times<EXACT>(out[d], a, *(const u32*)(row + d * 32), *(const u32*)(row + VPITCH + d * 32), e);
     }
 }
 DEVICE f32 power(f32 x) {
@@ -121,8 +98,8 @@ KERNEL(128, attention, P) {
             PRAGMA_UNROLL for (int j = 0; j < 4; j++) {
                 u32 b[4];
                 load_matrices(b, ks + (j * 16 + (lane >> 4) * 8 + (lane & 7)) * PITCH + (d * 2 + ((lane >> 3) & 1)) * 16);
-                times(s[j * 2], qa[d], b[0], b[1], T());
-                times(s[j * 2 + 1], qa[d], b[2], b[3], T());
+                times<EXACT>(s[j * 2], qa[d], b[0], b[1], T());
+                times<EXACT>(s[j * 2 + 1], qa[d], b[2], b[3], T());
             }
         f32 highest[2] = {top[0], top[1]};
         PRAGMA_UNROLL for (int j = 0; j < 8; j++)

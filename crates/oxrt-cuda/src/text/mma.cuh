@@ -29,10 +29,18 @@ KERNEL(THREADS, product, P) {
         const u8* wt = ws + stage * BN * 128;
         PRAGMA_UNROLL for (int kk = 0; kk < 4; kk++) {
             u32 a[MT][4], b[NT / 2][4];
+#if EXACT
+            // Both factors in two parts (see `times`).
+            u32 rest[MT][4], rest_b[NT / 2][4];
+#endif
             PRAGMA_UNROLL for (int i = 0; i < MT; i++) {
                 u32 r = i * 16 + (lane & 15), c = kk * 2 + (lane >> 4);
                 load_matrices(a[i], xt + r * 128 + ((c ^ (r & 7)) << 4));
+#if EXACT
+                PRAGMA_UNROLL for (int e = 0; e < 4; e++) rest[i][e] = split_factor(a[i][e]);
+#else
                 round_factors(a[i], T());
+#endif
             }
             PRAGMA_UNROLL for (int j = 0; j < NT / 2; j++) {
 #if W_TURNED
@@ -42,7 +50,17 @@ KERNEL(THREADS, product, P) {
                 u32 r = wn * WN + j * 16 + (lane >> 4) * 8 + (lane & 7), c = kk * 2 + ((lane >> 3) & 1);
                 load_matrices(b[j], wt + r * 128 + ((c ^ (r & 7)) << 4));
 #endif
+#if EXACT
+                PRAGMA_UNROLL for (int e = 0; e < 4; e++) rest_b[j][e] = split_factor(b[j][e]);
+#endif
             }
+#if EXACT
+            PRAGMA_UNROLL for (int i = 0; i < MT; i++)
+                PRAGMA_UNROLL for (int j = 0; j < NT; j++) {
+                    multiply_add(acc[i][j], rest[i], b[j / 2][(j & 1) * 2], b[j / 2][(j & 1) * 2 + 1], T());
+                    multiply_add(acc[i][j], a[i], rest_b[j / 2][(j & 1) * 2], rest_b[j / 2][(j & 1) * 2 + 1], T());
+                }
+#endif
             PRAGMA_UNROLL for (int i = 0; i < MT; i++)
                 PRAGMA_UNROLL for (int j = 0; j < NT; j++)
                     multiply_add(acc[i][j], a[i], b[j / 2][(j & 1) * 2], b[j / 2][(j & 1) * 2 + 1], T());

@@ -213,6 +213,27 @@ DEVICE u32 pack_two(f32 lo, f32 hi, bf16) { return pack_bf16(lo, hi); }
 
 template <class T> DEVICE void round_factors(u32 (&a)[4], T) {}
 DEVICE void round_factors(u32 (&a)[4], f32) { PRAGMA_UNROLL for (int e = 0; e < 4; e++) a[e] = rounded_factor(a[e]); }
+// A factor in single precision as the sum of two that the units take whole, to 2^-24 of it. (Infinities have no rest.)
+DEVICE u32 split_factor(u32& x) {
+    union { u32 bits; f32 x; } all, upper, rest;
+    all.bits = x;
+    upper.bits = x = rounded_factor(x);
+    rest.x = (upper.bits & 0x7f800000u) == 0x7f800000u ? 0.0f : all.x - upper.x;
+    return rounded_factor(rest.bits);
+}
+// d += a b as `multiply_add`; in single precision with rounded factors, or (EXACT) with both parts of each: of the four products of
+// parts three, as the smallest is below what single precision holds.
+template <bool EXACT, class T> DEVICE void times(f32 (&d)[4], const u32 (&a)[4], u32 b0, u32 b1, T t) { multiply_add(d, a, b0, b1, t); }
+template <bool EXACT> DEVICE void times(f32 (&d)[4], const u32 (&a)[4], u32 b0, u32 b1, f32 t) {
+    u32 upper[4] = {a[0], a[1], a[2], a[3]}, rest[4];
+    PRAGMA_UNROLL for (int i = 0; i < 4; i++) rest[i] = split_factor(upper[i]);
+    u32 rest0 = split_factor(b0), rest1 = split_factor(b1);
+    if (EXACT) {
+        multiply_add(d, rest, b0, b1, t);
+        multiply_add(d, upper, rest0, rest1, t);
+    }
+    multiply_add(d, upper, b0, b1, t);
+}
 
 // N elements that are read and written at once.
 template <class T, int N> struct alignas(sizeof(T) * N > 16 ? 16 : sizeof(T) * N) Pack { T at[N]; };
