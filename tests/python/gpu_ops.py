@@ -41,6 +41,20 @@ class Quantised(nn.Module):
         return quantised(quantised(x, self.a), self.b)
 
 
+class Overflow(nn.Module):
+    """Hidden values beyond what half precision holds."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(256, 256), nn.Linear(256, 256), nn.Linear(256, 64)
+        with torch.no_grad():
+            self.a.weight.mul_(4e4)
+            self.b.weight.mul_(1e-5)
+
+    def forward(self, x):
+        return self.c(torch.relu(self.b(self.a(x))))
+
+
 def recurrent(kind, **options):
     return Of(lambda m, x: m["r"](x)[0], r=kind(24, 40, batch_first=True, **options))
 
@@ -62,6 +76,7 @@ CASES = {
     "pads": (Of(lambda m, x: F.pad(x, (3, 2, 1, 4), mode="reflect")), [torch.randn(2, 3, 12, 10)]),
     "norms": (Of(lambda m, x: m["b"](m["i"](x)), i=nn.InstanceNorm2d(6, affine=True), b=nn.BatchNorm2d(6)), [torch.randn(2, 6, 9, 7)]),
     "attention": (Of(lambda m, x: m["a"](x, x, x, need_weights=False)[0], a=nn.MultiheadAttention(64, 4, batch_first=True)), [torch.randn(3, 37, 64)]),
+    "overflow": (Overflow(), [torch.randn(8, 256) * 4]),
     "quantised": (Quantised(), [torch.rand(2, 16, 14, 14) * 4 - 2]),
 }
 
@@ -82,7 +97,10 @@ def main():
                 torch.export.save(torch.export.export(model.eval(), tuple(inputs)), path)
             # Single precision is held to verify's tolerances; of quantised results a sum at the edge of two quanta may fall to either.
             bounds = ["--atol", "0.0501"] if name == "quantised" else ["--rel-l2", "1e-2"]
-            command = [a.oxrt, "verify", path, "--device", a.device, "--precision", a.precision, *bounds]
+            precision = ["--precision", a.precision]
+            if name == "overflow" and a.device != "cpu":
+                precision, bounds = ["--precision", "fp16", "--find-overflow"], ["--rel-l2", "2e-3"]
+            command = [a.oxrt, "verify", path, "--device", a.device, *precision, *bounds]
             done = subprocess.run(command, capture_output=True, text=True, timeout=120)
             said = (done.stdout + done.stderr).strip().splitlines()
             print(f"{name:14} {'ok' if done.returncode == 0 else 'WRONG'}  {said[2] if len(said) > 2 else said}", flush=True)

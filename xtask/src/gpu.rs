@@ -26,10 +26,12 @@ python3 gpu_ops.py --oxrt ./oxrt
 small=$?
 python3 gpu.py --oxrt ./oxrt --peers "${PEERS:-graph,freeze}" --budget "${BUDGET:-450}" --out "${OUT:-.}/gpu.json"
 models=$?
-exit $((cases + small + models))
+python3 gpu_sizes.py --oxrt ./oxrt --sizes "${SIZES:-100}"
+sizes=$?
+exit $((cases + small + models + sizes))
 "#;
 
-/// Packs `target/gpu-test`; with `--run`, runs it here.
+/// Packs `target/gpu-test`; with `--run`, runs it here; with `--fast`, of the profile `fast`.
 pub fn gpu_test(args: &[String]) -> Outcome {
     let folder = root().join("target/gpu-test");
     let io = |e: std::io::Error| format!("{}: {e}", folder.display());
@@ -38,12 +40,17 @@ pub fn gpu_test(args: &[String]) -> Outcome {
     if !cases.join("node").is_dir() {
         return Err("the official cases are not there yet: `cargo xtask onnx-cases` makes them".to_string());
     }
-    run(cargo().args(["build", "--release", "-p", "oxrt-cli", "-p", "oxrt-testkit"]))?;
+    let profile = if args.iter().any(|a| a == "--fast") { "fast" } else { "release" };
+    run(cargo().args(["build", "--profile", profile, "-p", "oxrt-cli", "-p", "oxrt-testkit"]))?;
     let copy = |from: &Path, to: &str| fs::copy(from, folder.join(to)).map(|_| ()).map_err(io);
-    copy(&root().join("target/release/oxrt"), "oxrt")?;
-    copy(&root().join("target/release/onnx_cases"), "onnx_cases")?;
+    for program in ["oxrt", "onnx_cases"] {
+        copy(&root().join("target").join(profile).join(program), program)?;
+        // Symbols are most of it, and it has to be carried.
+        run(Command::new("strip").arg(folder.join(program)))?;
+    }
     copy(&root().join("tests/python/gpu.py"), "gpu.py")?;
     copy(&root().join("tests/python/gpu_ops.py"), "gpu_ops.py")?;
+    copy(&root().join("tests/python/gpu_sizes.py"), "gpu_sizes.py")?;
     copy(&root().join("tests/expectations/onnx-cuda.txt"), "expectations/onnx-cuda.txt")?;
     fs::write(folder.join("run.sh"), SCRIPT).map_err(io)?;
     // The whole models of the suite `light` are larger than all other cases together.

@@ -54,7 +54,7 @@ pub struct BuildArgs {
     /// Where the engine runs: cpu, cuda (or cuda:1 …), reference
     #[arg(long, default_value = "cpu", value_name = "DEVICE")]
     pub device: String,
-    /// Least exact arithmetic allowed: fp32, bf16, or fp16 on CUDA devices (operands of products and tensors between steps are
+    /// Least exact arithmetic allowed: fp32, bf16, or tf32 or fp16 on CUDA devices (operands of products and tensors between steps are
     /// of that type, sums in fp32)
     #[arg(long, default_value = "fp32", value_name = "PRECISION")]
     pub precision: String,
