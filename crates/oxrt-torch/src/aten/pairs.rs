@@ -1,7 +1,7 @@
 //! Rearrangements of complex tensors: those of the real tensors that hold them, whose last axis is left alone.
 
 use super::complex::{from_real, joined, parts};
-use super::{index, scatter, shape};
+use super::{index, shape};
 use crate::alias::{Shown, View};
 use crate::args::{Arg, Args, Scalar};
 use crate::cx::{Cx, Val};
@@ -63,14 +63,48 @@ on_pairs! {
     unbind shape::unbind => Vec<View>;
     /// `flip(Tensor self, int[] dims)`
     flip shape::flip => ValueId;
-    /// `index_select(Tensor self, int dim, Tensor index)`
-    index_select index::index_select => ValueId;
-    /// `index_add(Tensor self, int dim, Tensor index, Tensor source, *, Scalar alpha=1)`
-    index_add scatter::index_add => ValueId;
+    /// `tensor_split.sections(Tensor self, SymInt sections, int dim=0)`, `tensor_split.indices`
+    tensor_split shape::split => Vec<View>;
     /// `index.Tensor(Tensor self, Tensor?[] indices)`
     index index::index => ValueId;
-    /// `cumsum(Tensor self, int dim, *, ScalarType? dtype=None)`
-    cumsum super::reduce::cumsum => ValueId;
+}
+
+/// The last axis, which a view put behind the pair, back before it.
+fn pair_last(view: View, rank: usize) -> Result<Shown> {
+    let mut perm: Vec<usize> = (0..rank).collect();
+    perm.swap(rank - 1, rank - 2);
+    Ok(View::Then(Box::new(view), Box::new(View::Permute(perm))).into())
+}
+
+/// `diagonal(Tensor self, int offset=0, int dim1=0, int dim2=1)`
+pub fn diagonal(cx: &mut Cx, a: &Args) -> Result<Shown> {
+    let x = a.t("self")?;
+    let [one, two] = ["dim1", "dim2"].map(|name| super::complex::axis_of(cx, x, a.int(name)?));
+    let view = View::Diagonal { offset: a.int("offset")?, axes: (one?, two?) };
+    pair_last(view, cx.rank(x)? - 1)
+}
+
+/// `unfold(Tensor self, int dimension, int size, int step)`
+pub fn unfold(cx: &mut Cx, a: &Args) -> Result<Shown> {
+    let x = a.t("self")?;
+    if cx.rank(x)? < 2 {
+        return super::complex::reshape(cx, a);
+    }
+    let axis = super::complex::axis_of(cx, x, a.int("dimension")?)?;
+    let windows = a.out_dims()?.get(axis).cloned().unwrap_or(Dim::Const(1));
+    let view = View::Unfold { axis, size: a.int("size")?, step: a.int("step")?, windows };
+    pair_last(view, cx.rank(x)? + 1)
+}
+
+/// `as_strided(Tensor self, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None)`: every element is two
+pub fn as_strided(cx: &mut Cx, a: &Args) -> Result<Shown> {
+    let twice = |list: Vec<Dim>, k: i64, last: i64| {
+        let items = list.into_iter().map(|d| d * Dim::Const(k)).chain([Dim::Const(last)]);
+        Arg::List(items.map(|d| Arg::Other(Val::Int(d))).collect())
+    };
+    let offset = a.opt_dim("storage_offset")?.unwrap_or(Dim::Const(0)) * Dim::Const(2);
+    let a = a.with("size", twice(a.dim_list("size")?, 1, 2)).with("stride", twice(a.dim_list("stride")?, 2, 1));
+    shape::as_strided(cx, &a.with("storage_offset", Arg::Other(Val::Int(offset))))
 }
 
 /// `mT(Tensor self)`, `t`, `T`
