@@ -141,7 +141,7 @@ class InPlaceForms(nn.Module):
         z = (x * 4).int()
         z.bitwise_left_shift_(1).bitwise_and_(7).bitwise_or_(1).bitwise_xor_(2).bitwise_right_shift_(1).bitwise_not_().gcd_(torch.tensor(6, dtype=torch.int32))
         z.remainder_(3).floor_divide_(2)
-        y.random_(0, 1)
+        y.random_(1)
         return y, z, x.clone().exponential_().new_zeros(1), x.gt(0).logical_xor_(x > 1)
 
 
@@ -820,7 +820,7 @@ class ConvKinds(nn.Module):
         p, i = F.max_pool2d(y, 2, return_indices=True)
         return (
             F.max_unpool2d(p, i, 2, output_size=y.shape[2:]), F.adaptive_max_pool2d(y, (3, 5)), F.lp_pool2d(y, 4, 2), F.avg_pool2d(y, 3, 2, 1, True, False, 5), F.pixel_unshuffle(x, 4), F.channel_shuffle(y, 2), F.fold(F.unfold(x, 4, stride=4), x.shape[-2:], 4, stride=4), F.pad(x, (1, -2, 3, 0), value=2.0), F.pad(x, (2, 1, 1, 2), "circular"), F.alpha_dropout(y, 0.5, False),
-            F.rrelu(y), F.glu(y, 1), F.hardtanh(y, -0.5, 0.5), F.threshold(y, 0.1, 20), F.softmin(y, 1), F.gumbel_softmax(y * 0, hard=False).sum() * 0, F.celu(y, 0.5), F.softsign(y), F.hardshrink(y), F.prelu(y, torch.tensor([0.1, 0.2, 0.3, 0.4])),
+            F.rrelu(y), F.glu(y, 1), F.hardtanh(y, -0.5, 0.5), F.softmin(y, 1), F.gumbel_softmax(y * 0, hard=False).sum() * 0, F.celu(y, 0.5), F.softsign(y), F.prelu(y, torch.tensor([0.1, 0.2, 0.3, 0.4])),
         )
 
 
@@ -955,6 +955,93 @@ class Programs(nn.Module):
         s = torch.linspace(0, 1, b)[:, None] * x
         e = torch.eye(b)[:, :3] if b > 2 else torch.eye(b)
         return y, z, s, x.new_full((b, 2), b / n), torch.arange(0, b * n, n), x.reshape(b * n // 2, 2), torch.ones(b, b).triu(k - b), x.chunk(2)[0], x.expand(2, b, n).reshape(2 * b, n), e, math.sqrt(b) * x, x[-k:], torch.full((k,), float(b)), x.unfold(0, 2, 2), torch.tensor([b, n, b * n])
+
+
+# ---- sizes, numbers and branches together ----
+@entry("sizes", **MAT)
+class CondSizes(nn.Module):
+    """Branches that read sizes from outside, and a loop that counts with a size."""
+
+    def forward(self, x):
+        b, n = x.shape
+        y = torch.cond(x.sum() > 0, lambda x: x * n + b, lambda x: x / b - n, (x,))
+        k, z = while_loop(lambda k, z: k < b, lambda k, z: (k + 1, z + k * x[:, 0]), (torch.zeros((), dtype=torch.long), x[:, 0] * 0))
+        return y, k, z, torch.sym_max(b, n) * x[0], torch.sym_min(b, 5) + x[0]
+
+
+@entry("sizes", **MAT)
+class SizeArithmetic(nn.Module):
+    def forward(self, x):
+        b, n = x.shape
+        h, w, q, r = (b + 1) // 2, n // 2, b + b // 2, n // 3
+        s = b**2
+        return (
+            x.new_zeros(h, w) + s, x[:h, :w].sum(), x.new_ones(q), torch.arange(r), torch.arange(0, n, 2, dtype=torch.float32), x.split([1, b - 1])[1], x.view(b, -1, n)[:, 0], torch.full((b,), n), torch.linspace(0, b, n), x.repeat(1, 2)[:, : n + 1],
+            torch.cat([x] * 3)[b : 2 * b], x.new_empty(b, n).fill_(b % 3), F.pad(x, (0, n % 4, b // 3, 0)), x[:, n // 2 :], x[-h:], x[: b - 1 : 2], torch.eye(b, n), (x > b / n).sum(), x.expand(b, b, n).sum(0), x.flatten()[: b * n - 1], torch.ones(b, n, dtype=torch.bool).tril(b - n), b * 1.0 / n + x[0], -b // 2 + x[0], abs(b - n) * x[0], float(b) ** 0.5 * x[0], torch.tensor(b) + torch.tensor([n, b]), x.reshape(n, b), x.narrow(1, n - 3, 2), torch.tril_indices(3, 4), x.diagonal(1), x.roll(b // 2, 0), x.index_select(0, torch.arange(b - 1, -1, -1)),
+        )
+
+
+@entry("sizes", inputs=lambda r, b=5: (r.n(b, 6), torch.tensor([2, 1, 3]), torch.tensor(1.5)), dyn=(B, None, None), sizes=dict(b=5), alt=dict(b=8))
+class NumbersOfData(nn.Module):
+    """Numbers read from tensors, as factors, sizes, bounds and list elements."""
+
+    def forward(self, x, n, f):
+        k = n[0].item()
+        torch._check(k >= 1)
+        torch._check(k <= 4)
+        a, b, c = n.tolist()
+        for v in (a, b, c):
+            torch._check(v >= 0)
+            torch._check(v <= 6)
+        torch._check(a + b + c == 6)
+        s = f.item()
+        u, v, w = x.split([a, b, c], 1)
+        return x * s, x[:k], x.new_zeros(k, 3) + s, torch.arange(k), u.sum(1), v.sum(1), w.sum(1), x[k:].sum(0), x[:, :k] * (s * 2 + 1), torch.full((k,), s), torch.eye(k), x.new_ones(2 * k + 1)
+
+
+@entry("sizes", inputs=lambda r, b=3: (r.n(b, 4), None, 3, 0.5, True, {"a": [r.n(b), None], "b": (1, r.n(b, 2))}), sizes=dict(b=3))
+class OddArguments(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("table", torch.arange(12).view(3, 4).to(torch.int8), persistent=False)
+        self.register_buffer("phase", torch.polar(torch.ones(4), torch.arange(4.0)))
+        self.register_buffer("mask", torch.tensor([True, False, True, True]))
+        self.register_buffer("none", None)
+        self.scale, self.empty, self.h = nn.Parameter(torch.tensor(0.7)), nn.Parameter(torch.zeros(0, 4)), nn.Parameter(torch.ones(4, dtype=torch.half))
+        self.constant = torch.tensor([1.0, 2.0, 3.0, 4.0])
+
+    def forward(self, x, nothing, n, f, flag, more):
+        y = torch.cat([x, self.empty]) * self.scale + self.constant * f
+        y = y.masked_fill(~self.mask, n) if flag else y
+        z = torch.view_as_complex(torch.stack([y, y], -1)) * self.phase
+        return y, z.abs(), torch.view_as_real(z), self.table[:, 0] + n, self.h * x, more["a"][0] * more["b"][0], more["b"][1], self.scale, z
+
+
+class Stacked(nn.Module):
+    """Layers whose weights are one tensor, applied in a scan."""
+
+    def __init__(self):
+        super().__init__()
+        self.w, self.b = nn.Parameter(torch.randn(3, 6, 6) * 0.3), nn.Parameter(torch.randn(3, 6))
+
+    def forward(self, x):
+        from torch._higher_order_ops.scan import scan
+
+        return scan(lambda h, p: ((h @ p[0] + p[1]).tanh(), h.sum(-1)), x, (self.w, self.b))
+
+
+entry("sizes", **ROWS)(Stacked)
+
+
+@entry("sizes", **SEQ)
+class ShortWindow(nn.Module):
+    """Transforms without a window, or with a shorter one; frames by as_strided."""
+
+    def forward(self, x):
+        s = x[:, :, 0].repeat(1, 12)[:, :80]
+        a = torch.stft(s, 16, 4, win_length=10, return_complex=True, center=False, onesided=False)
+        b = torch.stft(s, 16, 8, win_length=12, window=torch.hann_window(12), return_complex=True, pad_mode="constant")
+        return a.abs(), torch.view_as_real(b), s.contiguous().as_strided((s.shape[0], 9, 16), (80, 8, 1)), torch.fft.rfft(s, dim=0).abs(), torch.fft.ifft(torch.fft.fft(s.mT, norm="forward"), norm="forward").real
 
 
 if __name__ == "__main__":

@@ -330,7 +330,10 @@ pub fn conv(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let y = multilinear(cx, &[x, w], |cx, v| {
         let call = bare.with("input", Arg::Tensor(cx.new_tensor(v[0]), v[0]));
         let call = call.with("weight", Arg::Tensor(cx.new_tensor(v[1]), v[1]));
-        super::conv::conv(cx, &call)
+        match a.target.ends_with(".padding") {
+            true => super::conv::conv_named_padding(cx, &call),
+            false => super::conv::conv(cx, &call),
+        }
     })?;
     let Some(b) = a.opt_t("bias")? else { return Ok(y) };
     let b = if cx.is_complex(b) { b } else { from_real(cx, b, dtype)? };

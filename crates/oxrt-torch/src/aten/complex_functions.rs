@@ -172,14 +172,14 @@ pub fn function(cx: &mut Cx, a: &Args) -> Result<ValueId> {
 }
 
 /// `pow.Tensor_Tensor(Tensor self, Tensor exponent)`, `pow.Scalar(Scalar self, Tensor exponent)`, `pow.Tensor_Scalar` of complex exponents:
-/// `e^(w log z)`, and of zero 0, but 1 where the exponent is zero too
+/// `e^(w log z)`, and of zero 0 where the exponent's real part is positive, 1 where the exponent is zero
 pub fn pow(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let dtype = real_type(cx, a)?;
     let (z, w) = (operand(cx, a, "self", dtype)?, operand(cx, a, "exponent", dtype)?);
     let y = log(cx, &z, dtype)?.mul(&w).exp();
     let zero = |z: &C| z.re.equals(0.0).and(z.im.equals(0.0));
     let none = zero(&w);
-    let gone = zero(&z);
+    let gone = zero(&z).and(w.re.gt(0.0));
     let y = C { re: none.pick(1.0, gone.pick(0.0, y.re)), im: none.or(&gone).pick(0.0, y.im) };
     emit(cx, &y, dtype)
 }
@@ -365,6 +365,9 @@ pub fn by_parts(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
     let factor = |(name, arg): &(&str, Arg)| match arg {
         Arg::Other(Val::Complex(..)) => !ELEMENTS.contains(name),
         Arg::Tensor(_, v) => *name == "x" && cx.is_complex(*v),
+        Arg::List(items) if *name == "spacing" => {
+            items.iter().any(|i| matches!(i, Arg::Tensor(_, v) if cx.is_complex(*v)))
+        }
         _ => false,
     };
     if let Some((name, _)) = a.named.iter().find(|a| factor(a)) {

@@ -117,15 +117,6 @@ pub fn swap_last(cx: &mut Cx, a: &Args) -> Result<Shown> {
     Ok(View::Permute(perm).into())
 }
 
-/// `roll(Tensor self, SymInt[1] shifts, int[1] dims=[])`
-pub fn roll(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    if a.ints("dims")?.is_empty() {
-        return Err(Error::unsupported("a complex tensor rolled as one row"));
-    }
-    let a = shifted(cx, a, 0)?;
-    shape::roll(cx, &a)
-}
-
 fn all_complex(cx: &mut Cx, values: Vec<ValueId>, dtype: DType) -> Result<Vec<Arg<'static>>> {
     let mut out = Vec::new();
     for v in values {
@@ -154,14 +145,6 @@ pub fn repeat(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let name = if a.has("repeats") { "repeats" } else { "dims" };
     let counts = a.dim_list(name)?.into_iter().chain([Dim::Const(1)]).map(|d| Arg::Other(Val::Int(d))).collect();
     shape::repeat(cx, &a.with(name, Arg::List(counts)))
-}
-
-/// `constant_pad_nd(Tensor self, SymInt[] pad, Scalar value=0)`, `pad`
-pub fn pad(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    let pads = a.dim_list("pad")?;
-    let none = [Dim::Const(0), Dim::Const(0)];
-    let pads = none.into_iter().chain(pads).map(|d| Arg::Other(Val::Int(d))).collect();
-    super::resize::pad(cx, &a.with("pad", Arg::List(pads)))
 }
 
 /// A complex operand as pairs.

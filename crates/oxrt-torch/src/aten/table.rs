@@ -419,7 +419,7 @@ const COMPLEX: &[(&str, Rule)] = &[
     ("div.Tensor div.Scalar divide.Tensor divide.Scalar true_divide.Tensor true_divide.Scalar", One(complex::div)),
     ("sub.Tensor sub.Scalar subtract.Tensor subtract.Scalar", One(complex::sub)), ("rsub.Scalar rsub.Tensor", One(complex::rsub)),
     ("neg negative", One(complex::neg)), ("abs absolute", One(complex::abs)), ("angle", One(complex::angle)),
-    ("conv1d conv2d conv3d", One(complex::conv)),
+    ("conv1d conv2d conv3d conv1d.padding conv2d.padding conv3d.padding", One(complex::conv)),
     ("exp", One(complex::exp)), ("_conj conj conj_physical", One(complex::conj)), ("clone contiguous positive", One(complex::copy)),
     ("log", One(complex::log)), ("sqrt", One(complex::sqrt)), ("square", One(complex::square)), ("reciprocal", One(complex::reciprocal)),
     ("pow.Tensor_Scalar", One(complex::pow)), ("pow.Tensor_Tensor pow.Scalar", One(cf::pow)), ("sin", One(complex::sin)), ("cos", One(complex::cos)), ("sgn", One(complex::sgn)),
@@ -437,8 +437,8 @@ const COMPLEX: &[(&str, Rule)] = &[
     ("transpose.int swapaxes swapdims", V(pairs::transpose)), ("movedim.int movedim.intlist moveaxis.int moveaxis.intlist", V(pairs::movedim)),
     ("t mT matrix_T", V(pairs::swap_last)), ("slice.Tensor", V(pairs::slice)), ("select.int", V(pairs::select)), ("narrow", V(pairs::narrow)),
     ("split.Tensor split.sizes split_with_sizes chunk", Views(pairs::split)), ("unsafe_chunk unsafe_split.Tensor unsafe_split_with_sizes", Many(cf::by_parts)), ("unbind.int", Views(pairs::unbind)),
-    ("flip", One(pairs::flip)), ("roll", One(pairs::roll)), ("cat concat concatenate", One(pairs::cat)), ("stack", One(pairs::stack)),
-    ("repeat tile", One(pairs::repeat)), ("constant_pad_nd pad", One(pairs::pad)), 
+    ("flip", One(pairs::flip)), ("cat concat concatenate", One(pairs::cat)), ("stack", One(pairs::stack)),
+    ("repeat tile", One(pairs::repeat)), 
     ("index.Tensor", One(pairs::index)), ("index_put", One(pairs::index_put)),
     ("gather", One(pairs::gather)), ("where.self where.ScalarOther where.ScalarSelf where.Scalar", One(pairs::where_)), ("masked_fill.Scalar masked_fill.Tensor", One(pairs::masked_fill)),
     ("copy", One(pairs::copy)), ("fill.Scalar fill.Tensor zero", One(pairs::fill)),
@@ -454,7 +454,7 @@ const COMPLEX: &[(&str, Rule)] = &[
     ("prod prod.dim_int cumprod", One(cf::prod)), ("isnan isinf isfinite isreal", One(cf::test)),
     ("var var.dim var.correction std std.dim std.correction var_mean var_mean.dim var_mean.correction std_mean std_mean.dim \
       std_mean.correction", Many(cf::spread)),
-    ("cumsum index_select index_add diff gradient.scalarint gradient.scalararray gradient.array gradient.scalarrayint gradient.scalarrayarray gradient.tensorarray \
+    ("cumsum roll constant_pad_nd pad tensor_split.tensor_indices_or_sections index_select index_add diff gradient.scalarint gradient.scalararray gradient.array gradient.scalarrayint gradient.scalarrayarray gradient.tensorarray \
       gradient.tensorarrayint trapezoid.x trapezoid.dx trapz.x trapz.dx cumulative_trapezoid.x cumulative_trapezoid.dx sum_to_size \
       diag diag_embed diagflat diagonal_scatter tril triu trace block_diag fill_diagonal combinations cartesian_prod \
       broadcast_tensors fliplr flipud rot90 hstack vstack row_stack dstack column_stack meshgrid meshgrid.indexing repeat_interleave.self_int \
