@@ -1,9 +1,9 @@
 //! The list of operators that are lowered. In-place ones (`add_`) are those without the underscore.
 
 use super::{
-    activation as act, assertions, complex, complex_functions as cf, composite, conv, create, custom, elementwise as ew, fourier, gradient, histogram,
-    hop, index, ldl, linalg, linear, loss, matrix, norm, packed, pairs, pool, reduce, resize, rnn, scatter, segment,
-    shape, special, spectral, sym, training, vision, window,
+    activation as act, assertions, complex, complex_functions as cf, composite, conv, create, custom,
+    elementwise as ew, fourier, gradient, histogram, hop, index, ldl, linalg, linear, loss, matrix, norm, packed,
+    pairs, pool, reduce, resize, rnn, scatter, segment, shape, special, spectral, sym, training, vision, window,
 };
 use crate::alias::{Shown, View};
 use crate::args::Args;
