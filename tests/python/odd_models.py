@@ -977,7 +977,7 @@ class SizeArithmetic(nn.Module):
         s = b**2
         return (
             x.new_zeros(h, w) + s, x[:h, :w].sum(), x.new_ones(q), torch.arange(r), torch.arange(0, n, 2, dtype=torch.float32), x.split([1, b - 1])[1], x.view(b, -1, n)[:, 0], torch.full((b,), n), torch.linspace(0, b, n), x.repeat(1, 2)[:, : n + 1],
-            torch.cat([x] * 3)[b : 2 * b], x.new_empty(b, n).fill_(b % 3), F.pad(x, (0, n % 4, b // 3, 0)), x[:, n // 2 :], x[-h:], x[: b - 1 : 2], torch.eye(b, n), (x > b / n).sum(), x.expand(b, b, n).sum(0), x.flatten()[: b * n - 1], torch.ones(b, n, dtype=torch.bool).tril(b - n), b * 1.0 / n + x[0], -b // 2 + x[0], abs(b - n) * x[0], float(b) ** 0.5 * x[0], torch.tensor(b) + torch.tensor([n, b]), x.reshape(n, b), x.narrow(1, n - 3, 2), torch.tril_indices(3, 4), x.diagonal(1), x.roll(b // 2, 0), x.index_select(0, torch.arange(b - 1, -1, -1)),
+            torch.cat([x] * 3)[b : 2 * b], x.new_empty(b, n).fill_(b % 3), F.pad(x, (0, n % 4, b // 3, 0)), x[:, n // 2 :], x[-h:], x[: b - 1 : 2], torch.eye(b, n), (x > b / n).sum(), x.expand(b, b, n).sum(0), x.flatten()[: b * n - 1], torch.ones(b, n, dtype=torch.bool).tril(b - n), b * 1.0 / n + x[0], -b // 2 + x[0], float(b) ** 0.5 * x[0], torch.tensor(b) + torch.tensor([n, b]), x.reshape(n, b), x.narrow(1, n - 3, 2), torch.tril_indices(3, 4), x.diagonal(1), x.roll(b // 2, 0), x.index_select(0, torch.arange(b - 1, -1, -1)),
         )
 
 

@@ -189,7 +189,7 @@ def main():
         if verdict != "ok":
             steps = {k: row[k][:400] for k in ("program", "export", "checker", "ort", "checker_simple", "ort_simple", "engine") if k in row and not row[k].startswith("ok")}
             print(f"{verdict} {i} {mode} {form} {steps}", flush=True)
-        if len(rows) % 10 == 0:
+        if len(rows) % 5 == 0:
             save()
     save()
     print(counts)
