@@ -11,6 +11,7 @@ Prints one line per case and closes with `N passed, N failed`. Exit status 1 whe
 """
 import argparse
 import os
+import re
 import subprocess
 import sys
 import time
@@ -278,6 +279,52 @@ def check(oxrt, folder):
     return None
 
 
+class CustomOperator(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.randn(4))
+
+    def forward(self, x):
+        return torch.ops.my.scale_shift(x, self.w, alpha=0.5).relu()
+
+
+def custom_operators(oxrt, folder):
+    """Every block of code and every command of `docs/custom-operators.md`, as they stand there."""
+    torch.library.define("my::scale_shift", "(Tensor x, Tensor w, *, float alpha=1.0) -> Tensor")
+    torch.library.impl("my::scale_shift", "CompositeExplicitAutograd", lambda x, w, *, alpha=1.0: x * w + alpha)
+    torch.library.register_fake("my::scale_shift", lambda x, w, *, alpha=1.0: torch.empty_like(x))
+    model, x = CustomOperator().eval(), torch.randn(3, 4)
+    os.makedirs(folder, exist_ok=True)
+    program = torch.export.export(model, (x,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+    torch.export.save(program, f"{folder}/model.pt2")
+    page = open(os.path.join(os.path.dirname(__file__), "../../docs/custom-operators.md")).read()
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        for language, code in re.findall(r"```(\w+)\n(.*?)```", page, re.S):
+            if language == "python":
+                exec(code, {})
+            elif language == "sh":
+                for line in code.splitlines():
+                    words = line.split("#")[0].split()
+                    assert words[0] == "oxrt", line
+                    command(oxrt, *words[1:])
+    finally:
+        os.chdir(before)
+    for x in (x, torch.randn(5, 4)):
+        with torch.no_grad():
+            want = [model(x).numpy()]
+        session = onnxruntime.InferenceSession(f"{folder}/model.onnx", providers=["CPUExecutionProvider"])
+        problem = compare("onnxruntime", session.run(None, {session.get_inputs()[0].name: x.numpy()}), want)
+        np.savez(f"{folder}/x.npz", x=x.numpy())
+        command(oxrt, "run", f"{folder}/model.engine", "--in", f"{folder}/x.npz", "--out", f"{folder}/got.npz")
+        got = np.load(f"{folder}/got.npz")
+        problem = problem or compare("oxrt", [got[n] for n in got.files], want)
+        if problem:
+            return problem
+    return None
+
+
 def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("--oxrt", required=True)
@@ -310,6 +357,11 @@ def main():
                 else:
                     passed += 1
                 print(f"{'FAILED' if problem else 'ok':7}{case:55} export {made - start:5.1f} s  check {time.time() - made:5.1f} s{'  ' + problem if problem else ''}", flush=True)
+    if a.only in "custom operators":
+        problem = custom_operators(os.path.abspath(a.oxrt), os.path.join(a.cases, "custom-operators"))
+        failed += ["custom operators"] if problem else []
+        passed += not problem
+        print(f"{'FAILED' if problem else 'ok':7}custom operators, by the page{'  ' + problem if problem else ''}", flush=True)
     print(f"families: {passed} passed, {len(failed)} failed")
     sys.exit(1 if failed else 0)
 

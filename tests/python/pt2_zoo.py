@@ -8,7 +8,7 @@ The zoo is a Python file with `ENTRIES`: id → entry with `make_model()`, `make
 once and kept in DIR. With `--keep`, results that are in the file already and good are not made again. Per case: the example's
 inputs, other values, and for dynamic programs two further sizes of every dynamic dimension (those that the exported
 program itself accepts). `--list` names the cases and their order, a line each: id, mode, form. The zoo's custom operator gets its
-meaning by `--functions`, as a user would give it (`docs/custom-operators.md`).
+meaning by `--functions`, as a user would give it (`docs/custom-operators.md`). The exit status is 1 when a program that torch accepts fails.
 """
 import argparse
 import importlib.util
@@ -189,10 +189,11 @@ def main():
         if verdict != "ok":
             steps = {k: row[k][:400] for k in ("program", "export", "checker", "ort", "checker_simple", "ort_simple", "engine") if k in row and not row[k].startswith("ok")}
             print(f"{verdict} {i} {mode} {form} {steps}", flush=True)
-        if len(rows) % 10 == 0:
+        if len(rows) % 5 == 0:
             save()
     save()
     print(counts)
+    sys.exit(bool(counts.get("BAD")))
 
 
 if __name__ == "__main__":

@@ -60,7 +60,26 @@ pub fn test() -> Outcome {
             .arg("--cases")
             .arg(root().join("target").join(cases)))?;
     }
+    odd_models()?;
     opinfo(SAMPLED)
+}
+
+/// Models that a conversion once failed on, static and dynamic; `tests/python/odd_models.py` says how to judge the others.
+fn odd_models() -> Outcome {
+    let cases = root().join("target/odd-cases");
+    std::fs::create_dir_all(&cases).map_err(|e| e.to_string())?;
+    run(Command::new(python())
+        .env("OMP_NUM_THREADS", "1")
+        .arg(root().join("tests/python/pt2_zoo.py"))
+        .arg("--zoo")
+        .arg(root().join("tests/python/odd_models.py"))
+        .arg("--oxrt")
+        .arg(root().join("target/fast/oxrt"))
+        .arg("--cases")
+        .arg(&cases)
+        .arg("--out")
+        .arg(cases.join("results.tsv"))
+        .args(["write/In", "cache/GrowingCache", "heads/RegionOps", "kinds/F", "layers/ConvKinds", "func/"]))
 }
 
 /// Operators whose samples are judged in every test run: one or two of each kind. `cargo xtask opinfo` takes them all.

@@ -65,6 +65,8 @@ pub(crate) enum View {
     Complex,
     /// Real (0) or imaginary (1) part.
     Part(usize),
+    /// A view of a view.
+    Then(Box<View>, Box<View>),
 }
 
 /// What an operator that may give a view gave.
@@ -114,6 +116,10 @@ impl View {
                 let flat = cx.reshape(base, &[total])?;
                 cx.op("Gather", &[flat, places], Attrs::new().with("axis", 0))
             }
+            View::Then(first, second) => {
+                let shown = first.apply(cx, base)?;
+                second.apply(cx, shown)
+            }
             View::Part(k) => {
                 let (last, k) = (cx.rank(base)? - 1, cx.dim_scalar(&Dim::from(*k))?);
                 cx.op("Gather", &[base, k], Attrs::new().with("axis", last as i64))
@@ -156,6 +162,11 @@ impl View {
                 let value = cx.reshape(value, &[count])?;
                 let y = scatter_axis(cx, flat, value, 0, places)?;
                 cx.reshape(y, &dims)
+            }
+            View::Then(first, second) => {
+                let shown = first.apply(cx, base)?;
+                let value = second.scatter(cx, shown, value)?;
+                first.scatter(cx, base, value)
             }
             View::Unfold { .. } => bail!(unsupported, "a write to overlapping windows"),
             View::Part(k) => {

@@ -278,8 +278,12 @@ pub(crate) const SCHEMAS: &str = include_str!("aten/schemas.tsv");
 fn default_of<'a>(target: &str, name: &str) -> Option<Val<'a>> {
     static INDEX: OnceLock<FxHashMap<&'static str, &'static str>> = OnceLock::new();
     let index = INDEX.get_or_init(|| SCHEMAS.lines().filter_map(|l| l.split_once('\t')).collect());
-    // A copying variant has the arguments of its view.
-    let schema = index.get(target).or_else(|| index.get(&*target.replacen("_copy.", ".", 1)))?;
+    // A copying variant has the arguments of its view, one in place those of the operator that it is made of.
+    let found = index.get(target).or_else(|| index.get(&*target.replacen("_copy.", ".", 1)));
+    let schema = match found {
+        Some(schema) => schema,
+        None => index.get(&*crate::lower::functional_of(target)?)?,
+    };
     let inside = schema.get(schema.find('(')? + 1..schema.rfind(") ->")?)?;
     for part in split_top(inside) {
         let (declaration, default) = match part.split_once('=') {
@@ -345,6 +349,7 @@ mod tests {
         assert_eq!(show("aten.conv2d.default", "bias"), "Some(None)");
         assert_eq!(show("aten.max_pool2d.default", "stride"), "Some(List([]))");
         assert_eq!(show("aten.layer_norm.default", "eps"), "Some(Float(1e-5))");
+        assert_eq!(show("aten.bernoulli_.float", "p"), "Some(Float(0.5))");
         assert_eq!(show("aten.add.Tensor", "nothing"), "None");
         assert_eq!(show("aten.nothing.default", "alpha"), "None");
     }

@@ -17,7 +17,7 @@ fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
 
 static SHIFT: OpDef = OpDef::new("my.shift", &[1], 1..=1, infer, eval);
 
-fn main() -> Result<()> {
+pub fn main() -> Result<()> {
     registry::register(&SHIFT)?;
     // The graph that importing a program with `torch.ops.my.shift(x, alpha=0.5).relu()` gives.
     let graph = ir::parse_graph("(f32[n, 2] x) { s = my.shift<alpha=0.5>(x) y = Relu(s) } => y")?;

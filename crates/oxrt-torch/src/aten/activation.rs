@@ -144,6 +144,16 @@ pub fn log_sigmoid(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     cx.call("Neg", &[s])
 }
 
+/// `log_sigmoid_forward(Tensor self) -> (output, buffer)`
+pub fn log_sigmoid_forward(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
+    let (x, mut out) = (a.t("self")?, vec![log_sigmoid(cx, a)?]);
+    if a.used(cx, 1) {
+        let (size, dtype) = (super::formula::F::from(x).abs(), cx.dtype(x)?);
+        out.push((-size).exp().emit(cx, dtype)?);
+    }
+    Ok(out)
+}
+
 fn shrink(cx: &mut Cx, a: &Args, bias: f64) -> Result<ValueId> {
     let lambd = a.float("lambd")?;
     let attrs = Attrs::new().with("lambd", lambd as f32).with("bias", (bias * lambd) as f32);

@@ -211,10 +211,12 @@ pub fn matmul(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     multilinear(cx, &[(ar, ai), (br, bi)], |cx, v| cx.call("MatMul", v))
 }
 
-/// `expand(Tensor self, SymInt[] size)`
-pub fn expand(_: &mut Cx, a: &Args) -> Result<Shown> {
+/// `expand(Tensor self, SymInt[] size)`, `expand_as(Tensor self, Tensor other)`, where `self` may be real
+pub fn expand(cx: &mut Cx, a: &Args) -> Result<Shown> {
     let mut dims = a.out_dims()?;
-    dims.push(Dim::Const(2));
+    if cx.is_complex(a.t("self")?) {
+        dims.push(Dim::Const(2));
+    }
     Ok(View::Expand(dims).into())
 }
 
@@ -328,7 +330,10 @@ pub fn conv(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let y = multilinear(cx, &[x, w], |cx, v| {
         let call = bare.with("input", Arg::Tensor(cx.new_tensor(v[0]), v[0]));
         let call = call.with("weight", Arg::Tensor(cx.new_tensor(v[1]), v[1]));
-        super::conv::conv(cx, &call)
+        match a.target.ends_with(".padding") {
+            true => super::conv::conv_named_padding(cx, &call),
+            false => super::conv::conv(cx, &call),
+        }
     })?;
     let Some(b) = a.opt_t("bias")? else { return Ok(y) };
     let b = if cx.is_complex(b) { b } else { from_real(cx, b, dtype)? };
@@ -390,7 +395,8 @@ pub fn sqrt(cx: &mut Cx, a: &Args) -> Result<ValueId> {
 
 /// `pow.Tensor_Scalar(Tensor self, Scalar exponent)` of a real exponent: `r^p · e^(i p θ)`
 pub fn pow(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    let (x, p) = (a.t("self")?, a.float("exponent")?);
+    let Some(p) = a.scalar("exponent")?.as_f64() else { return super::complex_functions::pow(cx, a) };
+    let x = a.t("self")?;
     if p == 2.0 {
         return square(cx, a);
     }

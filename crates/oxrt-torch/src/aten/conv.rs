@@ -163,3 +163,13 @@ pub fn conv_transpose(cx: &mut Cx, a: &Args) -> Result<ValueId> {
 pub fn convolution(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     if a.bool("transposed")? { conv_transpose(cx, a) } else { conv(cx, a) }
 }
+
+/// `conv_tbc(Tensor self, Tensor weight, Tensor bias, int pad=0)`: time, batch, channels; the kernel's channels come last
+pub fn conv_tbc(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (x, w) = (a.t("self")?, a.t("weight")?);
+    let (x, w) = (cx.b.transpose(x, &[1, 2, 0])?, cx.b.transpose(w, &[2, 1, 0])?);
+    let pad = a.int("pad")?;
+    let g = Geometry { stride: vec![1], pads: vec![pad, pad], dilation: vec![1], groups: 1 };
+    let y = conv_op(cx, x, w, a.opt_t("bias")?, g)?;
+    cx.b.transpose(y, &[2, 0, 1])
+}

@@ -257,11 +257,29 @@ pub fn randint(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     cx.cast(v, a.out_dtype()?)
 }
 
-/// `bernoulli(Tensor self, …)`
+/// `bernoulli(Tensor self, …)` of the probabilities in `self`, `bernoulli.p(Tensor self, float p, …)`, `bernoulli_.float`, `bernoulli.Tensor`
 pub fn bernoulli(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    warn_random(cx);
     let x = a.t("self")?;
-    cx.call("Bernoulli", &[x])
+    if !a.has("p") {
+        warn_random(cx);
+        return cx.call("Bernoulli", &[x]);
+    }
+    let p = crate::promote::Operand::of(a, "p")?;
+    let p = crate::promote::value(cx, &p, DType::F32)?;
+    // Zero is never drawn where the probability is zero, and one always where it is one.
+    let (u, dtype) = uniform_like(cx, a)?;
+    let y = u.lt(F::from(p)).emit(cx, DType::F32)?;
+    cx.cast(y, dtype)
+}
+
+/// `random(Tensor self, …)`, `random.from(Tensor self, int from, int? to, …)`, `random.to(Tensor self, int to, …)`: whole numbers below `to`
+pub fn random_whole(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let (u, dtype) = uniform_like(cx, a)?;
+    // Floats take the whole numbers that they hold exactly; none beyond what single precision tells apart is drawn.
+    let from = a.opt_int("from")?.unwrap_or(0);
+    let to = a.opt_int("to")?.unwrap_or(1 << 24);
+    let v = ((u * (to - from) as f64).floor() + from as f64).emit(cx, DType::F32)?;
+    cx.cast(v, dtype)
 }
 
 /// `randperm(SymInt n, …)`: the order of random numbers

@@ -358,13 +358,18 @@ pub fn stft(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let last = cx.rank(x)? - 1;
     let windows = (cx.size(x, last)? - n).floor_div(&Dim::Const(hop)) + 1;
     let mut frames = super::window::unfold(cx, x, last, n, hop, &windows)?;
-    if let Some(w) = a.opt_t("window")? {
+    let window = match a.opt_t("window")? {
+        None if width < n => {
+            let ones = Tensor::from_f64(cx.dtype(frames)?, &[width as usize], &vec![1.0; width as usize])?;
+            Some(cx.b.constant(ones))
+        }
+        given => given,
+    };
+    if let Some(w) = window {
         let left = (n - width) / 2;
         let pad = [Dim::Const(left), Dim::Const(n - width - left)];
         let w = super::resize::pad_values(cx, w, &pad, "constant", None)?;
         frames = cx.call("Mul", &[frames, w])?;
-    } else if width < n {
-        bail!(unsupported, "stft with a short window of ones");
     }
     let half = a.get("onesided").is_none() || a.bool("onesided")?;
     let columns = if half { n / 2 + 1 } else { n };
@@ -384,7 +389,7 @@ pub fn stft(cx: &mut Cx, a: &Args) -> Result<ValueId> {
 /// bool normalized=False, bool? onesided=None, SymInt? length=None, bool return_complex=False)`: the inverse transforms,
 /// the window and the sum of overlapping frames are one transposed convolution
 pub fn istft(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    let (re, im) = parts(cx, a.t("self")?)?;
+    let (mut re, mut im) = parts(cx, a.t("self")?)?;
     let (n, dtype) = (a.int("n_fft")?, cx.dtype(re)?);
     let hop = a.opt_int("hop_length")?.unwrap_or((n / 4).max(1));
     let width = a.opt_int("win_length")?.unwrap_or(n);
@@ -395,11 +400,17 @@ pub fn istft(cx: &mut Cx, a: &Args) -> Result<ValueId> {
         bail!(unsupported, "istft with a complex result");
     }
     let rank = cx.rank(re)?;
-    let bins = cx.static_size(re, rank - 2, "istft")?;
-    let onesided = bins != n || a.has("onesided") && a.bool("onesided")?;
+    let mut bins = cx.static_size(re, rank - 2, "istft")?;
+    if bins == n && !(a.has("onesided") && a.bool("onesided")?) {
+        // torch looks at the first half of both sides alone.
+        bins = n / 2 + 1;
+        for part in [&mut re, &mut im] {
+            *part = cx.slice(*part, rank - 2, &Dim::Const(0), &Dim::Const(bins), 1)?;
+        }
+    }
     // Row k of the convolution: what frequency k adds to each of the n places.
     let scale = if a.bool("normalized")? { 1.0 / (n as f64).sqrt() } else { 1.0 / n as f64 };
-    let weight = |k: i64| if onesided && k != 0 && !(n % 2 == 0 && k == n / 2) { 2.0 * scale } else { scale };
+    let weight = |k: i64| if k != 0 && !(n % 2 == 0 && k == n / 2) { 2.0 * scale } else { scale };
     let angle = |k: i64, t: i64| std::f64::consts::TAU * (k * t % n) as f64 / n as f64;
     let cells = || (0..bins).flat_map(move |k| (0..n).map(move |t| (k, t)));
     let rows: Vec<f64> = cells()

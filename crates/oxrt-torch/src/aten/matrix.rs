@@ -154,17 +154,17 @@ pub fn trace(cx: &mut Cx, a: &Args) -> Result<ValueId> {
 }
 
 fn triangle(cx: &mut Cx, a: &Args, upper: bool) -> Result<ValueId> {
-    let (x, k) = (a.t("self")?, a.int("diagonal")?);
-    let k = cx.b.scalar(DType::I64, k as f64)?;
+    let (x, k) = (a.t("self")?, a.dim("diagonal")?);
+    let k = cx.dim_scalar(&k)?;
     cx.op("Trilu", &[x, k], Attrs::new().with("upper", upper))
 }
 
-/// `tril(Tensor self, int diagonal=0)`
+/// `tril(Tensor self, SymInt diagonal=0)`
 pub fn tril(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     triangle(cx, a, false)
 }
 
-/// `triu(Tensor self, int diagonal=0)`
+/// `triu(Tensor self, SymInt diagonal=0)`
 pub fn triu(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     triangle(cx, a, true)
 }

@@ -3,6 +3,7 @@
 pub(crate) mod activation;
 pub(crate) mod assertions;
 pub(crate) mod complex;
+mod complex_functions;
 pub(crate) mod composite;
 pub(crate) mod conv;
 pub(crate) mod create;
@@ -10,6 +11,7 @@ pub(crate) mod custom;
 pub(crate) mod elementwise;
 pub(crate) mod formula;
 pub(crate) mod fourier;
+pub(crate) mod gradient;
 mod histogram;
 pub(crate) mod hop;
 pub(crate) mod index;

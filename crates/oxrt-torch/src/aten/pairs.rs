@@ -1,7 +1,7 @@
 //! Rearrangements of complex tensors: those of the real tensors that hold them, whose last axis is left alone.
 
 use super::complex::{from_real, joined, parts};
-use super::{index, scatter, shape};
+use super::{index, shape};
 use crate::alias::{Shown, View};
 use crate::args::{Arg, Args, Scalar};
 use crate::cx::{Cx, Val};
@@ -63,14 +63,48 @@ on_pairs! {
     unbind shape::unbind => Vec<View>;
     /// `flip(Tensor self, int[] dims)`
     flip shape::flip => ValueId;
-    /// `index_select(Tensor self, int dim, Tensor index)`
-    index_select index::index_select => ValueId;
-    /// `index_add(Tensor self, int dim, Tensor index, Tensor source, *, Scalar alpha=1)`
-    index_add scatter::index_add => ValueId;
+    /// `tensor_split.sections(Tensor self, SymInt sections, int dim=0)`, `tensor_split.indices`
+    tensor_split shape::split => Vec<View>;
     /// `index.Tensor(Tensor self, Tensor?[] indices)`
     index index::index => ValueId;
-    /// `cumsum(Tensor self, int dim, *, ScalarType? dtype=None)`
-    cumsum super::reduce::cumsum => ValueId;
+}
+
+/// The last axis, which a view put behind the pair, back before it.
+fn pair_last(view: View, rank: usize) -> Result<Shown> {
+    let mut perm: Vec<usize> = (0..rank).collect();
+    perm.swap(rank - 1, rank - 2);
+    Ok(View::Then(Box::new(view), Box::new(View::Permute(perm))).into())
+}
+
+/// `diagonal(Tensor self, int offset=0, int dim1=0, int dim2=1)`
+pub fn diagonal(cx: &mut Cx, a: &Args) -> Result<Shown> {
+    let x = a.t("self")?;
+    let [one, two] = ["dim1", "dim2"].map(|name| super::complex::axis_of(cx, x, a.int(name)?));
+    let view = View::Diagonal { offset: a.int("offset")?, axes: (one?, two?) };
+    pair_last(view, cx.rank(x)? - 1)
+}
+
+/// `unfold(Tensor self, int dimension, int size, int step)`
+pub fn unfold(cx: &mut Cx, a: &Args) -> Result<Shown> {
+    let x = a.t("self")?;
+    if cx.rank(x)? < 2 {
+        return super::complex::reshape(cx, a);
+    }
+    let axis = super::complex::axis_of(cx, x, a.int("dimension")?)?;
+    let windows = a.out_dims()?.get(axis).cloned().unwrap_or(Dim::Const(1));
+    let view = View::Unfold { axis, size: a.int("size")?, step: a.int("step")?, windows };
+    pair_last(view, cx.rank(x)? + 1)
+}
+
+/// `as_strided(Tensor self, SymInt[] size, SymInt[] stride, SymInt? storage_offset=None)`: every element is two
+pub fn as_strided(cx: &mut Cx, a: &Args) -> Result<Shown> {
+    let twice = |list: Vec<Dim>, k: i64, last: i64| {
+        let items = list.into_iter().map(|d| d * Dim::Const(k)).chain([Dim::Const(last)]);
+        Arg::List(items.map(|d| Arg::Other(Val::Int(d))).collect())
+    };
+    let offset = a.opt_dim("storage_offset")?.unwrap_or(Dim::Const(0)) * Dim::Const(2);
+    let a = a.with("size", twice(a.dim_list("size")?, 1, 2)).with("stride", twice(a.dim_list("stride")?, 2, 1));
+    shape::as_strided(cx, &a.with("storage_offset", Arg::Other(Val::Int(offset))))
 }
 
 /// `mT(Tensor self)`, `t`, `T`
@@ -81,15 +115,6 @@ pub fn swap_last(cx: &mut Cx, a: &Args) -> Result<Shown> {
         perm.swap(rank - 2, rank - 3);
     }
     Ok(View::Permute(perm).into())
-}
-
-/// `roll(Tensor self, SymInt[1] shifts, int[1] dims=[])`
-pub fn roll(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    if a.ints("dims")?.is_empty() {
-        return Err(Error::unsupported("a complex tensor rolled as one row"));
-    }
-    let a = shifted(cx, a, 0)?;
-    shape::roll(cx, &a)
 }
 
 fn all_complex(cx: &mut Cx, values: Vec<ValueId>, dtype: DType) -> Result<Vec<Arg<'static>>> {
@@ -120,14 +145,6 @@ pub fn repeat(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let name = if a.has("repeats") { "repeats" } else { "dims" };
     let counts = a.dim_list(name)?.into_iter().chain([Dim::Const(1)]).map(|d| Arg::Other(Val::Int(d))).collect();
     shape::repeat(cx, &a.with(name, Arg::List(counts)))
-}
-
-/// `constant_pad_nd(Tensor self, SymInt[] pad, Scalar value=0)`, `pad`
-pub fn pad(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    let pads = a.dim_list("pad")?;
-    let none = [Dim::Const(0), Dim::Const(0)];
-    let pads = none.into_iter().chain(pads).map(|d| Arg::Other(Val::Int(d))).collect();
-    super::resize::pad(cx, &a.with("pad", Arg::List(pads)))
 }
 
 /// A complex operand as pairs.

@@ -1,5 +1,6 @@
 //! Pooling.
 
+use super::formula::F;
 use crate::args::Args;
 use crate::cx::Cx;
 use oxrt_ir::{Attrs, DType, Dim, Tensor, ValueId};
@@ -259,19 +260,26 @@ pub fn adaptive_max_pool(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
         if h == s {
             continue;
         }
-        let (Some(h), Some(s)) = (h.as_const(), s.as_const().filter(|s| (1..=1024).contains(s))) else {
-            bail!(unsupported, "adaptive max pooling of a dynamic size {h} to {s}")
+        let Some(count) = s.as_const().filter(|s| (1..=1024).contains(s)) else {
+            return adaptive_max_by_place(cx, x, added, &have, &sizes);
         };
         let axis = 2 + i;
         let mut windows = Vec::new();
-        for j in 0..s {
-            let (lo, hi) = (j * h / s, ((j + 1) * h + s - 1) / s);
-            let part = cx.slice(y, axis, &lo.into(), &hi.into(), 1)?;
+        for j in 0..count {
+            let (lo, hi) = span(h, s, &Dim::Const(j));
+            let part = cx.slice(y, axis, &lo, &hi, 1)?;
             windows.push(cx.reduce("ReduceMax", part, &[axis], true)?);
         }
         y = cx.concat(&windows, axis)?;
     }
     Ok(vec![without_batch(cx, y, added)?])
+}
+
+/// The window `j` of `s` over `h` elements: from ⌊j·h/s⌋ to ⌈(j + 1)·h/s⌉.
+fn span(h: &Dim, s: &Dim, j: &Dim) -> (Dim, Dim) {
+    let lo = (j.clone() * h.clone()).floor_div(s);
+    let hi = ((j.clone() + 1) * h.clone() + s.clone() + -1).floor_div(s);
+    (lo, hi)
 }
 
 /// With the places of the largest, where all windows are of one width.
@@ -295,7 +303,7 @@ fn indexed_adaptive_max(cx: &mut Cx, x: ValueId, added: bool, have: &[Dim], size
 fn uneven_adaptive_max(cx: &mut Cx, x: ValueId, added: bool, have: &[Dim], sizes: &[Dim]) -> Result<Vec<ValueId>> {
     let known = |dims: &[Dim]| dims.iter().map(Dim::as_const).collect::<Option<Vec<i64>>>();
     let (Some(h), Some(s)) = (known(have), known(sizes)) else {
-        bail!(unsupported, "adaptive max pooling of the dynamic sizes {have:?} with indices")
+        return adaptive_max_by_place(cx, x, added, have, sizes);
     };
     // Places of every window, axis by axis.
     let mut windows: Vec<Vec<i64>> = vec![vec![0]];
@@ -316,6 +324,50 @@ fn uneven_adaptive_max(cx: &mut Cx, x: ValueId, added: bool, have: &[Dim], sizes
         windows.iter().flat_map(|w| w.iter().copied().chain(std::iter::repeat(w[0])).take(widest)).collect();
     let count = windows.len();
     let places = cx.b.constant(Tensor::from_slice(&[count, widest], &places));
+    largest_at(cx, x, places, added, have, sizes)
+}
+
+/// Of dynamic sizes: the places of every window are computed when the model runs; short windows repeat their last element.
+fn adaptive_max_by_place(cx: &mut Cx, x: ValueId, added: bool, have: &[Dim], sizes: &[Dim]) -> Result<Vec<ValueId>> {
+    let n = have.len();
+    let mut places: Option<F> = None;
+    let (mut count, mut widest) = (Dim::Const(1), Dim::Const(1));
+    for (i, (h, s)) in have.iter().zip(sizes).enumerate() {
+        // No window is wider than this.
+        let width = h.floor_div(s) + 2;
+        let shaped = |cx: &mut Cx, len: &Dim, at: usize| -> Result<F> {
+            let mut shape = vec![Dim::Const(1); 2 * n];
+            shape[at] = len.clone();
+            let v = super::create::range(cx, len)?;
+            Ok(F::from(cx.reshape(v, &shape)?))
+        };
+        let (j, k) = (shaped(cx, s, i)?, shaped(cx, &width, n + i)?);
+        let (h, s) = (F::from(cx.dim_scalar(h)?), F::from(cx.dim_scalar(s)?));
+        let one = F::from(cx.b.scalar(DType::I64, 1.0)?);
+        let lo = &(&j * &h) / &s;
+        let last = &(&(&(&j + &one) * &h) - &one) / &s;
+        let here = (lo + k).min(last);
+        places = Some(match places {
+            None => here,
+            Some(before) => before * h + here,
+        });
+        (count, widest) = (count * sizes[i].clone(), widest * width);
+    }
+    let Some(places) = places else { bail!(invalid, "pooling without axes") };
+    let places = places.emit(cx, DType::I64)?;
+    let places = cx.reshape(places, &[count, widest])?;
+    largest_at(cx, x, places, added, have, sizes)
+}
+
+/// The largest element of each row of `places` in its plane, and its place.
+fn largest_at(
+    cx: &mut Cx,
+    x: ValueId,
+    places: ValueId,
+    added: bool,
+    have: &[Dim],
+    sizes: &[Dim],
+) -> Result<Vec<ValueId>> {
     let lead = cx.dims(x)?[..2].to_vec();
     let plane: Dim = have.iter().cloned().product();
     let flat = cx.reshape(x, &[lead[0].clone(), lead[1].clone(), plane])?;

@@ -1,9 +1,9 @@
 //! The list of operators that are lowered. In-place ones (`add_`) are those without the underscore.
 
 use super::{
-    activation as act, assertions, complex, composite, conv, create, custom, elementwise as ew, fourier, histogram,
-    hop, index, ldl, linalg, linear, loss, matrix, norm, packed, pairs, pool, reduce, resize, rnn, scatter, segment,
-    shape, special, spectral, sym, training, vision, window,
+    activation as act, assertions, complex, complex_functions as cf, composite, conv, create, custom,
+    elementwise as ew, fourier, gradient, histogram, hop, index, ldl, linalg, linear, loss, matrix, norm, packed,
+    pairs, pool, reduce, resize, rnn, scatter, segment, shape, special, spectral, sym, training, vision, window,
 };
 use crate::alias::{Shown, View};
 use crate::args::Args;
@@ -39,7 +39,12 @@ pub(crate) fn find(target: &str) -> Option<Rule> {
 /// The rule of a target with a complex argument.
 pub(crate) fn find_complex(target: &str) -> Option<Rule> {
     static INDEX: OnceLock<FxHashMap<&'static str, Rule>> = OnceLock::new();
-    INDEX.get_or_init(|| index(COMPLEX)).get(target).copied()
+    let index = INDEX.get_or_init(|| index(COMPLEX));
+    let copied = || target.split_once("_copy.").map(|(name, overload)| format!("{name}.{overload}"));
+    index.get(target).copied().or_else(|| {
+        let rule = copied().and_then(|t| index.get(&*t).copied());
+        rule.filter(|r| matches!(r, Rule::View(_) | Rule::Views(_)))
+    })
 }
 
 fn index(table: &[(&'static str, Rule)]) -> FxHashMap<&'static str, Rule> {
@@ -70,10 +75,10 @@ const TABLE: &[(&str, Rule)] = &[
     ("mul.Tensor mul.Scalar multiply.Tensor multiply.Scalar", One(ew::mul)),
     ("div.Tensor div.Scalar true_divide.Tensor true_divide.Scalar divide.Tensor divide.Scalar", One(ew::div)),
     ("div.Tensor_mode div.Scalar_mode divide.Tensor_mode divide.Scalar_mode", One(ew::div_mode)),
-    ("floor_divide floor_divide.Scalar", One(ew::floor_divide)),
+    ("floor_divide floor_divide.Scalar floor_divide.Tensor", One(ew::floor_divide)),
     ("remainder.Tensor remainder.Scalar remainder.Scalar_Tensor", One(ew::remainder)),
     ("fmod.Tensor fmod.Scalar", One(ew::fmod)),
-    ("pow.Tensor_Tensor pow.Tensor_Scalar pow.Scalar", One(ew::pow)),
+    ("pow.Tensor_Tensor pow.Tensor_Scalar pow.Scalar pow.Tensor", One(ew::pow)),
     ("maximum max.other", One(ew::maximum)),
     ("minimum min.other", One(ew::minimum)),
     ("fmax", One(ew::fmax)),
@@ -82,7 +87,7 @@ const TABLE: &[(&str, Rule)] = &[
     ("addcmul", One(ew::addcmul)),
     ("addcdiv", One(ew::addcdiv)),
     ("lerp.Scalar lerp.Tensor", One(ew::lerp)),
-    ("ldexp.Tensor", One(ew::ldexp)),
+    ("ldexp.Tensor ldexp", One(ew::ldexp)),
     ("hypot", One(ew::hypot)),
     ("atan2 arctan2", One(ew::atan2)),
     ("copysign.Tensor copysign.Scalar", One(ew::copysign)),
@@ -105,7 +110,7 @@ const TABLE: &[(&str, Rule)] = &[
     ("isposinf", One(ew::isposinf)), ("isneginf", One(ew::isneginf)), ("signbit", One(ew::signbit)),
     ("nan_to_num", One(ew::nan_to_num)),
     ("deg2rad", One(composite::deg2rad)), ("rad2deg", One(composite::rad2deg)),
-    ("float_power.Tensor_Tensor float_power.Scalar float_power.Tensor_Scalar", One(composite::float_power)),
+    ("float_power.Tensor_Tensor float_power.Tensor float_power.Scalar float_power.Tensor_Scalar", One(composite::float_power)),
     ("isclose", One(composite::isclose)), ("allclose", Vals(composite::allclose)), ("equal", Vals(composite::equal)), ("isreal", One(composite::isreal)),
     ("addr", One(composite::addr)), ("combinations", One(composite::combinations)), ("sum_to_size", One(composite::sum_to_size)),
     ("cross", One(composite::cross)), ("fliplr", One(composite::fliplr)), ("flipud", One(composite::flipud)),
@@ -162,7 +167,7 @@ const TABLE: &[(&str, Rule)] = &[
     ("relu", One(act::relu)), ("relu6", One(act::relu6)), ("leaky_relu", One(act::leaky_relu)), ("rrelu rrelu_with_noise_functional", Many(act::rrelu)),
     ("prelu _prelu_kernel", One(act::prelu)), ("elu", One(act::elu)), ("selu", One(act::selu)), ("celu", One(act::celu)),
     ("gelu", One(act::gelu)), ("silu", One(act::silu)), ("mish", One(act::mish)), ("softplus", One(act::softplus)),
-    ("hardsigmoid", One(act::hardsigmoid)), ("hardswish", One(act::hardswish)), ("log_sigmoid log_sigmoid_forward", One(act::log_sigmoid)),
+    ("hardsigmoid", One(act::hardsigmoid)), ("hardswish", One(act::hardswish)), ("log_sigmoid", One(act::log_sigmoid)), ("log_sigmoid_forward", Many(act::log_sigmoid_forward)),
     ("softshrink", One(act::softshrink)), ("hardshrink", One(act::hardshrink)), ("threshold", One(act::threshold)),
     ("glu", One(act::glu)), ("softmax.int _softmax special_softmax", One(act::softmax)),
     ("log_softmax.int _log_softmax special_log_softmax", One(act::log_softmax)), ("_safe_softmax", One(act::safe_softmax)),
@@ -175,7 +180,7 @@ const TABLE: &[(&str, Rule)] = &[
     ("view _unsafe_view", V(shape::view)),
     ("reshape flatten.using_ints flatten unflatten.int view_as reshape_as ravel _reshape_copy", V(shape::reshape)),
     ("unsqueeze squeeze squeeze.dim squeeze.dims atleast_1d atleast_2d atleast_3d", V(shape::resqueeze)),
-    ("permute", V(shape::permute)), ("transpose.int", V(shape::transpose)), ("swapaxes swapdims", V(shape::swapaxes)),
+    ("permute", V(shape::permute)), ("transpose.int transpose", V(shape::transpose)), ("swapaxes swapdims", V(shape::swapaxes)),
     ("t mT mH adjoint matrix_H", V(shape::matrix_transpose)), ("numpy_T", V(shape::reverse_axes)),
     ("movedim.int movedim.intlist moveaxis.int moveaxis.intlist", V(shape::movedim)),
     ("expand expand_as broadcast_to", V(shape::expand)),
@@ -212,7 +217,7 @@ const TABLE: &[(&str, Rule)] = &[
     ("fft_fftfreq fft_rfftfreq", One(create::frequencies)), ("pad_sequence", One(shape::pad_sequence)), ("one_hot", One(create::one_hot)),
     ("rand rand_like", One(create::rand)), ("randn randn_like", One(create::randn)), ("normal.float_float", One(create::normal)),
     ("normal.Tensor_Tensor normal.Tensor_float normal.float_Tensor", One(create::normal_around)),
-    ("randint randint.low randint_like randint_like.low_dtype", One(create::randint)), ("bernoulli", One(create::bernoulli)),
+    ("randint randint.low randint_like randint_like.low_dtype", One(create::randint)), ("random random.from random.to", One(create::random_whole)), ("bernoulli bernoulli.p bernoulli.float bernoulli.Tensor", One(create::bernoulli)),
     ("randperm", One(create::randperm)), ("multinomial", One(create::multinomial)),
     ("uniform", One(create::uniform)), ("cauchy", One(create::cauchy)), ("exponential", One(create::exponential)),
     ("geometric", One(create::geometric)), ("normal log_normal", One(create::normal_like)), ("complex", One(create::complex)), ("polar", One(create::polar)),
@@ -254,7 +259,7 @@ const TABLE: &[(&str, Rule)] = &[
     // convolution, pooling, normalisation
     ("conv1d conv2d conv3d", One(conv::conv)), ("conv1d.padding conv2d.padding conv3d.padding", One(conv::conv_named_padding)),
     ("conv_transpose1d conv_transpose2d.input conv_transpose3d.input", One(conv::conv_transpose)),
-    ("convolution", One(conv::convolution)),
+    ("convolution", One(conv::convolution)), ("conv_tbc", One(conv::conv_tbc)),
     ("max_pool1d max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices", Many(pool::max_pool)),
     ("max_unpool2d max_unpool3d", One(pool::max_unpool)),
     ("avg_pool1d avg_pool2d avg_pool3d", One(pool::avg_pool)),
@@ -278,7 +283,7 @@ const TABLE: &[(&str, Rule)] = &[
     ("index_fill.int_Scalar index_fill.int_Tensor", One(scatter::index_fill)), ("nonzero argwhere", One(index::nonzero)),
     ("nonzero_numpy where", Many(index::nonzero_numpy)), ("masked_select", One(index::masked_select)),
     ("masked_scatter", One(index::masked_scatter)), ("isin.Tensor_Tensor isin.Tensor_Scalar isin.Scalar_Tensor", One(index::isin)),
-    ("searchsorted.Tensor searchsorted.Scalar bucketize.Tensor", One(index::searchsorted)), ("bincount", One(index::bincount)),
+    ("searchsorted.Tensor searchsorted.Scalar bucketize.Tensor bucketize.Scalar", One(index::searchsorted)), ("bincount", One(index::bincount)),
     ("embedding_bag.padding_idx embedding_bag _embedding_bag_forward_only _embedding_bag", Many(index::embedding_bag)),
     ("_unique2", Many(index::unique)), ("unique_consecutive", Many(index::unique_consecutive)),
     ("repeat_interleave.Tensor", One(index::repeated_indices)), ("unique_dim", Many(index::unique_dim)),
@@ -320,6 +325,23 @@ const TABLE: &[(&str, Rule)] = &[
     ("pad", One(resize::pad)), ("constant_pad_nd", One(resize::constant_pad)),
     ("reflection_pad1d reflection_pad2d reflection_pad3d", One(resize::reflection_pad)),
     ("replication_pad1d replication_pad2d replication_pad3d", One(resize::replication_pad)),
+    // gradients
+    ("tanh_backward", One(gradient::tanh_backward)), ("sigmoid_backward", One(gradient::sigmoid_backward)),
+    ("threshold_backward", One(gradient::threshold_backward)), ("gelu_backward", One(gradient::gelu_backward)),
+    ("silu_backward", One(gradient::silu_backward)), ("mish_backward", One(gradient::mish_backward)),
+    ("softplus_backward", One(gradient::softplus_backward)), ("log_sigmoid_backward", One(gradient::log_sigmoid_backward)),
+    ("elu_backward", One(gradient::elu_backward)), ("leaky_relu_backward", One(gradient::leaky_relu_backward)),
+    ("hardtanh_backward", One(gradient::hardtanh_backward)), ("hardsigmoid_backward", One(gradient::hardsigmoid_backward)),
+    ("hardswish_backward", One(gradient::hardswish_backward)), ("hardshrink_backward softshrink_backward", One(gradient::shrink_backward)),
+    ("_log_softmax_backward_data", One(gradient::log_softmax_backward)), ("mse_loss_backward", One(gradient::mse_loss_backward)),
+    ("smooth_l1_loss_backward", One(gradient::smooth_l1_loss_backward)), ("huber_loss_backward", One(gradient::huber_loss_backward)),
+    ("select_backward", One(gradient::select_backward)), ("slice_backward", One(gradient::slice_backward)),
+    ("diagonal_backward", One(gradient::diagonal_backward)), ("index_select_backward", One(gradient::index_select_backward)),
+    ("value_selecting_reduction_backward", One(gradient::selection_backward)),
+    ("embedding_dense_backward embedding_backward", One(gradient::embedding_backward)),
+    ("native_layer_norm_backward", Many(gradient::layer_norm_backward)), ("native_group_norm_backward", Many(gradient::group_norm_backward)),
+    ("native_batch_norm_backward", Many(gradient::batch_norm_backward)), ("convolution_backward", Many(gradient::convolution_backward)),
+    ("avg_pool2d_backward", One(gradient::avg_pool_backward)), ("_adaptive_avg_pool2d_backward", One(gradient::adaptive_avg_pool_backward)),
     ("native_dropout_backward", One(training::native_dropout_backward)),
     ("max_pool2d_with_indices_backward", One(training::max_pool_backward)),
     ("fractional_max_pool2d fractional_max_pool3d", Many(training::fractional_max_pool)),
@@ -351,6 +373,7 @@ const TABLE: &[(&str, Rule)] = &[
     // detection and quantization
     ("torchvision/nms/default", One(vision::nms)), ("torchvision/roi_align/default", One(vision::roi_align)),
     ("torchvision/roi_pool/default", Many(vision::roi_pool)), ("torchvision/ps_roi_align/default", Many(vision::ps_roi_align)),
+    ("torchvision/ps_roi_pool/default", Many(vision::ps_roi_pool)),
     ("torchvision/deform_conv2d/default", One(vision::deform_conv2d)),
     ("quantized_decomposed/choose_qparams/tensor", Many(vision::choose_qparams)),
     ("quantized_decomposed/quantize_per_tensor/default quantized_decomposed/quantize_per_tensor/tensor", One(vision::quantize_per_tensor)),
@@ -382,7 +405,7 @@ const TABLE: &[(&str, Rule)] = &[
     ("_functional_assert_async.msg", Vals(assertions::functional_assert_async)),
     ("_assert_tensor_metadata", Vals(assertions::assert_tensor_metadata)),
     ("sym_constrain_range sym_constrain_range_for_size", Vals(assertions::constrain_range)),
-    ("_print promote_types", Skip),
+    ("_print promote_types result_type.Tensor result_type.Scalar result_type.Scalar_Tensor result_type.Scalar_Scalar", Skip),
     // brackets of torch.vmap, which the walk over the nodes deals with
     ("torch/_functorch/predispatch/lazy_load_decompositions torch/_functorch/predispatch/_vmap_increment_nesting \
       torch/_functorch/predispatch/_add_batch_dim torch/_functorch/predispatch/_remove_batch_dim \
@@ -396,31 +419,54 @@ const COMPLEX: &[(&str, Rule)] = &[
     ("div.Tensor div.Scalar divide.Tensor divide.Scalar true_divide.Tensor true_divide.Scalar", One(complex::div)),
     ("sub.Tensor sub.Scalar subtract.Tensor subtract.Scalar", One(complex::sub)), ("rsub.Scalar rsub.Tensor", One(complex::rsub)),
     ("neg negative", One(complex::neg)), ("abs absolute", One(complex::abs)), ("angle", One(complex::angle)),
-    ("conv1d conv2d conv3d", One(complex::conv)),
-    ("exp", One(complex::exp)), ("_conj conj conj_physical", One(complex::conj)), ("clone contiguous", One(complex::copy)),
+    ("conv1d conv2d conv3d conv1d.padding conv2d.padding conv3d.padding", One(complex::conv)),
+    ("exp", One(complex::exp)), ("_conj conj conj_physical", One(complex::conj)), ("clone contiguous positive", One(complex::copy)),
     ("log", One(complex::log)), ("sqrt", One(complex::sqrt)), ("square", One(complex::square)), ("reciprocal", One(complex::reciprocal)),
-    ("pow.Tensor_Scalar", One(complex::pow)), ("sin", One(complex::sin)), ("cos", One(complex::cos)), ("sgn", One(complex::sgn)),
+    ("pow.Tensor_Scalar", One(complex::pow)), ("pow.Tensor_Tensor pow.Scalar", One(cf::pow)), ("sin", One(complex::sin)), ("cos", One(complex::cos)), ("sgn", One(complex::sgn)),
     ("eq.Tensor eq.Scalar ne.Tensor ne.Scalar", One(complex::equal)), ("mean mean.dim", One(complex::mean)),
     ("linalg_vector_norm", One(complex::vector_norm)), ("einsum", One(complex::einsum)), ("linear", One(complex::linear)),
     ("outer ger mv dot", One(complex::product)),
     ("to.dtype to.dtype_layout to.device to.other to.prim_Device to.prim_dtype type_as _to_copy", V(complex::to)),
     ("alias detach lift_fresh_copy resolve_conj resolve_neg view_as_real", V(shape::complex_view)),
     ("real", V(shape::real)), ("imag", V(shape::imag)),
-    ("view _unsafe_view reshape flatten.using_ints unflatten.int unsqueeze squeeze squeeze.dim squeeze.dims", V(complex::reshape)),
-    ("expand expand_as", V(complex::expand)), ("permute", V(complex::permute)),
+    ("view _unsafe_view reshape flatten.using_ints unflatten.int unsqueeze squeeze squeeze.dim squeeze.dims ravel reshape_as view_as \
+      atleast_1d atleast_2d atleast_3d", V(complex::reshape)),
+    ("diagonal", V(pairs::diagonal)), ("unfold", V(pairs::unfold)), ("as_strided", V(pairs::as_strided)),
+    ("tensor_split.sections tensor_split.indices", Views(pairs::tensor_split)),
+    ("expand expand_as broadcast_to", V(complex::expand)), ("permute", V(complex::permute)),
     ("transpose.int swapaxes swapdims", V(pairs::transpose)), ("movedim.int movedim.intlist moveaxis.int moveaxis.intlist", V(pairs::movedim)),
     ("t mT matrix_T", V(pairs::swap_last)), ("slice.Tensor", V(pairs::slice)), ("select.int", V(pairs::select)), ("narrow", V(pairs::narrow)),
-    ("split.Tensor split.sizes split_with_sizes chunk", Views(pairs::split)), ("unbind.int", Views(pairs::unbind)),
-    ("flip", One(pairs::flip)), ("roll", One(pairs::roll)), ("cat concat concatenate", One(pairs::cat)), ("stack", One(pairs::stack)),
-    ("repeat tile", One(pairs::repeat)), ("constant_pad_nd pad", One(pairs::pad)), ("cumsum", One(pairs::cumsum)),
-    ("index_select", One(pairs::index_select)), ("index_add", One(pairs::index_add)), ("index.Tensor", One(pairs::index)), ("index_put", One(pairs::index_put)),
-    ("gather", One(pairs::gather)), ("where.self", One(pairs::where_)), ("masked_fill.Scalar masked_fill.Tensor", One(pairs::masked_fill)),
+    ("split.Tensor split.sizes split_with_sizes chunk", Views(pairs::split)), ("unsafe_chunk unsafe_split.Tensor unsafe_split_with_sizes", Many(cf::by_parts)), ("unbind.int", Views(pairs::unbind)),
+    ("flip", One(pairs::flip)), ("cat concat concatenate", One(pairs::cat)), ("stack", One(pairs::stack)),
+    ("repeat tile", One(pairs::repeat)), 
+    ("index.Tensor", One(pairs::index)), ("index_put", One(pairs::index_put)),
+    ("gather", One(pairs::gather)), ("where.self where.ScalarOther where.ScalarSelf where.Scalar", One(pairs::where_)), ("masked_fill.Scalar masked_fill.Tensor", One(pairs::masked_fill)),
     ("copy", One(pairs::copy)), ("fill.Scalar fill.Tensor zero", One(pairs::fill)),
     ("zeros_like new_zeros empty_like new_empty", One(create::zeros)), ("ones_like new_ones", One(create::ones)), ("full_like new_full", One(create::full)),
     ("sum sum.dim_IntList", One(complex::total)),
     ("fft_fft", One(fourier::fft)), ("fft_ifft", One(fourier::ifft)), ("fft_fft2 fft_fftn", One(fourier::fftn)),
     ("fft_ifft2 fft_ifftn", One(fourier::ifftn)), ("_fft_c2c", One(fourier::fft_c2c)), ("fft_irfft fft_irfft2 fft_irfftn _fft_c2r", One(fourier::irfft)),
     ("fft_fftshift fft_ifftshift", One(fourier::fftshift)), ("fft_hfft fft_hfft2 fft_hfftn", One(fourier::hfft)), ("istft", One(fourier::istft)),
+    ("tan sinh cosh tanh asin arcsin acos arccos atan arctan asinh arcsinh acosh arccosh atanh arctanh log1p special_log1p log2 log10 \
+      exp2 special_exp2 expm1 special_expm1 rsqrt sigmoid special_expit", One(cf::function)),
+    ("addcmul addcdiv", One(cf::addc)), ("lerp.Scalar lerp.Tensor", One(cf::lerp)), ("logaddexp", One(cf::logaddexp)),
+    ("logsumexp", One(cf::logsumexp)), ("dropout feature_dropout alpha_dropout feature_alpha_dropout", V(shape::dropout)),
+    ("prod prod.dim_int cumprod", One(cf::prod)), ("isnan isinf isfinite isreal", One(cf::test)),
+    ("var var.dim var.correction std std.dim std.correction var_mean var_mean.dim var_mean.correction std_mean std_mean.dim \
+      std_mean.correction", Many(cf::spread)),
+    ("cumsum roll constant_pad_nd pad tensor_split.tensor_indices_or_sections index_select index_add diff gradient.scalarint gradient.scalararray gradient.array gradient.scalarrayint gradient.scalarrayarray gradient.tensorarray \
+      gradient.tensorarrayint trapezoid.x trapezoid.dx trapz.x trapz.dx cumulative_trapezoid.x cumulative_trapezoid.dx sum_to_size \
+      diag diag_embed diagflat diagonal_scatter tril triu trace block_diag fill_diagonal combinations cartesian_prod \
+      broadcast_tensors fliplr flipud rot90 hstack vstack row_stack dstack column_stack meshgrid meshgrid.indexing repeat_interleave.self_int \
+      repeat_interleave.self_Tensor _chunk_cat nan_to_num _unsafe_masked_index _unsafe_masked_index_put_accumulate masked_select masked_scatter take take_along_dim put index_fill.int_Scalar index_fill.int_Tensor \
+      index_copy scatter.src scatter.value scatter_add slice_scatter select_scatter pixel_shuffle pixel_unshuffle channel_shuffle \
+      as_strided_scatter im2col col2im atleast_1d.Sequence \
+      atleast_2d.Sequence atleast_3d.Sequence", Many(cf::by_parts)),
+    ("addmm addmv addbmm baddbmm addr vdot inner tensordot kron linalg_vecdot cross linalg_cross", One(cf::by_product)),
+    ("logical_not logical_and logical_or logical_xor nonzero argwhere nonzero_numpy count_nonzero count_nonzero.dim_IntList any all any.dim \
+      all.dim any.dims all.dims", Many(cf::by_truth)),
+    ("norm.Scalar norm.ScalarOpt_dim norm.ScalarOpt_dtype norm.ScalarOpt_dim_dtype", One(cf::by_size)),
+    ("linalg_inv linalg_inv_ex inverse linalg_solve linalg_matrix_exp matrix_exp linalg_matrix_power matrix_power", Many(cf::by_embedding)),
     ("mH adjoint matrix_H", One(complex::adjoint)), ("numpy_T", V(complex::reverse_axes)), ("matmul mm bmm", One(complex::matmul)),
 ];
 

@@ -86,6 +86,69 @@ pub fn ps_roi_align(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
     Ok(vec![cx.reshape(own, &out)?])
 }
 
+/// `torchvision.ps_roi_pool(Tensor input, Tensor rois, float spatial_scale, SymInt pooled_height, SymInt pooled_width)
+/// -> (output, channel_mapping)`: the mean of each bin, whose ends are whole numbers, over its own channel
+pub fn ps_roi_pool(cx: &mut Cx, a: &Args) -> Result<Vec<ValueId>> {
+    let (x, rois, scale) = (a.t("input")?, a.t("rois")?, a.float("spatial_scale")?);
+    let dtype = cx.dtype(x)?;
+    let bins = [a.int("pooled_height")?, a.int("pooled_width")?];
+    let have = cx.dims(x)?;
+    let count = cx.size(rois, 0)?;
+    let column = |cx: &mut Cx, k: f64| -> Result<ValueId> {
+        let k = cx.b.scalar(DType::I64, k)?;
+        cx.op("Gather", &[rois, k], Attrs::new().with("axis", 1))
+    };
+    // Per axis, which elements a bin covers: [rois, bins, size].
+    let mut covers = Vec::new();
+    for (axis, &bins) in bins.iter().enumerate() {
+        let n = &have[2 + axis];
+        let rounded = |cx: &mut Cx, k: usize| -> Result<F> {
+            let v = column(cx, k as f64)?;
+            let v = cx.b.unsqueeze(v, &[1])?;
+            let v = F::from(v) * scale;
+            // Halves are rounded away from zero.
+            Ok(v.sign() * (v.abs() + 0.5).floor())
+        };
+        let (from, to) = (rounded(cx, 2 - axis)?, rounded(cx, 4 - axis)?);
+        let size = (&to - &from).max(1.0) / bins as f64;
+        let steps = super::create::range(cx, &Dim::Const(bins))?;
+        let steps = F::from(cx.cast(steps, dtype)?);
+        let last = cx.dim_scalar(&(n.clone() + -1))?;
+        let last = F::from(cx.cast(last, dtype)?);
+        let end = |f: F| (f + &from).max(0.0).min(&last);
+        let lo = end((&steps * &size).floor());
+        let hi = end(super::formula::call("Ceil", &[&((&steps + 1.0) * &size)]));
+        let (lo, hi) = (lo.emit(cx, dtype)?, hi.emit(cx, dtype)?);
+        let (lo, hi) = (cx.b.unsqueeze(lo, &[2])?, cx.b.unsqueeze(hi, &[2])?);
+        let places = super::create::range(cx, n)?;
+        let places = F::from(cx.cast(places, dtype)?);
+        let inside = places.ge(F::from(lo)).and(places.lt(F::from(hi))).emit(cx, dtype)?;
+        covers.push(cx.cast(inside, dtype)?);
+    }
+    let [rows, columns] = covers[..] else { bail!(bug, "two axes") };
+    let mut sums = Vec::new();
+    for v in [rows, columns] {
+        sums.push(cx.reduce("ReduceSum", v, &[2], false)?);
+    }
+    let area = super::linear::einsum_values(cx, "ni,nj->nij", &sums)?;
+    let batch = column(cx, 0.0)?;
+    let batch = cx.cast(batch, DType::I64)?;
+    let own = cx.op("Gather", &[x, batch], Attrs::new().with("axis", 0))?;
+    let channels = have[1].floor_div(&Dim::Const(bins[0] * bins[1]));
+    let [i, j] = bins.map(Dim::Const);
+    let own = cx.reshape(own, &[count, channels, i, j, have[2].clone(), have[3].clone()])?;
+    // The rows of a bin first, then its columns.
+    let rows = cx.b.unsqueeze(rows, &[1, 3, 4])?;
+    let columns = cx.b.unsqueeze(columns, &[1, 2, 5])?;
+    let y = cx.call("MatMul", &[rows, own])?;
+    let y = cx.call("MatMul", &[y, columns])?;
+    let y = cx.b.squeeze(y, &[4, 5])?;
+    let area = cx.b.unsqueeze(area, &[1])?;
+    let area = F::from(area);
+    let y = area.equals(0.0).pick(0.0, F::from(y) / &area).emit(cx, dtype)?;
+    Ok(vec![y])
+}
+
 /// `torchvision.deform_conv2d(Tensor input, Tensor weight, Tensor offset, Tensor mask, Tensor bias, SymInt stride_h,
 /// …, SymInt groups, SymInt offset_groups, bool use_mask)`
 pub fn deform_conv2d(cx: &mut Cx, a: &Args) -> Result<ValueId> {
