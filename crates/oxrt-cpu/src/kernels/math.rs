@@ -142,11 +142,42 @@ pub fn silu<S: Simd>(s: S, x: S::F) -> S::F {
     s.div(x, s.add(s.splat(1.0), exp(s, s.neg(x))))
 }
 
-/// `x (1 + erf(x / sqrt 2)) / 2`.
+/// `2^x` for `x <= 0`, exactly 1 at 0; 0 below the smallest normal float.
+#[inline(always)]
+pub fn exp2_down<S: Simd>(s: S, x: S::F) -> S::F {
+    // A scale of no bits at all is zero.
+    let x = s.max(s.splat(-127.0), x);
+    let n = s.round(x);
+    let r = s.sub(x, n);
+    // |r| <= 1/2
+    let q = poly(s, r, [0.693_147, 0.240_222_42, 0.055_507_325, 0.009_671_5, 0.001_326_512]);
+    s.mul(s.fma(q, r, s.splat(1.0)), pow2(s, s.to_int(n)))
+}
+
+/// `x (1 + erf(x / sqrt 2)) / 2`, as `max(x, 0) - |x| erfc(|x| / sqrt 2) / 2`: without the cancellation at negative `x`.
 #[inline(always)]
 pub fn gelu_erf<S: Simd>(s: S, x: S::F) -> S::F {
-    let half = s.mul(x, s.splat(0.5));
-    s.fma(half, erf(s, s.mul(x, s.splat(std::f32::consts::FRAC_1_SQRT_2))), half)
+    // |x|, but not infinite for infinity, whose product with zero would be NaN.
+    let a = s.max(s.min(s.splat(f32::MAX), x), s.neg(x));
+    // log2(erfc(a / sqrt 2) / 2) for a <= 5.8; it keeps falling behind.
+    let p = poly(
+        s,
+        a,
+        [
+            -1.0,
+            -1.151_106_8,
+            -0.459_199_37,
+            -0.052_506_704,
+            0.007_043_774,
+            -7.907_215_3e-5,
+            -2.417_541_8e-4,
+            6.553_635_5e-5,
+            -9.111_569e-6,
+            6.876_792_3e-7,
+            -2.223_475_3e-8,
+        ],
+    );
+    s.sub(s.max(s.zero(), x), s.mul(a, exp2_down(s, p)))
 }
 
 /// `x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2`, in the equal form `x sigmoid(2 ...)`.
