@@ -132,6 +132,11 @@ impl ThreadPool {
         self.helpers.len() + 1
     }
 
+    /// The number of tasks to cut work into that is worth `wanted` of them: a few per thread, and as many for each.
+    pub fn parts(&self, wanted: usize) -> usize {
+        parts(wanted, self.threads())
+    }
+
     /// Calls `task(0..tasks)`, each once, on the pool's threads, and returns when all are done.
     ///
     /// # Panics
@@ -167,6 +172,12 @@ impl ThreadPool {
             panic!("a task of the thread pool panicked");
         }
     }
+}
+
+/// [`ThreadPool::parts`] for a number of threads.
+pub fn parts(wanted: usize, threads: usize) -> usize {
+    let wanted = wanted.clamp(1, 4 * threads);
+    if wanted < threads { wanted } else { wanted.next_multiple_of(threads) }
 }
 
 /// Closes the job and waits for the helpers at work when dropped, so that a panic in the caller's task cannot free the

@@ -2,6 +2,7 @@
 //!
 //! `bench_peer MODEL.onnx INPUTS_DIR THREADS [fp32|bf16]` prints `ready LOAD_S`, answers each line
 //! `go K` with the median milliseconds of K runs, and on `out DIR` writes its outputs there as `outI.bin`.
+//! `size D0 D1 …` runs once with zeros of another shape as the only input, and is answered with the milliseconds.
 //! `INPUTS_DIR` holds `inI.bin` (raw, C order) and `inI.txt` (`dtype dim dim …`, numpy's names).
 
 use oxrt::{BuildOptions, DType, Error, Model, Precision, Result, SimplifyOptions, Tensor, TensorView, Tuning};
@@ -62,6 +63,17 @@ fn main() -> Result<()> {
                 }
                 times.sort_by(f64::total_cmp);
                 println!("{:.4}", times[times.len() / 2]);
+            }
+            ["size", ref shape @ ..] => {
+                let shape = shape.iter().map(|d| d.parse::<usize>());
+                let shape: Vec<usize> = shape.collect::<std::result::Result<_, _>>().map_err(|e| Error::invalid(e.to_string()))?;
+                let dtype = inputs[0].dtype();
+                let bytes = vec![0; dtype.bytes_for(shape.iter().product())];
+                let input = Tensor::from_bytes(dtype, &shape, &bytes)?;
+                let view = input.view()?;
+                let t = Instant::now();
+                session.run_ordered(&[view])?;
+                println!("{:.4}", t.elapsed().as_secs_f64() * 1e3);
             }
             ["out", to] => {
                 for (i, out) in session.run_ordered(&views)?.iter().enumerate() {

@@ -123,6 +123,14 @@ unsafe fn masked<S: Simd>(s: S, row: &ScoreRow, i: usize, left: usize) -> S::F {
             Mask::None => {}
             Mask::Add(m, 0) => v = s.fma(s.splat(*m), log2e, v),
             Mask::Add(m, _) => v = s.fma(load_or(s, m.add(i), left, 0.0), log2e, v),
+            Mask::Keep(m, 1) if left >= S::LANES => {
+                // Of constant length, so that vectors do it.
+                let mut lanes = [hidden; 16];
+                for l in 0..S::LANES {
+                    lanes[l] = if *m.add(i + l) != 0 { 0.0 } else { hidden };
+                }
+                v = s.add(v, s.load(lanes.as_ptr()));
+            }
             Mask::Keep(m, step) => {
                 let mut lanes = [hidden; 16];
                 for (l, lane) in lanes.iter_mut().enumerate().take(left.min(S::LANES)) {
