@@ -101,7 +101,7 @@ def building(args, names):
 
 
 def open_models(args):
-    """Name → (file, usual shape, random shapes)."""
+    """Name → (file, ranges of the shape, random shapes)."""
     import torch
 
     rng = random.Random(1)
@@ -128,21 +128,29 @@ def open_models(args):
         torch.onnx.export(Bert().eval(), (x,), files["bert"], dynamo=True, external_data=False, verbose=False, dynamic_shapes=dims)
     sides = [160, 192, 224, 256]
     return {
-        "resnet50": (files["resnet50"], (1, 3, 224, 224), [(rng.choice([1, 2]), 3, rng.choice(sides), rng.choice(sides)) for _ in range(40)]),
-        "bert": (files["bert"], (1, 128), [(rng.choice([1, 2]), rng.randrange(8, 200)) for _ in range(40)]),
+        "resnet50": (files["resnet50"], [(1, 1, 2), (3, 3, 3), (160, 224, 256), (160, 224, 256)], [(rng.choice([1, 2]), 3, rng.choice(sides), rng.choice(sides)) for _ in range(40)]),
+        "bert": (files["bert"], [(1, 1, 2), (8, 128, 200)], [(rng.choice([1, 2]), rng.randrange(8, 200)) for _ in range(40)]),
     }
 
 
 class Peer:
-    """A `bench_peer` with the model open or fixed to a shape."""
+    """A `bench_peer` with an engine for the model whose sizes have these ranges (least, usual, most)."""
 
-    def __init__(self, args, model, shape, dtype):
+    def __init__(self, args, model, ranges, dtype):
+        import onnx
+
+        shape = [r[1] for r in ranges]
+        dims = onnx.load(model, load_external_data=False).graph.input[0].type.tensor_type.shape.dim
+        named = [(d.dim_param, r) for d, r in zip(dims, ranges) if d.dim_param]
+        options = [o for name, r in named for o in ("--dim", f"{name}={':'.join(map(str, r))}")]
+        engine = f"{args.work}/sizes.engine"
+        build(args, model, engine, "--tune", *options)
         folder = f"{args.work}/inputs"
         os.makedirs(folder, exist_ok=True)
         np.zeros(shape, dtype).tofile(f"{folder}/in0.bin")
         with open(f"{folder}/in0.txt", "w") as f:
             f.write(f"{np.dtype(dtype).name} {' '.join(map(str, shape))}\n")
-        argv = [args.peer, model, folder, str(args.threads)]
+        argv = [args.peer, engine, folder, str(args.threads)]
         self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout.readline().startswith("ready")
 
@@ -176,18 +184,19 @@ def sizes(args, names):
     import onnxruntime as ort
 
     print("| model | fixed, ms | open, ms | ratio | new size adds, ms | stream, onnxruntime ms | stream, oxrt ms | ratio |\n|---|---|---|---|---|---|---|---|")
-    for name, (model, shape, stream) in open_models(args).items():
+    for name, (model, ranges, stream) in open_models(args).items():
         if names and name not in names:
             continue
+        shape = [r[1] for r in ranges]
         dtype = np.float32 if name == "resnet50" else np.int64
-        opened, static = Peer(args, model, shape, dtype), Peer(args, fixed(args, model, shape), shape, dtype)
+        opened, static = Peer(args, model, ranges, dtype), Peer(args, fixed(args, model, shape), ranges, dtype)
         [p.ask("go 5") for p in (opened, static)]
         times = [(static.ask("go 10"), opened.ask("go 10")) for _ in range(7)]
         one, other = (statistics.median(t) for t in zip(*times))
         static.end()
         # A size met for the first time, and the same again.
         added = []
-        for s in [(1, *shape[1:-1], shape[-1] - 16 * i) for i in range(1, 6)]:
+        for s in [(1, *shape[1:-1], shape[-1] - 5 * i) for i in range(1, 6)]:
             first = opened.size(s)
             added.append(first - statistics.median(opened.size(s) for _ in range(5)))
         so = ort.SessionOptions()
