@@ -102,7 +102,8 @@ pub fn bench(args: &[String]) -> Outcome {
     let text = std::fs::read_to_string(&results).map_err(|e| e.to_string())?;
     let rows: Value = serde_json::from_str(&text).map_err(|e| e.to_string())?;
     // A command is known by the name before its `=`.
-    let names: Vec<&str> = peers.iter().map(|p| p.strip_prefix("cmd:").map_or(*p, |c| c.split('=').next().unwrap_or(c))).collect();
+    let names: Vec<&str> =
+        peers.iter().map(|p| p.strip_prefix("cmd:").map_or(*p, |c| c.split('=').next().unwrap_or(c))).collect();
     let ratios = table(&rows, &names, &o.models)?;
     let key = format!("{}, {} threads", o.precision, o.threads);
     compare(&o, &key, &ratios)

@@ -188,7 +188,10 @@ fn exporters_forms_of_activations_and_norms() {
     } => y";
     check(group, simple, &["fuse-group-norm"], &[]);
     // Ones and zeros have been removed before.
-    let scaled = group.replace("s = Mul(b, f32[4, 1]{1, 2, 3, 4})\n        y = Add(s, f32[4, 1]{..})", "y = Mul(b, f32[4, 1]{1, 2, 3, 4})");
+    let scaled = group.replace(
+        "s = Mul(b, f32[4, 1]{1, 2, 3, 4})\n        y = Add(s, f32[4, 1]{..})",
+        "y = Mul(b, f32[4, 1]{1, 2, 3, 4})",
+    );
     let shifted = scaled.replace("Mul(b", "Add(b");
     let bare = scaled.replace("Mul(b, f32[4, 1]{1, 2, 3, 4})", "Relu(b)");
     for text in [&scaled, &shifted, &bare] {
@@ -733,7 +736,11 @@ fn masks_per_head_and_per_window_are_one() {
     assert_eq!((count(&m, "oxrt.Attention"), count(&m, "Add")), (1, 0), "{}", m.graph);
     // A mask that is computed, scores that are asked for, and a batch of any size stay as they are.
     let computed = text.replace("v) {", "v, f32[4, 1, 3, 3] m) {").replace("Add(r, f32[4, 1, 3, 3]{..})", "Add(r, m)");
-    for other in [computed, text.replace("=> y", "=> y, a"), text.replace("f32[8, 2,", "f32[4*n, 2,").replace("{2, 4,", "{-1, 4,")] {
+    for other in [
+        computed,
+        text.replace("=> y", "=> y, a"),
+        text.replace("f32[8, 2,", "f32[4*n, 2,").replace("{2, 4,", "{-1, 4,"),
+    ] {
         check(&other, engine, &[], &["fuse-window-mask"]);
     }
 }

@@ -70,7 +70,8 @@ fn main() -> Result<()> {
             }
             ["size", ref shape @ ..] => {
                 let shape = shape.iter().map(|d| d.parse::<usize>());
-                let shape: Vec<usize> = shape.collect::<std::result::Result<_, _>>().map_err(|e| Error::invalid(e.to_string()))?;
+                let shape: Vec<usize> =
+                    shape.collect::<std::result::Result<_, _>>().map_err(|e| Error::invalid(e.to_string()))?;
                 let dtype = inputs[0].dtype();
                 let bytes = vec![0; dtype.bytes_for(shape.iter().product())];
                 let input = Tensor::from_bytes(dtype, &shape, &bytes)?;

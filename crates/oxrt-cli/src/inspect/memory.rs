@@ -87,7 +87,10 @@ fn draw(plan: &MemoryPlan) -> String {
     }
     let scratch = plan.steps.iter().map(|s| s.workspace_bytes).max().unwrap_or(0);
     if scratch > 0 {
-        out.push_str(&format!("scratch memory of kernels: at most {} at a step, among the buffers\n", ui::bytes(scratch)));
+        out.push_str(&format!(
+            "scratch memory of kernels: at most {} at a step, among the buffers\n",
+            ui::bytes(scratch)
+        ));
     }
     out
 }
