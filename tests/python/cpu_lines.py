@@ -199,19 +199,19 @@ def sizes(args, names):
         for s in [(1, *shape[1:-1], shape[-1] - 5 * i) for i in range(1, 6)]:
             first = opened.size(s)
             added.append(first - statistics.median(opened.size(s) for _ in range(5)))
+        # One stream after the other: onnxruntime's threads go on turning for a while after a run.
+        mine, theirs = [opened.size(s) for s in stream], []
+        opened.end()
         so = ort.SessionOptions()
         so.intra_op_num_threads, so.inter_op_num_threads = args.threads, 1
         session = ort.InferenceSession(model, so, providers=["CPUExecutionProvider"])
         feed = session.get_inputs()[0].name
         session.run(None, {feed: np.zeros(shape, dtype)})
-        mine, theirs = [], []
         for s in stream:
-            mine.append(opened.size(s))
             x = np.zeros(s, dtype)
             t = time.perf_counter()
             session.run(None, {feed: x})
             theirs.append((time.perf_counter() - t) * 1e3)
-        opened.end()
         a, b = sum(theirs), sum(mine)
         print(f"| {name} | {one:.2f} | {other:.2f} | {other / one:.3f} | {statistics.median(added):.2f} | {a:.0f} | {b:.0f} | {a / b:.2f} |", flush=True)
 
