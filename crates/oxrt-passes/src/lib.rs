@@ -91,7 +91,7 @@ pub fn prepare_engine(model: &mut Model, options: &Options) -> Result<Log> {
         run(quant::LEFT_OVER, &mut log)?;
     }
     run(&[simplify::RULES, lower::RULES, layout::RULES, quant::RULES, fuse::RULES].concat(), &mut log)?;
-    run(&[fuse::MOVES, &simplify::RULES].concat(), &mut log)?;
+    run(&[fuse::MOVES, simplify::RULES].concat(), &mut log)?;
     run(fuse::ELEMENTWISE, &mut log)?;
     Ok(log)
 }
