@@ -122,7 +122,7 @@ impl Layer {
             }
             let tasks = if size.m == 0 || size.n == 0 { 0 } else { cut.tasks() };
             for task in 0..tasks {
-                let task = if i % 2 == 0 { task } else { tasks - 1 - task };
+                let task = if i.is_multiple_of(2) { task } else { tasks - 1 - task };
                 gemm::block(kernels, size, cut, &rows, w, out, task);
             }
         }
