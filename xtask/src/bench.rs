@@ -31,6 +31,10 @@ struct Options {
     precision: String,
     threads: String,
     rounds: String,
+    /// Build profile of oxrt.
+    profile: String,
+    /// Peers as `cpu_bench.py` names them, separated by commas; empty for the usual ones.
+    peers: String,
     check: bool,
     record: bool,
     models: Vec<String>,
@@ -41,6 +45,8 @@ fn parse(args: &[String]) -> Result<Options, String> {
         precision: "fp32".into(),
         threads: "2".into(),
         rounds: "5".into(),
+        profile: "release".into(),
+        peers: String::new(),
         check: false,
         record: false,
         models: Vec::new(),
@@ -52,6 +58,8 @@ fn parse(args: &[String]) -> Result<Options, String> {
             "--precision" => o.precision = value()?,
             "--threads" => o.threads = value()?,
             "--rounds" => o.rounds = value()?,
+            "--profile" => o.profile = value()?,
+            "--peers" => o.peers = value()?,
             "--check" => o.check = true,
             "--record" => o.record = true,
             name if MODELS.contains(&name) => o.models.push(name.to_string()),
@@ -72,7 +80,7 @@ pub fn bench(args: &[String]) -> Outcome {
     if !shared.join("cpu_bench.py").exists() {
         return Err(format!("{} has no cpu_bench.py", shared.display()));
     }
-    run(cargo().args(["build", "--release", "-p", "oxrt", "--example", "bench_peer"]))?;
+    run(cargo().args(["build", "--profile", &o.profile, "-p", "oxrt", "--example", "bench_peer"]))?;
     run(Command::new(python()).args(["-m", "pip", "install", "--quiet", "openvino==2026.4.1"]))?;
     let data = root().join("target/bench-models");
     let missing: Vec<&String> = o.models.iter().filter(|n| !data.join(format!("{n}.npz")).exists()).collect();
@@ -80,8 +88,9 @@ pub fn bench(args: &[String]) -> Outcome {
         run(Command::new(python()).arg(shared.join("cpu_models.py")).arg(&data).args(missing))?;
     }
     // OpenVINO's own default is the peer in bfloat16; where the precision is fp32, it is told so.
-    let peers: &[&str] = if o.precision == "fp32" { &["ort", "ov_f32"] } else { &["ov_auto"] };
-    let program = root().join("target/release/examples/bench_peer");
+    let usual = if o.precision == "fp32" { "ort,ov_f32" } else { "ov_auto" };
+    let peers: Vec<&str> = if o.peers.is_empty() { usual } else { &o.peers }.split(',').collect();
+    let program = root().join("target").join(&o.profile).join("examples/bench_peer");
     let ours = format!("cmd:oxrt={} {}", program.display(), o.precision);
     let results = root().join("target/bench.json");
     run(Command::new(python())
@@ -92,7 +101,10 @@ pub fn bench(args: &[String]) -> Outcome {
         .arg(&results))?;
     let text = std::fs::read_to_string(&results).map_err(|e| e.to_string())?;
     let rows: Value = serde_json::from_str(&text).map_err(|e| e.to_string())?;
-    let ratios = table(&rows, peers, &o.models)?;
+    // A command is known by the name before its `=`.
+    let names: Vec<&str> =
+        peers.iter().map(|p| p.strip_prefix("cmd:").map_or(*p, |c| c.split('=').next().unwrap_or(c))).collect();
+    let ratios = table(&rows, &names, &o.models)?;
     let key = format!("{}, {} threads", o.precision, o.threads);
     compare(&o, &key, &ratios)
 }

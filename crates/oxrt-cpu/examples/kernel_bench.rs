@@ -86,6 +86,7 @@ fn main() {
         bench_attention(kernels, &pool, 12, 128, 64);
         bench_attention(kernels, &pool, 12, 197, 64);
         bench_attention(kernels, &pool, 12, 1024, 64);
+        bench_attention(kernels, &pool, 12, 4096, 64);
     }
     if wanted("memory") {
         println!("{:?}", ceiling::measure(kernels, &pool));
@@ -231,7 +232,7 @@ fn bench_winograd(kernels: &'static Kernels, pool: &ThreadPool, &(side, cin, cou
     let (x, w, bias) = (noise(side * side * cin), noise(cout * cin * 9), noise(cout));
     for m in [2, 4] {
         let mut packed = vec![0.0; winograd::packed_len(kernels, &filter, m)];
-        winograd::pack(kernels, &filter, m, &w, &mut packed);
+        winograd::pack(kernels, pool, &filter, m, &w, &mut packed);
         let step = Winograd::new(kernels, filter, window, m, pool.threads());
         let mut workspace = vec![0.0; step.workspace_len()];
         let mut y = vec![0.0; side * side * cout];

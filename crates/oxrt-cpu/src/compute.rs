@@ -92,9 +92,10 @@ impl<'a> Reads<'a> {
     }
 }
 
-/// The start and length of part `i` of `parts` parts of `n`, as equal as possible.
+/// The start and length of part `i` of `parts` parts of `n`, as equal as possible. The first half of the parts is the
+/// first half of `n`, whatever their number, and so on: threads meet the same part of a tensor in every step.
 #[inline]
 pub fn cut(n: usize, parts: usize, i: usize) -> (usize, usize) {
-    let (base, extra) = (n / parts, n % parts);
-    (i * base + i.min(extra), base + usize::from(i < extra))
+    let start = n * i / parts;
+    (start, n * (i + 1) / parts - start)
 }

@@ -136,7 +136,7 @@ fn run(ctx: &Ctx, step: &dyn Bound, ins: &[Option<Slot>], outs: &[Option<Slot>],
     from[..io.inputs.len()].copy_from_slice(io.inputs);
     to[..io.outputs.len()].copy_from_slice(io.outputs);
     let each = |n: usize, f: &(dyn Fn(usize, usize) + Sync)| {
-        let parts = (n / MIN_PER_TASK).clamp(1, 4 * ctx.threads());
+        let parts = ctx.pool.parts(n / MIN_PER_TASK);
         ctx.pool.run(parts, |part| {
             let (start, count) = cut(n, parts, part);
             f(start, count);

@@ -1,19 +1,25 @@
 //! A fork-join pool: the caller and its helpers run numbered tasks until none is left.
 //!
-//! The work is cut by the caller, so results do not depend on which thread ran what. Helpers spin for a moment after a
-//! job, because the next one usually follows within microseconds, and then sleep.
+//! The work is cut by the caller, so results do not depend on which thread ran what. Every thread begins with its own
+//! share of the tasks, always the same one: what a step wrote lies in the caches of the thread that reads the same part of
+//! it in the next step. Who is done with its share helps the others from the end of theirs. Helpers spin for a moment
+//! after a job, because the next one usually follows within microseconds, and then sleep.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, Weak};
+use std::time::{Duration, Instant};
 
-/// Turns of the spin loop before a helper sleeps: some tens of microseconds.
-const SPINS: usize = 20_000;
+/// How long a helper waits for the next job before it sleeps.
+const SPIN: Duration = Duration::from_micros(50);
+/// Turns of the spin loop between two looks at the clock.
+const TURNS: usize = 32;
+/// Turns of the spin loop that the caller waits for helpers at work before it lets others run.
+const PATIENCE: usize = 20_000;
 
 /// The running job: a borrowed closure, made `'static` for the time in which `run` does not return.
 #[derive(Clone, Copy)]
 struct Job {
     task: *const (dyn Fn(usize) + Sync),
-    tasks: usize,
 }
 
 // SAFETY: the closure is `Sync`, and `run` keeps it alive until every helper is done with it.
@@ -25,8 +31,41 @@ struct Shared {
     job: Mutex<Option<Job>>,
     wake: Condvar,
     sleepers: AtomicUsize,
-    next: AtomicUsize,
+    /// The tasks left of each thread's share.
+    shares: Box<[Share]>,
     panicked: AtomicBool,
+}
+
+/// A range of tasks, first and end in one word, on a cache line of its own.
+#[repr(align(128))]
+struct Share(AtomicU64);
+
+impl Share {
+    fn set(&self, first: usize, end: usize) {
+        self.0.store((first as u64) << 32 | end as u64, Ordering::Relaxed);
+    }
+
+    /// Takes a task: the first for the share's own thread, the last for another.
+    fn take(&self, own: bool) -> Option<usize> {
+        let (first, end) = (|v: u64| (v >> 32) as usize, |v: u64| v as u32 as usize);
+        let step = |v: u64| (first(v) < end(v)).then(|| if own { v + (1 << 32) } else { v - 1 });
+        // Tasks were published with the job's state; the word orders nothing but itself.
+        let before = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step).ok()?;
+        Some(if own { first(before) } else { end(before) - 1 })
+    }
+}
+
+impl Shared {
+    /// Runs tasks, those of share `own` first, until none is left.
+    fn work(&self, own: usize, task: &(dyn Fn(usize) + Sync)) {
+        let n = self.shares.len();
+        for i in 0..n {
+            let share = &self.shares[(own + i) % n];
+            while let Some(index) = share.take(i == 0) {
+                task(index);
+            }
+        }
+    }
 }
 
 /// Helpers are asked to end.
@@ -61,14 +100,14 @@ impl ThreadPool {
             job: Mutex::new(None),
             wake: Condvar::new(),
             sleepers: AtomicUsize::new(0),
-            next: AtomicUsize::new(0),
+            shares: (0..threads.max(1)).map(|_| Share(AtomicU64::new(0))).collect(),
             panicked: AtomicBool::new(false),
         });
         let helpers = (1..threads.max(1))
             .filter_map(|i| {
                 let shared = shared.clone();
                 // A thread the system refuses is a thread less, not an error.
-                std::thread::Builder::new().name(format!("oxrt-{i}")).spawn(move || helper(&shared)).ok()
+                std::thread::Builder::new().name(format!("oxrt-{i}")).spawn(move || helper(&shared, i)).ok()
             })
             .collect();
         ThreadPool { shared, helpers, running: Mutex::new(()), wanted: threads.max(1) }
@@ -93,13 +132,18 @@ impl ThreadPool {
         self.helpers.len() + 1
     }
 
+    /// The number of tasks to cut work into that is worth `wanted` of them: a few per thread, and as many for each.
+    pub fn parts(&self, wanted: usize) -> usize {
+        parts(wanted, self.threads())
+    }
+
     /// Calls `task(0..tasks)`, each once, on the pool's threads, and returns when all are done.
     ///
     /// # Panics
     /// When a task panics (after the others have ended).
     pub fn run(&self, tasks: usize, task: impl Fn(usize) + Sync) {
         let alone = || (0..tasks).for_each(&task);
-        if tasks <= 1 || self.helpers.is_empty() {
+        if tasks <= 1 || self.helpers.is_empty() || u32::try_from(tasks).is_err() {
             return alone();
         }
         // Held for the length of the job; already held means a nested or a concurrent job.
@@ -108,8 +152,11 @@ impl ThreadPool {
         let local: &(dyn Fn(usize) + Sync) = &task;
         // SAFETY: only the lifetime changes; `finish` below waits until no helper uses the closure any more.
         let task: *const (dyn Fn(usize) + Sync) = unsafe { std::mem::transmute(local) };
-        shared.next.store(0, Ordering::Relaxed);
-        *lock(&shared.job) = Some(Job { task, tasks });
+        for (i, share) in shared.shares.iter().enumerate() {
+            let (first, count) = crate::compute::cut(tasks, shared.shares.len(), i);
+            share.set(first, first + count);
+        }
+        *lock(&shared.job) = Some(Job { task });
         // Nobody is at work here, and only this thread opens jobs.
         let before = shared.state.load(Ordering::Relaxed);
         shared.state.store((before + EPOCH) & !(STOP | ACTIVE) | OPEN, Ordering::SeqCst);
@@ -119,18 +166,18 @@ impl ThreadPool {
             shared.wake.notify_all();
         }
         let finish = Finish(shared);
-        loop {
-            let i = shared.next.fetch_add(1, Ordering::Relaxed);
-            if i >= tasks {
-                break;
-            }
-            local(i);
-        }
+        shared.work(0, local);
         drop(finish);
         if shared.panicked.swap(false, Ordering::Relaxed) {
             panic!("a task of the thread pool panicked");
         }
     }
+}
+
+/// [`ThreadPool::parts`] for a number of threads.
+pub fn parts(wanted: usize, threads: usize) -> usize {
+    let wanted = wanted.clamp(1, 4 * threads);
+    if wanted < threads { wanted } else { wanted.next_multiple_of(threads) }
 }
 
 /// Closes the job and waits for the helpers at work when dropped, so that a panic in the caller's task cannot free the
@@ -143,7 +190,7 @@ impl Drop for Finish<'_> {
         let mut spins = 0usize;
         while state & ACTIVE != 0 {
             spins += 1;
-            if spins < SPINS {
+            if spins < PATIENCE {
                 std::hint::spin_loop()
             } else {
                 std::thread::yield_now()
@@ -157,17 +204,16 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-fn helper(shared: &Shared) {
+fn helper(shared: &Shared, own: usize) {
     let mut seen = 0;
     let news = |seen: u64| {
         let state = shared.state.load(Ordering::SeqCst);
         state & STOP != 0 || (epoch(state) != seen && state & OPEN != 0)
     };
     loop {
-        let mut spins = 0;
-        while !news(seen) && spins < SPINS {
-            std::hint::spin_loop();
-            spins += 1;
+        let mut since = None;
+        while !news(seen) && since.get_or_insert_with(Instant::now).elapsed() < SPIN {
+            (0..TURNS).take_while(|_| !news(seen)).for_each(|_| std::hint::spin_loop());
         }
         if !news(seen) {
             let mut job = lock(&shared.job);
@@ -186,15 +232,9 @@ fn helper(shared: &Shared) {
         }
         let job = *lock(&shared.job);
         let work = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let Some(Job { task, tasks }) = job else { return };
-            loop {
-                let i = shared.next.fetch_add(1, Ordering::Relaxed);
-                if i >= tasks {
-                    break;
-                }
-                // SAFETY: `run` does not return before this helper is taken off the state's count.
-                unsafe { (*task)(i) };
-            }
+            let Some(Job { task }) = job else { return };
+            // SAFETY: `run` does not return before this helper is taken off the state's count.
+            shared.work(own, unsafe { &*task });
         }));
         if work.is_err() {
             shared.panicked.store(true, Ordering::Relaxed);

@@ -91,6 +91,7 @@ pub fn prepare_engine(model: &mut Model, options: &Options) -> Result<Log> {
         run(quant::LEFT_OVER, &mut log)?;
     }
     run(&[simplify::RULES, lower::RULES, layout::RULES, quant::RULES, fuse::RULES].concat(), &mut log)?;
+    run(&[fuse::MOVES, simplify::RULES].concat(), &mut log)?;
     run(fuse::ELEMENTWISE, &mut log)?;
     Ok(log)
 }
@@ -103,6 +104,15 @@ pub fn simplify(model: &mut Model, options: &Options) -> Result<Log> {
 /// Names of all rules: of [`simplify`], and of [`prepare_engine`] beyond those.
 pub fn rule_names() -> (Vec<&'static str>, Vec<&'static str>) {
     let names = |lists: &[&[Rule]]| lists.concat().iter().map(|r| r.name).collect();
-    let engine = [lower::RULES, layout::RULES, HALVES, quant::RULES, quant::LEFT_OVER, fuse::RULES, fuse::ELEMENTWISE];
+    let engine = [
+        lower::RULES,
+        layout::RULES,
+        HALVES,
+        quant::RULES,
+        quant::LEFT_OVER,
+        fuse::RULES,
+        fuse::MOVES,
+        fuse::ELEMENTWISE,
+    ];
     (names(&[simplify::RULES]), names(&engine))
 }

@@ -187,6 +187,17 @@ fn exporters_forms_of_activations_and_norms() {
         y = Add(s, f32[4, 1]{..})
     } => y";
     check(group, simple, &["fuse-group-norm"], &[]);
+    // Ones and zeros have been removed before.
+    let scaled = group.replace(
+        "s = Mul(b, f32[4, 1]{1, 2, 3, 4})\n        y = Add(s, f32[4, 1]{..})",
+        "y = Mul(b, f32[4, 1]{1, 2, 3, 4})",
+    );
+    let shifted = scaled.replace("Mul(b", "Add(b");
+    let bare = scaled.replace("Mul(b, f32[4, 1]{1, 2, 3, 4})", "Relu(b)");
+    for text in [&scaled, &shifted, &bare] {
+        let m = check(text, simple, &["fuse-group-norm"], &[]);
+        assert!(m.graph.num_nodes() <= 2, "{}", m.graph);
+    }
 }
 
 #[test]
@@ -708,4 +719,59 @@ fn recurrent_layers_with_the_batch_first_are_turned() {
         y, yh, yc = LSTM<hidden_size=2, layout=1>(x, f32[1, 8, 2]{0.5}, f32[1, 8, 2]{0.25}, _, _, h) } => y, yh, yc";
     let m = check(text, engine, &["lower-recurrent-layout"], &[]);
     assert_eq!(count(&m, "LSTM"), 1, "{}", m.graph);
+}
+
+#[test]
+fn masks_per_head_and_per_window_are_one() {
+    let text = "(f32[8, 2, 3, 4] q, f32[8, 2, 4, 3] k, f32[8, 2, 3, 4] v) {
+        s = MatMul(q, k)
+        a = Add(s, f32[1, 2, 3, 3]{..})
+        r = Reshape(a, i64[5]{2, 4, 2, 3, 3})
+        b = Add(r, f32[4, 1, 3, 3]{..})
+        t = Reshape(b, i64[4]{-1, 2, 3, 3})
+        p = Softmax<axis=-1>(t)
+        y = MatMul(p, v)
+    } => y";
+    let m = check(text, engine, &["fuse-window-mask", "fuse-attention"], &[]);
+    assert_eq!((count(&m, "oxrt.Attention"), count(&m, "Add")), (1, 0), "{}", m.graph);
+    // A mask that is computed, scores that are asked for, and a batch of any size stay as they are.
+    let computed = text.replace("v) {", "v, f32[4, 1, 3, 3] m) {").replace("Add(r, f32[4, 1, 3, 3]{..})", "Add(r, m)");
+    for other in [
+        computed,
+        text.replace("=> y", "=> y, a"),
+        text.replace("f32[8, 2,", "f32[4*n, 2,").replace("{2, 4,", "{-1, 4,"),
+    ] {
+        check(&other, engine, &[], &["fuse-window-mask"]);
+    }
+}
+
+#[test]
+fn rows_that_are_moved_twice_are_fetched_once() {
+    let windows = "(f32[1, 8, 8, 16] x) {
+        a, b = Split<axis=1>(x, i64[2]{3, 5})
+        c = Concat<axis=1>(b, a)
+        r = Reshape(c, i64[6]{1, 2, 4, 2, 4, 16})
+        t = Transpose<perm=[0, 1, 3, 2, 4, 5]>(r)
+        w = Reshape(t, i64[3]{4, 16, 16})
+        y = Relu(w)
+    } => y";
+    let moves = |m: &Model| ["Gather", "Transpose", "Split", "Concat", "Slice"].map(|op| count(m, op));
+    let m = check(windows, engine, &["fuse-row-moves"], &[]);
+    assert_eq!(moves(&m), [1, 0, 0, 0, 0], "{}", m.graph);
+    // Short rows, and a part that is read by others too.
+    check(&windows.replace("16] x", "8] x").replace(", 16}", ", 8}"), engine, &[], &["fuse-row-moves"]);
+    let m = check(&windows.replace("=> y", "=> y, c"), engine, &[], &[]);
+    assert_eq!(count(&m, "Transpose"), 1, "{}", m.graph);
+    // Patches that are joined: pieces that several steps share, and longer rows in the end.
+    let patches = "(f32[1, 4, 4, 16] x) {
+        e = Slice(x, i64[1]{0}, i64[1]{9}, i64[1]{1}, i64[1]{2})
+        o = Slice(x, i64[1]{1}, i64[1]{9}, i64[1]{1}, i64[1]{2})
+        ee = Slice(e, i64[1]{0}, i64[1]{9}, i64[1]{2}, i64[1]{2})
+        eo = Slice(e, i64[1]{1}, i64[1]{9}, i64[1]{2}, i64[1]{2})
+        oo = Slice(o, i64[1]{1}, i64[1]{9}, i64[1]{2}, i64[1]{2})
+        j = Concat<axis=-1>(ee, oo, eo)
+        y = Relu(j)
+    } => y";
+    let m = check(patches, engine, &["fuse-row-moves"], &[]);
+    assert_eq!(moves(&m), [1, 0, 0, 0, 0], "{}", m.graph);
 }

@@ -2,7 +2,7 @@
 
 use crate::engine::Inner;
 use crate::sizes::{Sizes, eval, shape_of};
-use oxrt_backend::{ALIGN, BindArgs, BindInput, Bound};
+use oxrt_backend::{BindArgs, BindInput, Bound};
 use oxrt_ir::{DType, Graph, Node, NodeId, ValueId};
 use oxrt_plan::memory::{Buffer, assign, lower_bound};
 use oxrt_plan::{Plan, StepKind};
@@ -31,6 +31,9 @@ pub(crate) enum Action {
     Host { inputs: Vec<Option<(DType, Vec<usize>)>>, output_bytes: Vec<usize> },
 }
 
+/// What offsets in the arena are multiples of: scratch memory of devices' libraries wants more than kernels do.
+const PLACES: usize = 256;
+
 pub(crate) struct BoundStep {
     pub node: NodeId,
     /// Index in the plan.
@@ -38,6 +41,8 @@ pub(crate) struct BoundStep {
     pub action: Action,
     pub inputs: Vec<Loc>,
     pub outputs: Vec<Loc>,
+    /// Start of its scratch memory in the arena.
+    pub workspace: usize,
     /// Bytes read and written, for profiles.
     pub bytes: u64,
 }
@@ -54,9 +59,7 @@ pub(crate) struct Binding {
     pub steps: Vec<BoundStep>,
     pub outputs: Vec<OutputBinding>,
     pub arena_bytes: usize,
-    /// Start of the scratch memory in the arena.
-    pub workspace: usize,
-    /// Peak of live activations: no placement can need less.
+    /// Peak of live activations and scratch memory: no placement can need less.
     pub lower_bound: usize,
     /// The value that each buffer was made for, its lifetime in bound steps, and its place: for reports.
     pub buffers: Vec<(ValueId, Buffer, usize)>,
@@ -199,12 +202,8 @@ impl Binder<'_> {
         let mut buffers: Vec<Buffer> = Vec::new();
         let mut made_for: Vec<ValueId> = Vec::new();
         let mut buffer_of: HashMap<ValueId, usize> = HashMap::new();
-        let mut workspace = 0;
         for (at, (index, action)) in pending.iter().enumerate() {
             let node = &g[plan.steps[*index].node];
-            if let Action::Kernel(bound, _) = action {
-                workspace = workspace.max(bound.workspace_bytes());
-            }
             for (i, v) in node.outputs().iter().enumerate() {
                 let Some(v) = *v else { continue };
                 let last = last_use.get(&v).copied().unwrap_or(at);
@@ -228,8 +227,15 @@ impl Binder<'_> {
                 buffer_of.insert(v, b);
             }
         }
+        // Scratch memory is one more buffer of its step.
+        let tensors = buffers.len();
+        buffers.extend(pending.iter().enumerate().map(|(at, (_, action))| {
+            let bytes = if let Action::Kernel(bound, _) = action { bound.workspace_bytes() } else { 0 };
+            Buffer { bytes, first: at, last: at }
+        }));
         let low = lower_bound(&buffers);
-        let (offsets, mut arena_bytes) = assign(&buffers, ALIGN);
+        let (offsets, arena_bytes) = assign(&buffers, PLACES);
+        buffers.truncate(tensors);
         let input_index: HashMap<ValueId, usize> = g.inputs.iter().enumerate().map(|(i, &v)| (v, i)).collect();
         let loc = |v: ValueId| -> Result<Loc> {
             let r = root(v);
@@ -242,7 +248,7 @@ impl Binder<'_> {
             Ok(input_index.get(&r).map_or(Loc::Null, |&i| Loc::Input(i)))
         };
         let mut steps = Vec::with_capacity(pending.len());
-        for (index, action) in pending {
+        for (at, (index, action)) in pending.into_iter().enumerate() {
             let id = plan.steps[index].node;
             let locate = |list: &[Option<ValueId>]| {
                 list.iter().map(|v| v.map_or(Ok(Loc::Null), loc)).collect::<Result<Vec<_>>>()
@@ -266,6 +272,7 @@ impl Binder<'_> {
                 action,
                 inputs: locate(&reads)?,
                 outputs: locate(g[id].outputs())?,
+                workspace: offsets[tensors + at],
                 bytes,
             });
         }
@@ -275,14 +282,10 @@ impl Binder<'_> {
             outputs.push(OutputBinding { dtype, bytes: self.bytes(v), shape, loc: loc(v)? });
         }
         let input_bytes = g.inputs.iter().map(|&v| self.bytes(v)).collect();
-        // Libraries of devices want more than kernels do.
-        let workspace_at = arena_bytes.next_multiple_of(256);
-        arena_bytes = workspace_at + workspace;
         Ok(Binding {
             steps,
             outputs,
             arena_bytes,
-            workspace: workspace_at,
             lower_bound: low,
             buffers: made_for.into_iter().zip(buffers).zip(offsets).map(|((v, b), at)| (v, b, at)).collect(),
             input_bytes,

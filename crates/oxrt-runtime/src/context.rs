@@ -300,9 +300,9 @@ impl Context {
                 Loc::Const(p) => p,
             }
         };
-        // SAFETY: as above.
-        let workspace = unsafe { base.add(binding.workspace) };
         for step in &binding.steps {
+            // SAFETY: as above.
+            let workspace = unsafe { base.add(step.workspace) };
             let started = self.profile.is_some().then(Instant::now);
             self.pointers.clear();
             self.pointers.extend(step.inputs.iter().chain(&step.outputs).map(|&l| resolve(l)));

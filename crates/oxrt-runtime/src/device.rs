@@ -312,7 +312,7 @@ impl DeviceContext {
         let ins = step.inputs.iter().map(|l| resolve(l).map(<*mut u8>::cast_const)).collect::<Result<Vec<_>>>()?;
         let outs = step.outputs.iter().map(resolve).collect::<Result<Vec<_>>>()?;
         // SAFETY: offsets lie inside the arena.
-        let workspace = unsafe { base.add(b.binding.workspace) };
+        let workspace = unsafe { base.add(step.workspace) };
         let device = self.words.io(&*self.queue, step.index);
         // SAFETY: shapes, types and pointers are those of the binding; buffers overlap only where the kernel allowed it.
         unsafe { bound.run(&Io { inputs: &ins, outputs: &outs, workspace, device }) }

@@ -30,16 +30,16 @@ pub struct PlannedStep {
     pub flops: u64,
     /// Bytes of inputs and outputs.
     pub io_bytes: u64,
+    /// Start of the scratch memory in the arena.
+    pub workspace_offset: usize,
 }
 
 /// Buffers and steps for one set of input sizes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemoryPlan {
     pub arena_bytes: usize,
-    /// Bytes alive at the busiest step: no placement can need less (scratch memory apart).
+    /// Bytes alive at the busiest step, its scratch memory included: no placement can need less.
     pub lower_bound: usize,
-    /// Start of the scratch memory, which all steps share, in the arena.
-    pub workspace_offset: usize,
     pub steps: Vec<PlannedStep>,
     pub buffers: Vec<PlannedBuffer>,
 }
@@ -68,6 +68,7 @@ impl MemoryPlan {
                 workspace_bytes,
                 flops,
                 io_bytes: s.bytes,
+                workspace_offset: s.workspace,
             }
         });
         let buffers = binding.buffers.iter().map(|(v, b, offset)| PlannedBuffer {
@@ -80,7 +81,6 @@ impl MemoryPlan {
         Ok(MemoryPlan {
             arena_bytes: binding.arena_bytes,
             lower_bound: binding.lower_bound,
-            workspace_offset: binding.workspace,
             steps: steps.collect(),
             buffers: buffers.collect(),
         })

@@ -1,10 +1,11 @@
 //! Speaks the command-peer protocol of the side-by-side benchmark through the public library alone.
 //!
-//! `bench_peer MODEL.onnx INPUTS_DIR THREADS [fp32|bf16]` prints `ready LOAD_S`, answers each line
+//! `bench_peer MODEL.onnx INPUTS_DIR THREADS [fp32|bf16]` (or an engine that was built before) prints `ready LOAD_S`, answers each line
 //! `go K` with the median milliseconds of K runs, and on `out DIR` writes its outputs there as `outI.bin`.
+//! `size D0 D1 …` runs once with zeros of another shape as the only input, and is answered with the milliseconds.
 //! `INPUTS_DIR` holds `inI.bin` (raw, C order) and `inI.txt` (`dtype dim dim …`, numpy's names).
 
-use oxrt::{BuildOptions, DType, Error, Model, Precision, Result, SimplifyOptions, Tensor, TensorView, Tuning};
+use oxrt::{BuildOptions, DType, Engine, Error, Model, Precision, Result, SimplifyOptions, Tensor, TensorView, Tuning};
 use std::io::{BufRead, Write};
 use std::path::Path;
 use std::time::Instant;
@@ -41,10 +42,14 @@ fn main() -> Result<()> {
     let views = inputs.iter().map(Tensor::view).collect::<Result<Vec<TensorView>>>()?;
 
     let start = Instant::now();
-    let options = SimplifyOptions { no_check: true, ..Default::default() };
-    let (model, _) = Model::open(model)?.simplify(&options)?;
     let threads = threads.parse().map_err(|_| Error::invalid("THREADS is a number"))?;
-    let engine = model.build(&BuildOptions { threads, precision, tuning: Tuning::Measure, ..Default::default() })?;
+    let engine = if model.ends_with(".engine") {
+        Engine::open_with(model, threads)?
+    } else {
+        let options = SimplifyOptions { no_check: true, ..Default::default() };
+        let (model, _) = Model::open(model)?.simplify(&options)?;
+        model.build(&BuildOptions { threads, precision, tuning: Tuning::Measure, ..Default::default() })?
+    };
     let mut session = engine.session();
     session.run_ordered(&views)?;
     println!("ready {:.3}", start.elapsed().as_secs_f64());
@@ -62,6 +67,18 @@ fn main() -> Result<()> {
                 }
                 times.sort_by(f64::total_cmp);
                 println!("{:.4}", times[times.len() / 2]);
+            }
+            ["size", ref shape @ ..] => {
+                let shape = shape.iter().map(|d| d.parse::<usize>());
+                let shape: Vec<usize> =
+                    shape.collect::<std::result::Result<_, _>>().map_err(|e| Error::invalid(e.to_string()))?;
+                let dtype = inputs[0].dtype();
+                let bytes = vec![0; dtype.bytes_for(shape.iter().product())];
+                let input = Tensor::from_bytes(dtype, &shape, &bytes)?;
+                let view = input.view()?;
+                let t = Instant::now();
+                session.run_ordered(&[view])?;
+                println!("{:.4}", t.elapsed().as_secs_f64() * 1e3);
             }
             ["out", to] => {
                 for (i, out) in session.run_ordered(&views)?.iter().enumerate() {

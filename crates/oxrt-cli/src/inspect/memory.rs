@@ -88,9 +88,8 @@ fn draw(plan: &MemoryPlan) -> String {
     let scratch = plan.steps.iter().map(|s| s.workspace_bytes).max().unwrap_or(0);
     if scratch > 0 {
         out.push_str(&format!(
-            "scratch memory of kernels: {}, shared by all steps, at {}\n",
-            ui::bytes(scratch),
-            ui::bytes(plan.workspace_offset)
+            "scratch memory of kernels: at most {} at a step, among the buffers\n",
+            ui::bytes(scratch)
         ));
     }
     out
@@ -109,12 +108,12 @@ fn to_json(plan: &MemoryPlan) -> Value {
         .map(|(i, s)| {
             json!({
                 "name": s.name, "op": s.op, "kernel": s.kernel, "alive_bytes": plan.bytes_at(i),
-                "workspace_bytes": s.workspace_bytes, "flops": s.flops, "io_bytes": s.io_bytes,
+                "workspace_bytes": s.workspace_bytes, "workspace_offset": s.workspace_offset, "flops": s.flops, "io_bytes": s.io_bytes,
             })
         })
         .collect();
     json!({
-        "arena_bytes": plan.arena_bytes, "lower_bound_bytes": plan.lower_bound, "workspace_offset": plan.workspace_offset,
+        "arena_bytes": plan.arena_bytes, "lower_bound_bytes": plan.lower_bound,
         "steps": steps, "buffers": buffers,
     })
 }
@@ -133,13 +132,13 @@ mod tests {
             workspace_bytes: 0,
             flops: 0,
             io_bytes: 0,
+            workspace_offset: 0,
         };
         let buffer =
             |name: &str, bytes, first, last| PlannedBuffer { name: name.into(), bytes, offset: 0, first, last };
         let plan = MemoryPlan {
             arena_bytes: 3072,
             lower_bound: 3072,
-            workspace_offset: 3072,
             steps: vec![step("a"), step("b"), step("c")],
             buffers: vec![buffer("x", 1024, 0, 1), buffer("y", 2048, 1, 3)],
         };

@@ -241,8 +241,8 @@ impl Attention {
                 for i in 0..count {
                     let to = out.add(i * self.out.row);
                     // A query that sees no key has no weights to share out: zeros, as ONNX wants it.
-                    if started && *state.add(2 * i) != f32::NEG_INFINITY {
-                        let total = *state.add(2 * i + 1);
+                    let total = *state.add(2 * i + 1);
+                    if started && total != 0.0 {
                         (kernels.affine)(sums.add(i * dv), to, dv, 1.0 / total, 0.0);
                     } else {
                         core::ptr::write_bytes(to, 0, dv);

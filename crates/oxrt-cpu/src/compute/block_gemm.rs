@@ -216,7 +216,7 @@ impl Weights {
             }
             let all = self.strips(op, kernels.lanes);
             let groups = all.count.div_ceil(STRIPS);
-            let parts = (groups * STRIPS * kernels.lanes * self.k / 16_384).clamp(1, 4 * pool.threads()).min(groups);
+            let parts = pool.parts(groups * STRIPS * kernels.lanes * self.k / 16_384).min(groups);
             let (x, sums) = (Shared(workspace), Shared(sums));
             let (y, bias, all) = (Shared(op.y), Shared(op.bias.cast_mut()), SharedStrips(all));
             pool.run(parts, |part| {

@@ -104,9 +104,12 @@ impl StridedCopy {
         let (src, dst) = (Shared(src.cast_mut().cast::<T>()), Shared(dst.cast::<T>()));
         let last = self.dims.len() - 1;
         // Work is counted in lines: runs along the last dimension, or squares' rows when transposing.
-        let most = (self.len() * self.size / MIN_PER_TASK).clamp(1, 4 * pool.threads());
+        let most = pool.parts(self.len() * self.size / MIN_PER_TASK);
         if let Some(across) = self.across {
-            let blocks = self.dims[across].div_ceil(SQUARE);
+            // A few planes become one: many rows at once are worth it.
+            let few = self.dims[last] <= 4 && self.dst[across] == self.dims[last] as isize;
+            let side = if few { 16 * SQUARE } else { SQUARE };
+            let blocks = self.dims[across].div_ceil(side);
             let outer: usize = self.len() / (self.dims[across] * self.dims[last]);
             let lines = outer * blocks;
             let parts = most.min(lines);
@@ -114,13 +117,18 @@ impl StridedCopy {
                 let (start, count) = cut(lines, parts, part);
                 for line in start..start + count {
                     let (s, d) = self.offsets(line / blocks, Some(across));
-                    let first = line % blocks * SQUARE;
-                    let rows = SQUARE.min(self.dims[across] - first);
+                    let first = line % blocks * side;
+                    let rows = side.min(self.dims[across] - first);
                     // SAFETY: squares are disjoint parts of the box.
                     unsafe {
                         let s = src.get().offset(s).add(first);
                         let d = dst.get().offset(d + first as isize * self.dst[across]);
-                        squares(s, self.src[last], d, self.dst[across], rows, self.dims[last]);
+                        match self.dims[last] {
+                            2 if few => interleave::<T, 2>(s, self.src[last], d, rows),
+                            3 if few => interleave::<T, 3>(s, self.src[last], d, rows),
+                            4 if few => interleave::<T, 4>(s, self.src[last], d, rows),
+                            cols => squares(s, self.src[last], d, self.dst[across], rows, cols),
+                        }
                     }
                 }
             });
@@ -177,6 +185,17 @@ impl StridedCopy {
 }
 
 pub use oxrt_backend::geometry::contiguous;
+
+/// Elements of `N` planes, `step` apart, side by side: `d[r * N + c] = s[c * step + r]`.
+#[inline]
+unsafe fn interleave<T: Copy, const N: usize>(s: *const T, step: isize, d: *mut T, rows: usize) {
+    for r in 0..rows {
+        for c in 0..N {
+            // SAFETY: the caller's box contains every position.
+            unsafe { *d.add(r * N + c) = *s.offset(c as isize * step).add(r) };
+        }
+    }
+}
 
 /// Transposes `rows` (at most [`SQUARE`]) source columns into destination rows of `cols` elements:
 /// `d[r * d_step + c] = s[c * s_step + r]`.

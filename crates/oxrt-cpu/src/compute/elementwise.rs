@@ -11,7 +11,7 @@ use oxrt_ops::scalar::{Instr, Program};
 /// Elements of a tile.
 const TILE: usize = 512;
 /// Fewer elements than this are not worth waking another thread for.
-const MIN_PER_TASK: usize = 16 * 1024;
+const MIN_PER_TASK: usize = 8 * 1024;
 
 thread_local! {
     /// Tiles of a thread; grows to the largest program's need, once.
@@ -120,7 +120,7 @@ impl Elementwise {
         let inner = space.dims[space.dims.len() - 1];
         let outer = if space.dims.len() > 1 { space.dims[space.dims.len() - 2] } else { 1 };
         let tile_rows = (TILE / inner.max(1)).clamp(1, outer.max(1));
-        let parts = (space.len() / MIN_PER_TASK).clamp(1, 4 * threads);
+        let parts = crate::pool::parts(space.len() / MIN_PER_TASK, threads);
         Some(Elementwise {
             kernels,
             formats: operands.iter().map(|o| o.1).collect(),

@@ -45,7 +45,7 @@ pub unsafe fn fold<T: Element, R: Element, A: Copy + Send + Sync>(
     let (x, y) = (Shared(x.cast_mut()), Shared(y));
     let groups = m.inner.div_ceil(COLUMNS);
     let units = m.outer * groups;
-    let parts = (m.outer * m.n * m.inner / MIN_PER_TASK).clamp(1, 4 * pool.threads()).min(units.max(1));
+    let parts = pool.parts(m.outer * m.n * m.inner / MIN_PER_TASK).min(units.max(1));
     pool.run(parts, |part| {
         let (first, count) = cut(units, parts, part);
         for unit in first..first + count {
@@ -114,7 +114,7 @@ unsafe fn columns<T: Copy, A: Copy, R>(
 pub unsafe fn log_sum_exp<T: Element>(pool: &ThreadPool, m: Middle, x: *const T, y: *mut T) {
     let (x, y) = (Shared(x.cast_mut()), Shared(y));
     let units = m.outer * m.inner;
-    let parts = (units * m.n / MIN_PER_TASK).clamp(1, 4 * pool.threads()).min(units.max(1));
+    let parts = pool.parts(units * m.n / MIN_PER_TASK).min(units.max(1));
     pool.run(parts, |part| {
         let (first, count) = cut(units, parts, part);
         for unit in first..first + count {

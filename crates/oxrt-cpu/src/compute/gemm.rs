@@ -24,6 +24,9 @@ const POINTERS: usize = 2048;
 /// Floats of the left operand that a task keeps in the second cache.
 const A_FLOATS: usize = 96 * 1024;
 
+/// Tiles of rows for each thread from which on every thread reads the whole right operand.
+const ROW_TILES: usize = 3;
+
 /// Bytes after which addresses share a set of the first cache.
 pub(super) const L1_WAY: usize = 4096;
 
@@ -257,7 +260,12 @@ pub struct Cut {
 impl Cut {
     /// The cut for a size and a number of threads.
     pub fn choose(kernels: &Kernels, size: Size, threads: usize) -> Cut {
-        let tiles = size.m.div_ceil(kernels.mr).max(1);
+        let mut tiles = size.m.div_ceil(kernels.mr).max(1);
+        // Threads keep to rows of their own where there are enough: those that they made themselves in the step before.
+        let by_rows = threads > 1 && tiles >= ROW_TILES * threads;
+        if by_rows {
+            tiles = tiles.next_multiple_of(threads).min(size.m);
+        }
         let panels = panels(kernels, size.n).max(1);
         // When all rows fit the second cache at a shorter part, `B` passes by only once.
         let fits = A_FLOATS / (tiles * kernels.mr);
@@ -274,6 +282,9 @@ impl Cut {
         let part = (tap_part * k_part).max(1);
         let block = (A_FLOATS / (kernels.mr * part)).min(POINTERS / (kernels.mr * tap_part)).clamp(1, tiles);
         let mut row_blocks = tiles.div_ceil(block);
+        if by_rows {
+            row_blocks = row_blocks.next_multiple_of(threads);
+        }
         let want = if threads > 1 { 4 * threads } else { 1 };
         // Two panels per task at least: rows that are gathered for one alone are not worth it.
         let mut col_blocks = want.div_ceil(row_blocks).clamp(1, (panels / 2).max(1));

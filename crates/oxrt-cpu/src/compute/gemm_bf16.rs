@@ -238,7 +238,7 @@ pub unsafe fn prepare<E: Element>(
         return;
     }
     let m = plan.size.m;
-    let parts = (m * plan.k / 4096).clamp(1, 4 * pool.threads()).min(m.max(1));
+    let parts = pool.parts(m * plan.k / 4096).min(m.max(1));
     let to = Shared(workspace.cast::<u16>());
     pool.run(parts, |i| {
         let (row, rows) = cut(m, parts, i);

@@ -201,7 +201,7 @@ impl Cut {
         }
         // Work of a few microseconds is not cut: waking the others costs as much.
         let work = size.m * size.n * size.column();
-        let want = (work >> 17).clamp(1, 4 * threads);
+        let want = crate::pool::parts(work >> 17, threads);
         // What the busiest thread does, in cycles: tiles of each panel, row pointers for each block of panels, tasks.
         const POINTER: usize = 2;
         const TASK: usize = 500;

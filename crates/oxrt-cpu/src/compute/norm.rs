@@ -13,7 +13,7 @@ const CHUNK: usize = 4096;
 
 /// Calls `f(first row, rows)` for `rows` rows of `n` floats, shared out among the threads.
 fn by_rows(pool: &ThreadPool, rows: usize, n: usize, f: impl Fn(usize, usize) + Sync) {
-    let parts = (rows * n / MIN_PER_TASK).clamp(1, 4 * pool.threads()).min(rows.max(1));
+    let parts = pool.parts(rows * n / MIN_PER_TASK).min(rows.max(1));
     pool.run(parts, |part| {
         let (start, count) = cut(rows, parts, part);
         f(start, count);

@@ -49,7 +49,7 @@ pub unsafe fn products<T: Scalar>(
         return;
     }
     let work = units.saturating_mul(ROWS * PANEL).saturating_mul(k);
-    let parts = (work / MIN_PER_TASK).clamp(1, 4 * pool.threads()).min(units);
+    let parts = pool.parts(work / MIN_PER_TASK).min(units);
     let (a, packed, c) = (Shared(a.cast_mut()), Shared(packed.cast_mut()), Shared(c));
     pool.run(parts, |part| {
         let (start, count) = cut(units, parts, part);

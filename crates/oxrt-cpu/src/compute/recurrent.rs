@@ -45,6 +45,8 @@ pub struct Layer {
     pub hidden: usize,
     /// From the last step to the first.
     pub reverse: bool,
+    /// A thread runs it by itself.
+    pub alone: bool,
 }
 
 /// Operands of one direction.
@@ -99,6 +101,33 @@ impl Layer {
         2 * self.steps * self.batch * self.width() * (self.input + self.hidden)
     }
 
+    /// The product of step `i`: there and back through the weights by turns, so that what the cache kept of them at the end of
+    /// a step is met first in the next.
+    unsafe fn product(
+        &self,
+        kernels: &Kernels,
+        pool: &ThreadPool,
+        i: usize,
+        size: Size,
+        cut: Cut,
+        h: *const f32,
+        w: *const f32,
+        out: Out,
+    ) {
+        let rows = Matrix { data: h, stride: self.hidden };
+        // SAFETY: as the caller promises.
+        unsafe {
+            if !self.alone {
+                return gemm::run(kernels, pool, size, cut, &rows, w, out);
+            }
+            let tasks = if size.m == 0 || size.n == 0 { 0 } else { cut.tasks() };
+            for task in 0..tasks {
+                let task = if i.is_multiple_of(2) { task } else { tasks - 1 - task };
+                gemm::block(kernels, size, cut, &rows, w, out, task);
+            }
+        }
+    }
+
     /// Runs it.
     ///
     /// # Safety
@@ -128,9 +157,11 @@ impl Layer {
             // The product of the hidden gate waits for the reset gate, where that comes first.
             let at_once = if self.cell == Cell::GruReset { 2 * n } else { width };
             let size = Size::plain(self.batch, at_once, n);
-            let cut = Cut::choose(kernels, size, pool.threads());
+            // Several blocks of columns for a thread by itself too.
+            let threads = pool.threads().max(if self.alone { 2 } else { 1 });
+            let cut = Cut::choose(kernels, size, threads);
             let hidden_size = Size::plain(self.batch, n, n);
-            let hidden_cut = Cut::choose(kernels, hidden_size, pool.threads());
+            let hidden_cut = Cut::choose(kernels, hidden_size, threads);
             for i in 0..self.steps {
                 let t = if self.reverse { self.steps - 1 - i } else { i };
                 let x = inputs.add(t * self.batch * width);
@@ -144,14 +175,14 @@ impl Layer {
                     out.act = act;
                     out.c = next;
                 }
-                gemm::run(kernels, pool, size, cut, &Matrix { data: h, stride: n }, op.r, out);
+                self.product(kernels, pool, i, size, cut, h, op.r, out);
                 if self.cell == Cell::GruReset {
                     // A GRU has no cell state: the gated state lies in its place.
                     for b in 0..self.batch {
                         (kernels.gru_reset)(x.add(b * width), sums.add(b * width), h.add(b * n), c.add(b * n), n);
                     }
                     let out = Out { bias: op.state_bias.add(2 * n), ..Out::plain(sums.add(2 * n), width) };
-                    gemm::run(kernels, pool, hidden_size, hidden_cut, &Matrix { data: c, stride: n }, op.r_hidden, out);
+                    self.product(kernels, pool, i, hidden_size, hidden_cut, c, op.r_hidden, out);
                 }
                 for b in 0..self.batch {
                     let (sums, old, new) = (sums.add(b * width), h.add(b * n), next.add(b * n));

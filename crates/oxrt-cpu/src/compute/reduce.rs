@@ -25,7 +25,7 @@ pub unsafe fn reduce(
     inner: usize,
 ) {
     let (x, y) = (Shared(x.cast_mut()), Shared(y));
-    let most = (outer * n * inner / MIN_PER_TASK).clamp(1, 4 * pool.threads());
+    let most = pool.parts(outer * n * inner / MIN_PER_TASK);
     if inner == 1 {
         let parts = most.min(outer.max(1));
         pool.run(parts, |part| {
@@ -62,7 +62,7 @@ pub unsafe fn reduce(
 /// The pointers cover these sizes.
 pub unsafe fn log_sum_exp(kernels: &Kernels, pool: &ThreadPool, x: *const f32, y: *mut f32, rows: usize, n: usize) {
     let (x, y) = (Shared(x.cast_mut()), Shared(y));
-    let parts = (rows * n / MIN_PER_TASK).clamp(1, 4 * pool.threads()).min(rows.max(1));
+    let parts = pool.parts(rows * n / MIN_PER_TASK).min(rows.max(1));
     pool.run(parts, |part| {
         let (start, count) = cut(rows, parts, part);
         // SAFETY: parts are disjoint rows.
@@ -86,7 +86,7 @@ pub unsafe fn arg_extreme<T: Copy + PartialOrd>(
     inner: usize,
 ) {
     let (x, y) = (Shared(x.cast_mut()), Shared(y));
-    let parts = (outer * n * inner / MIN_PER_TASK).clamp(1, 4 * pool.threads()).min((outer * inner).max(1));
+    let parts = pool.parts(outer * n * inner / MIN_PER_TASK).min((outer * inner).max(1));
     pool.run(parts, |part| {
         let (start, count) = cut(outer * inner, parts, part);
         for i in start..start + count {

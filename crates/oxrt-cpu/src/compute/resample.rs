@@ -103,7 +103,7 @@ impl Resample {
             return;
         }
         let (x, y) = (Shared(x.cast_mut()), Shared(y));
-        let parts = (outer * n_out / 4096).clamp(1, 4 * pool.threads()).min(outer);
+        let parts = pool.parts(outer * n_out / 4096).min(outer);
         let copies = self.axes[..last].iter().all(AxisTaps::is_copy);
         pool.run(parts, |part| {
             let (start, count) = cut(outer, parts, part);
@@ -293,7 +293,7 @@ impl Along {
         let (x, y) = (Shared(x.cast_mut()), Shared(y));
         if inner == 1 {
             // Lines: in double precision, each in one go.
-            let parts = (self.len() * taps / 8192).clamp(1, 4 * pool.threads()).min(outer.max(1));
+            let parts = pool.parts(self.len() * taps / 8192).min(outer.max(1));
             return pool.run(parts, |part| {
                 let (start, count) = cut(outer, parts, part);
                 LINE.with_borrow_mut(|line| {
@@ -310,7 +310,7 @@ impl Along {
                 });
             });
         }
-        let parts = (self.len() * taps / 8192).clamp(1, 4 * pool.threads()).min(rows.max(1));
+        let parts = pool.parts(self.len() * taps / 8192).min(rows.max(1));
         pool.run(parts, |part| {
             let (start, count) = cut(rows, parts, part);
             LINE.with_borrow_mut(|sums| {

@@ -35,7 +35,7 @@ impl TopK {
 
     fn parts(&self, threads: usize) -> usize {
         let lines = self.lines.outer * self.lines.inner;
-        (lines * self.lines.n / MIN_PER_TASK).clamp(1, 4 * threads).min(lines.max(1))
+        crate::pool::parts(lines * self.lines.n / MIN_PER_TASK, threads).min(lines.max(1))
     }
 
     /// Bytes of workspace.

@@ -189,7 +189,7 @@ impl ConvTranspose {
         let Filter { cout, taps, .. } = self.filter;
         let window = &self.window;
         let pixels = window.batch * window.input_pixels();
-        let parts = (pixels * cout / 4096).clamp(1, 4 * pool.threads()).min(pixels.max(1));
+        let parts = pool.parts(pixels * cout / 4096).min(pixels.max(1));
         let zeros = vec![0.0f32; if op.bias.is_null() { cout } else { 0 }];
         // The bias is one more term of every sum; without one, zeros are, so that no sum is empty.
         let bias = Shared(if op.bias.is_null() { zeros.as_ptr().cast_mut() } else { op.bias.cast_mut() });

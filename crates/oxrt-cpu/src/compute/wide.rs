@@ -78,7 +78,7 @@ impl<T: Number> Wide<T> {
         let inner = self.space.dims[self.space.dims.len() - 1];
         let blocks = inner.div_ceil(TILE);
         let lines = self.space.len() / inner * blocks;
-        let parts = (self.space.len() / MIN_PER_TASK).clamp(1, 4 * pool.threads()).min(lines);
+        let parts = pool.parts(self.space.len() / MIN_PER_TASK).min(lines);
         let (inputs, out) = (Reads(inputs), Shared(out));
         let zero_divisor = AtomicBool::new(false);
         pool.run(parts, |part| {

@@ -42,7 +42,7 @@ pub fn packed_len(kernels: &Kernels, filter: &Filter, m: usize) -> usize {
 ///
 /// # Panics
 /// When the slices do not have the lengths of the filter.
-pub fn pack(kernels: &Kernels, filter: &Filter, m: usize, w: &[f32], out: &mut [f32]) {
+pub fn pack(kernels: &Kernels, pool: &ThreadPool, filter: &Filter, m: usize, w: &[f32], out: &mut [f32]) {
     let Filter { cin, cout, .. } = *filter;
     assert_eq!(w.len(), cout * cin * 9);
     assert_eq!(out.len(), packed_len(kernels, filter, m));
@@ -57,28 +57,31 @@ pub fn pack(kernels: &Kernels, filter: &Filter, m: usize, w: &[f32], out: &mut [
         })
         .collect();
     let mut matrices = vec![0.0f32; n * n * cin * cout];
-    for o in 0..cout {
-        for c in 0..cin {
+    let to = Shared(matrices.as_mut_ptr());
+    pool.run(cin, |c| {
+        for o in 0..cout {
             let k = &w[(o * cin + c) * 9..][..9];
             for i in 0..n {
                 let row: [f64; 3] = core::array::from_fn(|x| (0..3).map(|y| g[i][y] * f64::from(k[y * 3 + x])).sum());
                 for j in 0..n {
                     let value: f64 = (0..3).map(|x| row[x] * g[j][x]).sum();
-                    matrices[((i * n + j) * cin + c) * cout + o] = value as f32;
+                    // SAFETY: inside the matrices; every input channel has rows of its own.
+                    unsafe { *to.at(((i * n + j) * cin + c) * cout + o) = value as f32 };
                 }
             }
         }
-    }
+    });
     let len = gemm::packed_len(kernels, cin, cout);
-    for p in 0..n * n {
-        for panel in 0..gemm::panels(kernels, cout) {
-            // SAFETY: each position's matrix and packed part have the sizes they are packed with.
-            unsafe {
-                let from = matrices.as_ptr().add(p * cin * cout);
-                gemm::pack_panel(kernels, cin, cout, from, cout, 1, panel, out.as_mut_ptr().add(p * len));
-            }
+    let panels = gemm::panels(kernels, cout);
+    let (from, to) = (Shared(matrices.as_mut_ptr()), Shared(out.as_mut_ptr()));
+    pool.run(n * n * panels, |i| {
+        let (p, panel) = (i / panels, i % panels);
+        // SAFETY: each position's matrix and packed part have the sizes they are packed with; panels are disjoint.
+        unsafe {
+            let from = from.at(p * cin * cout);
+            gemm::pack_panel(kernels, cin, cout, from, cout, 1, panel, to.at(p * len));
         }
-    }
+    });
 }
 
 /// A convolution bound to sizes.
@@ -92,8 +95,10 @@ pub struct Winograd {
     /// Tiles down and across an image.
     down: usize,
     across: usize,
-    /// Tiles of one block.
+    /// Most tiles of one block.
     block: usize,
+    /// Blocks: as many for each thread.
+    blocks: usize,
     /// Inputs are transformed for all blocks first.
     split: bool,
     /// Floats from one tile's transformed inputs to the next, a line off powers of two.
@@ -114,7 +119,11 @@ impl Winograd {
         let wanted = rounded(most);
         let split = tiles < 2 * threads * wanted;
         let block = if split { tiles.clamp(1, wanted) } else { wanted };
-        Winograd { kernels, filter, window, m, down, across, block, split, step, zeros: vec![0.0; filter.cin] }
+        let mut blocks = tiles.div_ceil(block);
+        if !split {
+            blocks = blocks.next_multiple_of(threads.max(1));
+        }
+        Winograd { kernels, filter, window, m, down, across, block, blocks, split, step, zeros: vec![0.0; filter.cin] }
     }
 
     fn positions(&self) -> usize {
@@ -125,13 +134,9 @@ impl Winograd {
         self.window.batch * self.window.input[0] * self.down * self.across
     }
 
-    fn blocks(&self) -> usize {
-        self.tiles().div_ceil(self.block)
-    }
-
     /// Floats of workspace.
     pub fn workspace_len(&self) -> usize {
-        if self.split { self.blocks() * self.positions() * self.block * self.step } else { 0 }
+        if self.split { self.blocks * self.positions() * self.block * self.step } else { 0 }
     }
 
     /// Multiplications of one run in units of the direct method's, roughly: what tiles at the border waste, counted in.
@@ -153,7 +158,7 @@ impl Winograd {
         let panels = gemm::panels(self.kernels, self.filter.cout);
         let products_len = self.positions() * self.block * (PANELS * self.kernels.nr + 16);
         if !self.split {
-            let blocks = self.blocks();
+            let blocks = self.blocks;
             pool.run(blocks, |block| {
                 let (first, count) = cut(self.tiles(), blocks, block);
                 BLOCK.with_borrow_mut(|buffer| {
@@ -171,7 +176,7 @@ impl Winograd {
             });
             return;
         }
-        let blocks = self.blocks();
+        let blocks = self.blocks;
         let shared = Shared(workspace);
         // Tiles one by one: there are few, and they are all the same work.
         pool.run(self.tiles(), |tile| {
@@ -338,9 +343,7 @@ impl Winograd {
 
 /// The block that a tile belongs to when `tiles` are [`cut`] into `blocks`, and that block's first tile.
 fn block_of(tiles: usize, blocks: usize, tile: usize) -> (usize, usize) {
-    let (base, extra) = (tiles / blocks, tiles % blocks);
-    let long = extra * (base + 1);
-    let block = if tile < long { tile / (base + 1) } else { extra + (tile - long) / base.max(1) };
+    let block = ((tile + 1) * blocks - 1) / tiles;
     (block, cut(tiles, blocks, block).0)
 }
 

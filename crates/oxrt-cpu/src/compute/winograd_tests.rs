@@ -33,7 +33,7 @@ fn check(batch: usize, height: usize, width: usize, cin: usize, cout: usize, pad
         for m in [2, 4] {
             for threads in [1, 2, 64] {
                 let mut packed = vec![f32::NAN; packed_len(kernels, &filter, m)];
-                pack(kernels, &filter, m, &w, &mut packed);
+                pack(kernels, &ThreadPool::new(2), &filter, m, &w, &mut packed);
                 let step = Winograd::new(kernels, filter, window, m, threads);
                 let mut workspace = vec![f32::NAN; step.workspace_len()];
                 let mut y = vec![9.0f32; len];

@@ -35,75 +35,112 @@ pub struct ScoreRow {
     pub mask: Mask,
 }
 
-/// Turns the row into weights, updates `state` (maximum and sum so far), and returns the factor for what was summed before.
+/// Turns the row into weights, updates `state` (maximum so far, of the scores times `log2 e`, and sum), and returns the
+/// factor for what was summed before.
+///
+/// A NaN among the scores makes the sum, and so the whole result, NaN.
 ///
 /// # Safety
 /// The row's pointers cover `n` columns, `state` two floats.
 #[inline(always)]
 pub unsafe fn score_row<S: Simd>(s: S, row: &ScoreRow, state: *mut f32) -> f32 {
+    use core::f32::consts::LOG2_E;
     let hidden = f32::NEG_INFINITY;
     let p = row.scores;
+    let plain = row.softcap == 0.0 && matches!(row.mask, Mask::None) && row.scale >= 0.0;
     let mut top = s.splat(hidden);
-    let mut nan = s.zero();
-    let scale = s.splat(row.scale);
-    let mut i = 0;
     // SAFETY: inside the row.
     unsafe {
-        while i < row.visible {
-            let left = row.visible - i;
-            let mut v = s.mul(load_or(s, p.add(i), left, hidden), scale);
-            if row.softcap != 0.0 {
-                let t = math::tanh(s, s.div(v, s.splat(row.softcap)));
-                v = s.mul(t, s.splat(row.softcap));
+        let whole = row.visible / S::LANES * S::LANES;
+        if plain {
+            // Nothing comes between: the factor waits for the exponential.
+            for i in (0..whole).step_by(S::LANES) {
+                top = s.max(s.load(p.add(i)), top);
             }
-            match row.mask {
-                Mask::None => {}
-                Mask::Add(m, 0) => v = s.add(v, s.splat(*m)),
-                Mask::Add(m, _) => v = s.add(v, load_or(s, m.add(i), left, 0.0)),
-                Mask::Keep(m, step) => {
-                    let mut lanes = [hidden; 16];
-                    for (l, lane) in lanes.iter_mut().enumerate().take(left.min(S::LANES)) {
-                        if *m.add((i + l) * step) != 0 {
-                            *lane = 0.0;
-                        }
-                    }
-                    v = s.add(v, s.load(lanes.as_ptr()));
-                }
+            if whole < row.visible {
+                top = s.max(load_or(s, p.add(whole), row.visible - whole, hidden), top);
             }
-            if left < S::LANES {
-                v = s.blend(s.first(left), v, s.splat(hidden));
+        } else {
+            for i in (0..row.visible).step_by(S::LANES) {
+                let left = row.visible - i;
+                let v = masked(s, row, i, left);
+                top = s.max(v, top);
+                store_n(s, p.add(i), v, left);
             }
-            top = s.max(v, top);
-            nan = s.blend(s.eq(v, v), nan, s.splat(1.0));
-            store_n(s, p.add(i), v, left);
-            i += S::LANES;
         }
+        let factor = if plain { row.scale * LOG2_E } else { 1.0 };
         let before = *state;
         let mut now = s.max_lane(top);
+        // A row that is hidden so far stays at weight zero.
+        now = if now == hidden { hidden } else { now * factor };
         if before > now {
             now = before;
         }
-        if s.sum(nan) > 0.0 || before.is_nan() {
-            now = f32::NAN;
-        }
-        // A row that is hidden so far stays at weight zero.
         let base = if now == hidden { 0.0 } else { now };
-        let basev = s.splat(base);
+        let (factor, basev) = (s.splat(factor), s.splat(-base));
         let mut sum = s.zero();
-        i = 0;
-        while i < row.visible {
-            let left = row.visible - i;
-            let e = math::exp(s, s.sub(load_or(s, p.add(i), left, hidden), basev));
-            store_n(s, p.add(i), e, left);
+        for i in (0..whole).step_by(S::LANES) {
+            let e = math::exp2_down(s, s.fma(s.load(p.add(i)), factor, basev));
+            s.store(p.add(i), e);
             sum = s.add(sum, e);
-            i += S::LANES;
+        }
+        if whole < row.visible {
+            let left = row.visible - whole;
+            let m = s.first(left);
+            let v = s.fma(s.load_mask(p.add(whole), m), factor, basev);
+            let e = math::exp2_down(s, s.blend(m, v, s.splat(hidden)));
+            s.store_mask(p.add(whole), e, m);
+            sum = s.add(sum, e);
         }
         for j in row.visible..row.n {
             *p.add(j) = 0.0;
         }
-        let factor = if before == hidden { 0.0 } else { (before - base).exp() };
+        let factor = if before == hidden { 0.0 } else { (before - base).exp2() };
         *state = now;
         *state.add(1) = *state.add(1) * factor + s.sum(sum);
         factor
+    }
+}
+
+/// Scores from column `i` on, with factor, soft cap and mask, times `log2 e`; hidden ones minus infinity.
+///
+/// # Safety
+/// As [`score_row`].
+#[inline(always)]
+unsafe fn masked<S: Simd>(s: S, row: &ScoreRow, i: usize, left: usize) -> S::F {
+    let hidden = f32::NEG_INFINITY;
+    let log2e = s.splat(core::f32::consts::LOG2_E);
+    // SAFETY: inside the row.
+    unsafe {
+        let scores = load_or(s, row.scores.add(i), left, hidden);
+        let mut v = if row.softcap != 0.0 {
+            let t = math::tanh(s, s.div(s.mul(scores, s.splat(row.scale)), s.splat(row.softcap)));
+            s.mul(t, s.mul(s.splat(row.softcap), log2e))
+        } else {
+            s.mul(scores, s.splat(row.scale * core::f32::consts::LOG2_E))
+        };
+        match row.mask {
+            Mask::None => {}
+            Mask::Add(m, 0) => v = s.fma(s.splat(*m), log2e, v),
+            Mask::Add(m, _) => v = s.fma(load_or(s, m.add(i), left, 0.0), log2e, v),
+            Mask::Keep(m, 1) if left >= S::LANES => {
+                // Of constant length, so that vectors do it.
+                let mut lanes = [hidden; 16];
+                for l in 0..S::LANES {
+                    lanes[l] = if *m.add(i + l) != 0 { 0.0 } else { hidden };
+                }
+                v = s.add(v, s.load(lanes.as_ptr()));
+            }
+            Mask::Keep(m, step) => {
+                let mut lanes = [hidden; 16];
+                for (l, lane) in lanes.iter_mut().enumerate().take(left.min(S::LANES)) {
+                    if *m.add((i + l) * step) != 0 {
+                        *lane = 0.0;
+                    }
+                }
+                v = s.add(v, s.load(lanes.as_ptr()));
+            }
+        }
+        if left < S::LANES { s.blend(s.first(left), v, s.splat(hidden)) } else { v }
     }
 }

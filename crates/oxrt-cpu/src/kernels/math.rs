@@ -15,7 +15,7 @@ pub fn poly<S: Simd, const N: usize>(s: S, x: S::F, c: [f32; N]) -> S::F {
     y
 }
 
-/// `2^n` for `-126 <= n <= 127`.
+/// `2^n` for `-126 <= n <= 127`; zero for -127, infinity for 128.
 #[inline(always)]
 fn pow2<S: Simd>(s: S, n: S::I) -> S::F {
     s.as_float(s.int_shl::<23>(s.int_add(n, s.int_splat(127))))
@@ -36,6 +36,19 @@ pub fn exp<S: Simd>(s: S, x: S::F) -> S::F {
     let n = s.to_int(n);
     let half = s.int_sar::<1>(n);
     s.mul(s.mul(p, pow2(s, half)), pow2(s, s.int_sub(n, half)))
+}
+
+/// `e^x` for what is added to one or divides: as [`exp`], but nothing smaller than about `1e-38`, and infinity from 88.4 on.
+#[inline(always)]
+fn exp_near<S: Simd>(s: S, x: S::F) -> S::F {
+    let x = s.min(s.splat(88.7), s.max(s.splat(-87.3), x));
+    let n = s.round(s.mul(x, s.splat(std::f32::consts::LOG2_E)));
+    let r = s.fma(n, s.splat(-0.693_359_4), x);
+    let r = s.fma(n, s.splat(2.121_944_4e-4), r);
+    let q = poly(s, r, [0.5, 0.166_665_12, 0.041_666_187, 0.008_369_6, 0.001_395_171_2]);
+    let p = s.add(s.fma(s.mul(r, r), q, r), s.splat(1.0));
+    // The scale of 128 is infinity.
+    s.mul(p, pow2(s, s.to_int(n)))
 }
 
 /// Natural logarithm; -inf at 0, NaN below.
@@ -90,7 +103,7 @@ pub fn tanh<S: Simd>(s: S, x: S::F) -> S::F {
     // a < 0.625
     let q = poly(s, z, [-0.333_332_84, 0.133_314_91, -0.053_743_485, 0.020_650_554, -0.005_717_011_6]);
     let small = s.fma(s.mul(z, a), q, a);
-    let e = exp(s, s.add(a, a));
+    let e = exp_near(s, s.add(a, a));
     let large = s.sub(s.splat(1.0), s.div(s.splat(2.0), s.add(e, s.splat(1.0))));
     with_sign(s, s.blend(s.lt(a, s.splat(0.625)), small, large), x)
 }
@@ -133,26 +146,57 @@ pub fn erf<S: Simd>(s: S, x: S::F) -> S::F {
 #[inline(always)]
 pub fn sigmoid<S: Simd>(s: S, x: S::F) -> S::F {
     let one = s.splat(1.0);
-    s.div(one, s.add(one, exp(s, s.neg(x))))
+    s.div(one, s.add(one, exp_near(s, s.neg(x))))
 }
 
 /// `x / (1 + e^-x)`.
 #[inline(always)]
 pub fn silu<S: Simd>(s: S, x: S::F) -> S::F {
-    s.div(x, s.add(s.splat(1.0), exp(s, s.neg(x))))
+    s.div(x, s.add(s.splat(1.0), exp_near(s, s.neg(x))))
 }
 
-/// `x (1 + erf(x / sqrt 2)) / 2`.
+/// `2^x` for `x <= 0`, exactly 1 at 0; 0 below the smallest normal float.
+#[inline(always)]
+pub fn exp2_down<S: Simd>(s: S, x: S::F) -> S::F {
+    // A scale of no bits at all is zero.
+    let x = s.max(s.splat(-127.0), x);
+    let n = s.round(x);
+    let r = s.sub(x, n);
+    // |r| <= 1/2
+    let q = poly(s, r, [0.693_147, 0.240_222_42, 0.055_507_325, 0.009_671_5, 0.001_326_512]);
+    s.mul(s.fma(q, r, s.splat(1.0)), pow2(s, s.to_int(n)))
+}
+
+/// `x (1 + erf(x / sqrt 2)) / 2`, as `max(x, 0) - |x| erfc(|x| / sqrt 2) / 2`: without the cancellation at negative `x`.
 #[inline(always)]
 pub fn gelu_erf<S: Simd>(s: S, x: S::F) -> S::F {
-    let half = s.mul(x, s.splat(0.5));
-    s.fma(half, erf(s, s.mul(x, s.splat(std::f32::consts::FRAC_1_SQRT_2))), half)
+    // |x|, but not infinite for infinity, whose product with zero would be NaN.
+    let a = s.max(s.min(s.splat(f32::MAX), x), s.neg(x));
+    // log2(erfc(a / sqrt 2) / 2) for a <= 5.8; it keeps falling behind.
+    let p = poly(
+        s,
+        a,
+        [
+            -1.0,
+            -1.151_106_8,
+            -0.459_199_37,
+            -0.052_506_704,
+            0.007_043_774,
+            -7.907_215_3e-5,
+            -2.417_541_8e-4,
+            6.553_635_5e-5,
+            -9.111_569e-6,
+            6.876_792_3e-7,
+            -2.223_475_3e-8,
+        ],
+    );
+    s.sub(s.max(s.zero(), x), s.mul(a, exp2_down(s, p)))
 }
 
 /// `x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2`, in the equal form `x sigmoid(2 ...)`.
 #[inline(always)]
 pub fn gelu_tanh<S: Simd>(s: S, x: S::F) -> S::F {
     let u = s.fma(s.mul(x, x), s.splat(0.044_715 * 1.595_769_1), s.splat(1.595_769_1));
-    let e = exp(s, s.neg(s.mul(u, x)));
+    let e = exp_near(s, s.neg(s.mul(u, x)));
     s.div(x, s.add(s.splat(1.0), e))
 }

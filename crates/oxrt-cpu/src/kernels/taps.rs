@@ -183,8 +183,8 @@ unsafe fn channels<S: Simd, W: Window, const P: usize>(s: S, run: &TapRun, p0: u
 }
 
 #[inline(always)]
-unsafe fn walk<S: Simd, W: Window>(s: S, run: &TapRun) {
-    let mut p = 0;
+unsafe fn walk<S: Simd, W: Window>(s: S, run: &TapRun, first: usize) {
+    let mut p = first;
     // SAFETY: as `block`.
     unsafe {
         if S::LANES == 16 {
@@ -204,6 +204,67 @@ unsafe fn walk<S: Simd, W: Window>(s: S, run: &TapRun) {
     }
 }
 
+/// How many taps in a row read neighbouring pixels, the whole list being made of such rows; 1 where it is not.
+///
+/// # Safety
+/// The run has its taps.
+#[inline(always)]
+unsafe fn neighbours(run: &TapRun) -> usize {
+    // SAFETY: inside the list.
+    let next = |t: usize| unsafe { (*run.x.add(t)).wrapping_add(run.step) == *run.x.add(t + 1) };
+    let row = (1..run.taps).find(|&t| !next(t - 1)).unwrap_or(run.taps);
+    let even = row > 0 && run.taps.is_multiple_of(row) && (0..run.taps).all(|t| t % row == row - 1 || next(t));
+    if even { row } else { 1 }
+}
+
+/// `P` pixels from pixel `p0`, a vector of channels from channel `c`, for taps in rows of `R` neighbours: an input that
+/// several of them read is loaded once.
+#[inline(always)]
+unsafe fn sliding<S: Simd, const P: usize, const R: usize>(s: S, run: &TapRun, p0: usize, c: usize, m: S::M) {
+    // SAFETY: pixels and channels lie inside the run; the mask keeps inside the channels. Pixel `p0 + P - 1` is read by the
+    // row's last tap, which is the furthest that is read here.
+    unsafe {
+        let mut acc = [Depthwise::start(s, run, c, m); P];
+        for row in (0..run.taps).step_by(R) {
+            let mut w = [s.zero(); R];
+            for r in 0..R {
+                w[r] = Depthwise::weights(s, run, row + r, c, m);
+            }
+            let x = (*run.x.add(row)).add(p0 * run.step + c);
+            for q in 0..P + R - 1 {
+                let v = s.load_mask(x.add(q * run.step), m);
+                for r in 0..R {
+                    if q >= r && q - r < P {
+                        acc[q - r] = s.fma(v, w[r], acc[q - r]);
+                    }
+                }
+            }
+        }
+        for p in 0..P {
+            let value = Depthwise::end(s, run, acc[p], p0 + p, c, m);
+            s.store_mask(run.out.add((p0 + p) * run.out_step + c), value, m);
+        }
+    }
+}
+
+/// As many pixels as [`sliding`] takes; gives the number.
+#[inline(always)]
+unsafe fn slide<S: Simd, const R: usize>(s: S, run: &TapRun) -> usize {
+    let mut p = 0;
+    // SAFETY: as `sliding`.
+    unsafe {
+        while p + 4 <= run.pixels {
+            let eight = S::LANES == 16 && p + 8 <= run.pixels;
+            for c in (0..run.channels).step_by(S::LANES) {
+                let m = s.first(run.channels - c);
+                if eight { sliding::<S, 8, R>(s, run, p, c, m) } else { sliding::<S, 4, R>(s, run, p, c, m) }
+            }
+            p += if eight { 8 } else { 4 };
+        }
+    }
+    p
+}
+
 /// A run of depthwise convolution.
 ///
 /// # Safety
@@ -211,7 +272,15 @@ unsafe fn walk<S: Simd, W: Window>(s: S, run: &TapRun) {
 #[inline(always)]
 pub unsafe fn depthwise<S: Simd>(s: S, run: &TapRun) {
     // SAFETY: as the caller promises.
-    unsafe { walk::<S, Depthwise>(s, run) }
+    unsafe {
+        let done = match neighbours(run) {
+            3 => slide::<S, 3>(s, run),
+            5 => slide::<S, 5>(s, run),
+            7 => slide::<S, 7>(s, run),
+            _ => 0,
+        };
+        walk::<S, Depthwise>(s, run, done)
+    }
 }
 
 /// A run of maximum pooling; NaN is larger than everything.
@@ -221,7 +290,7 @@ pub unsafe fn depthwise<S: Simd>(s: S, run: &TapRun) {
 #[inline(always)]
 pub unsafe fn max_pool<S: Simd>(s: S, run: &TapRun) {
     // SAFETY: as the caller promises.
-    unsafe { walk::<S, Maximum>(s, run) }
+    unsafe { walk::<S, Maximum>(s, run, 0) }
 }
 
 /// A run of average pooling.
@@ -231,5 +300,5 @@ pub unsafe fn max_pool<S: Simd>(s: S, run: &TapRun) {
 #[inline(always)]
 pub unsafe fn average_pool<S: Simd>(s: S, run: &TapRun) {
     // SAFETY: as the caller promises.
-    unsafe { walk::<S, Average>(s, run) }
+    unsafe { walk::<S, Average>(s, run, 0) }
 }

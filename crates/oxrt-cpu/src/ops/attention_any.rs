@@ -137,7 +137,7 @@ fn bind<T: Element>(ctx: &Ctx, attrs: &Attrs, bool_mask: bool, args: &BindArgs) 
     let stage = attrs.int_or("qk_matmul_output_mode", 0)?;
     let jobs = q.batch * q.heads * q.rows;
     let work = jobs * total * (q.size + v.size);
-    let parts = (work / (16 * 1024)).clamp(1, 4 * ctx.threads()).min(jobs.max(1));
+    let parts = ctx.pool.parts(work / (16 * 1024)).min(jobs.max(1));
     let room = (total + v.size).next_multiple_of(8);
     let groups = q.heads / k.heads;
     let ctx = ctx.clone();

@@ -146,7 +146,7 @@ fn gather_load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kerne
             let codes = Shared(io.inputs[0].cast_mut());
             let (scales, zeros) = (Shared(io.input::<f32>(2).cast_mut()), Shared(io.input::<f32>(3).cast_mut()));
             let (y, sound) = (Shared(io.output::<f32>(0)), AtomicBool::new(true));
-            let parts = (rows * k / 4096).clamp(1, 4 * ctx.threads()).min(rows.max(1));
+            let parts = ctx.pool.parts(rows * k / 4096).min(rows.max(1));
             ctx.pool.run(parts, |part| {
                 let (start, count) = cut(rows, parts, part);
                 for i in start..start + count {

@@ -43,7 +43,7 @@ fn bind<T: Element>(ctx: &Ctx, silu: bool, args: &BindArgs) -> Result<Box<dyn Bo
         bail!(invalid, "a next state of shape {:?}", args.output(1)?);
     }
     let (jobs, work) = (b * c, 2 * b * c * length * taps);
-    let parts = (work / (16 * 1024)).clamp(1, 4 * ctx.threads()).min(jobs.max(1));
+    let parts = ctx.pool.parts(work / (16 * 1024)).min(jobs.max(1));
     let ctx = ctx.clone();
     bound(move |io| {
         let input = |i: usize| Shared(io.input::<T>(i).cast_mut());

@@ -131,7 +131,7 @@ fn pack_winograd(ctx: &Ctx, node: &NodeView, m: usize) -> Result<Packing> {
     let w = node.constant(1).ok_or_else(|| Error::bug("the weights are not constant"))?;
     let filter = filter(node, w.shape())?;
     let mut packed = vec![0.0; winograd::packed_len(ctx.kernels, &filter, m)];
-    winograd::pack(ctx.kernels, &filter, m, &w.to_f32_cow()?, &mut packed);
+    winograd::pack(ctx.kernels, &ctx.pool, &filter, m, &w.to_f32_cow()?, &mut packed);
     Ok(Packing { tensors: vec![packed_tensor(&packed)], consumed: vec![1] })
 }
 

@@ -100,7 +100,7 @@ fn convolve<T: Scalar>(ctx: &Ctx, attrs: &Attrs, args: &BindArgs) -> Result<Box<
     let (taps, pixels, plane) = (window.taps(), window.output_pixels(), window.input_pixels());
     let (k, panels) = (cg * taps, pixels.div_ceil(PANEL));
     let units = window.batch * groups * panels;
-    let parts = (units * PANEL * k * mg / (64 * 1024)).clamp(1, 4 * ctx.threads()).min(units.max(1));
+    let parts = ctx.pool.parts(units * PANEL * k * mg / (64 * 1024)).min(units.max(1));
     let ctx = ctx.clone();
     bound(move |io| {
         let scratch = Shared(io.workspace.cast::<T>());
@@ -161,7 +161,7 @@ fn spread<T: Scalar>(ctx: &Ctx, attrs: &Attrs, args: &BindArgs) -> Result<Box<dy
         let (x, w) = (Shared(io.input::<T>(0).cast_mut()), Shared(io.input::<T>(1).cast_mut()));
         let (bias, y) = (Shared(io.input::<T>(2).cast_mut()), Shared(io.output::<T>(0)));
         let rows = groups * mg * taps;
-        let parts = (weights / (16 * 1024)).clamp(1, 4 * ctx.threads()).min(rows.max(1));
+        let parts = ctx.pool.parts(weights / (16 * 1024)).min(rows.max(1));
         ctx.pool.run(parts, |part| {
             let (start, count) = cut(rows, parts, part);
             for row in start..start + count {
@@ -172,7 +172,7 @@ fn spread<T: Scalar>(ctx: &Ctx, attrs: &Attrs, args: &BindArgs) -> Result<Box<dy
                 });
             }
         });
-        let parts = (jobs * PANEL * cg / 4096).clamp(1, 4 * ctx.threads()).min(jobs.max(1));
+        let parts = ctx.pool.parts(jobs * PANEL * cg / 4096).min(jobs.max(1));
         ctx.pool.run(parts, |part| {
             let (start, count) = cut(jobs, parts, part);
             for job in start..start + count {
@@ -184,7 +184,7 @@ fn spread<T: Scalar>(ctx: &Ctx, attrs: &Attrs, args: &BindArgs) -> Result<Box<dy
                 }
             }
         });
-        let parts = (flops / (128 * 1024)).clamp(1, 4 * ctx.threads()).min(units.max(1));
+        let parts = ctx.pool.parts(flops / (128 * 1024)).min(units.max(1));
         ctx.pool.run(parts, |part| {
             let (start, count) = cut(units, parts, part);
             for unit in start..start + count {

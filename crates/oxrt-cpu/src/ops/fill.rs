@@ -101,7 +101,7 @@ fn pad(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
             let (src, dst, value) =
                 (Shared(io.inputs[0].cast_mut()), Shared(io.outputs[0]), Shared(io.input::<u8>(2).cast_mut()));
             let n = out[last];
-            let parts = (rows * n * size / (64 * 1024)).clamp(1, 4 * ctx.threads()).min(rows.max(1));
+            let parts = ctx.pool.parts(rows * n * size / (64 * 1024)).min(rows.max(1));
             ctx.pool.run(parts, |part| {
                 let (start, count) = cut(rows, parts, part);
                 for row in start..start + count {
@@ -300,7 +300,7 @@ impl Lines {
         get: impl Fn(A) -> T + Sync,
     ) {
         let lines = self.outer * self.inner;
-        let parts = (lines * self.n / (16 * 1024)).clamp(1, 4 * ctx.threads()).min(lines.max(1));
+        let parts = ctx.pool.parts(lines * self.n / (16 * 1024)).min(lines.max(1));
         let (x, y) = (Shared(x.cast_mut()), Shared(y));
         ctx.pool.run(parts, |part| {
             let (first, count) = cut(lines, parts, part);
@@ -342,7 +342,7 @@ fn cast(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
         let sizes = (from.size().unwrap_or(1), to.size().unwrap_or(1));
         bound(move |io| {
             let (src, dst) = (Shared(io.inputs[0].cast_mut()), Shared(io.outputs[0]));
-            let parts = (n / (32 * 1024)).clamp(1, 4 * ctx.threads());
+            let parts = ctx.pool.parts(n / (32 * 1024));
             ctx.pool.run(parts, |part| {
                 let (start, count) = cut(n, parts, part);
                 // SAFETY: parts are disjoint pieces of the output.

@@ -89,7 +89,7 @@ fn bind<T: Scalar + Element>(ctx: &Ctx, spec: Spec, args: &BindArgs) -> Result<B
     bound(move |io| {
         let packed = Shared(io.workspace.cast::<T>());
         let b = Shared(io.input::<T>(1).cast_mut());
-        let parts = (k * n / 4096).clamp(1, 4 * ctx.threads()).min(panels.max(1));
+        let parts = ctx.pool.parts(k * n / 4096).min(panels.max(1));
         ctx.pool.run(parts, |part| {
             let (start, count) = cut(panels, parts, part);
             for panel in start..start + count {
@@ -104,7 +104,7 @@ fn bind<T: Scalar + Element>(ctx: &Ctx, spec: Spec, args: &BindArgs) -> Result<B
         let mut left = io.input::<T>(0);
         if spec.trans_a {
             let (a, to) = (Shared(left.cast_mut()), Shared(io.workspace.wrapping_add(left_at).cast::<T>()));
-            let parts = (m * k / 4096).clamp(1, 4 * ctx.threads()).min(m.max(1));
+            let parts = ctx.pool.parts(m * k / 4096).min(m.max(1));
             ctx.pool.run(parts, |part| {
                 let (start, count) = cut(m, parts, part);
                 for row in start..start + count {
@@ -121,7 +121,7 @@ fn bind<T: Scalar + Element>(ctx: &Ctx, spec: Spec, args: &BindArgs) -> Result<B
             return;
         }
         let c = Shared(io.input::<T>(2).cast_mut());
-        let parts = (m * n / (16 * 1024)).clamp(1, 4 * ctx.threads()).min(m.max(1));
+        let parts = ctx.pool.parts(m * n / (16 * 1024)).min(m.max(1));
         ctx.pool.run(parts, |part| {
             let (start, count) = cut(m, parts, part);
             for at in start * n..(start + count) * n {

@@ -50,7 +50,7 @@ fn bind<T: Element>(ctx: &Ctx, sampling: Sampling, args: &BindArgs) -> Result<Bo
     let blocks = points.div_ceil(BLOCK);
     let units = if channels == 0 { 0 } else { batch * blocks };
     let work = batch * points * (channels * sampling.count().pow(r as u32) + 64);
-    let parts = (work / (32 * 1024)).clamp(1, 4 * ctx.threads()).min(units.max(1));
+    let parts = ctx.pool.parts(work / (32 * 1024)).min(units.max(1));
     let ctx = ctx.clone();
     bound(move |io| {
         let (x, grid) = (Shared(io.input::<T>(0).cast_mut()), Shared(io.input::<T>(1).cast_mut()));

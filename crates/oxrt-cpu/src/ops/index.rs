@@ -162,7 +162,7 @@ fn gather(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
             let indices = Indices::of(io, wide);
             let (from, to) = (Shared(io.inputs[0].cast_mut()), Shared(io.outputs[0]));
             let sound = AtomicBool::new(true);
-            let parts = (outer * count * piece / (128 * 1024)).clamp(1, 4 * ctx.threads()).min((outer * count).max(1));
+            let parts = ctx.pool.parts(outer * count * piece / (128 * 1024)).min((outer * count).max(1));
             ctx.pool.run(parts, |part| {
                 let (start, len) = cut(outer * count, parts, part);
                 for i in start..start + len {

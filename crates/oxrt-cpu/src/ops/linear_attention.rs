@@ -82,7 +82,7 @@ fn bind<T: Element>(ctx: &Ctx, attrs: &Attrs, args: &BindArgs) -> Result<Box<dyn
     let jobs = b * hk * strips;
     let groups = hq / hk;
     let work = (b * t * hk * dk * dv).saturating_mul(6 + 2 * groups);
-    let parts = (work / (16 * 1024)).clamp(1, 4 * ctx.threads()).min(jobs.max(1));
+    let parts = ctx.pool.parts(work / (16 * 1024)).min(jobs.max(1));
     let ctx = ctx.clone();
     bound(move |io| {
         let input = |i: usize| Shared(io.input::<T>(i).cast_mut());

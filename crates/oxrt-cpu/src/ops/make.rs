@@ -37,7 +37,7 @@ fn has_rust_type(dtype: DType) -> bool {
 /// # Safety
 /// `to` has room for `n` elements of `size` bytes, which `value` points to one of.
 pub(super) unsafe fn fill(pool: &ThreadPool, to: *mut u8, n: usize, value: *const u8, size: usize) {
-    let parts = (n * size / (128 * 1024)).clamp(1, 4 * pool.threads());
+    let parts = pool.parts(n * size / (128 * 1024));
     let to = Shared(to);
     macro_rules! run {
         ($t:ty) => {{
@@ -74,7 +74,7 @@ fn range(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
         }
         let ctx = ctx.clone();
         bound(move |io| {
-            let parts = (n / (16 * 1024)).clamp(1, 4 * ctx.threads());
+            let parts = ctx.pool.parts(n / (16 * 1024));
             macro_rules! run {
                 ($t:ty) => {{
                     // SAFETY: start and step are one number each.

@@ -50,7 +50,7 @@ macro_rules! for_floats {
 }
 
 fn in_parts(pool: &ThreadPool, jobs: usize, work: usize, run: impl Fn(usize) + Sync) {
-    let parts = (work / (16 * 1024)).clamp(1, 4 * pool.threads()).min(jobs.max(1));
+    let parts = pool.parts(work / (16 * 1024)).min(jobs.max(1));
     pool.run(parts, |part| {
         let (start, count) = cut(jobs, parts, part);
         (start..start + count).for_each(&run);

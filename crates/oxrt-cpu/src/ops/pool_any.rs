@@ -68,7 +68,7 @@ fn bind<T: Element>(ctx: &Ctx, kind: Kind, attrs: &Attrs, args: &BindArgs) -> Re
     let (planes, plane, pixels) = (x[0] * x[1], window.input_pixels(), window.output_pixels());
     let flops = planes * pixels * window.taps();
     let units = planes * window.output[0] * window.output[1];
-    let parts = (flops / (32 * 1024)).clamp(1, 4 * ctx.threads()).min(units.max(1));
+    let parts = ctx.pool.parts(flops / (32 * 1024)).min(units.max(1));
     let ctx = ctx.clone();
     bound(move |io| {
         let (x, y) = (Shared(io.input::<T>(0).cast_mut()), Shared(io.output::<T>(0)));

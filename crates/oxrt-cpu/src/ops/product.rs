@@ -89,7 +89,7 @@ where
         let zeros = (Shared(io.input::<A>(2).cast_mut()), Shared(io.input::<B>(3).cast_mut()));
         let panels = n.div_ceil(PANEL);
         let jobs = b_count * panels;
-        let parts = (jobs * PANEL * k / 4096).clamp(1, 4 * ctx.threads()).min(jobs.max(1));
+        let parts = ctx.pool.parts(jobs * PANEL * k / 4096).min(jobs.max(1));
         ctx.pool.run(parts, |part| {
             let (start, count) = cut(jobs, parts, part);
             for job in start..start + count {
@@ -104,7 +104,7 @@ where
             }
         });
         let rows = a_len.checked_div(k).unwrap_or(0);
-        let parts = (a_len / (16 * 1024)).clamp(1, 4 * ctx.threads()).min(rows.max(1));
+        let parts = ctx.pool.parts(a_len / (16 * 1024)).min(rows.max(1));
         ctx.pool.run(parts, |part| {
             let (start, count) = cut(rows, parts, part);
             for row in start..start + count {

@@ -117,7 +117,7 @@ impl Layout {
     /// Calls `f(first element, elements, slice)` for pieces that share a slice, spread over the threads.
     fn each(self, ctx: &Ctx, f: impl Fn(usize, usize, usize) + Sync) {
         let Layout { outer, slices, inner } = self;
-        let most = (outer * slices * inner / MIN_PER_TASK).clamp(1, 4 * ctx.threads());
+        let most = ctx.pool.parts(outer * slices * inner / MIN_PER_TASK);
         if slices == 1 {
             let parts = most.min(inner.max(1));
             return ctx.pool.run(parts, |part| {

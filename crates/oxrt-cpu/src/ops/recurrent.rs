@@ -129,11 +129,12 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
         }
         makes_states(args, steps, dirs, batch, hidden)?;
         holds(args, 7, dirs * 3 * hidden)?;
-        let layer = Layer { cell, steps, batch, input, hidden, reverse: false };
         let (ctx, weights) = (ctx.clone(), weights.clone());
-        let own = layer.workspace_len().next_multiple_of(16);
         // Two directions do not wait for each other; with few threads that saves them waiting for each other at every step.
         let apart = dirs == 2 && (2..=4).contains(&ctx.threads());
+        let alone = apart || ctx.threads() == 1;
+        let layer = Layer { cell, steps, batch, input, hidden, reverse: false, alone };
+        let own = layer.workspace_len().next_multiple_of(16);
         bound(move |io| {
             let lengths = io.input::<i32>(4);
             // SAFETY: there is a length for each sequence.

@@ -213,7 +213,7 @@ impl Layer {
         unsafe {
             let pack = |from: Shared<E>, first: usize, k: usize, columns: usize, to: Shared<f64>| {
                 let panels = columns.div_ceil(PANEL);
-                let parts = (panels * PANEL * k / 4096).clamp(1, 4 * ctx.threads()).min(panels.max(1));
+                let parts = ctx.pool.parts(panels * PANEL * k / 4096).min(panels.max(1));
                 ctx.pool.run(parts, |part| {
                     let (start, count) = cut(panels, parts, part);
                     for p in start..start + count {

@@ -72,7 +72,7 @@ fn nearest_load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kern
         let ctx = ctx.clone();
         bound(move |io| {
             let (from, to) = (Shared(io.inputs[0].cast_mut()), Shared(io.outputs[0]));
-            let parts = (total * size / (64 * 1024)).clamp(1, 4 * ctx.threads()).min(rows.max(1));
+            let parts = ctx.pool.parts(total * size / (64 * 1024)).min(rows.max(1));
             ctx.pool.run(parts, |part| {
                 let (start, count) = cut(rows, parts, part);
                 for row in start..start + count {

@@ -139,7 +139,7 @@ fn hardmax(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> 
                 ($t:ty) => {{
                     let (x, y) = (Shared(io.input::<$t>(0).cast_mut()), Shared(io.output::<$t>(0)));
                     let count = m.outer * m.inner;
-                    let parts = (count * m.n / (16 * 1024)).clamp(1, 4 * ctx.threads()).min(count.max(1));
+                    let parts = ctx.pool.parts(count * m.n / (16 * 1024)).min(count.max(1));
                     ctx.pool.run(parts, |part| {
                         let (first, count) = cut(count, parts, part);
                         for line in first..first + count {

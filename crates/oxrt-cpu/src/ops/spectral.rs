@@ -55,7 +55,7 @@ fn each_line<T: Real>(
 
 /// Tasks for so many lines of so many numbers.
 fn tasks(ctx: &Ctx, lines: usize, n: usize) -> usize {
-    (lines * n / 2048).clamp(1, 4 * ctx.threads()).min(lines.max(1))
+    ctx.pool.parts(lines * n / 2048).min(lines.max(1))
 }
 
 /// A DFT bound to sizes.

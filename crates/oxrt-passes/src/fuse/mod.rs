@@ -8,7 +8,9 @@ mod gemm;
 mod packed_attention;
 mod push_reshape;
 mod residual;
+mod row_moves;
 mod silu;
+mod window_mask;
 
 use crate::driver::Rule;
 
@@ -17,6 +19,7 @@ pub(crate) const RULES: &[Rule] = &[
     silu::RULE,
     push_reshape::TRANSPOSE,
     push_reshape::UNARY,
+    window_mask::RULE,
     attention::RULE,
     packed_attention::RULE,
     gemm::MATMUL,
@@ -31,6 +34,9 @@ pub(crate) const RULES: &[Rule] = &[
 
 /// Products of tensors of 16 bits.
 pub(crate) const HALVES: [Rule; 2] = [gemm::HALF_MATMUL, gemm::HALF_GEMM];
+
+/// After those: rows that are still moved more than once.
+pub(crate) const MOVES: &[Rule] = &[row_moves::RULE];
 
 /// Last: what is left of elementwise chains.
 pub(crate) const ELEMENTWISE: &[Rule] = &[elementwise::RULE];

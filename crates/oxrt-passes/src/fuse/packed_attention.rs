@@ -48,7 +48,7 @@ impl View {
         let node = &g[id];
         let x = node.input(0)?;
         match &*node.op {
-            "Reshape" => {
+            "Reshape" | "Squeeze" | "Unsqueeze" => {
                 let mut view = View::of(g, x)?;
                 view.axes = regroup(view.axes.concat(), g.dims(v)?)?;
                 Some(view)
