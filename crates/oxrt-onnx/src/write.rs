@@ -296,33 +296,37 @@ impl Writer {
         let captured: HashSet<ValueId> = g.captures.iter().map(|c| c.1).collect();
         let mut used: HashSet<ValueId> = HashSet::new();
         for &v in &g.outputs {
-            let direct = g[v].producer().is_none() || captured.contains(&v) || !used.insert(v);
+            let first = used.insert(v);
+            let direct = g[v].producer().is_none() || captured.contains(&v) || !first;
             let mut name = names[&v].clone();
             if direct {
                 // An output that no node of its own makes: an input, a constant, or the same value again.
-                let source = if g[v].is_constant() && !captured.contains(&v) {
-                    let source = self.unique(&format!("{name}_value"));
-                    self.constant(
-                        &mut proto,
-                        &source,
-                        &g[v].constant.clone().unwrap_or_else(|| Tensor::scalar(0f32)),
-                        outer.is_some(),
-                    );
-                    source
+                let constant = g[v].constant.as_ref().filter(|_| first && !captured.contains(&v));
+                let mut node = NodeProto::default();
+                if let Some(t) = constant.filter(|t| is_small(t)) {
+                    node.op_type = "Constant".into();
+                    node.attribute.push(AttributeProto {
+                        name: "value".into(),
+                        r#type: attr_type::TENSOR,
+                        t: Some(tensor_to_proto("", t)),
+                        ..AttributeProto::default()
+                    });
                 } else {
-                    let source = name.clone();
-                    name = self.unique(&format!("{name}_copy"));
-                    source
-                };
-                let input = vec![source];
-                let node_name = free_name(&mut self.nodes, &name);
-                proto.node.push(NodeProto {
-                    op_type: "Identity".into(),
-                    name: node_name,
-                    input,
-                    output: vec![name.clone()],
-                    ..NodeProto::default()
-                });
+                    node.op_type = "Identity".into();
+                    if let Some(t) = constant {
+                        let source = self.unique(&format!("{name}_value"));
+                        self.constant(&mut proto, &source, t, outer.is_some());
+                        node.input.push(source);
+                    } else {
+                        node.input.push(name.clone());
+                        name = self.unique(&format!("{name}_copy"));
+                    }
+                }
+                node.name = free_name(&mut self.nodes, &name);
+                node.output.push(name.clone());
+                // Other nodes may read a constant.
+                let at = if constant.is_some() { 0 } else { proto.node.len() };
+                proto.node.insert(at, node);
             }
             proto.output.push(value_info(&name, &g[v].ty));
         }
@@ -456,6 +460,11 @@ fn keep_texts(port: &mut ValueInfoProto, texts: &HashMap<&str, &str>, model: &Mo
             }
         }
     }
+}
+
+/// Whether a constant is written in its node, rather than among the weights.
+fn is_small(t: &Tensor) -> bool {
+    t.bytes().len() <= 1 << 16
 }
 
 fn value_info(name: &str, ty: &ValueType) -> ValueInfoProto {

@@ -63,6 +63,8 @@ const PLAIN: &[(&str, i64, &str, i64)] = &[
     ("Attention", 25, "left_window_size", -1),
     ("Attention", 25, "right_window_size", -1),
     ("MaxPool", 8, "storage_order", 0),
+    ("AveragePool", 7, "count_include_pad", 0),
+    ("GRU", 3, "linear_before_reset", 0),
     ("Range", 27, "stash_type", 1),
     ("Cast", 19, "saturate", 1),
     ("CastLike", 19, "saturate", 1),
