@@ -444,17 +444,18 @@ impl Writer {
 
 /// Dimensions of an input or output are written as they were read.
 fn keep_texts(port: &mut ValueInfoProto, texts: &HashMap<&str, &str>, model: &Model) {
-    // A dimension that was renamed or fixed since is no longer the one of the text.
-    let holds = |text: &str| {
+    let known = |text: &str| {
         let mut known = true;
         dim_of(text).for_each_symbol(&mut |s| known &= model.symbols.get(s).is_some());
         known
     };
+    // A dimension that was renamed since is no longer the one of the text; a size that data decides has no range under either name.
+    let holds = |text: &str, now: &str| known(text) || !known(now);
     let Some(TypeValue::Tensor(t)) = port.r#type.as_mut().and_then(|t| t.value.as_mut()) else { return };
     for (axis, d) in t.shape.iter_mut().flat_map(|s| &mut s.dim).enumerate() {
         if let Some(DimensionValue::Param(p)) = &mut d.value {
             let place = format!("{}\t{axis}", port.name);
-            let stated = texts.get(place.as_str()).filter(|text| holds(text));
+            let stated = texts.get(place.as_str()).filter(|text| holds(text, p));
             if let Some(text) = stated.or_else(|| texts.get(p.as_str())) {
                 *p = (*text).to_string();
             }
