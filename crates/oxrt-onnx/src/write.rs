@@ -7,11 +7,10 @@ use crate::proto::{
     OptionalTypeProto, SequenceTypeProto, StringStringEntryProto, TensorProto, TensorShapeProto, TensorTypeProto,
     TypeProto, TypeValue, ValueInfoProto, attr_type,
 };
-use crate::read::dim_of;
 use crate::tensor_io::{tensor_header, tensor_to_proto};
 use crate::{DIM_KEY, DIM_TEXT_KEY, NEWEST_OPSET};
 use bytes::Bytes;
-use oxrt_ir::{Attr, Dim, Graph, Model, Node, TensorType, ValueId, ValueType};
+use oxrt_ir::{Attr, Dim, Graph, Model, Node, Symbol, TensorType, ValueId, ValueType};
 use oxrt_tensor::{DType, Result, Tensor, bail, write_atomically};
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
@@ -444,10 +443,12 @@ impl Writer {
 
 /// Dimensions of an input or output are written as they were read.
 fn keep_texts(port: &mut ValueInfoProto, texts: &HashMap<&str, &str>, model: &Model) {
+    // Names within a text that need not be one that is read here: `(s72*Min(64, s70))//s70`.
     let known = |text: &str| {
-        let mut known = true;
-        dim_of(text).for_each_symbol(&mut |s| known &= model.symbols.get(s).is_some());
-        known
+        let is_part = |c: char| c.is_alphanumeric() || "_.".contains(c);
+        let words = text.split(|c| !is_part(c)).filter(|w| w.starts_with(|c: char| c.is_alphabetic() || c == '_'));
+        let is_call = |word: &str| text.contains(&format!("{word}("));
+        words.into_iter().all(|w| is_call(w) || model.symbols.get(&Symbol::new(w)).is_some())
     };
     // A dimension that was renamed since is no longer the one of the text; a size that data decides has no range under either name.
     let holds = |text: &str, now: &str| known(text) || !known(now);

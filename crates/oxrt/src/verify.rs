@@ -218,13 +218,26 @@ fn without_checks(m: &Model) -> Model {
 /// Largest difference of a rewritten graph, as a part of the largest number of an output.
 const REWRITTEN: f64 = 3e-4;
 
+/// Nodes that draw at random draw the same in a graph and in what was made of it: by the name of what they give.
+fn seed_draws(m: &mut Model) {
+    let g = &mut m.ir.graph;
+    for id in g.node_ids() {
+        let draws = oxrt_ops::registry::find(&g[id].op).is_some_and(|op| op.random) && &*g[id].op != "Dropout";
+        let Some(v) = g[id].output(0).filter(|_| draws && !g[id].attrs.has("seed")) else { continue };
+        let seed = g[v].name.bytes().fold(7u32, |sum, b| sum.wrapping_mul(31).wrapping_add(u32::from(b)));
+        g[id].attrs.set("seed", (seed % 65_521) as f32);
+    }
+}
+
 /// Compares a rewritten graph with `source` on the samples and at [`sizes_to_try`], node for node as both are: no fusion stands
 /// between a rule and its judgement. Both run by the CPU's kernels; where those disagree, the reference evaluator runs both.
 ///
 /// # Errors
 /// When either cannot run at all.
 pub fn verify_rewrites(rewritten: &Model, source: &Model, options: &VerifyOptions) -> Result<Vec<VerifyCase>> {
-    let (rewritten, source) = (&without_checks(rewritten), &without_checks(source));
+    let (mut rewritten, mut source) = (without_checks(rewritten), without_checks(source));
+    [&mut rewritten, &mut source].into_iter().for_each(seed_draws);
+    let (rewritten, source) = (&rewritten, &source);
     // Factors go into weights and are rounded there; deep networks make more of that than a few last places.
     let options = &VerifyOptions { of_largest: REWRITTEN, ..options.clone() };
     let compared_on = |device: Device| {
