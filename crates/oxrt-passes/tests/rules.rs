@@ -709,3 +709,16 @@ fn recurrent_layers_with_the_batch_first_are_turned() {
     let m = check(text, engine, &["lower-recurrent-layout"], &[]);
     assert_eq!(count(&m, "LSTM"), 1, "{}", m.graph);
 }
+
+#[test]
+fn constants_beyond_the_limit_are_not_folded() {
+    let text = "(f32[4, 64] x) { e = Expand(f32[1]{1.5}, i64[2]{4, 64}); f = Exp(e); y = Mul(x, f) } => y";
+    let nodes = |fold_limit: usize| {
+        let mut m = model(text);
+        simplify(&mut m, &Options { fold_limit, ..Options::default() }).unwrap();
+        (m.graph.num_nodes(), oxrt_passes::unfolded(&m.graph, fold_limit).len())
+    };
+    assert_eq!(nodes(1 << 20), (1, 0));
+    let (left, listed) = nodes(100);
+    assert!(left > 1 && listed >= 1, "{left} {listed}");
+}
