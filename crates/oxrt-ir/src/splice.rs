@@ -61,8 +61,12 @@ impl Graph {
         }
         let old = self[id].outputs().to_vec();
         if old.len() > body.outputs.len() {
-            return Err(Error::invalid(format!("{} results are asked of a body that has {}", old.len(), body.outputs.len()))
-                .at(self[id].describe()));
+            return Err(Error::invalid(format!(
+                "{} results are asked of a body that has {}",
+                old.len(),
+                body.outputs.len()
+            ))
+            .at(self[id].describe()));
         }
         let mut results: Vec<ValueId> = Vec::new();
         for &v in &body.outputs {
@@ -74,7 +78,13 @@ impl Graph {
             results.push(if own {
                 new
             } else {
-                let node = self.add_node("Identity", &format!("{prefix}/Identity_{}", results.len()), &[Some(new)], Attrs::new(), 1);
+                let node = self.add_node(
+                    "Identity",
+                    &format!("{prefix}/Identity_{}", results.len()),
+                    &[Some(new)],
+                    Attrs::new(),
+                    1,
+                );
                 let out = self[node].output(0).ok_or_else(|| Error::bug("no output"))?;
                 (self[out].ty, self[out].contents) = (self[new].ty.clone(), self[new].contents.clone());
                 out

@@ -76,7 +76,16 @@ fn there_and_back(text: &str, opset: i64) {
 
 #[test]
 fn operands_are_aligned_by_attributes_before_7() {
-    for second in ["f32[1]", "f32[5]", "f32[3, 1, 1]", "f32[1, 3, 1, 1]", "f32[4, 5]", "f32[4, 1]", "f32[2, 3, 4, 5]", "f32[1, 1, 1, 5]"] {
+    for second in [
+        "f32[1]",
+        "f32[5]",
+        "f32[3, 1, 1]",
+        "f32[1, 3, 1, 1]",
+        "f32[4, 5]",
+        "f32[4, 1]",
+        "f32[2, 3, 4, 5]",
+        "f32[1, 1, 1, 5]",
+    ] {
         for op in ["Add", "Sub", "Mul", "Div"] {
             for opset in 1..=7 {
                 there_and_back(&format!("(f32[2, 3, 4, 5] x, {second} b) {{ y = {op}(x, b) }} => y"), opset);
@@ -101,7 +110,10 @@ fn forms_of_the_first_opsets() {
         there_and_back("(f32[2, 3] x) { y = Tile(x, i64[2]{2, 3}) } => y", opset);
         there_and_back("(f32[2, 3] x) { y = Selu(x) } => y", opset);
         there_and_back("(f32[1, 2, 2, 3] x) { y = Pad(x, i64[8]{0, 0, 1, 0, 0, 0, 0, 2}, 0.5) } => y", opset);
-        there_and_back("(f32[2, 3, 4] x, f32[3] s) { y = BatchNormalization(x, s, s, s, f32[3]{1, 2, 3}) } => y", opset);
+        there_and_back(
+            "(f32[2, 3, 4] x, f32[3] s) { y = BatchNormalization(x, s, s, s, f32[3]{1, 2, 3}) } => y",
+            opset,
+        );
         there_and_back("(f32[2, 3, 4] x, f32[3, 1] s) { y = PRelu(x, s) } => y", opset);
         there_and_back("(f32[2, 3] x, f32[3, 4] w, f32[4] c) { y = Gemm(x, w, c) } => y", opset);
         there_and_back("(f32[2, 3] x, f32[3] a) { y = Sum(x, a, x) } => y", opset);

@@ -36,7 +36,7 @@ pub(super) fn adjust(graph: &mut Graph, symbols: &mut Symbols, id: NodeId, opset
         "LSTM" | "GRU" | "RNN" if opset < 7 => graph[id].attrs.set("output_sequence", 1i64),
         "Cast" if opset < 6 => {
             let to = graph[id].attrs.int_or("to", 1)?;
-            let dtype = i32::try_from(to).ok().and_then(|to| DType::from_onnx(to));
+            let dtype = i32::try_from(to).ok().and_then(DType::from_onnx);
             let Some(dtype) = dtype else { bail!(invalid, "a Cast to the element type {to}") };
             graph[id].attrs.set("to", word(dtype));
         }
@@ -211,7 +211,8 @@ fn equal_operands(graph: &mut Graph, symbols: &mut Symbols, id: NodeId) -> Resul
     if !matches!(&*op, "Sum" | "Mean") {
         bail!(unsupported, "{op} of operands of other shapes, which needs opset 8");
     }
-    let (prefix, source) = (crate::raise::free_prefix(graph, &format!("{}/{op}", graph[id].name)), graph[id].source.clone());
+    let (prefix, source) =
+        (crate::raise::free_prefix(graph, &format!("{}/{op}", graph[id].name)), graph[id].source.clone());
     let mut b = Builder::new(graph, symbols);
     (b.prefix, b.source) = (prefix, source);
     let mut sum = inputs[0];
@@ -244,7 +245,8 @@ fn tile(graph: &mut Graph, symbols: &mut Symbols, id: NodeId) -> Result<()> {
         Some((last, first)) => (*last, first),
         None => (0, &many[..]),
     };
-    let (prefix, source) = (crate::raise::free_prefix(graph, &format!("{}/Tile", graph[id].name)), graph[id].source.clone());
+    let (prefix, source) =
+        (crate::raise::free_prefix(graph, &format!("{}/Tile", graph[id].name)), graph[id].source.clone());
     let mut b = Builder::new(graph, symbols);
     (b.prefix, b.source) = (prefix, source);
     let mut made = x;
@@ -254,7 +256,8 @@ fn tile(graph: &mut Graph, symbols: &mut Symbols, id: NodeId) -> Result<()> {
         let all = b.ints(&all);
         made = b.call("Tile", &[made, all])?;
     }
-    let (count, axis) = (b.scalar(dtype, repeats.get(last).copied().unwrap_or(1) as f64)?, b.scalar(dtype, last as f64)?);
+    let (count, axis) =
+        (b.scalar(dtype, repeats.get(last).copied().unwrap_or(1) as f64)?, b.scalar(dtype, last as f64)?);
     graph.set_inputs(id, &[Some(made), Some(count), Some(axis)]);
     graph.sort()
 }

@@ -7,11 +7,8 @@ use oxrt_tensor::{Result, Tensor};
 
 const OPS: &[&str] = &["Reshape", "Squeeze", "Unsqueeze", "Flatten"];
 
-pub(crate) const RULE: Rule = Rule {
-    name: "merge-reshapes",
-    ops: &["Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose"],
-    apply: merge,
-};
+pub(crate) const RULE: Rule =
+    Rule { name: "merge-reshapes", ops: &["Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose"], apply: merge };
 
 /// `Reshape(x, Concat(Shape…))` to known dimensions with at most one unknown becomes a constant shape.
 pub(crate) const STATE_SHAPE: Rule = Rule { name: "state-reshape", ops: &["Reshape", "Expand"], apply: state };
@@ -29,8 +26,11 @@ fn merge(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
     }
     let Some(x) = g[first].input(0) else { return Ok(false) };
     // Several readers merge all or none: the first one then goes.
-    let merges =
-        |&n: &NodeId| keeps_order(g, n) && g[n].input(0) == Some(mid) && g[n].output(0).is_some_and(|y| constant_target(g, x, y).is_some());
+    let merges = |&n: &NodeId| {
+        keeps_order(g, n)
+            && g[n].input(0) == Some(mid)
+            && g[n].output(0).is_some_and(|y| constant_target(g, x, y).is_some())
+    };
     if g.is_output(mid) || !g[mid].users().iter().all(merges) {
         return Ok(false);
     }

@@ -33,8 +33,8 @@ fn is_zeros(g: &Graph, v: ValueId, steps: usize) -> bool {
     }
     let Some(node) = g.producer(v).filter(|_| steps < MAX_STEPS) else { return false };
     match &*node.op {
-        "Expand" | "Tile" | "Reshape" | "Transpose" | "Squeeze" | "Unsqueeze" | "Flatten" | "Slice" | "Split" | "Gather"
-        | "Identity" | "Cast" => node.input(0).is_some_and(|x| is_zeros(g, x, steps + 1)),
+        "Expand" | "Tile" | "Reshape" | "Transpose" | "Squeeze" | "Unsqueeze" | "Flatten" | "Slice" | "Split"
+        | "Gather" | "Identity" | "Cast" => node.input(0).is_some_and(|x| is_zeros(g, x, steps + 1)),
         "Concat" => node.inputs().iter().all(|x| x.is_some_and(|x| is_zeros(g, x, steps + 1))),
         "ConstantOfShape" => match node.attrs.get_tensor("value") {
             Ok(None) => true,
