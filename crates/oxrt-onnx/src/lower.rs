@@ -78,7 +78,8 @@ fn lower_graph(graph: &mut Graph, symbols: &mut Symbols, opset: i64) -> Result<(
             continue;
         }
         let exists = registry::find(&op).and_then(|o| o.versions.first().copied()).unwrap_or(1);
-        let renamed = &*op == "ScatterElements" && opset >= 9;
+        // They had other names.
+        let renamed = &*op == "ScatterElements" && opset >= 9 || &*op == "Resize";
         if !op.contains('.') && exists > opset && !renamed {
             return Err(in_the_way(graph, id, exists, format!("{op} does not exist in opset {opset}")));
         }
