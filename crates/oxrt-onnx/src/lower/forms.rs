@@ -201,6 +201,7 @@ pub(super) fn adjust(graph: &mut Graph, id: NodeId, opset: i64) -> Result<()> {
         "MaxPool" => pool(graph, id, 10, opset)?,
         "AveragePool" => pool(graph, id, 19, opset)?,
         "LpPool" => pool(graph, id, 18, opset)?,
+        "Scan" if opset < 9 => bail!(unsupported, "a Scan, which went over batches in opset 8, and needs opset 9"),
         "Attention" if opset < 24 && graph[id].input(6).is_some() => {
             bail!(unsupported, "an Attention with the number of valid keys, which needs opset 24")
         }
