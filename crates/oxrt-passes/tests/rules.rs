@@ -722,3 +722,9 @@ fn constants_beyond_the_limit_are_not_folded() {
     let (left, listed) = nodes(100);
     assert!(left > 1 && listed >= 1, "{left} {listed}");
 }
+
+#[test]
+fn factors_of_a_product_with_a_vector_stay_on_their_axis() {
+    let text = "(f32[5] x) { p = MatMul(f32[1, 5, 5, 5]{..}, x); y = Mul(p, f32[5, 1]{1, 2, 3, 4, 5}) } => y";
+    check(text, |m| simplify(m, &Options::default()).unwrap(), &[], &["fold-factors"]);
+}
