@@ -5,7 +5,7 @@
 
 DIR holds one folder per onnxruntime (`pip install --no-deps --target DIR/1.17.3 onnxruntime==1.17.3 'numpy<2'`); `fetch` makes them. The
 kernels and schemas are those that each package states of itself; the newest IR version and opset are found by loading models. `test` loads
-every official single-node case with each version and compares with what `oxrt check --for` says; exit status 1 when they differ on more than
+every official case with each version, after asking the package index whether it offers other versions than the table has, and compares with what `oxrt check --for` says; exit status 1 when they differ on more than
 1 % (each is printed): what a table cannot show are operators made of others whose parts lack a kernel, and attributes.
 """
 import argparse
@@ -176,7 +176,24 @@ OPENVINO_MICROSOFT = (
 ).split()
 
 
+def offered():
+    """The newest patch of each minor version that PyPI offers for this Python; `None` where it cannot be asked."""
+    p = subprocess.run([sys.executable, "-m", "pip", "index", "versions", "onnxruntime"], capture_output=True, text=True)
+    line = next((l for l in p.stdout.splitlines() if l.startswith("Available versions:")), None)
+    if line is None:
+        return None
+    newest = {}
+    for v in line.split(":")[1].split(","):
+        newest.setdefault(v.strip().rsplit(".", 1)[0], v.strip())
+    return sorted(newest.values(), key=lambda v: [int(n) for n in v.split(".")])
+
+
 def test(a):
+    on_pypi = offered()
+    if on_pypi is None:
+        print("the package index was not reached: whether it offers other versions is not known")
+    elif on_pypi != VERSIONS:
+        sys.exit(f"the package index offers {' '.join(on_pypi)}: change VERSIONS, and make the tables anew (`cargo xtask acceptance write`)")
     minors = a.versions.split(",")
     versions = [next(v for v in VERSIONS if v.startswith(m + ".")) for m in minors]
     paths = sorted(f"{a.onnx_cases}/{s}/{c}/model.onnx" for s in ("node", "simple", "light", "pytorch-converted", "pytorch-operator") for c in os.listdir(f"{a.onnx_cases}/{s}"))

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 /// Writes an ONNX model for another opset, and compares the two
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  oxrt convert-opset model.onnx --opset 13\n  oxrt convert-opset old.onnx --opset 21 --ir 10 -o new.onnx\n\nRaises and lowers, opsets 7 to 28. What cannot be said in an older opset is named, with its Python line where the file has it."
+    after_help = "Examples:\n  oxrt convert-opset model.onnx --opset 13\n  oxrt convert-opset old.onnx --opset 21 --ir 10 -o new.onnx\n\nRaises and lowers, opsets 1 to 28. What cannot be said in an older opset is named, with its Python line where the file has it."
 )]
 pub struct Args {
     /// .onnx or .pt2 file

@@ -322,6 +322,11 @@ impl Graph {
         self.order.len()
     }
 
+    /// Nodes, those of graphs inside of nodes included.
+    pub fn count_nodes(&self) -> usize {
+        self.nodes().map(|(_, n)| 1 + n.subgraphs().map(|(_, g)| g.count_nodes()).sum::<usize>()).sum()
+    }
+
     pub fn is_alive(&self, id: NodeId) -> bool {
         self.nodes.get(id.0 as usize).is_some_and(Option::is_some)
     }
@@ -508,6 +513,19 @@ impl Graph {
         let dead: Vec<NodeId> = self.order.iter().copied().filter(|n| !alive[n.0 as usize]).collect();
         self.remove_nodes(&dead);
         dead.len()
+    }
+
+    /// Drops captures that nothing reads, and reads a value of the enclosing graph through one capture.
+    pub fn tidy_captures(&mut self) {
+        let mut first: Vec<(ValueId, ValueId)> = Vec::new();
+        for (outer, inner) in std::mem::take(&mut self.captures) {
+            match first.iter().find(|c| c.0 == outer) {
+                Some(&(_, same)) => self.replace_uses(inner, same),
+                None => first.push((outer, inner)),
+            }
+        }
+        first.retain(|c| !self[c.1].users.is_empty() || self.is_output(c.1));
+        self.captures = first;
     }
 
     /// Drops values that nothing refers to and renumbers the rest. Ids from before are void.

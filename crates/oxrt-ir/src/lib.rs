@@ -10,6 +10,7 @@ mod dim_parse;
 mod expr;
 mod extract;
 mod graph;
+mod splice;
 mod symbol;
 mod text;
 

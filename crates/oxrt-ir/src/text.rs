@@ -15,7 +15,7 @@
 
 use crate::{Attr, Attrs, DType, Dim, Graph, Tensor, TensorType, ValueId};
 use oxrt_tensor::{Error, Result, bail, num_elements};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 impl fmt::Display for Graph {
@@ -85,9 +85,7 @@ fn attr_text(attr: &Attr) -> String {
 /// # Errors
 /// With the column where the text stops making sense.
 pub fn parse_graph(text: &str) -> Result<Graph> {
-    let mut p = Parser { text, at: 0, graph: Graph::new("graph"), names: HashMap::new() };
-    p.parse().map_err(|e| e.at(format!("column {} of the graph text, before `{:.30}`", p.at + 1, &text[p.at..])))?;
-    Ok(p.graph)
+    Parser::new(text, HashSet::new()).graph().map(|p| p.graph)
 }
 
 struct Parser<'a> {
@@ -95,9 +93,37 @@ struct Parser<'a> {
     at: usize,
     graph: Graph,
     names: HashMap<String, ValueId>,
+    /// Names of the graphs around this one, and which of them it reads.
+    around: HashSet<String>,
+    captured: Vec<(String, ValueId)>,
 }
 
 impl<'a> Parser<'a> {
+    fn new(text: &'a str, around: HashSet<String>) -> Parser<'a> {
+        Parser { text, at: 0, graph: Graph::new("graph"), names: HashMap::new(), around, captured: Vec::new() }
+    }
+
+    fn graph(mut self) -> Result<Parser<'a>> {
+        let parsed = self.parse();
+        let before = &self.text[self.at..];
+        parsed.map_err(|e| e.at(format!("column {} of the graph text, before `{before:.30}`", self.at + 1)))?;
+        Ok(self)
+    }
+
+    /// The value of that name, in this graph or around it.
+    fn value(&mut self, name: &str) -> Result<ValueId> {
+        if let Some(&v) = self.names.get(name) {
+            return Ok(v);
+        }
+        if !self.around.contains(name) {
+            bail!(invalid, "`{name}` is not defined above");
+        }
+        let v = self.graph.add_value(name, crate::ValueType::Unknown);
+        self.names.insert(name.to_string(), v);
+        self.captured.push((name.to_string(), v));
+        Ok(v)
+    }
+
     fn rest(&mut self) -> &'a str {
         let rest = &self.text[self.at..];
         let trimmed = rest.trim_start_matches(|c: char| c.is_whitespace() || c == ';');
@@ -267,7 +293,12 @@ impl<'a> Parser<'a> {
         if self.eat("{") {
             let inner = self.until(&['}']);
             self.expect("}")?;
-            return Ok(Attr::Graph(Box::new(parse_graph(inner)?)));
+            let around = self.around.iter().chain(self.names.keys()).cloned().collect();
+            let mut body = Parser::new(inner, around).graph()?;
+            for (name, v) in std::mem::take(&mut body.captured) {
+                body.graph.captures.push((self.value(&name)?, v));
+            }
+            return Ok(Attr::Graph(Box::new(body.graph)));
         }
         if self.rest().starts_with(|c: char| c.is_ascii_alphabetic()) && !self.rest().starts_with("inf") {
             return Ok(Attr::Tensor(self.literal()?));
@@ -297,8 +328,7 @@ impl<'a> Parser<'a> {
         if name == "_" {
             return Ok(None);
         }
-        let known = self.names.get(name).copied();
-        known.map(Some).ok_or_else(|| Error::invalid(format!("`{name}` is not defined above")))
+        self.value(name).map(Some)
     }
 
     fn constant(&mut self, t: Tensor) -> ValueId {

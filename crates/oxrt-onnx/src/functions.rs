@@ -9,7 +9,6 @@ use crate::read::{domain, read_proto};
 use oxrt_ir::{Attr, Attrs, Graph, Model, NodeId, ValueId, ValueType};
 use oxrt_tensor::{Context, Error, Result, bail};
 use prost::Message;
-use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 /// Replaces every node that one of the functions of the ONNX file `path` defines; how many there were.
@@ -68,7 +67,7 @@ fn inline(graph: &mut Graph, model: &mut Model, library: &ModelProto) -> Result<
                 model.symbols.declare(symbol.clone(), range);
             }
         }
-        splice(graph, id, &body.graph).at(|| place)?;
+        graph.splice(id, &body.graph).at(|| place)?;
         count += 1;
     }
     Ok(count)
@@ -156,72 +155,6 @@ fn attributes(attrs: &Attrs) -> Result<Vec<AttributeProto>> {
         out.push(a);
     }
     Ok(out)
-}
-
-/// Puts the nodes of `body` in the place of node `id`.
-fn splice(graph: &mut Graph, id: NodeId, body: &Graph) -> Result<()> {
-    let mut map: HashMap<ValueId, ValueId> = HashMap::new();
-    let given: Vec<ValueId> = graph[id].inputs().iter().flatten().copied().collect();
-    map.extend(body.inputs.iter().copied().zip(given));
-    let source = graph[id].source.clone();
-    let mut names: HashSet<String> = HashSet::new();
-    let mut mapped = |graph: &mut Graph, v: ValueId| {
-        *map.entry(v).or_insert_with(|| {
-            let value = &body[v];
-            let name = graph.unused_value_name(&value.name);
-            let new = graph.add_value(&name, value.ty.clone());
-            graph[new].contents = value.contents.clone();
-            if let Some(t) = &value.constant {
-                graph.set_constant(new, t.clone());
-            }
-            new
-        })
-    };
-    for (_, node) in body.nodes() {
-        let mut list = |ids: &[Option<ValueId>]| ids.iter().map(|v| v.map(|v| mapped(graph, v))).collect::<Vec<_>>();
-        let (inputs, outputs) = (list(node.inputs()), list(node.outputs()));
-        let mut attrs = node.attrs.clone();
-        for attr in attrs.0.values_mut() {
-            if let Attr::Graph(g) = attr {
-                for capture in &mut g.captures {
-                    capture.0 = mapped(graph, capture.0);
-                }
-            }
-        }
-        // Nodes of a function may have no names.
-        let base = if node.name.is_empty() || node.name.ends_with('/') {
-            format!("{}{}", node.name, node.op)
-        } else {
-            node.name.clone()
-        };
-        let mut name = base.clone();
-        while !names.insert(name.clone()) {
-            name = format!("{base}_{}", names.len());
-        }
-        let new = graph.add_node_with_outputs(&node.op, &name, &inputs, attrs, &outputs);
-        graph[new].source = source.clone();
-    }
-    let old: Vec<ValueId> = graph[id].outputs().iter().flatten().copied().collect();
-    let mut results = Vec::new();
-    for &v in &body.outputs {
-        let new = mapped(graph, v);
-        // An output that is an input of the function needs a value of its own.
-        let own = graph[new].producer().is_some() && !graph.is_output(new) && !results.contains(&new);
-        results.push(if own {
-            new
-        } else {
-            let name = format!("{}/Identity_{}", graph[id].name, results.len());
-            let node = graph.add_node("Identity", &name, &[Some(new)], Attrs::new(), 1);
-            let out = graph[node].output(0).ok_or_else(|| Error::bug("no output"))?;
-            graph[out].ty = graph[new].ty.clone();
-            out
-        });
-    }
-    graph.remove_node(id);
-    for (old, new) in old.into_iter().zip(results) {
-        graph.replace_value(old, new);
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod expand;
 mod forms;
+mod oldest;
 mod types;
 
 use expand::EXPANSIONS;
@@ -10,7 +11,7 @@ use oxrt_ops::{Builder, registry};
 use oxrt_tensor::{Error, Result};
 
 /// Oldest opset that is written.
-pub(crate) const OLDEST_OPSET: i64 = 7;
+pub(crate) const OLDEST_OPSET: i64 = 1;
 
 /// Lowest opset that has every operator of the graph in the form that the graph uses.
 pub(crate) fn needed_opset(graph: &Graph) -> i64 {
@@ -77,7 +78,8 @@ fn lower_graph(graph: &mut Graph, symbols: &mut Symbols, opset: i64) -> Result<(
             continue;
         }
         let exists = registry::find(&op).and_then(|o| o.versions.first().copied()).unwrap_or(1);
-        let renamed = &*op == "ScatterElements" && opset >= 9;
+        // They had other names.
+        let renamed = &*op == "ScatterElements" && opset >= 9 || &*op == "Resize";
         if !op.contains('.') && exists > opset && !renamed {
             return Err(in_the_way(graph, id, exists, format!("{op} does not exist in opset {opset}")));
         }
@@ -88,6 +90,15 @@ fn lower_graph(graph: &mut Graph, symbols: &mut Symbols, opset: i64) -> Result<(
         forms::adjust(graph, id, opset).map_err(|e| e.at(graph_place(graph, id)))?;
         if !graph.is_alive(id) {
             continue;
+        }
+        if opset < 8 {
+            let first_new = graph.next_node();
+            let again = oldest::adjust(graph, symbols, id, opset).map_err(|e| e.at(graph_place(graph, id)))?;
+            todo.extend(graph.node_ids().into_iter().filter(|n| *n >= first_new));
+            if again {
+                todo.push(id);
+                continue;
+            }
         }
         let late = graph[id].inputs().iter().enumerate().find_map(|(i, v)| {
             let d = graph[(*v)?].ty.dtype()?;

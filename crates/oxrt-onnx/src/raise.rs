@@ -60,6 +60,7 @@ const RULES: &[(&str, i64, Rule)] = &[
     ("DFT", 20, dft_20),
     ("Scan", 9, crate::scan_8::raise),
     ("Tile", 6, tile_6),
+    ("Selu", 6, selu_6),
     ("Scatter", 11, |g, _, n| {
         g[n].op = "ScatterElements".into();
         Ok(())
@@ -259,6 +260,22 @@ fn default_int(graph: &mut Graph, id: NodeId, name: &str, value: i64) -> Result<
     Ok(())
 }
 
+/// `base`, or with a number: what no value's name starts with. Several nodes of a file may have one name, or none.
+pub(crate) fn free_prefix(graph: &Graph, base: &str) -> String {
+    let taken = |prefix: &str| {
+        let mut names = graph.value_ids().filter_map(|v| graph[v].name.strip_prefix(prefix));
+        names.any(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let mut prefix = base.to_string();
+    for n in 1.. {
+        if !taken(&prefix) {
+            break;
+        }
+        prefix = format!("{base}_{n}");
+    }
+    prefix
+}
+
 /// Puts nodes in front of node `id`: `make` gives the value that takes the place of input `at`.
 pub(crate) fn before(
     graph: &mut Graph,
@@ -268,9 +285,9 @@ pub(crate) fn before(
     make: impl FnOnce(&mut Builder, ValueId) -> Result<ValueId>,
 ) -> Result<()> {
     let Some(v) = graph[id].input(at) else { return Ok(()) };
-    let (name, source) = (graph[id].name.clone(), graph[id].source.clone());
+    let (prefix, source) = (free_prefix(graph, &format!("{}/in{at}", graph[id].name)), graph[id].source.clone());
     let mut b = Builder::new(graph, symbols);
-    (b.prefix, b.source) = (format!("{name}/in{at}"), source);
+    (b.prefix, b.source) = (prefix, source);
     let new = make(&mut b, v)?;
     graph.set_input(id, at, Some(new));
     graph.sort()
@@ -388,6 +405,16 @@ fn tile_6(graph: &mut Graph, _: &mut Symbols, id: NodeId) -> Result<()> {
     let x = graph[id].input(0);
     graph.set_inputs(id, &[x]);
     add_input(graph, id, 1, Tensor::from_slice(&[rank], &repeats));
+    Ok(())
+}
+
+/// Other places of the two numbers were the defaults.
+fn selu_6(graph: &mut Graph, _: &mut Symbols, id: NodeId) -> Result<()> {
+    for (name, value) in [("alpha", 1.6732f32), ("gamma", 1.0507)] {
+        if !graph[id].attrs.has(name) {
+            graph[id].attrs.set(name, value);
+        }
+    }
     Ok(())
 }
 

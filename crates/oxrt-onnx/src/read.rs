@@ -531,7 +531,7 @@ impl<'a> Reader<'a> {
 }
 
 /// What a `dim_param` says: an expression, or else a name.
-pub(crate) fn dim_of(text: &str) -> Dim {
+fn dim_of(text: &str) -> Dim {
     text.parse().unwrap_or_else(|_| {
         Dim::symbol(&text.trim().replace(|c: char| !(c.is_alphanumeric() || "_.".contains(c)), "_"))
     })

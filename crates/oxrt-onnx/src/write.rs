@@ -7,11 +7,10 @@ use crate::proto::{
     OptionalTypeProto, SequenceTypeProto, StringStringEntryProto, TensorProto, TensorShapeProto, TensorTypeProto,
     TypeProto, TypeValue, ValueInfoProto, attr_type,
 };
-use crate::read::dim_of;
 use crate::tensor_io::{tensor_header, tensor_to_proto};
 use crate::{DIM_KEY, DIM_TEXT_KEY, NEWEST_OPSET};
 use bytes::Bytes;
-use oxrt_ir::{Attr, Dim, Graph, Model, Node, TensorType, ValueId, ValueType};
+use oxrt_ir::{Attr, Dim, Graph, Model, Node, Symbol, TensorType, ValueId, ValueType};
 use oxrt_tensor::{DType, Result, Tensor, bail, write_atomically};
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
@@ -296,33 +295,37 @@ impl Writer {
         let captured: HashSet<ValueId> = g.captures.iter().map(|c| c.1).collect();
         let mut used: HashSet<ValueId> = HashSet::new();
         for &v in &g.outputs {
-            let direct = g[v].producer().is_none() || captured.contains(&v) || !used.insert(v);
+            let first = used.insert(v);
+            let direct = g[v].producer().is_none() || captured.contains(&v) || !first;
             let mut name = names[&v].clone();
             if direct {
                 // An output that no node of its own makes: an input, a constant, or the same value again.
-                let source = if g[v].is_constant() && !captured.contains(&v) {
-                    let source = self.unique(&format!("{name}_value"));
-                    self.constant(
-                        &mut proto,
-                        &source,
-                        &g[v].constant.clone().unwrap_or_else(|| Tensor::scalar(0f32)),
-                        outer.is_some(),
-                    );
-                    source
+                let constant = g[v].constant.as_ref().filter(|_| first && !captured.contains(&v));
+                let mut node = NodeProto::default();
+                if let Some(t) = constant.filter(|t| is_small(t)) {
+                    node.op_type = "Constant".into();
+                    node.attribute.push(AttributeProto {
+                        name: "value".into(),
+                        r#type: attr_type::TENSOR,
+                        t: Some(tensor_to_proto("", t)),
+                        ..AttributeProto::default()
+                    });
                 } else {
-                    let source = name.clone();
-                    name = self.unique(&format!("{name}_copy"));
-                    source
-                };
-                let input = vec![source];
-                let node_name = free_name(&mut self.nodes, &name);
-                proto.node.push(NodeProto {
-                    op_type: "Identity".into(),
-                    name: node_name,
-                    input,
-                    output: vec![name.clone()],
-                    ..NodeProto::default()
-                });
+                    node.op_type = "Identity".into();
+                    if let Some(t) = constant {
+                        let source = self.unique(&format!("{name}_value"));
+                        self.constant(&mut proto, &source, t, outer.is_some());
+                        node.input.push(source);
+                    } else {
+                        node.input.push(name.clone());
+                        name = self.unique(&format!("{name}_copy"));
+                    }
+                }
+                node.name = free_name(&mut self.nodes, &name);
+                node.output.push(name.clone());
+                // Other nodes may read a constant.
+                let at = if constant.is_some() { 0 } else { proto.node.len() };
+                proto.node.insert(at, node);
             }
             proto.output.push(value_info(&name, &g[v].ty));
         }
@@ -440,22 +443,30 @@ impl Writer {
 
 /// Dimensions of an input or output are written as they were read.
 fn keep_texts(port: &mut ValueInfoProto, texts: &HashMap<&str, &str>, model: &Model) {
-    // A dimension that was renamed or fixed since is no longer the one of the text.
-    let holds = |text: &str| {
-        let mut known = true;
-        dim_of(text).for_each_symbol(&mut |s| known &= model.symbols.get(s).is_some());
-        known
+    // Names within a text that need not be one that is read here: `(s72*Min(64, s70))//s70`.
+    let known = |text: &str| {
+        let is_part = |c: char| c.is_alphanumeric() || "_.".contains(c);
+        let words = text.split(|c| !is_part(c)).filter(|w| w.starts_with(|c: char| c.is_alphabetic() || c == '_'));
+        let is_call = |word: &str| text.contains(&format!("{word}("));
+        words.into_iter().all(|w| is_call(w) || model.symbols.get(&Symbol::new(w)).is_some())
     };
+    // A dimension that was renamed since is no longer the one of the text; a size that data decides has no range under either name.
+    let holds = |text: &str, now: &str| known(text) || !known(now);
     let Some(TypeValue::Tensor(t)) = port.r#type.as_mut().and_then(|t| t.value.as_mut()) else { return };
     for (axis, d) in t.shape.iter_mut().flat_map(|s| &mut s.dim).enumerate() {
         if let Some(DimensionValue::Param(p)) = &mut d.value {
             let place = format!("{}\t{axis}", port.name);
-            let stated = texts.get(place.as_str()).filter(|text| holds(text));
+            let stated = texts.get(place.as_str()).filter(|text| holds(text, p));
             if let Some(text) = stated.or_else(|| texts.get(p.as_str())) {
                 *p = (*text).to_string();
             }
         }
     }
+}
+
+/// Whether a constant is written in its node, rather than among the weights.
+fn is_small(t: &Tensor) -> bool {
+    t.bytes().len() <= 1 << 16
 }
 
 fn value_info(name: &str, ty: &ValueType) -> ValueInfoProto {

@@ -198,8 +198,30 @@ fn binary_dim(
         Div => Dim::Const(a.as_const()?.checked_div(b.as_const()?)?),
         Mod => a.modulo(b),
         Fmod if bounds(a).0 >= 0 && bounds(b).0 > 0 => a.modulo(b),
-        Min => a.at_most(b),
-        Max => a.at_least(b),
+        // Bounds may decide: 8·batch is never less than 3 where batch is at least 1.
+        Min | Max => match bounds(&(a.clone() - b.clone())) {
+            (_, hi) if hi <= 0 => {
+                if op == Min {
+                    a.clone()
+                } else {
+                    b.clone()
+                }
+            }
+            (lo, _) if lo >= 0 => {
+                if op == Min {
+                    b.clone()
+                } else {
+                    a.clone()
+                }
+            }
+            _ => {
+                if op == Min {
+                    a.at_most(b)
+                } else {
+                    a.at_least(b)
+                }
+            }
+        },
         Lt | Le | Gt | Ge | Eq | Ne => {
             // Decided when the bounds of the difference leave one answer.
             let (lo, hi) = bounds(&(a.clone() - b.clone()));

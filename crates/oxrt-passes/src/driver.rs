@@ -1,9 +1,10 @@
 //! Applies rules until none fires, verifying after each step.
 
 use crate::origins;
-use oxrt_ir::{Model, NodeId};
+use oxrt_ir::{Attr, Graph, Model, NodeId};
 use oxrt_ops::Builder;
-use oxrt_tensor::{Error, Result};
+use oxrt_ops::infer::infer_node;
+use oxrt_tensor::{Error, Kind, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -111,77 +112,164 @@ impl Options {
     }
 }
 
-/// Sweeps over the nodes, applying each rule that fires, until a sweep changes nothing.
+/// Which graphs the rules of a run are applied to.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Reach {
+    /// The main graph alone.
+    Main,
+    /// Branches and bodies too, however deep.
+    Bodies,
+}
+
+/// Sweeps over the nodes, applying each rule that fires, until a sweep changes nothing; with [`Reach::Bodies`] likewise over the
+/// graphs inside of nodes, until all of them are settled.
 ///
 /// The graph is verified after each sweep. Where that fails, the same is done again from the start with verification after each
 /// step, which names the rule; builds with debug assertions do so at once.
 ///
 /// # Errors
 /// When a rule breaks the graph: the rule and the node are named.
-pub(crate) fn run(model: &mut Model, rules: &[Rule], options: &Options) -> Result<Log> {
+pub(crate) fn run(model: &mut Model, rules: &[Rule], reach: Reach, options: &Options) -> Result<Log> {
+    let rules: Vec<&Rule> =
+        options.extra.iter().chain(rules).filter(|r| !options.disabled.iter().any(|d| d == r.name)).collect();
+    let run = |model: &mut Model, verify_each: bool| {
+        let mut run = Run { rules: &rules, options, verify_each, log: Log::default() };
+        run.settle(model, reach)?;
+        Ok(run.log)
+    };
     if cfg!(debug_assertions) {
-        return sweeps(model, rules, options, true);
+        return run(model, true);
     }
     let before = model.clone();
-    sweeps(model, rules, options, false).or_else(|e| {
+    run(model, false).or_else(|e| {
         *model = before;
-        sweeps(model, rules, options, true).and(Err(e))
+        run(model, true).and(Err(e))
     })
 }
 
-fn sweeps(model: &mut Model, rules: &[Rule], options: &Options, verify_each: bool) -> Result<Log> {
-    let mut log = Log::default();
-    let rules: Vec<&Rule> =
-        options.extra.iter().chain(rules).filter(|r| !options.disabled.iter().any(|d| d == r.name)).collect();
-    let keeps_origins = model.graph.nodes().any(|(_, n)| !n.origins.is_empty());
-    model.graph.record_edits(keeps_origins);
-    // A rule that undoes another one would never end; real graphs settle in a few sweeps.
-    for _sweep in 0..64 {
-        let before = log.steps.len();
-        for id in model.graph.node_ids() {
-            for rule in &rules {
-                if options.stop_at.is_some_and(|n| log.steps.len() >= n) {
-                    return finish(model, log);
-                }
-                if !model.graph.is_alive(id) {
-                    break;
-                }
-                let node = &model.graph[id];
-                if !rule.ops.is_empty() && !rule.ops.contains(&&*node.op) {
-                    continue;
-                }
-                let name = node.name.clone();
-                let place = |e: Error| e.at(format!("rule {} on node \"{name}\"", rule.name));
-                let first_new = model.graph.next_node();
-                let mut rewrite = Rewrite { model, fold_limit: options.fold_limit };
-                if !(rule.apply)(&mut rewrite, id).map_err(place)? {
-                    continue;
-                }
-                if keeps_origins {
-                    origins::hand_on(&mut model.graph, id, first_new);
-                }
-                if verify_each {
-                    model.graph.sort().and_then(|()| model.graph.verify()).map_err(place)?;
-                }
-                log.steps.push(Applied { rule: rule.name, node: name.clone() });
-            }
-        }
-        model.graph.remove_dead_nodes();
-        model.graph.take_edits();
-        model.graph.sort()?;
-        model.graph.verify()?;
-        if log.steps.len() == before {
-            break;
-        }
-    }
-    finish(model, log)
+/// A run under way.
+struct Run<'a> {
+    rules: &'a [&'a Rule],
+    options: &'a Options,
+    verify_each: bool,
+    log: Log,
 }
 
-fn finish(model: &mut Model, log: Log) -> Result<Log> {
+impl Run<'_> {
+    fn is_over(&self) -> bool {
+        self.options.stop_at.is_some_and(|n| self.log.steps.len() >= n)
+    }
+
+    /// Applies the rules to the graph of `model`, and to those inside of its nodes, until none fires.
+    fn settle(&mut self, model: &mut Model, reach: Reach) -> Result<()> {
+        // Graphs inside see what became known around them, and the graph around them what they no longer read.
+        for _round in 0..16 {
+            self.sweeps(model)?;
+            if reach == Reach::Main || !self.bodies(model)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn sweeps(&mut self, model: &mut Model) -> Result<()> {
+        let keeps_origins = model.graph.nodes().any(|(_, n)| !n.origins.is_empty());
+        model.graph.record_edits(keeps_origins);
+        // A rule that undoes another one would never end; real graphs settle in a few sweeps.
+        for _sweep in 0..64 {
+            let before = self.log.steps.len();
+            for id in model.graph.node_ids() {
+                for rule in self.rules {
+                    if self.is_over() {
+                        return finish(model);
+                    }
+                    if !model.graph.is_alive(id) {
+                        break;
+                    }
+                    let node = &model.graph[id];
+                    if !rule.ops.is_empty() && !rule.ops.contains(&&*node.op) {
+                        continue;
+                    }
+                    let name = node.name.clone();
+                    let place = |e: Error| e.at(format!("rule {} on node \"{name}\"", rule.name));
+                    let first_new = model.graph.next_node();
+                    let mut rewrite = Rewrite { model, fold_limit: self.options.fold_limit };
+                    if !(rule.apply)(&mut rewrite, id).map_err(place)? {
+                        continue;
+                    }
+                    if keeps_origins {
+                        origins::hand_on(&mut model.graph, id, first_new);
+                    }
+                    if self.verify_each {
+                        model.graph.sort().and_then(|()| model.graph.verify()).map_err(place)?;
+                    }
+                    self.log.steps.push(Applied { rule: rule.name, node: name.clone() });
+                }
+            }
+            model.graph.remove_dead_nodes();
+            model.graph.take_edits();
+            model.graph.sort()?;
+            model.graph.verify()?;
+            if self.log.steps.len() == before {
+                break;
+            }
+        }
+        finish(model)
+    }
+
+    /// Settles the graphs inside of nodes. Returns whether something changed.
+    fn bodies(&mut self, model: &mut Model) -> Result<bool> {
+        let before = self.log.steps.len();
+        for id in model.graph.node_ids() {
+            if model.graph[id].subgraphs().next().is_none() || self.is_over() {
+                continue;
+            }
+            // Captured values are what they are outside: constants, types, known elements.
+            infer_node(&mut model.graph, &mut model.symbols, id)?;
+            let mut attrs = model.graph[id].attrs.clone();
+            let is_branch = &*model.graph[id].op == "If";
+            let steps = self.log.steps.len();
+            for attr in attrs.0.values_mut() {
+                let bodies: &mut [Graph] = match attr {
+                    Attr::Graph(g) => std::slice::from_mut(&mut **g),
+                    Attr::Graphs(gs) => gs,
+                    _ => continue,
+                };
+                for body in bodies {
+                    self.body(model, body, is_branch)?;
+                }
+            }
+            if self.log.steps.len() > steps {
+                model.graph.edit_attrs(id, |a| *a = attrs);
+            }
+        }
+        Ok(self.log.steps.len() > before)
+    }
+
+    fn body(&mut self, model: &mut Model, body: &mut Graph, is_branch: bool) -> Result<()> {
+        let (as_it_was, steps) = (body.clone(), self.log.steps.len());
+        std::mem::swap(&mut model.graph, body);
+        let settled = self.settle(model, Reach::Bodies);
+        std::mem::swap(&mut model.graph, body);
+        match settled {
+            Ok(()) if self.log.steps.len() > steps => body.tidy_captures(),
+            Ok(()) => *body = as_it_was,
+            // A branch that contradicts the types around it is one that is never taken.
+            Err(e) if is_branch && e.kind() == Kind::Invalid => {
+                *body = as_it_was;
+                self.log.steps.truncate(steps);
+            }
+            Err(e) => return Err(e),
+        }
+        Ok(())
+    }
+}
+
+fn finish(model: &mut Model) -> Result<()> {
     model.graph.record_edits(false);
     model.graph.remove_dead_nodes();
     model.graph.sort()?;
     model.graph.verify()?;
     model.graph = model.graph.compacted();
-    Ok(log)
+    Ok(())
 }

@@ -18,7 +18,8 @@ pub use driver::{Applied, Log, Options, Rewrite, Rule};
 pub use repair::{Finding, example_sizes, repair};
 pub use simplify::{Unfolded, unfolded};
 
-use oxrt_ir::{Attr, Dim, Graph, Model, Symbol};
+use driver::Reach;
+use oxrt_ir::{Attr, Dim, Graph, Model, Symbol, ValueType};
 use oxrt_tensor::Result;
 
 /// Ends the name of a value that is another one, whose name stands before it, in channels-last layout.
@@ -83,7 +84,7 @@ pub fn prepare_engine(model: &mut Model, options: &Options) -> Result<Log> {
     let mut log = Log::default();
     let quantised = model.graph.nodes().any(|(_, n)| n.op.contains("uantizeLinear") || n.op.starts_with("QLinear"));
     let mut run = |rules: &[Rule], log: &mut Log| -> Result<()> {
-        log.extend(driver::run(model, rules, &options.after(log))?);
+        log.extend(driver::run(model, rules, Reach::Main, &options.after(log))?);
         Ok(())
     };
     if quantised {
@@ -96,9 +97,17 @@ pub fn prepare_engine(model: &mut Model, options: &Options) -> Result<Log> {
     Ok(log)
 }
 
-/// Simplifies to standard ONNX operators.
+/// Simplifies to standard ONNX operators, inside of branches and bodies too.
 pub fn simplify(model: &mut Model, options: &Options) -> Result<Log> {
-    driver::run(model, simplify::RULES, options)
+    let stated: Vec<ValueType> = model.graph.outputs.iter().map(|&v| model.graph[v].ty.clone()).collect();
+    let log = driver::run(model, simplify::RULES, Reach::Bodies, options)?;
+    // Names of the dimensions of outputs are part of the contract, also where a rule knows the size by another name.
+    for (v, ty) in model.graph.outputs.clone().into_iter().zip(stated) {
+        let (Some(old), ValueType::Tensor(new)) = (ty.dims(), &mut model.graph[v].ty) else { continue };
+        let dims = new.dims.iter_mut().flatten().zip(old);
+        dims.filter(|(new, _)| new.as_const().is_none()).for_each(|(new, old)| *new = old.clone());
+    }
+    Ok(log)
 }
 
 /// Names of all rules: of [`simplify`], and of [`prepare_engine`] beyond those.

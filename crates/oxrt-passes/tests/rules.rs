@@ -775,3 +775,22 @@ fn rows_that_are_moved_twice_are_fetched_once() {
     let m = check(patches, engine, &["fuse-row-moves"], &[]);
     assert_eq!(moves(&m), [1, 0, 0, 0, 0], "{}", m.graph);
 }
+
+#[test]
+fn constants_beyond_the_limit_are_not_folded() {
+    let text = "(f32[4, 64] x) { e = Expand(f32[1]{1.5}, i64[2]{4, 64}); f = Exp(e); y = Mul(x, f) } => y";
+    let nodes = |fold_limit: usize| {
+        let mut m = model(text);
+        simplify(&mut m, &Options { fold_limit, ..Options::default() }).unwrap();
+        (m.graph.num_nodes(), oxrt_passes::unfolded(&m.graph, fold_limit).len())
+    };
+    assert_eq!(nodes(1 << 20), (1, 0));
+    let (left, listed) = nodes(100);
+    assert!(left > 1 && listed >= 1, "{left} {listed}");
+}
+
+#[test]
+fn factors_of_a_product_with_a_vector_stay_on_their_axis() {
+    let text = "(f32[5] x) { p = MatMul(f32[1, 5, 5, 5]{..}, x); y = Mul(p, f32[5, 1]{1, 2, 3, 4, 5}) } => y";
+    check(text, |m| simplify(m, &Options::default()).unwrap(), &[], &["fold-factors"]);
+}

@@ -426,7 +426,7 @@ impl Model {
     pub fn simplify(&self, options: &SimplifyOptions) -> Result<(Model, SimplifyReport)> {
         options.passes.check_names()?;
         let mut simple = self.clone();
-        let nodes_before = simple.ir.graph.num_nodes();
+        let nodes_before = simple.ir.graph.count_nodes();
         let log = oxrt_passes::simplify(&mut simple.ir, &options.passes)?;
         let mut checks = Vec::new();
         // Without a step it is the same graph.
@@ -446,7 +446,7 @@ impl Model {
         }
         let report = SimplifyReport {
             nodes_before,
-            nodes_after: simple.ir.graph.num_nodes(),
+            nodes_after: simple.ir.graph.count_nodes(),
             rules: log.counts(),
             kept: oxrt_passes::unfolded(&simple.ir.graph, options.passes.fold_limit),
             steps: log.steps,

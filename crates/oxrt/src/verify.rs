@@ -17,6 +17,9 @@ pub struct VerifyOptions {
     /// Largest relative L2 error of float outputs of an engine of lower precision ([`Engine::precision`]), which is not held
     /// to `rtol` and `atol`.
     pub rel_l2: f64,
+    /// Where elements are outside of `rtol` and `atol`: largest difference, as a part of the largest number of the output, that still
+    /// passes. 0 passes none.
+    pub of_largest: f64,
     /// Inputs for the first comparison, in order; random ones when empty.
     pub samples: Vec<Tensor>,
     pub seed: u64,
@@ -36,6 +39,7 @@ impl Default for VerifyOptions {
             rtol: 1e-3,
             atol: 1e-4,
             rel_l2: 2e-2,
+            of_largest: 0.0,
             samples: Vec::new(),
             seed: 0,
             device: Device::Cpu,
@@ -114,7 +118,9 @@ pub fn sizes_to_try(model: &Model) -> Vec<BTreeMap<Symbol, i64>> {
     }
     let mut sets = vec![base.clone()];
     for (s, lo, hi) in &symbols {
-        for size in [(*lo).max(1), *hi, base[s] + 4] {
+        // Small prime numbers both, where the dimension allows.
+        let other = if base[s] == 2 { 3 } else { base[s] + 4 };
+        for size in [(*lo).max(1), *hi, other] {
             let mut set = base.clone();
             if size <= *hi && size <= 256 {
                 set.insert(s.clone(), size);
@@ -209,16 +215,39 @@ fn without_checks(m: &Model) -> Model {
     m
 }
 
+/// Largest difference of a rewritten graph, as a part of the largest number of an output.
+const REWRITTEN: f64 = 3e-4;
+
+/// Nodes that draw at random draw the same in a graph and in what was made of it: by the name of what they give.
+fn seed_draws(m: &mut Model) {
+    let g = &mut m.ir.graph;
+    for id in g.node_ids() {
+        let draws = oxrt_ops::registry::find(&g[id].op).is_some_and(|op| op.random) && &*g[id].op != "Dropout";
+        let Some(v) = g[id].output(0).filter(|_| draws && !g[id].attrs.has("seed")) else { continue };
+        let seed = g[v].name.bytes().fold(7u32, |sum, b| sum.wrapping_mul(31).wrapping_add(u32::from(b)));
+        g[id].attrs.set("seed", (seed % 65_521) as f32);
+    }
+}
+
 /// Compares a rewritten graph with `source` on the samples and at [`sizes_to_try`], node for node as both are: no fusion stands
 /// between a rule and its judgement. Both run by the CPU's kernels; where those disagree, the reference evaluator runs both.
 ///
 /// # Errors
 /// When either cannot run at all.
 pub fn verify_rewrites(rewritten: &Model, source: &Model, options: &VerifyOptions) -> Result<Vec<VerifyCase>> {
-    let (rewritten, source) = (&without_checks(rewritten), &without_checks(source));
+    let (mut rewritten, mut source) = (without_checks(rewritten), without_checks(source));
+    [&mut rewritten, &mut source].into_iter().for_each(seed_draws);
+    let (rewritten, source) = (&rewritten, &source);
+    // Factors go into weights and are rounded there; deep networks make more of that than a few last places.
+    let options = &VerifyOptions { of_largest: REWRITTEN, ..options.clone() };
     let compared_on = |device: Device| {
         let build = BuildOptions { device, threads: options.threads, no_fusion: true, ..BuildOptions::default() };
-        compare_engines(&rewritten.build(&build)?, &source.build(&build)?, source, options)
+        let (tested, judge) = std::thread::scope(|s| {
+            let judge = s.spawn(|| source.build(&build));
+            let tested = rewritten.build(&build);
+            (tested, judge.join().unwrap_or_else(|_| bail!(bug, "building the source panicked")))
+        });
+        compare_engines(&tested?, &judge?, source, options)
     };
     match compared_on(Device::Cpu) {
         Ok(cases) if cases.iter().all(|c| c.passed) => Ok(cases),
@@ -240,6 +269,10 @@ pub fn compare_outputs(
     let mut c = compare_tensors(name, got, want, options.rtol, options.atol)?;
     if tested.precision() != Precision::F32 && want.dtype().is_float() {
         c.judge_by_l2(options.rel_l2);
+    }
+    if !c.passed && c.mismatch.is_none() && c.non_finite == 0 && want.dtype().is_float() && options.of_largest > 0.0 {
+        let largest = want.to_f64_vec()?.into_iter().filter(|x| x.is_finite()).fold(0.0, |a: f64, x| a.max(x.abs()));
+        c.passed = c.max_abs <= options.of_largest * largest;
     }
     Ok(c)
 }

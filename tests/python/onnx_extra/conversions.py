@@ -24,7 +24,7 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 from suite_opsets import LEFT_OUT
 
-TARGETS = [7, 9, 11, 13, 15, 17, 18, 19, 20, 21, 23, 25, 28]
+TARGETS = [1, 3, 5, 6, 7, 9, 11, 13, 15, 17, 18, 19, 20, 21, 23, 25, 28]
 
 
 
@@ -93,8 +93,9 @@ def official(args):
                 if not problem and fed is not None:
                     problem = ort_disagrees(onnx.load(target), fed, wanted, case)
                     by_ort += not problem
-                    # It has no such version: no judge.
-                    problem = None if problem and "NOT_IMPLEMENTED" in problem else problem
+                    # It has no such version, or puts a Cast of today into a model of old: no judge.
+                    silent = ("NOT_IMPLEMENTED", "InsertedPrecisionFreeCast")
+                    problem = None if problem and any(s in problem for s in silent) else problem
                 if problem:
                     wrong.append(f"{row['suite']}/{row['name']} to {opset}: {problem}")
                     print(wrong[-1], flush=True)
@@ -149,7 +150,7 @@ def main():
     p.add_argument("--per-operator", type=int, default=2)
     p.add_argument("--only", default="")
     p.add_argument("--official", type=Path)
-    p.add_argument("--targets", type=lambda text: [int(t) for t in text.split(",")], default=[9, 13, 18, 28])
+    p.add_argument("--targets", type=lambda text: [int(t) for t in text.split(",")], default=[1, 5, 6, 9, 13, 18, 28])
     args = p.parse_args()
     if args.official:
         official(args)

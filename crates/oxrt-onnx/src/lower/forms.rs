@@ -63,6 +63,8 @@ const PLAIN: &[(&str, i64, &str, i64)] = &[
     ("Attention", 25, "left_window_size", -1),
     ("Attention", 25, "right_window_size", -1),
     ("MaxPool", 8, "storage_order", 0),
+    ("AveragePool", 7, "count_include_pad", 0),
+    ("GRU", 3, "linear_before_reset", 0),
     ("Range", 27, "stash_type", 1),
     ("Cast", 19, "saturate", 1),
     ("CastLike", 19, "saturate", 1),
@@ -199,6 +201,7 @@ pub(super) fn adjust(graph: &mut Graph, id: NodeId, opset: i64) -> Result<()> {
         "MaxPool" => pool(graph, id, 10, opset)?,
         "AveragePool" => pool(graph, id, 19, opset)?,
         "LpPool" => pool(graph, id, 18, opset)?,
+        "Scan" if opset < 9 => bail!(unsupported, "a Scan, which went over batches in opset 8, and needs opset 9"),
         "Attention" if opset < 24 && graph[id].input(6).is_some() => {
             bail!(unsupported, "an Attention with the number of valid keys, which needs opset 24")
         }

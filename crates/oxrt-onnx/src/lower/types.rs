@@ -6,6 +6,22 @@ use oxrt_tensor::DType;
 /// (first opset, element types, operators that take them from it on, as `Op` for the first input or `Op:2` for input 2)
 #[rustfmt::skip]
 const LATER: &[(i64, &str, &str)] = &[
+    (2, "bool c128 c64 i16 i32 i64 i8 string u16 u32 u64 u8",
+     "Split"),
+    (4, "bool c128 c64 i16 i32 i64 i8 string u16 u32 u64 u8",
+     "Concat"),
+    (5, "bool c128 c64 i16 i32 i64 i8 string u16 u32 u64 u8",
+     "Reshape"),
+    (6, "i16 i32 i64 i8 u16 u32 u64 u8",
+     "Abs"),
+    (6, "i32 i64 u32 u64",
+     "Add Div Mul Sub"),
+    (6, "i16 i32 i64 i8",
+     "Neg"),
+    (6, "bool c128 c64 i16 i32 i64 i8 string u16 u32 u64 u8",
+     "Tile"),
+    (7, "c128 c64 i16 i8 string u16 u32 u64 u8",
+     "Resize"),
     (9, "bool c128 c64 i16 i32 i64 i8 string u16 u32 u64 u8",
      "Flatten"),
     (9, "i16 i32 i64 i8 u16 u32 u64 u8",

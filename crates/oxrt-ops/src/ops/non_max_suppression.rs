@@ -83,9 +83,10 @@ impl Block {
             if to > from { to - from } else { 0.0 }
         };
         let [y0, y1, x0, x1] = &self.corners;
-        (0..LANES).fold(1u64, |clear, k| {
+        // Answers are as wide as the numbers, so that they stay in the same vectors.
+        (0..LANES).fold(u32::MAX, |clear, k| {
             let common = span(a.sides[0], y0[k], y1[k]) * span(a.sides[1], x0[k], x1[k]);
-            clear & u64::from(common <= limit * (a.area + self.area[k] - common))
+            clear & u32::from(common <= limit * (a.area + self.area[k] - common)).wrapping_neg()
         }) != 0
     }
 }

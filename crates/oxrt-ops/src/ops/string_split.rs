@@ -15,7 +15,9 @@ pub const OP: OpDef = OpDef::new("StringSplit", &[20], 1..=1, infer, eval).examp
 fn infer(ctx: &mut Infer) -> Result<()> {
     let dims = ctx.ty(0)?.dims.clone();
     ctx.set(1, DType::I64, dims.clone());
-    let most = ctx.fresh();
+    // Of no strings there are no parts.
+    let empty = dims.as_ref().is_some_and(|d| d.iter().any(|d| d.is(0)));
+    let most = if empty { 0i64.into() } else { ctx.fresh() };
     ctx.set(
         0,
         DType::String,

@@ -5,6 +5,7 @@ use crate::def::OpDef;
 use crate::eval::{Datum, Eval};
 use crate::infer::Infer;
 use crate::shape::axis;
+use oxrt_ir::Dim;
 use oxrt_tensor::{DType, Result, Tensor};
 
 /// The different elements, or slices along `axis`: sorted, or in order of appearance. Outputs 1 to 3: first
@@ -16,7 +17,16 @@ pub const OP: OpDef = OpDef::new("Unique", &[11, 28], 1..=1, infer, eval).exampl
 ]);
 
 fn infer(ctx: &mut Infer) -> Result<()> {
-    let count = ctx.fresh();
+    let whole = match (ctx.attrs().get_int("axis")?, ctx.dims(0)) {
+        (None, Some(d)) => Some(d.iter().cloned().product::<Dim>()),
+        (Some(&a), Some(d)) => Some(d[axis(a, d.len())?].clone()),
+        _ => None,
+    };
+    // One element, or none, is unique.
+    let count = match whole.as_ref().and_then(Dim::as_const) {
+        Some(n) if n <= 1 => Dim::Const(n),
+        _ => ctx.fresh(),
+    };
     let dims = match (ctx.attrs().get_int("axis")?, ctx.dims(0)) {
         (None, _) => Some(vec![count.clone()]),
         (Some(&a), Some(d)) => {
@@ -26,11 +36,7 @@ fn infer(ctx: &mut Infer) -> Result<()> {
         }
         _ => None,
     };
-    let total = match (ctx.attrs().get_int("axis")?, ctx.dims(0)) {
-        (None, Some(d)) => d.iter().cloned().product(),
-        (Some(&a), Some(d)) => d[axis(a, d.len())?].clone(),
-        _ => ctx.fresh(),
-    };
+    let total = whole.unwrap_or_else(|| ctx.fresh());
     ctx.set(0, ctx.dtype(0)?, dims);
     ctx.set(1, DType::I64, Some(vec![count.clone()]));
     ctx.set(2, DType::I64, Some(vec![total]));

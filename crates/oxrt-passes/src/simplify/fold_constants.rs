@@ -13,6 +13,9 @@ pub(crate) const CONSTANTS: Rule = Rule { name: "fold-constants", ops: &[], appl
 /// A shape computation whose result is known becomes that constant.
 pub(crate) const SIZES: Rule = Rule { name: "fold-sizes", ops: &[], apply: sizes };
 
+/// Largest output of a graph, in bytes, that is written down: a weight that is an output too is not written twice.
+const MAX_OUTPUT: usize = 1 << 16;
+
 fn constants(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
     let g = &rw.model.graph;
     let node = &g[id];
@@ -44,7 +47,11 @@ fn constants(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
     }
     let outputs = node.outputs().to_vec();
     let bytes: usize = results.iter().filter_map(Datum::as_tensor).map(|t| t.bytes().len()).sum();
-    if bytes > input_bytes.saturating_add(rw.fold_limit) || outputs.iter().flatten().any(|&v| g.is_output(v)) {
+    let limit = match outputs.iter().flatten().any(|&v| g.is_output(v)) {
+        true => MAX_OUTPUT,
+        false => input_bytes.saturating_add(rw.fold_limit),
+    };
+    if bytes > limit {
         return Ok(false);
     }
     let g = &mut rw.model.graph;
@@ -84,7 +91,7 @@ fn sizes(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
     let g = &mut rw.model.graph;
     let outputs: Vec<_> = g[id].outputs().iter().flatten().copied().collect();
     let [v] = outputs[..] else { return Ok(false) };
-    if g.is_output(v) || g[v].users().is_empty() {
+    if !g.is_output(v) && g[v].users().is_empty() {
         return Ok(false);
     }
     let ValueType::Tensor(ty) = &g[v].ty else { return Ok(false) };

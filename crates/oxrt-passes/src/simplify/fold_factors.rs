@@ -231,10 +231,11 @@ fn scale(
         "MatMul" => {
             let (a, b) = pair(g, id)?;
             let rank_of = |v: ValueId| g.dims(v).map(<[_]>::len);
-            if g[b].is_constant() && rank_of(b) >= Some(2) && rank >= 2 && along(rank - 1) {
+            if g[b].is_constant() && rank_of(b) >= Some(2) && rank_of(a) >= Some(2) && rank >= 2 && along(rank - 1) {
                 return constant(1, rank_of(b)? - 1, edits);
             }
-            if g[a].is_constant() && rank_of(a) >= Some(2) && rank >= 2 && along(rank - 2) {
+            // A vector on the right leaves out the last axis: rows are then not the last but one.
+            if g[a].is_constant() && rank_of(a) >= Some(2) && rank_of(b) >= Some(2) && rank >= 2 && along(rank - 2) {
                 return constant(0, rank_of(a)? - 2, edits);
             }
             if by.axis.is_some() || a == b {

@@ -1,13 +1,14 @@
 //! Reshape, Squeeze, Unsqueeze and Flatten in a row are one Reshape; a computed target shape is stated.
 
 use crate::driver::{Rewrite, Rule};
-use crate::query::made_by;
+use crate::query::perm_of;
 use oxrt_ir::{Attrs, Dim, Graph, NodeId, ValueId};
 use oxrt_tensor::{Result, Tensor};
 
 const OPS: &[&str] = &["Reshape", "Squeeze", "Unsqueeze", "Flatten"];
 
-pub(crate) const RULE: Rule = Rule { name: "merge-reshapes", ops: OPS, apply: merge };
+pub(crate) const RULE: Rule =
+    Rule { name: "merge-reshapes", ops: &["Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose"], apply: merge };
 
 /// `Reshape(x, Concat(Shape…))` to known dimensions with at most one unknown becomes a constant shape.
 pub(crate) const STATE_SHAPE: Rule = Rule { name: "state-reshape", ops: &["Reshape", "Expand"], apply: state };
@@ -15,17 +16,37 @@ pub(crate) const STATE_SHAPE: Rule = Rule { name: "state-reshape", ops: &["Resha
 fn merge(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
     let g = &mut rw.model.graph;
     let (Some(mid), Some(y)) = (g[id].input(0), g[id].output(0)) else { return Ok(false) };
-    let Some(first) = OPS.iter().find_map(|op| made_by(g, mid, op)) else { return Ok(false) };
+    let Some((first, 0)) = g[mid].producer() else { return Ok(false) };
+    if !keeps_order(g, id) || !keeps_order(g, first) {
+        return Ok(false);
+    }
+    // Two Transposes become one by a rule of their own; what turns a matrix of weights is looked for by others.
+    if &*g[id].op == "Transpose" && (&*g[first].op == "Transpose" || g.dims(y).is_some_and(|d| d.len() == 2)) {
+        return Ok(false);
+    }
     let Some(x) = g[first].input(0) else { return Ok(false) };
     // Several readers merge all or none: the first one then goes.
-    let merges =
-        |&n: &NodeId| OPS.contains(&&*g[n].op) && g[n].output(0).is_some_and(|y| constant_target(g, x, y).is_some());
+    let merges = |&n: &NodeId| {
+        keeps_order(g, n)
+            && g[n].input(0) == Some(mid)
+            && g[n].output(0).is_some_and(|y| constant_target(g, x, y).is_some())
+    };
     if g.is_output(mid) || !g[mid].users().iter().all(merges) {
         return Ok(false);
     }
     let Some(target) = constant_target(g, x, y) else { return Ok(false) };
     become_reshape(g, id, x, &target);
     Ok(true)
+}
+
+/// Whether a node gives its elements back in the same order: a Transpose does when it moves axes of size 1 alone.
+fn keeps_order(g: &Graph, id: NodeId) -> bool {
+    let moves = || -> Option<bool> {
+        let (perm, dims) = (perm_of(g, id)?, g.dims(g[id].input(0)?)?);
+        let long: Vec<usize> = perm.into_iter().filter(|&p| !dims[p].is(1)).collect();
+        Some(!long.is_sorted())
+    };
+    OPS.contains(&&*g[id].op) || &*g[id].op == "Transpose" && moves() == Some(false)
 }
 
 fn state(rw: &mut Rewrite, id: NodeId) -> Result<bool> {

@@ -10,6 +10,7 @@ mod fuse_group_norm;
 mod fuse_hard_swish;
 mod fuse_layer_norm;
 mod fuse_pad;
+mod inline_branches;
 mod merge_batches;
 mod merge_casts;
 mod merge_common;
@@ -18,6 +19,7 @@ mod merge_reshapes;
 mod merge_slices;
 mod merge_transposes;
 mod remove_identities;
+mod remove_states;
 
 pub use fold_constants::{Unfolded, unfolded};
 
@@ -27,7 +29,10 @@ use crate::driver::Rule;
 pub(crate) const RULES: &[Rule] = &[
     fold_constants::SIZES,
     fold_constants::CONSTANTS,
+    inline_branches::RULE,
     remove_identities::RULE,
+    remove_identities::EMPTY,
+    remove_states::RULE,
     merge_casts::RULE,
     merge_transposes::RULE,
     merge_transposes::THROUGH,

@@ -40,6 +40,32 @@ pub(crate) const RULE: Rule = Rule {
     apply,
 };
 
+/// Parts of a Concat that are empty whatever the sizes.
+pub(crate) const EMPTY: Rule = Rule { name: "remove-empty-parts", ops: &["Concat"], apply: empty_parts };
+
+fn empty_parts(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
+    let g = &mut rw.model.graph;
+    let axis = g[id].attrs.int_or("axis", 0)?;
+    let is_empty = |v: &Option<ValueId>| {
+        let Some(dims) = v.and_then(|v| g.dims(v)) else { return false };
+        let axis = if axis < 0 { axis + dims.len() as i64 } else { axis };
+        usize::try_from(axis).ok().and_then(|axis| dims.get(axis)).is_some_and(|d| d.is(0))
+    };
+    let parts = g[id].inputs();
+    let mut kept: Vec<Option<ValueId>> = parts.iter().copied().filter(|v| !is_empty(v)).collect();
+    if kept.len() == parts.len() {
+        return Ok(false);
+    }
+    if kept.is_empty() {
+        if parts.len() == 1 {
+            return Ok(false);
+        }
+        kept.push(parts[0]);
+    }
+    g.set_inputs(id, &kept);
+    Ok(true)
+}
+
 fn apply(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
     let g = &mut rw.model.graph;
     let Some(x) = gives_back(g, id) else { return Ok(false) };

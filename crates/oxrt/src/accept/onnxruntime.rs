@@ -32,6 +32,9 @@ struct Kernel {
 
 type Key = (&'static str, &'static str);
 
+/// Operators without a kernel that are made of one that may lack a kernel for their types.
+const PARTS: &[(&str, &str)] = &[("CastLike", "Cast"), ("Bernoulli", "RandomUniformLike")];
+
 /// What one version has.
 struct Table {
     version: Version,
@@ -129,7 +132,15 @@ impl Table {
         }
         // Where it has a kernel of its own, but not for these types, the parts mostly lack one too.
         if schema.mark == "function" && wrong.is_none() {
-            return None;
+            let part = PARTS.iter().find(|(op, _)| key == ("", *op))?.1;
+            let node = FileNode {
+                domain: String::new(),
+                op: part.to_string(),
+                name: node.name.clone(),
+                inputs: node.inputs.iter().take(1).cloned().collect(),
+                outputs: node.outputs.clone(),
+            };
+            return self.refusal(file, &node).map(|why| format!("it is made of {part}: {why}"));
         }
         Some(match wrong {
             Some((ty, place)) => format!("no kernel for {ty} {place}"),
