@@ -24,10 +24,10 @@ json.dump(m, open('cases/manifest.json', 'w'))"
 cases=$?
 python3 gpu_ops.py --oxrt ./oxrt
 small=$?
-python3 gpu.py --oxrt ./oxrt --peers "${PEERS:-graph,freeze}" --budget "${BUDGET:-450}" --out "${OUT:-.}/gpu.json"
-models=$?
 python3 gpu_sizes.py --oxrt ./oxrt --sizes "${SIZES:-100}"
 sizes=$?
+python3 gpu.py --oxrt ./oxrt --peers "${PEERS-graph,freeze}" --budget "${BUDGET:-450}" --out "${OUT:-.}/gpu.json"
+models=$?
 exit $((cases + small + models + sizes))
 "#;
 
