@@ -154,8 +154,10 @@ pub fn tune(
     for (i, (id, names)) in rivals.into_iter().enumerate() {
         progress("timing kernels", i, total);
         let view = NodeView::new(g, id);
-        let points = points(g, id, sizes);
-        let Some(usual) = points.first() else { continue };
+        let mut points = points(g, id, sizes);
+        if points.is_empty() {
+            continue;
+        }
         let lacks = |point: &Point, name: &str, times: &BTreeMap<String, BTreeMap<String, f64>>| {
             times.get(&point.key).is_none_or(|t| !t.contains_key(name))
         };
@@ -163,27 +165,27 @@ pub fn tune(
             names.iter().copied().filter(|name| points.iter().any(|p| lacks(p, name, times))).collect();
         let place = || g[id].describe();
         let timed = load_all(view, backend, &wanted).at(place)?;
-        for point in &points {
+        for (at, point) in points.iter().enumerate() {
             let missing: Vec<&Timed> = timed.iter().filter(|t| lacks(point, t.name, times)).collect();
             if missing.is_empty() {
                 continue;
             }
-            let bench = match &device {
-                Some(device) => Some(DeviceBench::new(g, device, &point.shapes, &missing).at(place)?),
-                None => None,
+            let found = match &device {
+                Some(device) => on_device(g, device, &point.shapes, &missing),
+                None => missing.iter().map(|t| t.on_host(g, &point.shapes, &mut flush)).collect(),
             };
-            let mut best = f64::MAX;
-            for kernel in missing {
-                let seconds = match &bench {
-                    Some(bench) => bench.seconds(kernel, best),
-                    None => kernel.on_host(g, &point.shapes, &mut flush).map(|took| took.as_secs_f64()),
-                };
-                let seconds = seconds.at(place)?;
-                best = best.min(seconds);
+            // Sizes between those of a range may be none that the model takes (of a side that has to be a multiple of 32).
+            let found = match found {
+                Err(_) if at > 0 => continue,
+                found => found.at(place)?,
+            };
+            for (kernel, seconds) in missing.iter().zip(found) {
                 let us = (seconds * 1e7).round() / 10.0;
                 times.entry(point.key.clone()).or_default().insert(kernel.name.to_string(), us);
             }
         }
+        points.retain(|p| names.iter().all(|name| !lacks(p, name, times)));
+        let usual = &points[0];
         let best_of = |point: &Point, first: &'static str| {
             let times = &times[&point.key];
             let mut best = first;
@@ -220,7 +222,12 @@ struct Point {
 fn points(g: &Graph, id: NodeId, sizes: &[BTreeMap<Symbol, i64>]) -> Vec<Point> {
     let mut all: Vec<Point> = Vec::new();
     for (i, sizes) in sizes.iter().enumerate() {
-        let Some(shapes) = Shapes::of(g, id, sizes) else { return Vec::new() };
+        let Some(shapes) = Shapes::of(g, id, sizes) else {
+            match i {
+                0 => return all,
+                _ => continue,
+            }
+        };
         let key = key(g, id, &shapes);
         // Larger ones would take a device's memory from whatever else runs there.
         if all.iter().any(|p| p.key == key) || (i > 0 && shapes.bytes(g) > LARGEST) {
@@ -232,7 +239,7 @@ fn points(g: &Graph, id: NodeId, sizes: &[BTreeMap<Symbol, i64>]) -> Vec<Point> 
     all
 }
 
-/// Shapes of a node's operands at the sizes tuned for.
+/// Shapes of a node's operands at some sizes.
 struct Shapes {
     inputs: Vec<Option<(ValueId, Vec<usize>)>>,
     outputs: Vec<Option<(ValueId, Vec<usize>)>>,
@@ -261,10 +268,8 @@ impl Shapes {
 
     /// What a kernel is bound to.
     fn with_args<R>(&self, g: &Graph, then: impl FnOnce(&BindArgs) -> R) -> R {
-        let input = |x: &'_ Option<(ValueId, Vec<usize>)>| x.as_ref().map(|(v, _)| g.constant(*v));
-        let values: Vec<_> = self.inputs.iter().map(input).collect();
-        let inputs: Vec<Option<BindInput>> = (self.inputs.iter().zip(values))
-            .map(|(x, value)| x.as_ref().map(|(_, shape)| BindInput { shape, value: value.flatten() }))
+        let inputs: Vec<Option<BindInput>> = (self.inputs.iter())
+            .map(|x| x.as_ref().map(|(v, shape)| BindInput { shape, value: g.constant(*v) }))
             .collect();
         let outputs: Vec<Option<&[usize]>> =
             self.outputs.iter().map(|x| x.as_ref().map(|(_, shape)| shape.as_slice())).collect();
@@ -358,7 +363,7 @@ fn load_all(view: NodeView, backend: &dyn Backend, names: &[&'static str]) -> Re
 
 impl Timed {
     /// The shortest of some runs with weights out of the caches and activations in them.
-    fn on_host(&self, g: &Graph, shapes: &Shapes, flush: &mut [u8]) -> Result<Duration> {
+    fn on_host(&self, g: &Graph, shapes: &Shapes, flush: &mut [u8]) -> Result<f64> {
         let bound = shapes.with_args(g, |args| self.kernel.bind(args))?;
 
         let make = |x: &Option<(ValueId, Vec<usize>)>| {
@@ -402,7 +407,7 @@ impl Timed {
                 break;
             }
         }
-        Ok(shortest)
+        Ok(shortest.as_secs_f64())
     }
 }
 
@@ -421,6 +426,18 @@ struct DeviceBench<'a> {
     words: Words,
     ins: Vec<Option<Block>>,
     outs: Vec<Option<Block>>,
+}
+
+/// Seconds of each of the kernels at these sizes.
+fn on_device(g: &Graph, device: &Arc<dyn Device>, shapes: &Shapes, kernels: &[&Timed]) -> Result<Vec<f64>> {
+    let bench = DeviceBench::new(g, device, shapes, kernels)?;
+    let mut best = f64::MAX;
+    let mut one = |kernel: &&Timed| {
+        let seconds = bench.seconds(kernel, best)?;
+        best = best.min(seconds);
+        Ok(seconds)
+    };
+    kernels.iter().map(&mut one).collect()
 }
 
 impl<'a> DeviceBench<'a> {
