@@ -16,7 +16,7 @@ mod simplify;
 
 pub use driver::{Applied, Log, Options, Rewrite, Rule};
 pub use repair::{Finding, example_sizes, repair};
-pub use simplify::{Unfolded, unfolded};
+pub use simplify::{Unfolded, ZERO_STATES, unfolded};
 
 use driver::Reach;
 use oxrt_ir::{Attr, Dim, Graph, Model, Symbol, ValueType};

@@ -137,7 +137,9 @@ fn prepare(model: &Model, options: &RepairOptions) -> Result<(oxrt_ir::Model, BT
         }
     }
     // Constants that are computed in the file are folded first; types follow the old sizes, so they are forgotten.
-    let _ = oxrt_passes::simplify(&mut ir, &oxrt_passes::Options::default());
+    // A baked state of zeros is no longer there once nobody starts from it, which would go unsaid.
+    let kept = oxrt_passes::Options { disabled: vec![oxrt_passes::ZERO_STATES.to_string()], ..Default::default() };
+    let _ = oxrt_passes::simplify(&mut ir, &kept);
     let example = oxrt_passes::example_sizes(&ir, &known);
     Ok((ir, example))
 }

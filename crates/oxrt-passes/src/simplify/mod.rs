@@ -22,6 +22,7 @@ mod remove_identities;
 mod remove_states;
 
 pub use fold_constants::{Unfolded, unfolded};
+pub use remove_states::ZERO_STATES;
 
 use crate::driver::Rule;
 

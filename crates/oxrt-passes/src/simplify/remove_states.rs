@@ -5,7 +5,10 @@ use crate::query::is_filled;
 use oxrt_ir::{Graph, NodeId, ValueId};
 use oxrt_tensor::Result;
 
-pub(crate) const RULE: Rule = Rule { name: "remove-zero-states", ops: &["LSTM", "GRU", "RNN"], apply };
+/// The rule's name, to be left out where such a state is looked for.
+pub const ZERO_STATES: &str = "remove-zero-states";
+
+pub(crate) const RULE: Rule = Rule { name: ZERO_STATES, ops: &["LSTM", "GRU", "RNN"], apply };
 
 /// How far zeros are followed.
 const MAX_STEPS: usize = 8;
