@@ -112,17 +112,21 @@ def do_export(e, dynamic=False):
 ENTRIES = {}
 
 
-def entry(family, inputs, dyn=None, sizes=None, alt=None, **kw):
-    """Decorator of a module class, or of a function that makes a module."""
+def registrar(entries):
+    """A decorator of module classes, and of functions that make a module, that puts them into `entries`."""
 
-    def put(build):
-        name = f"{family}/{build.__name__}"
-        ENTRIES[name] = Entry(name, family, build, inputs, sizes or {}, alt or {}, dyn, **kw)
-        return build
+    def entry(family, inputs, dyn=None, sizes=None, alt=None, **kw):
+        def put(build):
+            name = f"{family}/{build.__name__}"
+            entries[name] = Entry(name, family, build, inputs, sizes or {}, alt or {}, dyn, **kw)
+            return build
 
-    return put
+        return put
+
+    return entry
 
 
+entry = registrar(ENTRIES)
 B, BT, BHW, BTHW = {0: "b"}, {0: "b", 1: "t"}, {0: "b", 2: "h", 3: "w"}, {0: "b", 2: "t", 3: "h", 4: "w"}
 SEQ = dict(inputs=lambda r, b=2, t=7: (r.n(b, t, 16),), dyn=(BT,), alt=dict(b=3, t=11), sizes=dict(b=2, t=7))
 IMG = dict(inputs=lambda r, b=2, h=32, w=48: (r.n(b, 3, h, w),), dyn=(BHW,), alt=dict(b=3, h=48, w=64), sizes=dict(b=2, h=32, w=48))

@@ -13,23 +13,12 @@ import typing
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from more_models import BHW, BT, IMG, RNG, SEQ, TOKENS, B, Entry, clone_tree, do_export, eager, flat_tensors  # noqa: F401  what a zoo offers
+from more_models import BHW, BT, IMG, RNG, SEQ, TOKENS, B, Entry, clone_tree, do_export, eager, flat_tensors, registrar  # noqa: F401  what a zoo offers
 from torch._higher_order_ops.while_loop import while_loop
 from torch.utils import _pytree as pytree
 
 ENTRIES = {}
-
-
-def entry(family, inputs, dyn=None, sizes=None, alt=None, **kw):
-    """Decorator of a module class, or of a function that makes a module."""
-
-    def put(build):
-        name = f"{family}/{build.__name__}"
-        ENTRIES[name] = Entry(name, family, build, inputs, sizes or {}, alt or {}, dyn, **kw)
-        return build
-
-    return put
-
+entry = registrar(ENTRIES)
 
 MAT = dict(inputs=lambda r, b=4, n=6: (r.n(b, n),), dyn=({0: "b", 1: "n"},), sizes=dict(b=4, n=6), alt=dict(b=7, n=9))
 ROWS = dict(inputs=lambda r, b=4: (r.n(b, 6),), dyn=(B,), sizes=dict(b=4), alt=dict(b=7))

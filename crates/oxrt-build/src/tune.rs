@@ -93,7 +93,7 @@ pub(crate) fn sizes_to_time(profiles: &[Profile]) -> Vec<BTreeMap<Symbol, i64>> 
         };
         add(at(&|r| r.opt));
         // All dimensions go from their least to their usual and on to their greatest size together.
-        let greatest = |r: &SizeRange| r.max.unwrap_or(r.opt.saturating_mul(4)).min(r.opt.max(1).saturating_mul(256));
+        let greatest = |r: &SizeRange| r.upper().min(r.opt.max(1).saturating_mul(256));
         for [from, to] in [[(|r| r.min.max(1)) as fn(&SizeRange) -> i64, |r| r.opt], [|r| r.opt, greatest]] {
             let widest = p.ranges.values().map(|r| to(r) as f64 / from(r).max(1) as f64).fold(1.0, f64::max);
             let pieces = (widest.ln() / APART.ln()).ceil() as i32;
@@ -345,7 +345,7 @@ struct Timed {
     kernel: Box<dyn Kernel>,
     consumed: Vec<usize>,
     /// What the kernel may read where it lies.
-    _packed: Vec<Tensor>,
+    packed: Vec<Tensor>,
 }
 
 /// Packs side by side, and loads, kernels of one node. What is packed alike is kept once.
@@ -354,9 +354,9 @@ fn load_all(view: NodeView, backend: &dyn Backend, names: &[&'static str]) -> Re
     let mut all: Vec<Timed> = Vec::with_capacity(names.len());
     for (name, packing) in names.iter().zip(packings) {
         let packing = packing?;
-        let packed = oxrt_plan::choose::kept_once(packing.tensors, all.iter().flat_map(|t| &t._packed));
+        let packed = oxrt_plan::choose::kept_once(packing.tensors, all.iter().flat_map(|t| &t.packed));
         let kernel = backend.load(view, name, &packed)?;
-        all.push(Timed { name, kernel, consumed: packing.consumed, _packed: packed });
+        all.push(Timed { name, kernel, consumed: packing.consumed, packed });
     }
     Ok(all)
 }

@@ -199,29 +199,16 @@ fn binary_dim(
         Mod => a.modulo(b),
         Fmod if bounds(a).0 >= 0 && bounds(b).0 > 0 => a.modulo(b),
         // Bounds may decide: 8·batch is never less than 3 where batch is at least 1.
-        Min | Max => match bounds(&(a.clone() - b.clone())) {
-            (_, hi) if hi <= 0 => {
-                if op == Min {
-                    a.clone()
-                } else {
-                    b.clone()
-                }
+        Min | Max => {
+            let (lo, hi) = bounds(&(a.clone() - b.clone()));
+            let ordered = if hi <= 0 { Some((a, b)) } else { (lo >= 0).then_some((b, a)) };
+            match (ordered, op) {
+                (Some((less, _)), Min) => less.clone(),
+                (Some((_, more)), _) => more.clone(),
+                (None, Min) => a.at_most(b),
+                (None, _) => a.at_least(b),
             }
-            (lo, _) if lo >= 0 => {
-                if op == Min {
-                    b.clone()
-                } else {
-                    a.clone()
-                }
-            }
-            _ => {
-                if op == Min {
-                    a.at_most(b)
-                } else {
-                    a.at_least(b)
-                }
-            }
-        },
+        }
         Lt | Le | Gt | Ge | Eq | Ne => {
             // Decided when the bounds of the difference leave one answer.
             let (lo, hi) = bounds(&(a.clone() - b.clone()));

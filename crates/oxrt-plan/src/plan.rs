@@ -25,6 +25,11 @@ impl SizeRange {
         Ok(SizeRange { min, opt, max })
     }
 
+    /// The greatest size, or four times the usual one where there is none.
+    pub fn upper(&self) -> i64 {
+        self.max.unwrap_or(self.opt.saturating_mul(4))
+    }
+
     pub fn contains(&self, size: i64) -> bool {
         size >= self.min && self.max.is_none_or(|m| size <= m)
     }

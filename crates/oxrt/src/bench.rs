@@ -216,7 +216,7 @@ pub fn random_stream(engine: &Engine, runs: usize, seed: u64) -> Result<Vec<(BTr
     let mut random = Random::seeded(seed);
     let mut one = |i: usize| -> Result<(BTreeMap<String, i64>, Vec<Tensor>)> {
         let draw = |(s, r): (&oxrt_ir::Symbol, &oxrt_plan::SizeRange)| {
-            let (min, max) = (r.min.max(1), r.max.unwrap_or(r.opt.saturating_mul(4)).max(1));
+            let (min, max) = (r.min.max(1), r.upper().max(1));
             (s.as_str().to_string(), min + (random.uniform() * (max - min + 1) as f64) as i64)
         };
         let sizes: BTreeMap<String, i64> = ranges.iter().map(draw).collect();

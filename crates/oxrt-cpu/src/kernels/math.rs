@@ -21,19 +21,23 @@ fn pow2<S: Simd>(s: S, n: S::I) -> S::F {
     s.as_float(s.int_shl::<23>(s.int_add(n, s.int_splat(127))))
 }
 
-/// `e^x`; 0 below the smallest denormal, infinity above the largest float.
+/// `e^x` as `p 2^n`, with p near 1.
 #[inline(always)]
-pub fn exp<S: Simd>(s: S, x: S::F) -> S::F {
-    let x = s.min(s.splat(89.0), s.max(s.splat(-104.0), x));
+fn exp_parts<S: Simd>(s: S, x: S::F) -> (S::F, S::I) {
     let n = s.round(s.mul(x, s.splat(std::f32::consts::LOG2_E)));
     // ln 2 in two pieces: the first has few enough bits that n times it is exact.
     let r = s.fma(n, s.splat(-0.693_359_4), x);
     let r = s.fma(n, s.splat(2.121_944_4e-4), r);
     // |r| <= ln(2)/2
     let q = poly(s, r, [0.5, 0.166_665_12, 0.041_666_187, 0.008_369_6, 0.001_395_171_2]);
-    let p = s.add(s.fma(s.mul(r, r), q, r), s.splat(1.0));
+    (s.add(s.fma(s.mul(r, r), q, r), s.splat(1.0)), s.to_int(n))
+}
+
+/// `e^x`; 0 below the smallest denormal, infinity above the largest float.
+#[inline(always)]
+pub fn exp<S: Simd>(s: S, x: S::F) -> S::F {
+    let (p, n) = exp_parts(s, s.min(s.splat(89.0), s.max(s.splat(-104.0), x)));
     // Two factors, so that results in the denormal range and up to 2^128 - 1 scale correctly.
-    let n = s.to_int(n);
     let half = s.int_sar::<1>(n);
     s.mul(s.mul(p, pow2(s, half)), pow2(s, s.int_sub(n, half)))
 }
@@ -41,14 +45,9 @@ pub fn exp<S: Simd>(s: S, x: S::F) -> S::F {
 /// `e^x` for what is added to one or divides: as [`exp`], but nothing smaller than about `1e-38`, and infinity from 88.4 on.
 #[inline(always)]
 fn exp_near<S: Simd>(s: S, x: S::F) -> S::F {
-    let x = s.min(s.splat(88.7), s.max(s.splat(-87.3), x));
-    let n = s.round(s.mul(x, s.splat(std::f32::consts::LOG2_E)));
-    let r = s.fma(n, s.splat(-0.693_359_4), x);
-    let r = s.fma(n, s.splat(2.121_944_4e-4), r);
-    let q = poly(s, r, [0.5, 0.166_665_12, 0.041_666_187, 0.008_369_6, 0.001_395_171_2]);
-    let p = s.add(s.fma(s.mul(r, r), q, r), s.splat(1.0));
+    let (p, n) = exp_parts(s, s.min(s.splat(88.7), s.max(s.splat(-87.3), x)));
     // The scale of 128 is infinity.
-    s.mul(p, pow2(s, s.to_int(n)))
+    s.mul(p, pow2(s, n))
 }
 
 /// Natural logarithm; -inf at 0, NaN below.
