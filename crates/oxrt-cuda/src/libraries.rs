@@ -17,7 +17,7 @@ pub struct Libraries {
     choices: Mutex<HashMap<Choice, (sys::cublasLtMatmulAlgo_t, usize)>>,
 }
 
-/// m, n, k, pitch, type, bias, relu.
+/// Rows that were chosen for, n, k, pitch, type, bias, relu.
 type Choice = ([usize; 4], DType, bool, bool);
 
 struct Handle(sys::cublasLtHandle_t);
@@ -49,6 +49,7 @@ impl Libraries {
         let (n, bytes) = (64, 64 * 64 * 2);
         let spec = ProductSpec {
             m: n,
+            chosen_for: n,
             n,
             k: n,
             pitch: n,
@@ -98,14 +99,16 @@ impl Libraries {
         let desc = result::create_matmul_desc(how, sys::cudaDataType::CUDA_R_32F).map_err(failed)?;
         // The library counts by columns: yᵀ = w · xᵀ.
         let layout = |rows: usize, columns: usize, ld: usize| {
-            result::create_matrix_layout(data, rows as u64, columns as u64, ld as i64).map_err(failed)
+            let made = result::create_matrix_layout(data, rows as u64, columns as u64, ld as i64);
+            made.map(Layout).map_err(failed)
         };
         let w = layout(spec.k, spec.n, spec.pitch)?;
         let x = layout(spec.k, spec.m, spec.k)?;
         let y = layout(spec.n, spec.m, spec.n)?;
+        let desc = Description(desc);
         let set = |attribute, value: &[u8]| {
             // SAFETY: the description is alive, the value has the size that is stated.
-            unsafe { result::set_matmul_desc_attribute(desc, attribute, value.as_ptr().cast(), value.len()) }
+            unsafe { result::set_matmul_desc_attribute(desc.0, attribute, value.as_ptr().cast(), value.len()) }
                 .map_err(failed)
         };
         use sys::cublasLtEpilogue_t::*;
@@ -121,26 +124,71 @@ impl Libraries {
         if spec.bias {
             set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, &(spec.bias_ptr as u64).to_le_bytes())?;
         }
-        let most = WORKSPACE as u64;
-        let key: Choice = ([spec.m, spec.n, spec.k, spec.pitch], spec.of, spec.bias, spec.relu);
-        let mut choices = self.choices.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(&(algorithm, workspace)) = choices.get(&key) {
-            return Ok(LibraryProduct { handle, desc, w, x, y, algorithm, workspace });
-        }
-        let preference = result::create_matmul_pref().map_err(failed)?;
-        // SAFETY: all descriptions are alive; the value has the size that is stated.
-        let found = unsafe {
-            let attribute = sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
-            let set = result::set_matmul_pref_attribute(preference, attribute, (&raw const most).cast(), 8);
-            let found = set.and_then(|()| result::get_matmul_algo_heuristic(handle.0, desc, w, x, y, y, preference));
-            let _ = result::destroy_matmul_pref(preference);
-            found.map_err(failed)?
+        let choose = |rows: usize, x: &Layout, y: &Layout| -> Result<(sys::cublasLtMatmulAlgo_t, usize)> {
+            let key: Choice = ([rows, spec.n, spec.k, spec.pitch], spec.of, spec.bias, spec.relu);
+            let mut choices = self.choices.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(&choice) = choices.get(&key) {
+                return Ok(choice);
+            }
+            let most = WORKSPACE as u64;
+            let preference = result::create_matmul_pref().map_err(failed)?;
+            // SAFETY: all descriptions are alive; the value has the size that is stated.
+            let found = unsafe {
+                let attribute = sys::cublasLtMatmulPreferenceAttributes_t::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
+                let set = result::set_matmul_pref_attribute(preference, attribute, (&raw const most).cast(), 8);
+                let ask = || result::get_matmul_algo_heuristic(handle.0, desc.0, w.0, x.0, y.0, y.0, preference);
+                let found = set.and_then(|()| ask());
+                let _ = result::destroy_matmul_pref(preference);
+                found.map_err(failed)?
+            };
+            if choices.len() >= MOST_CHOICES {
+                choices.clear();
+            }
+            choices.insert(key, (found.algo, found.workspaceSize));
+            Ok((found.algo, found.workspaceSize))
         };
-        if choices.len() >= MOST_CHOICES {
-            choices.clear();
+        let (mut algorithm, mut workspace) = if spec.chosen_for == spec.m {
+            choose(spec.m, &x, &y)?
+        } else {
+            let rows = spec.chosen_for;
+            choose(rows, &layout(spec.k, rows, spec.k)?, &layout(spec.n, rows, spec.n)?)?
+        };
+        if spec.chosen_for != spec.m {
+            // SAFETY: zero is a result of which nothing was asked yet; all descriptions are alive.
+            let fits = unsafe {
+                let mut checked: sys::cublasLtMatmulHeuristicResult_t = std::mem::zeroed();
+                let status =
+                    sys::cublasLtMatmulAlgoCheck(handle.0, desc.0, w.0, x.0, y.0, y.0, &algorithm, &mut checked);
+                let good = sys::cublasStatus_t::CUBLAS_STATUS_SUCCESS;
+                (status == good && checked.state == good && checked.workspaceSize <= WORKSPACE)
+                    .then_some(checked.workspaceSize)
+            };
+            match fits {
+                Some(bytes) => workspace = bytes,
+                None => (algorithm, workspace) = choose(spec.m, &x, &y)?,
+            }
         }
-        choices.insert(key, (found.algo, found.workspaceSize));
-        Ok(LibraryProduct { handle, desc, w, x, y, algorithm: found.algo, workspace: found.workspaceSize })
+        Ok(LibraryProduct { handle, desc, w, x, y, algorithm, workspace })
+    }
+}
+
+/// Shape of a matrix.
+struct Layout(sys::cublasLtMatrixLayout_t);
+
+impl Drop for Layout {
+    fn drop(&mut self) {
+        // SAFETY: nobody else has it.
+        let _ = unsafe { result::destroy_matrix_layout(self.0) };
+    }
+}
+
+/// Description of a product.
+struct Description(sys::cublasLtMatmulDesc_t);
+
+impl Drop for Description {
+    fn drop(&mut self) {
+        // SAFETY: nobody else has it.
+        let _ = unsafe { result::destroy_matmul_desc(self.0) };
     }
 }
 
@@ -154,6 +202,9 @@ const WORKSPACE: usize = 32 << 20;
 /// A product as [`Libraries::product`] does it.
 pub struct ProductSpec {
     pub m: usize,
+    /// Rows that the library chooses its kernel for: for every other number it chooses another, and loads it, which takes it
+    /// milliseconds.
+    pub chosen_for: usize,
     pub n: usize,
     pub k: usize,
     /// Distance of rows of w.
@@ -168,10 +219,10 @@ pub struct ProductSpec {
 /// A product of the library with fixed sizes.
 pub struct LibraryProduct {
     handle: Arc<Handle>,
-    desc: sys::cublasLtMatmulDesc_t,
-    w: sys::cublasLtMatrixLayout_t,
-    x: sys::cublasLtMatrixLayout_t,
-    y: sys::cublasLtMatrixLayout_t,
+    desc: Description,
+    w: Layout,
+    x: Layout,
+    y: Layout,
     algorithm: sys::cublasLtMatmulAlgo_t,
     workspace: usize,
 }
@@ -203,17 +254,17 @@ impl LibraryProduct {
         let done = unsafe {
             result::matmul(
                 self.handle.0,
-                self.desc,
+                self.desc.0,
                 (&raw const one).cast(),
                 (&raw const beta).cast(),
                 w.cast(),
-                self.w,
+                self.w.0,
                 x.cast(),
-                self.x,
+                self.x.0,
                 c.cast(),
-                self.y,
+                self.y.0,
                 y.cast(),
-                self.y,
+                self.y.0,
                 &self.algorithm,
                 workspace.cast(),
                 self.workspace,
@@ -221,17 +272,5 @@ impl LibraryProduct {
             )
         };
         done.map_err(|e| Error::invalid(format!("cuBLASLt: {e}")))
-    }
-}
-
-impl Drop for LibraryProduct {
-    fn drop(&mut self) {
-        // SAFETY: nobody else has the descriptions.
-        unsafe {
-            for layout in [self.w, self.x, self.y] {
-                let _ = result::destroy_matrix_layout(layout);
-            }
-            let _ = result::destroy_matmul_desc(self.desc);
-        }
     }
 }

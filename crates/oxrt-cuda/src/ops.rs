@@ -10,6 +10,7 @@ mod conv;
 mod conv_any;
 mod copy;
 mod deform_conv;
+mod depthwise;
 mod each;
 mod elementwise;
 mod fill;
@@ -29,6 +30,7 @@ mod pool_any;
 mod product;
 mod q_misc;
 mod q_product;
+mod q_stream;
 mod quantize;
 mod recurrent;
 mod reduce;
@@ -79,7 +81,7 @@ impl Entry {
 
 /// Every entry; earlier ones are preferred.
 pub(crate) static OPS: &[&Entry] = &[
-    &conv::DEPTHWISE,
+    &depthwise::DEPTHWISE,
     &conv::C0,
     &conv::C1,
     &conv::C2,
@@ -139,9 +141,20 @@ pub(crate) static OPS: &[&Entry] = &[
     &attention::ATTENTION_WGMMA_TWO,
     &attention::ATTENTION,
     &recurrent::RECURRENT,
+    &depthwise::BYTES,
     &q_product::MMA_64,
     &q_product::MMA_128,
     &q_product::MMA_32,
+    &q_stream::S9,
+    &q_stream::S10,
+    &q_stream::S11,
+    &q_stream::S12,
+    &q_stream::S13,
+    &q_stream::S14,
+    &q_stream::S15,
+    &q_stream::S16,
+    &q_stream::S17,
+    &q_stream::S18,
     &q_product::FUSED,
     &q_product::INTEGER,
     &q_misc::BINARY,

@@ -118,8 +118,10 @@ impl Context {
     }
 
     fn bind(&mut self, inputs: &[(DType, &[usize])]) -> Result<Arc<Binding>> {
+        let started = Instant::now();
         let sizes = Engine::sizes(&self.inner, inputs)?;
         let binding = Arc::new(Binding::new(&self.inner, &sizes)?);
+        tracing::debug!(took = ?started.elapsed(), arena = binding.arena_bytes, "sizes bound");
         if self.bindings.len() >= CACHED_BINDINGS {
             self.bindings.remove(0);
         }

@@ -10,6 +10,7 @@ use oxrt_tensor::{Context as _, Error, Result, TensorView, bail};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Alignment of inputs behind the arena.
 const ALIGN: usize = 256;
@@ -134,9 +135,14 @@ impl DeviceContext {
         ends: &Ends,
         profile: Option<&mut Vec<StepProfile>>,
     ) -> Result<()> {
+        let started = Instant::now();
         let at = self.prepare(inner, on, binding)?;
+        let prepared = started.elapsed();
         self.bring(at, ends)?;
+        let known = self.bound[at].base == self.base();
+        let queueing = Instant::now();
         self.execute(inner, on, at, ends, profile)?;
+        tracing::debug!(?prepared, queued = ?queueing.elapsed(), known, "run queued");
         self.fetch(at, ends)
     }
 
@@ -165,7 +171,7 @@ impl DeviceContext {
                     t.kernels += self.queue.seconds(&mut || unsafe { self.queue.replay(&**recording) })?;
                 }
             }
-            let started = std::time::Instant::now();
+            let started = Instant::now();
             self.execute(inner, on, at, ends, None)?;
             t.enqueue = started.elapsed().as_secs_f64();
             self.queue.synchronize()?;
@@ -247,7 +253,7 @@ impl DeviceContext {
             let b = &self.bound[at];
             match &b.segments[s] {
                 Segment::Host(step) => {
-                    let started = std::time::Instant::now();
+                    let started = Instant::now();
                     self.host(inner, &b.binding.steps[*step], b, ends)?;
                     if let Some(profile) = profile.as_deref_mut() {
                         profile.push(step_profile(inner, &b.binding.steps[*step], started.elapsed().as_secs_f64()));

@@ -1,14 +1,12 @@
-//! Convolution, channels last: as a product on the matrix units or by plain multiply-adds, and depthwise.
+//! Convolution, channels last: as a product on the matrix units or by plain multiply-adds.
 
 use super::gemm::{epilogue_fits, exact, fits_stream, floats, narrow, offered, rows_stream, types};
 use super::product::{Copy, Method, Product, Sizes, TILES, Tile, Types, Window2, text};
 use super::{Entry, counts, makes, require};
-use crate::backend::Ctx;
+use crate::backend::{Ctx, Launcher};
 use crate::gpu::Params;
-use crate::text::{self, Number};
-use oxrt_backend::{BindArgs, Kernel, NodeView, Packing, bound, kernel};
+use oxrt_backend::{BindArgs, Io, Kernel, NodeView, Packing, bound, kernel};
 use oxrt_ir::Attrs;
-use oxrt_ops::scalar::Emit;
 use oxrt_ops::window::Window;
 use oxrt_tensor::{DType, Error, Result, Tensor, bail};
 
@@ -38,18 +36,17 @@ tiles! {
     18 C18 "conv_stream_192x192"
 }
 pub(super) const PLAIN: Entry = Entry::new("conv_plain", OPS, supports, pack_plain, load_plain);
-pub(super) const DEPTHWISE: Entry = Entry::new("depthwise", OPS, depthwise_supports, pack_depthwise, load_depthwise);
 
 /// What the weights and attributes say: weights [M, C/group, k…] of one or two axes.
-struct Filter {
-    cout: usize,
-    cin: usize,
-    groups: usize,
-    kernel: Vec<usize>,
+pub(super) struct Filter {
+    pub cout: usize,
+    pub cin: usize,
+    pub groups: usize,
+    pub kernel: Vec<usize>,
 }
 
 impl Filter {
-    fn of(node: &NodeView) -> Result<Filter> {
+    pub fn of(node: &NodeView) -> Result<Filter> {
         let shape = node.ty(1).and_then(|t| t.static_shape()).unwrap_or_default();
         let [cout, cin, kernel @ ..] = &shape[..] else { bail!(bug, "weights without a shape") };
         let groups = usize::try_from(node.attrs().int_or("group", 1)?).unwrap_or(0);
@@ -59,21 +56,21 @@ impl Filter {
         Ok(Filter { cout: *cout, cin: *cin, groups, kernel: kernel.to_vec() })
     }
 
-    fn depth(&self) -> usize {
+    pub fn depth(&self) -> usize {
         self.cin * self.kernel.iter().product::<usize>()
     }
 
     /// Images of a few channels, whose pixels are widened to four.
-    fn is_thin(&self) -> bool {
+    pub fn is_thin(&self) -> bool {
         self.cin <= 4 && self.groups == 1
     }
 
-    fn is_depthwise(&self) -> bool {
+    pub fn is_depthwise(&self) -> bool {
         self.cin == 1 && self.groups == self.cout && self.groups > 1
     }
 }
 
-fn supports(_: &Ctx, node: &NodeView) -> Option<()> {
+pub(super) fn supports(_: &Ctx, node: &NodeView) -> Option<()> {
     floats(node)?;
     require(node.constant(1)?.dtype() == DType::F32 && matches!(node.rank(0)?, 3 | 4))?;
     Filter::of(node).ok().map(|_| ())
@@ -88,8 +85,18 @@ fn mma_supports<const I: usize>(ctx: &Ctx, node: &NodeView) -> Option<()> {
     offered(ctx, I, streams(ctx, node, &f).is_some())
 }
 
-/// Whether tiles that stream serve: what the copy engine's windows can be.
+/// Whether tiles that stream serve.
 fn streams(ctx: &Ctx, node: &NodeView, f: &Filter) -> Option<()> {
+    windows_stream(node, f)?;
+    if f.is_thin() {
+        Fold::of(node, f, DType::F16)?;
+        return fits_stream(ctx, node, f.cout);
+    }
+    rows_stream(ctx, node, f.cout, f.cin)
+}
+
+/// What the copy engine's windows can be.
+pub(super) fn windows_stream(node: &NodeView, f: &Filter) -> Option<()> {
     let most = |name: &str, most: i64| {
         let list = node.attrs().ints(name).ok()?.unwrap_or(&[]);
         require(list.iter().all(|&v| (0..=most).contains(&v)))
@@ -97,28 +104,23 @@ fn streams(ctx: &Ctx, node: &NodeView, f: &Filter) -> Option<()> {
     most("strides", if f.is_thin() { 32 } else { 8 })?;
     most("pads", 100)?;
     most("dilations", 16)?;
-    require(f.groups == 1)?;
-    if f.is_thin() {
-        Fold::of(node, f)?;
-        return fits_stream(ctx, node, f.cout);
-    }
-    require(f.kernel.iter().all(|&k| k <= 7))?;
-    rows_stream(ctx, node, f.cout, f.cin)
+    require(f.groups == 1 && (f.is_thin() || f.kernel.iter().all(|&k| k <= 7)))
 }
 
 /// An image of few channels, folded for the copy engine: blocks of pixels, as large as the stride, become pixels with the channels of
 /// all of them, and the padding becomes zeros. So a window begins at a folded pixel, and a row of it is one piece of memory.
-struct Fold {
+pub(super) struct Fold {
     /// Pixels of a block.
     block: [usize; 2],
     /// Folded pixels of a window.
     taps: [usize; 2],
-    /// Channels of a folded pixel: a multiple of 8.
+    /// Channels of a folded pixel: a multiple of 8, and of 16 bytes.
     channels: usize,
 }
 
 impl Fold {
-    fn of(node: &NodeView, f: &Filter) -> Option<Fold> {
+    /// For an image whose channels will be of type `of`.
+    pub fn of(node: &NodeView, f: &Filter, of: DType) -> Option<Fold> {
         let list = |name: &str| node.attrs().ints(name).ok().map(|l| l.unwrap_or(&[]).to_vec());
         require(list("dilations")?.iter().all(|&d| d == 1) && matches!(f.kernel.len(), 1 | 2))?;
         let strides = list("strides")?;
@@ -127,19 +129,19 @@ impl Fold {
         require(strides.len() == f.kernel.len() && !strides.contains(&0))?;
         let (block, kernel) = (two(&strides), two(&f.kernel));
         let taps = [kernel[0].div_ceil(block[0]), kernel[1].div_ceil(block[1])];
-        let channels = (block[0] * block[1] * f.cin).next_multiple_of(8);
+        let channels = (block[0] * block[1] * f.cin).next_multiple_of((16 / of.bytes_for(1)).max(8));
         // What the copy engine's windows can be.
         require(taps[0] <= 32 && taps[1] * channels <= 4096)?;
         Some(Fold { block, taps, channels })
     }
 
     /// Elements of a window.
-    fn depth(&self) -> usize {
+    pub fn depth(&self) -> usize {
         self.taps[0] * self.taps[1] * self.channels
     }
 
     /// The weights as [M][window], with zeros where a window has more than the kernel.
-    fn pack(&self, node: &NodeView, f: &Filter, of: DType) -> Result<Tensor> {
+    pub fn rows(&self, node: &NodeView, f: &Filter) -> Result<Vec<f32>> {
         let w = node.constant(1).ok_or_else(|| Error::bug("the weights are not constant"))?;
         let data = w.to_f32_cow()?;
         let kernel = if let [w] = f.kernel[..] { [1, w] } else { [f.kernel[0], f.kernel[1]] };
@@ -155,11 +157,11 @@ impl Fold {
                 }
             }
         }
-        super::as_factors(&[f.cout, depth], rows, of, false)
+        Ok(rows)
     }
 
     /// The text that folds an image.
-    fn text(&self, from: DType, of: DType, cin: usize) -> Result<String> {
+    pub fn text(&self, from: DType, of: DType, cin: usize) -> Result<String> {
         Ok(format!(
             "typedef {} TX;\ntypedef {} T;\n#define CIN {cin}\n#define BLOCK_H {}\n#define BLOCK_W {}\n#define FOLDED {}\n{FOLD}",
             super::c_type(from)?,
@@ -171,9 +173,69 @@ impl Fold {
     }
 }
 
+/// A fold at the bound sizes.
+pub(super) struct Folding {
+    window: Window2,
+    columns: usize,
+    rows: usize,
+    channels: usize,
+    chunks: usize,
+}
+
+impl Fold {
+    /// The product over the windows of the folded image, and the folding.
+    pub fn place(&self, f: &Filter, window: Window2, images: usize) -> Result<(Sizes, Folding)> {
+        let (out, taps, channels) = (window.output, self.taps, self.channels);
+        let [rows, columns] = [out[0] + taps[0] - 1, out[1] + taps[1] - 1];
+        let chunks = counts(images * rows * columns * channels)? / 8;
+        let folded = Window2 {
+            input: [rows, out[1]],
+            output: out,
+            kernel: [taps[0], 1],
+            strides: [1, 1],
+            dilations: [1, 1],
+            pads: [0, 0],
+            cin: taps[1] * channels,
+            row: columns * channels,
+        };
+        let sizes = Sizes {
+            m: images * out[0] * out[1],
+            n: f.cout,
+            k: self.depth(),
+            ldx: channels,
+            ldw: self.depth(),
+            ldy: f.cout,
+            batch: [1, 1],
+            window: Some(folded),
+            ..Sizes::default()
+        };
+        Ok((sizes, Folding { window, columns, rows, channels, chunks }))
+    }
+}
+
+impl Folding {
+    /// Elements of the folded image.
+    pub fn elements(&self) -> usize {
+        self.chunks * 8
+    }
+
+    /// Folds; `fill` is what lies outside of the image.
+    ///
+    /// # Safety
+    /// Both pointers lead to images of the bound sizes, in the types of the text.
+    pub unsafe fn run(&self, launcher: &Launcher, io: &Io, x: *const u8, to: *mut u8, fill: f32) -> Result<()> {
+        let w = &self.window;
+        let mut p = Params::new().ptr(x).ptr(to.cast_const()).u32(self.chunks);
+        p = p.u32(w.input[0]).u32(w.input[1]).i32(w.pads[0]).i32(w.pads[1]).f32(fill);
+        p = p.divider((self.channels / 8).max(1)).divider(self.columns.max(1)).divider(self.rows.max(1));
+        // SAFETY: the caller's promise.
+        unsafe { launcher.run(io, [self.chunks.div_ceil(256), 1, 1], 256, 0, &p.finish()) }
+    }
+}
+
 /// A folded image's eight channels per thread.
 const FOLD: &str = r#"
-struct P { const TX* x; T* y; u32 count; i32 height, width, pad_h, pad_w; Divider chunks, columns, rows; };
+struct P { const TX* x; T* y; u32 count; i32 height, width, pad_h, pad_w; f32 fill; Divider chunks, columns, rows; };
 KERNEL(256, fold, P) {
     u32 index = blockIdx.x * 256 + threadIdx.x;
     if (index >= p.count) return;
@@ -185,27 +247,22 @@ KERNEL(256, fold, P) {
         u32 at = chunk * 8 + e, inner = at / CIN, c = at % CIN;
         i32 h = row * BLOCK_H + inner / BLOCK_W - p.pad_h, w = column * BLOCK_W + inner % BLOCK_W - p.pad_w;
         bool inside = at < BLOCK_H * BLOCK_W * CIN && (u32)h < (u32)p.height && (u32)w < (u32)p.width;
-        out.at[e] = put<T>(inside ? get<f32>(p.x[(((i64)image * p.height + h) * p.width + w) * CIN + c]) : 0.0f);
+        out.at[e] = put<T>(inside ? get<f32>(p.x[(((i64)image * p.height + h) * p.width + w) * CIN + c]) : p.fill);
     }
     *(Pack<T, 8>*)(p.y + (i64)index * 8) = out;
 }
 "#;
 
 /// Whether windows are single pixels that lie as the results do: a plain product.
-fn is_pointwise(node: &NodeView, f: &Filter) -> Result<bool> {
+pub(super) fn is_pointwise(node: &NodeView, f: &Filter) -> Result<bool> {
     let all = |name: &str, value: i64| -> Result<bool> {
         Ok(node.attrs().ints(name)?.unwrap_or(&[]).iter().all(|&v| v == value))
     };
     Ok(f.groups == 1 && f.kernel.iter().all(|&k| k == 1) && all("strides", 1)? && all("pads", 0)?)
 }
 
-fn depthwise_supports(ctx: &Ctx, node: &NodeView) -> Option<()> {
-    supports(ctx, node)?;
-    require(Filter::of(node).ok()?.is_depthwise())
-}
-
 /// Windows at the bound sizes; one axis is a row of an image of height 1.
-fn window(args: &BindArgs, attrs: &Attrs, f: &Filter) -> Result<Window2> {
+pub(super) fn window(args: &BindArgs, attrs: &Attrs, f: &Filter) -> Result<Window2> {
     let (x, y) = (args.shape(0)?, args.output(0)?);
     let [_, spatial @ .., channels] = x else { bail!(invalid, "an image of shape {x:?}") };
     if *channels != f.cin * f.groups {
@@ -244,7 +301,7 @@ fn window(args: &BindArgs, attrs: &Attrs, f: &Filter) -> Result<Window2> {
 
 /// The weights as [M][tap][channel], each row filled up with zeros to `pitch`.
 /// A pixel has `cin` places, of which channels that are not there stay zero.
-fn rows_of(node: &NodeView, f: &Filter, cin: usize, pitch: usize) -> Result<Vec<f32>> {
+pub(super) fn rows_of(node: &NodeView, f: &Filter, cin: usize, pitch: usize) -> Result<Vec<f32>> {
     let w = node.constant(1).ok_or_else(|| Error::bug("the weights are not constant"))?;
     let data = w.to_f32_cow()?;
     let taps: usize = f.kernel.iter().product();
@@ -269,12 +326,15 @@ fn pack<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     let of = narrow(ctx, node).ok_or_else(|| Error::bug("no narrow type for a convolution"))?;
     let mut types = types(node, of)?;
     if TILES[I].streams.is_some() && f.is_thin() {
-        let fold = Fold::of(node, &f).ok_or_else(|| Error::bug("an image that does not fold"))?;
+        let fold = Fold::of(node, &f, of).ok_or_else(|| Error::bug("an image that does not fold"))?;
         let from = std::mem::replace(&mut types.x, of);
         let method = Method::packed(TILES[I], true, of);
         let code = ctx.code(&text(node, method, types, true)?)?;
         let folds = ctx.code(&fold.text(from, of, f.cin)?)?;
-        return Ok(Packing { tensors: vec![code, fold.pack(node, &f, of)?, folds], consumed: vec![1] });
+        return Ok(Packing {
+            tensors: vec![code, super::as_factors(&[f.cout, fold.depth()], fold.rows(node, &f)?, of, false)?, folds],
+            consumed: vec![1],
+        });
     }
     let x_copy = if f.is_thin() {
         types.x = of;
@@ -318,9 +378,9 @@ fn load<const I: usize>(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result
 fn load_folded(ctx: &Ctx, node: &NodeView, packed: &[Tensor], tile: Tile) -> Result<Box<dyn Kernel>> {
     let missing = || Error::invalid("packed weights are missing");
     let f = Filter::of(node)?;
-    let fold = Fold::of(node, &f).ok_or_else(|| Error::bug("an image that does not fold"))?;
     let weights = packed.get(1).ok_or_else(missing)?;
     let of = weights.dtype();
+    let fold = Fold::of(node, &f, of).ok_or_else(|| Error::bug("an image that does not fold"))?;
     let method = Method::packed(tile, true, of);
     let product = Product::load(ctx, packed.first(), method, Types { x: of, ..types(node, of)? })?;
     let folds = ctx.function(Some(packed.get(2).ok_or_else(missing)?), "fold", 0)?;
@@ -331,49 +391,23 @@ fn load_folded(ctx: &Ctx, node: &NodeView, packed: &[Tensor], tile: Tile) -> Res
         epilogue_fits(args, f.cout)?;
         let (images, out) = (args.shape(0)?[0], window.output);
         counts(args.shape(0)?.iter().product())?;
-        let (taps, channels) = (fold.taps, fold.channels);
-        let [rows, columns] = [out[0] + taps[0] - 1, out[1] + taps[1] - 1];
-        let chunks = counts(images * rows * columns * channels)? / 8;
-        let folded = Window2 {
-            input: [rows, out[1]],
-            output: out,
-            kernel: [taps[0], 1],
-            strides: [1, 1],
-            dilations: [1, 1],
-            pads: [0, 0],
-            cin: taps[1] * channels,
-            row: columns * channels,
-        };
-        let sizes = Sizes {
-            m: images * out[0] * out[1],
-            n: f.cout,
-            k: fold.depth(),
-            ldx: channels,
-            ldw: fold.depth(),
-            ldy: f.cout,
-            batch: [1, 1],
-            window: Some(folded),
-            ..Sizes::default()
-        };
+        let (sizes, folding) = fold.place(&f, window, images)?;
         let plan = product.plan(sizes)?;
         let (product, weights, folds) = (product.clone(), weights.clone(), folds.clone());
         let flops = 2 * images * out[0] * out[1] * f.cout * f.depth();
         let own = plan.workspace().next_multiple_of(256);
+        let scratch = own + folding.elements() * of.bytes_for(1);
         bound(move |io| {
             let (bias, residual) = (io.input(2), io.input(3));
             // SAFETY: buffers have the bound sizes, the weights were packed for this node; the folded image lies behind the product's
             // own workspace.
             unsafe {
                 let image = io.workspace.add(own);
-                let mut p = Params::new().ptr(io.input::<u8>(0)).ptr(image.cast_const()).u32(chunks);
-                p = p.u32(window.input[0]).u32(window.input[1]).i32(window.pads[0]).i32(window.pads[1]);
-                p = p.divider((channels / 8).max(1)).divider(columns.max(1)).divider(rows.max(1));
-                let grid = [chunks.div_ceil(256), 1, 1];
-                folds.run(io, grid, 256, 0, &p.finish())?;
+                folding.run(&folds, io, io.input(0), image, 0.0)?;
                 product.run(&plan, io, image.cast_const(), weights.ptr(), bias, residual, io.output(0))
             }
         })
-        .workspace(own + chunks * 8 * of.bytes_for(1))
+        .workspace(scratch)
         .flops(flops)
         .boxed()
     })
@@ -461,124 +495,3 @@ KERNEL(256, widen, P) {
     *(Pack<T, 4>*)(p.y + (i64)index * 4) = out;
 }
 "#;
-
-const DEPTHWISE_TEXT: &str = include_str!("../text/depthwise.cuh");
-/// Widest kernel whose taps are held in registers.
-const WIDEST: usize = 7;
-/// Channels of a thread, and pixels, where there is little work.
-const FEW: [usize; 2] = [2, 1];
-
-/// How the depthwise kernel shares its work.
-struct Pieces {
-    /// Channels of a thread.
-    vector: usize,
-    /// Neighbouring pixels of a thread.
-    pixels: usize,
-    /// Whether a thread reads every pixel of a row once; kernel and stride along it are those of the text.
-    in_rows: bool,
-    kernel_w: usize,
-    stride_w: usize,
-}
-
-impl Pieces {
-    fn of(node: &NodeView, f: &Filter) -> Result<Pieces> {
-        let last = |name: &str| -> Result<usize> {
-            let list = node.attrs().ints(name)?.and_then(|l| l.last().copied());
-            Ok(usize::try_from(list.unwrap_or(1)).unwrap_or(1))
-        };
-        let kernel_w = f.kernel.last().copied().unwrap_or(1);
-        let (stride_w, dilation_w) = (last("strides")?, last("dilations")?);
-        let in_rows = kernel_w <= WIDEST && stride_w <= 2 && dilation_w == 1;
-        // Sums and taps of a row fill the registers.
-        let most = if in_rows && kernel_w > 3 { 4 } else { 8 };
-        let vector = [8, 4, 2].into_iter().find(|v| *v <= most && f.cout.is_multiple_of(*v)).unwrap_or(1);
-        Ok(Pieces { vector, pixels: if in_rows && kernel_w > 3 { 8 } else { 4 }, in_rows, kernel_w, stride_w })
-    }
-}
-
-fn pack_depthwise(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
-    let f = Filter::of(node)?;
-    let of = narrow(ctx, node).unwrap_or(DType::F32);
-    let mut e = Emit::default();
-    let input = e.input(0);
-    let result = oxrt_ops::activation::emit_attrs(&mut e, node.attrs(), input)?;
-    let fast = of != DType::F32;
-    let (body, y) = text::statements(&e.finish(result), &["x".to_string()], Number::F32, fast);
-    let t = types(node, of)?;
-    let c = super::c_type;
-    let pieces = Pieces::of(node, &f)?;
-    let body = format!(
-        "#define VECTOR {}\n#define PIXELS {}\n#define IN_ROWS {}\n#define KERNEL_W {}\n#define STRIDE_W {}\n#define FEW {}\ntypedef {} TX;\ntypedef {} T;\ntypedef {} TR;\ntypedef {} TY;\n\
-         DEVICE f32 activate(f32 x) {{ {body}return {y}; }}\n{DEPTHWISE_TEXT}",
-        pieces.vector,
-        pieces.pixels,
-        pieces.in_rows,
-        pieces.kernel_w,
-        pieces.stride_w,
-        if f.cout % FEW[0] == 0 { FEW[0] } else { 1 },
-        c(t.x)?,
-        c(of)?,
-        c(t.residual)?,
-        c(t.y)?
-    );
-    let w = node.constant(1).ok_or_else(|| Error::bug("the weights are not constant"))?;
-    let data = w.to_f32_cow()?;
-    let taps: usize = f.kernel.iter().product();
-    let turned: Vec<f32> = (0..taps * f.cout).map(|i| data[i % f.cout * taps + i / f.cout]).collect();
-    Ok(Packing { tensors: vec![ctx.code(&body)?, super::as_type(&[taps, f.cout], &turned, of)?], consumed: vec![1] })
-}
-
-fn load_depthwise(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
-    let f = Filter::of(node)?;
-    let launchers = [ctx.function(packed.first(), "depthwise", 0)?, ctx.function(packed.first(), "depthwise_few", 0)?];
-    let processors = ctx.gpu.processors() as usize;
-    let pieces = Pieces::of(node, &f)?;
-    let weights = ctx.weights(packed.get(1).ok_or_else(|| Error::invalid("packed weights are missing"))?)?;
-    let attrs = node.attrs().clone();
-    kernel(move |args| {
-        let win = window(args, &attrs, &f)?;
-        epilogue_fits(args, f.cout)?;
-        let images = args.shape(0)?[0];
-        counts(args.shape(0)?.iter().product())?;
-        // Large pieces for each thread share loads; small ones fill the GPU.
-        let large = images * win.output[0] * win.output[1].div_ceil(pieces.pixels) * (f.cout / pieces.vector);
-        let few = usize::from(large < processors * 512);
-        let few_channels = if f.cout % FEW[0] == 0 { FEW[0] } else { 1 };
-        let [vector, wide] = if few == 1 { [few_channels, FEW[1]] } else { [pieces.vector, pieces.pixels] };
-        let groups = f.cout / vector;
-        let columns = win.output[1].div_ceil(wide);
-        let count = counts(images * win.output[0] * columns * groups)?;
-        let flops = 2 * images * win.output[0] * win.output[1] * f.cout * win.kernel[0] * win.kernel[1];
-        let (launcher, weights, channels) = (launchers[few].clone(), weights.clone(), f.cout);
-        bound(move |io| {
-            let p = Params::new()
-                .ptr(io.input::<u8>(0))
-                .ptr(weights.ptr())
-                .ptr(io.input::<u8>(2))
-                .ptr(io.input::<u8>(3))
-                .ptr(io.output::<u8>(0))
-                .u32(count)
-                .u32(channels)
-                .u32(win.input[0])
-                .u32(win.input[1])
-                .u32(win.output[0])
-                .u32(win.output[1])
-                .u32(win.kernel[0])
-                .u32(win.kernel[1])
-                .i32(win.pads[0])
-                .i32(win.pads[1])
-                .u32(win.strides[0])
-                .u32(win.strides[1])
-                .u32(win.dilations[0])
-                .u32(win.dilations[1])
-                .divider(groups)
-                .divider(columns.max(1))
-                .divider(win.output[0].max(1))
-                .finish();
-            // SAFETY: buffers have the bound sizes, the weights were packed for this node.
-            unsafe { launcher.run(io, [count.div_ceil(256), 1, 1], 256, 0, &p) }
-        })
-        .flops(flops)
-        .boxed()
-    })
-}

@@ -98,6 +98,7 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
         bail!(bug, "operands of several types for a product of the library");
     }
     let gpu = ctx.gpu.clone();
+    let open = node.ty(0).is_none_or(|t| t.static_shape().is_none());
     kernel(move |args| {
         let x = args.shape(0)?;
         let rows: usize = x[..x.len().saturating_sub(1)].iter().product();
@@ -109,7 +110,10 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
         let cuda = gpu.as_cuda().ok_or_else(|| Error::unsupported("a product of a library on the emulator"))?;
         cuda.enter()?;
         let bias_ptr = bias.as_ref().map_or(std::ptr::null(), |b| b.ptr().cast_const());
-        let spec = ProductSpec { m: rows.max(1), n, k, pitch: k, of, bias: bias.is_some(), bias_ptr, relu };
+        let m = rows.max(1);
+        // Where sizes are open, few kernels serve all of them.
+        let chosen_for = if open { m.next_power_of_two() } else { m };
+        let spec = ProductSpec { m, chosen_for, n, k, pitch: k, of, bias: bias.is_some(), bias_ptr, relu };
         let product = cuda.libraries.product(&spec)?;
         let plan: Option<MapPlan> =
             after.as_ref().map(|map| map.plan(&[rows * n], &[(vec![1], 0)], (vec![1], 0))).transpose()?;

@@ -164,18 +164,9 @@ pub(super) fn text(node: &NodeView, method: Method, types: Types, fast: bool) ->
     );
     let flag = |b: bool| u8::from(b);
     Ok(match method {
-        Method::Mma { tile: Tile { m, n, warps, stages, streams: Some(blocks) }, conv, of, .. } => format!(
-            "#define BM {m}\n#define BN {n}\n#define WGS {}\n#define STAGES {stages}\n#define BLOCKS {}\n\
-             #define BUFFERS {}\n#define IN_TURN {}\n#define TY_BYTES {}\n#define CONV {}\ntypedef {} T;\n{types_text}{activate}{WGMMA}{}",
-            warps[0] / 4,
-            blocks.each,
-            blocks.buffers,
-            flag(blocks.in_turn),
-            types.y.bytes_for(1),
-            flag(conv),
-            storage(of)?,
-            STREAM.replace("WGMMA_ASM", &wgmma(n, of, Left::Shared))
-        ),
+        Method::Mma { tile: Tile { streams: Some(blocks), .. }, .. } => {
+            stream_text(method, blocks, types.y, &format!("{types_text}{activate}"))?
+        }
         Method::Mma { tile, conv, of, exact, x_copy, w_turned, w_async } => format!(
             "#define BM {}\n#define BN {}\n#define WARPS_M {}\n#define WARPS_N {}\n#define THREADS {}\n#define STAGES {}\n\
              #define CONV {}\n#define EXACT {}\n#define ASYNC {}\n#define W_TURNED {}\n#define W_ASYNC {}\ntypedef {} T;\n\
@@ -198,6 +189,29 @@ pub(super) fn text(node: &NodeView, method: Method, types: Types, fast: bool) ->
     })
 }
 
+/// The text of a product that streams. `before` defines the types of operands and `activate`, and for bytes what `quantised.cuh` does.
+pub(super) fn stream_text(method: Method, blocks: Blocks, y: DType, before: &str) -> Result<String> {
+    let Method::Mma { tile: Tile { m, n, warps, stages, .. }, conv, of, .. } = method else {
+        bail!(bug, "plain multiply-adds that stream")
+    };
+    let flag = |b: bool| u8::from(b);
+    let integer = of.bytes_for(1) == 1;
+    Ok(format!(
+        "#define BM {m}\n#define BN {n}\n#define WGS {}\n#define STAGES {stages}\n#define BLOCKS {}\n#define BUFFERS {}\n\
+         #define IN_TURN {}\n#define TY_BYTES {}\n#define CONV {}\n#define INTEGER {}\ntypedef {} T;\ntypedef {} S;\n{before}{WGMMA}{}",
+        warps[0] / 4,
+        blocks.each,
+        blocks.buffers,
+        flag(blocks.in_turn),
+        y.bytes_for(1),
+        flag(conv),
+        flag(integer),
+        super::c_type(of)?,
+        if integer { "i32" } else { "f32" },
+        STREAM.replace("WGMMA_ASM", &wgmma(n, of, Left::Shared))
+    ))
+}
+
 /// Where the left operand of the instruction lies.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Left {
@@ -213,27 +227,33 @@ pub(super) fn wgmma(n: usize, of: DType, left: Left) -> String {
     let (ty, depth) = match of {
         DType::F32 => ("tf32", 8),
         DType::BF16 => ("bf16", 16),
+        DType::U8 => ("u8", 32),
+        DType::I8 => ("s8", 32),
         _ => ("f16", 16),
     };
+    // Bytes are summed in integers; those on the right are signed.
+    let integer = depth == 32;
+    let (sum, right, register) = if integer { ("s32", "s8", "r") } else { ("f32", ty, "f") };
     let list = |range: std::ops::Range<usize>, f: &dyn Fn(usize) -> String| range.map(f).collect::<Vec<_>>().join(", ");
     let name = |i: usize| format!("%{i}");
-    let (a, a_given, last, turned) = match left {
-        // Single precision lies along rows in any case.
-        Left::Shared if of == DType::F32 => (name(count), "\"l\"(da)".to_string(), count + 1, ""),
-        Left::Shared => (name(count), "\"l\"(da)".to_string(), count + 1, ", 0, 0"),
+    let (a, a_given, last, signs) = match left {
+        // What is not of 16 bits lies along rows in any case, and integers have no signs to turn.
+        Left::Shared if integer => (name(count), "\"l\"(da)".to_string(), count + 1, ""),
+        Left::Shared if of == DType::F32 => (name(count), "\"l\"(da)".to_string(), count + 1, ", 1, 1"),
+        Left::Shared => (name(count), "\"l\"(da)".to_string(), count + 1, ", 1, 1, 0, 0"),
         Left::Registers => (
             format!("{{{}}}", list(count..count + 4, &name)),
             list(0..4, &|i| format!("\"r\"(a[{i}])")),
             count + 4,
-            ", 1",
+            ", 1, 1, 1",
         ),
     };
     format!(
-        "asm volatile(\"{{ .reg .pred p; setp.ne.b32 p, %{}, 0; wgmma.mma_async.sync.aligned.m64n{n}k{depth}.f32.{ty}.{ty} {{{}}}, \
-         {a}, %{last}, p, 1, 1{turned}; }}\" : {} : {a_given}, \"l\"(db), \"r\"(add));",
+        "asm volatile(\"{{ .reg .pred p; setp.ne.b32 p, %{}, 0; wgmma.mma_async.sync.aligned.m64n{n}k{depth}.{sum}.{ty}.{right} {{{}}}, \
+         {a}, %{last}, p{signs}; }}\" : {} : {a_given}, \"l\"(db), \"r\"(add));",
         last + 1,
         list(0..count, &name),
-        list(0..count, &|i| format!("\"+f\"(d[{i}])")),
+        list(0..count, &|i| format!("\"+{register}\"(d[{i}])")),
     )
 }
 
@@ -289,6 +309,16 @@ pub(super) struct Window2 {
     pub cin: usize,
     /// Distance of rows of the image where pixels overlap; 0 where a row is as long as its pixels.
     pub row: usize,
+}
+
+impl Window2 {
+    /// Whether some window has taps outside of the image.
+    pub fn leaves_image(&self) -> bool {
+        (0..2).any(|d| {
+            let last = (self.output[d].max(1) - 1) * self.strides[d] + (self.kernel[d].max(1) - 1) * self.dilations[d];
+            self.pads[d] > 0 || last as i64 - self.pads[d] >= self.input[d] as i64
+        })
+    }
 }
 
 /// A product with fixed sizes.
@@ -387,7 +417,7 @@ impl Product {
     ) -> Result<()> {
         if let Some(Tile { streams: Some(blocks), .. }) = self.tile() {
             // SAFETY: the caller's promise.
-            return unsafe { self.run_stream(plan, io, [x.cast(), w, bias, residual], y, blocks) };
+            return unsafe { self.run_stream(plan, io, [x.cast(), w, bias, residual], y, blocks, |p| p) };
         }
         let s = &plan.sizes;
         let mut p = Params::new().ptr(x).ptr(w).ptr(bias).ptr(residual).ptr(y.cast_const());
@@ -422,6 +452,24 @@ impl Product {
         // SAFETY: the caller's promise.
         unsafe { self.kernel.run(io, plan.grid, threads, shared, &params) }
     }
+
+    /// A product of bytes, which streams; `ends` are the parameters of its end.
+    ///
+    /// # Safety
+    /// As [`Self::run`].
+    pub unsafe fn run_bytes(
+        &self,
+        plan: &Plan,
+        io: &Io,
+        operands: [*const u8; 4],
+        y: *mut u8,
+        ends: impl FnOnce(Params) -> Params,
+    ) -> Result<()> {
+        let Some(Tile { streams: Some(blocks), .. }) = self.tile() else { bail!(bug, "bytes that do not stream") };
+        // SAFETY: the caller's promise.
+        unsafe { self.run_stream(plan, io, operands, y, blocks, ends) }
+    }
+
     /// # Safety
     /// As [`Self::run`], which says the order of operands.
     unsafe fn run_stream(
@@ -431,6 +479,7 @@ impl Product {
         operands: [*const u8; 4],
         y: *mut u8,
         blocks: Blocks,
+        ends: impl FnOnce(Params) -> Params,
     ) -> Result<()> {
         let (s, Some(tile)) = (&plan.sizes, self.tile()) else { bail!(bug, "no tile that streams") };
         let items = plan.grid[0] * plan.splits;
@@ -499,7 +548,7 @@ impl Product {
         p = p.u32(win.dilations[0]).u32(win.dilations[1]).u32(win.kernel[1].max(1));
         p = p.divider(win.output[1].max(1)).divider((win.output[0] * win.output[1]).max(1));
         p = p.divider(plan.splits).divider(s.n.div_ceil(tile.n).max(1));
-        let params = p.status(&io.device).finish();
+        let params = ends(p).status(&io.device).finish();
         let grid = [items.min(self.processors * blocks.each), 1, 1];
         // SAFETY: the caller's promise.
         unsafe { self.kernel.run(io, grid, tile.threads(), tile.shared(tile.stages), &params) }

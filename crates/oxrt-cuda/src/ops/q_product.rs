@@ -42,12 +42,12 @@ pub(super) fn byte(d: DType) -> bool {
 }
 
 /// Where the inputs of the end lie: scale, bias, residual, table, table before the residual.
-fn ends(op: &str) -> [usize; 5] {
+pub(super) fn ends(op: &str) -> [usize; 5] {
     // QMatMul has a table alone; what it has not lies behind all inputs.
     if op == "oxrt.QMatMul" { [8, 8, 8, 2, 8] } else { [2, 3, 4, 5, 6] }
 }
 
-fn fused_supports(_: &Ctx, node: &NodeView) -> Option<()> {
+pub(super) fn fused_supports(_: &Ctx, node: &NodeView) -> Option<()> {
     require(byte(node.dtype(0)?) && byte(node.dtype(1)?) && stored(node.output_dtype(0)?).is_some())?;
     let [scale, bias, residual, table, middle] = ends(node.op());
     require([scale, bias].into_iter().all(|i| node.dtype(i).is_none_or(|d| d == DType::F32)))?;
@@ -58,13 +58,20 @@ fn fused_supports(_: &Ctx, node: &NodeView) -> Option<()> {
     numbers(node.attrs(), node.has(residual), node.has(middle)).ok().map(|_| ())
 }
 
-/// The numbers that the end reads, in its order.
-pub(super) fn numbers(attrs: &Attrs, residual: bool, middle: bool) -> Result<([i64; 12], [f32; 5])> {
-    let (mut whole, mut number) = ([0; 12], [1.0; 5]);
+/// Inverse of the scale, least and most of what `rounded` of the text gives.
+fn bounds(l: &Linear) -> [f32; 3] {
+    let at = |q: i64| 12_582_912.0 + (q - l.zero) as f32;
+    [1.0 / l.scale, at(l.low), at(l.high)]
+}
+
+/// The numbers that the end reads, in its order (the product's own scale, `number[4]`, is left out).
+pub(super) fn numbers(attrs: &Attrs, residual: bool, middle: bool) -> Result<([i64; 12], [f32; 11])> {
+    let (mut whole, mut number) = ([0; 12], [1.0; 11]);
     if residual {
         let (mid, r) = (Linear::from_attrs(attrs, "mid")?, Linear::from_attrs(attrs, "r")?);
-        (whole[2], whole[3], whole[4], whole[6]) = (mid.zero, mid.low, mid.high, r.zero);
+        (whole[2], whole[6]) = (mid.zero, r.zero);
         (number[0], number[2]) = (mid.scale, r.scale);
+        [number[5], number[7], number[8]] = bounds(&mid);
     }
     if middle {
         let t = Linear::from_attrs(attrs, "t")?;
@@ -72,9 +79,17 @@ pub(super) fn numbers(attrs: &Attrs, residual: bool, middle: bool) -> Result<([i
     }
     if !dtype_of(attrs, "y")?.is_float() {
         let y = Linear::from_attrs(attrs, "y")?;
-        (whole[7], whole[8], whole[9], number[3]) = (y.zero, y.low, y.high, y.scale);
+        whole[7] = y.zero;
+        [number[6], number[9], number[10]] = bounds(&y);
     }
     Ok((whole, number))
+}
+
+/// Which inputs the end has, for texts that leave out what is not there.
+pub(super) fn has_text(node: &NodeView) -> String {
+    let names = ["SCALE", "BIAS", "RESIDUAL", "TABLE", "MIDDLE"];
+    let line = |(name, i): (&str, usize)| format!("#define HAS_{name} {}\n", u8::from(node.has(i)));
+    names.into_iter().zip(ends(node.op())).map(line).collect()
 }
 
 /// Types, activation and functions of the end, for the inputs that `ends` names.
@@ -145,6 +160,20 @@ fn load_fused(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn K
     fused(node, Windows::load(ctx, packed.first(), true, Method::Simt)?, None)
 }
 
+/// Checks the sizes of the end's inputs. Returns whether the residual is one row.
+pub(super) fn ends_fit(args: &BindArgs, ends: [usize; 5], maps: usize) -> Result<bool> {
+    let len: usize = args.output(0)?.iter().product();
+    holds(args, ends[0], maps)?;
+    holds(args, ends[1], maps)?;
+    holds(args, ends[3], 256)?;
+    holds(args, ends[4], 256)?;
+    let row = args.opt_shape(ends[2]).is_some_and(|s| *s == [maps] && len != maps);
+    if !row {
+        holds(args, ends[2], len)?;
+    }
+    Ok(row)
+}
+
 /// Binds a fused product. `weights` of the matrix units replace input 1.
 fn fused(node: &NodeView, windows: Windows, weights: Option<(Arc<Weights>, Shape)>) -> Result<Box<dyn Kernel>> {
     let attrs = node.attrs().clone();
@@ -179,15 +208,7 @@ fn fused(node: &NodeView, windows: Windows, weights: Option<(Arc<Weights>, Shape
             (sizes, offsets)
         };
         let maps = if conv { sizes.maps * groups } else { sizes.maps };
-        let len: usize = args.output(0)?.iter().product();
-        holds(args, ends[0], maps)?;
-        holds(args, ends[1], maps)?;
-        holds(args, ends[3], 256)?;
-        holds(args, ends[4], 256)?;
-        let row = args.opt_shape(ends[2]).is_some_and(|s| *s == [maps] && len != maps);
-        if !row {
-            holds(args, ends[2], len)?;
-        }
+        let row = ends_fit(args, ends, maps)?;
         sizes.whole = whole;
         sizes.whole[1] = (zeros[1] & 0xffff) | i64::from(row) << 16;
         sizes.number = number;

@@ -537,6 +537,97 @@ fn bytes_are_multiplied() {
 }
 
 #[test]
+fn bytes_are_streamed() {
+    let streamed = |text: &str, inputs: &[Tensor]| {
+        let names = check(text, inputs, 1e-6);
+        assert_eq!(names.iter().filter(|n| n.starts_with("q_stream")).count(), 10, "{names:?}");
+    };
+    for (x, zero) in [(DType::U8, 9), (DType::I8, 0)] {
+        let code = if x == DType::U8 { 2 } else { 3 };
+        let y = format!("y_scale=256.0, y_zero=3, y_dtype={code}");
+        let (low, high) = if x == DType::U8 { (0, 255) } else { (-128, 127) };
+        let y = format!("{y}, y_low={low}, y_high={high}");
+        let both = format!(
+            "mid_scale=64.0, mid_zero=1, mid_dtype={code}, mid_low={low}, mid_high={high}, r_scale=32.0, r_zero=-3, r_dtype={code}"
+        );
+        // Parts of tiles, of slices, of splits.
+        let few = if x == DType::U8 { 0 } else { 2 };
+        for (m, k, n) in [(1, 1040, 16), (70, 144, 208), (260, 32, 80)].into_iter().skip(few) {
+            let (a, w) = (bytes(x, &[m, k], 1), bytes(DType::I8, &[k, n], 2));
+            let weights = format!("i8[{k}, {n}]{{{}}}, f32[{n}]{{0.25}}, f32[{n}]{{-8}}", list(&w));
+            let head = format!("({x}[{m}, {k}] x) {{ y = oxrt.QGemm<x_zero={zero}");
+            streamed(&format!("{head}, activation=\"relu\", {y}>(x, {weights}) }} => y"), std::slice::from_ref(&a));
+            streamed(&format!("{head}, y_dtype=1>(x, {weights}) }} => y"), std::slice::from_ref(&a));
+            streamed(&format!("{head}, y_dtype=10>(x, {weights}) }} => y"), std::slice::from_ref(&a));
+            for r in [vec![m, n], vec![n]] {
+                let text = format!(
+                    "({x}[{m}, {k}] x, {x}{r:?} r) {{ y = oxrt.QGemm<x_zero={zero}, {both}, {y}>(x, {weights}, r) }} => y"
+                );
+                streamed(&text, &[a.clone(), bytes(x, &r, 3)]);
+            }
+            let t = bytes(x, &[256], 4);
+            let text = format!(
+                "({x}[{m}, {k}] x, {x}[{m}, {n}] r) {{ y = oxrt.QGemm<x_zero={zero}, {both}, t_scale=8.0, t_zero=7, t_dtype={code}, {y}>(x, {weights}, r, {x}[256]{{{}}}, {x}[256]{{{}}}) }} => y",
+                list(&t),
+                list(&t)
+            );
+            streamed(&text, &[a, bytes(x, &[m, n], 3)]);
+        }
+        for (shape, w, attrs) in [
+            (vec![2, 9, 7, 16], vec![32, 16, 3, 3], "pads=[1, 1, 1, 1]"),
+            (vec![2, 8, 9, 144], vec![16, 144, 3, 3], "pads=[2, 0, 1, 2], strides=[2, 1]"),
+            (vec![1, 9, 9, 32], vec![80, 32, 3, 2], "dilations=[2, 3]"),
+            (vec![3, 5, 6, 32], vec![16, 32, 1, 1], "strides=[2, 2]"),
+            (vec![2, 11, 48], vec![16, 48, 3], "auto_pad=\"SAME_UPPER\", strides=[2]"),
+            (vec![2, 15, 14, 3], vec![16, 3, 7, 7], "pads=[3, 3, 3, 3], strides=[2, 2]"),
+            (vec![2, 6, 7, 1], vec![32, 1, 3, 3], "pads=[1, 1, 1, 1]"),
+        ]
+        .into_iter()
+        .skip(2 * few)
+        {
+            let ones = format!("f32[{}]{{0.5}}, f32[{}]{{3}}", w[0], w[0]);
+            for out in [y.as_str(), "y_dtype=1", "y_dtype=10"] {
+                let text = format!(
+                    "({x}{shape:?} x) {{ y = oxrt.QConv<kernel_shape={:?}, {attrs}, x_zero={zero}, {out}>(x, i8{w:?}{{{}}}, {ones}) }} => y",
+                    &w[2..],
+                    list(&bytes(DType::I8, &w, 2)),
+                );
+                streamed(&text, &[bytes(x, &shape, 1)]);
+            }
+        }
+    }
+}
+
+#[test]
+fn bytes_of_single_channels() {
+    for (x, zero) in [(DType::U8, 9), (DType::I8, -3)] {
+        let code = if x == DType::U8 { 2 } else { 3 };
+        for (shape, w, attrs) in [
+            (vec![2, 9, 12, 24], vec![24, 1, 3, 3], "pads=[1, 1, 1, 1]"),
+            (vec![1, 11, 10, 12], vec![12, 1, 5, 5], "pads=[2, 2, 2, 2], strides=[2, 2]"),
+            (vec![2, 13, 7], vec![7, 1, 3], "dilations=[2]"),
+            (vec![1, 9, 40, 16], vec![16, 1, 3, 3], "pads=[0, 1, 1, 0], dilations=[1, 2]"),
+        ] {
+            let (maps, weights) = (w[0], list(&bytes(DType::I8, &w, 2)));
+            let image = bytes(x, &shape, 1);
+            let low = if x == DType::U8 { 0 } else { -128 };
+            for out in [
+                format!("y_scale=64.0, y_zero=3, y_dtype={code}, y_low={low}, y_high={}", low + 255),
+                "y_dtype=1".into(),
+                "y_dtype=10".into(),
+            ] {
+                let text = format!(
+                    "({x}{shape:?} x) {{ y = oxrt.QConv<kernel_shape={:?}, group={maps}, {attrs}, activation=\"relu\", x_zero={zero}, {out}>(x, i8{w:?}{{{weights}}}, f32[{maps}]{{0.5}}, f32[{maps}]{{3}}) }} => y",
+                    &w[2..]
+                );
+                let names = check(&text, std::slice::from_ref(&image), 1e-6);
+                assert_eq!(names[0], "q_depthwise");
+            }
+        }
+    }
+}
+
+#[test]
 fn bytes_one_by_one() {
     for (a, b) in [(DType::U8, DType::U8), (DType::I8, DType::U8), (DType::I8, DType::I8)] {
         for op in ["add", "sub", "mul"] {
@@ -677,6 +768,11 @@ pub(super) fn nodes() -> Vec<String> {
         "(u8[5, 9] a, i8[9, 7] b) { y = oxrt.QMatMul<scale=0.5, y_scale=2.0>(a, b) } => y",
         "(u8[5, 32] x, u8[5, 8] r) { y = oxrt.QGemm<mid_scale=1.0, r_scale=0.5, y_scale=0.5, activation=\"silu\">(x, i8[32, 8]{1}, f32[8]{1}, f32[8]{0}, r) } => y",
         "(i8[5, 32] x) { y = oxrt.QGemm<y_dtype=1>(x, i8[32, 8]{1}, f32[8]{1}) } => y",
+        "(u8[5, 32] x, u8[5, 16] r) { y = oxrt.QGemm<mid_scale=1.0, r_scale=0.5, y_scale=0.5, activation=\"silu\">(x, i8[32, 16]{1}, f32[16]{1}, f32[16]{0}, r) } => y",
+        "(u8[2, 6, 7, 16] x) { y = oxrt.QConv<kernel_shape=[3, 3], group=16, y_scale=2.0>(x, i8[16, 1, 3, 3]{1}, f32[16]{0.5}) } => y",
+        "(i8[5, 32] x) { y = oxrt.QGemm<y_dtype=10>(x, i8[32, 16]{1}, f32[16]{1}) } => y",
+        "(u8[2, 6, 7, 16] x) { y = oxrt.QConv<kernel_shape=[3, 3], y_dtype=1>(x, i8[16, 16, 3, 3]{1}, f32[16]{0.5}) } => y",
+        "(i8[2, 6, 7, 3] x) { y = oxrt.QConv<kernel_shape=[3, 3], y_scale=2.0, y_dtype=3>(x, i8[16, 3, 3, 3]{1}, f32[16]{0.5}) } => y",
         "(u8[2, 6, 7, 16] x) { y = oxrt.QConv<kernel_shape=[3, 3], y_scale=2.0>(x, i8[9, 16, 3, 3]{1}, f32[9]{0.5}) } => y",
         "(u8[2, 6, 7, 3] x) { y = oxrt.QConv<kernel_shape=[3, 3], y_scale=2.0, y_dtype=3>(x, i8[9, 3, 3, 3]{1}, f32[9]{0.5}) } => y",
         "(u8[3, 7] a, i8[7] b) { y = oxrt.QBinary<op=\"mul\", a_scale=0.5, b_scale=2.0, b_dtype=3, y_scale=4.0>(a, b) } => y",

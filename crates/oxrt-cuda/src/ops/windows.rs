@@ -134,7 +134,7 @@ pub(super) struct Sizes {
     pub w_tap: usize,
     /// What the text's own parts read as `p.whole` and `p.number`.
     pub whole: [i64; 12],
-    pub number: [f32; 5],
+    pub number: [f32; 11],
 }
 
 /// Missing axes in front are `fill`.
@@ -173,7 +173,7 @@ impl Sizes {
             w_channel,
             w_tap: 0,
             whole: [0; 12],
-            number: [0.0; 5],
+            number: [0.0; 11],
         }
     }
 
@@ -226,7 +226,7 @@ impl Sizes {
             w_channel,
             w_tap: 1,
             whole: [0; 12],
-            number: [0.0; 5],
+            number: [0.0; 11],
         })
     }
 

@@ -4,7 +4,19 @@ struct P {
     u32 count; i32 channels, height, width, out_h, out_w;
     i32 kernel_h, kernel_w, pad_h, pad_w, stride_h, stride_w, dilation_h, dilation_w;
     Divider groups, columns, rows;
+#if INTEGER
+    const f32* scale; const TT* table; const TM* middle;
+    i32 row_residual; f32 zero;
+    i32 whole[12]; f32 number[11];
+#endif
 };
+
+// Sums of products of bytes are exact in single precision.
+#if INTEGER
+#define LESS_ZERO(x) ((x) - p.zero)
+#else
+#define LESS_ZERO(x) (x)
+#endif
 
 // With ROW, the kernel's width and the stride are those of the text: every pixel that a thread needs is read once, and its
 // taps are held in registers for a row.
@@ -16,7 +28,7 @@ template <int V, int WIDE, bool ROW> DEVICE void run(const P& p) {
     u32 image = divide(line, p.rows), oh = line - image * p.rows.divisor;
     f32 acc[WIDE][V];
     PRAGMA_UNROLL for (int o = 0; o < WIDE; o++)
-        PRAGMA_UNROLL for (int j = 0; j < V; j++) acc[o][j] = p.bias ? p.bias[c + j] : 0.0f;
+        PRAGMA_UNROLL for (int j = 0; j < V; j++) acc[o][j] = !INTEGER && p.bias ? p.bias[c + j] : 0.0f;
     for (i32 kh = 0; kh < p.kernel_h; kh++) {
         i32 ih = (i32)oh * p.stride_h - p.pad_h + kh * p.dilation_h;
         if ((u32)ih >= (u32)p.height) continue;
@@ -32,7 +44,7 @@ template <int V, int WIDE, bool ROW> DEVICE void run(const P& p) {
                 if ((u32)(left + i) >= (u32)p.width) continue;
                 Pack<TX, V> x = *(const Pack<TX, V>*)(row + (i64)(left + i) * p.channels);
                 f32 v[V];
-                PRAGMA_UNROLL for (int j = 0; j < V; j++) v[j] = get<f32>(x.at[j]);
+                PRAGMA_UNROLL for (int j = 0; j < V; j++) v[j] = LESS_ZERO(get<f32>(x.at[j]));
                 PRAGMA_UNROLL for (int o = 0; o < WIDE; o++) {
                     const int kw = i - o * STRIDE_W;
                     if (kw >= 0 && kw < KERNEL_W) {
@@ -48,7 +60,7 @@ template <int V, int WIDE, bool ROW> DEVICE void run(const P& p) {
                 i32 iw = (i32)(ow0 + o) * p.stride_w - p.pad_w + kw * p.dilation_w;
                 if ((u32)iw >= (u32)p.width) continue;
                 Pack<TX, V> x = *(const Pack<TX, V>*)(row + (i64)iw * p.channels);
-                PRAGMA_UNROLL for (int j = 0; j < V; j++) acc[o][j] += get<f32>(x.at[j]) * get<f32>(w.at[j]);
+                PRAGMA_UNROLL for (int j = 0; j < V; j++) acc[o][j] += LESS_ZERO(get<f32>(x.at[j])) * get<f32>(w.at[j]);
             }
         }
     }
@@ -58,8 +70,16 @@ template <int V, int WIDE, bool ROW> DEVICE void run(const P& p) {
         Pack<TY, V> out;
         PRAGMA_UNROLL for (int j = 0; j < V; j++) {
             f32 v = acc[o][j];
+#if INTEGER
+            v *= HAS_SCALE ? p.scale[c + j] : p.number[4];
+            if (HAS_BIAS) v += p.bias[c + j];
+            const i64 residual_at = p.row_residual ? c + j : at + j;
+            out.at[j] = end(p, v, HAS_RESIDUAL ? p.residual : (const TR*)0, residual_at, HAS_TABLE ? p.table : (const TT*)0,
+                HAS_MIDDLE ? p.middle : (const TM*)0);
+#else
             if (p.residual) v += get<f32>(p.residual[at + j]);
             out.at[j] = put<TY>(activate(v));
+#endif
         }
         *(Pack<TY, V>*)(p.y + at) = out;
     }

@@ -125,7 +125,7 @@ static inline void multiply_add(f32 (&d)[4], const u32 (&a)[4], u32 b0, u32 b1, 
 static inline void let_next_start() {}
 static inline void wait_for_kernels_before() {}
 static inline u32 shared_address(const void* p) { return (u32)(u64)p; }
-static inline f32 load_l2(const f32* p) { return *p; }
+template <class T> static inline T load_l2(const T* p) { return *p; }
 template <int N> static inline void barrier_of(u32 id) { emulator::barrier_of_some(id, N); }
 template <int N> static inline void registers_up() {}
 template <int N> static inline void registers_down() {}

@@ -140,6 +140,7 @@ template <int N> DEVICE void store_wait_read() { asm volatile("cp.async.bulk.wai
 template <int N> DEVICE void barrier_of(u32 id) { asm volatile("bar.sync %0, %1;" :: "r"(id), "n"(N) : "memory"); }
 // What other blocks wrote: not from this multiprocessor's own cache.
 DEVICE f32 load_l2(const f32* p) { return __ldcg(p); }
+DEVICE i32 load_l2(const i32* p) { return __ldcg(p); }
 DEVICE f32 lane_xor(f32 x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
 DEVICE u32 lane_xor(u32 x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
 DEVICE f64 lane_xor(f64 x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }

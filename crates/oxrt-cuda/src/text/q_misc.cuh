@@ -36,7 +36,7 @@ KERNEL(256, each, P) {
 // The mean of each channel of [images, pixels, channels].
 struct P {
     const TX* x; TY* y;
-    u32 count; Divider channels; u32 pixels; f32 x_scale; i32 x_zero; i32 whole[12]; f32 number[5];
+    u32 count; Divider channels; u32 pixels; f32 x_scale; i32 x_zero; i32 whole[12]; f32 number[11];
     Status status;
 };
 KERNEL(256, each, P) {

@@ -1,23 +1,24 @@
 // The end of a product of quantised tensors: activation, a rounding before the residual, the last rounding, tables of bytes.
-DEVICE i32 rounded(f32 v, f32 scale, i32 zero, i32 low, i32 high) {
-    f32 q = rintf(v / scale);
-    // Far outside of every byte; NaN is zero.
-    i32 i = q != q ? 0 : q > 1e6f ? 1000000 : q < -1e6f ? -1000000 : (i32)q;
-    i += zero;
-    return i < low ? low : i > high ? high : i;
-}
+// Adding this leaves an integer in the lowest bits of a number.
+#define INTEGERS 12582912.0f
+
+// The nearest integer of v times the inverse of a scale, plus INTEGERS, between bounds that have it too. (NaN becomes the least.)
+DEVICE f32 rounded(f32 v, f32 inverse, f32 least, f32 most) { return fminf(fmaxf(fmaf(v, inverse, INTEGERS), least), most); }
+DEVICE i32 integer_of(f32 rounded) { return (i32)(bits_of(rounded) - 0x4b400000u); }
+// A small integer as a number.
+DEVICE f32 small(i32 i) { return float_of((u32)(i + 0x4b400000)) - INTEGERS; }
 
 // `residual_at`: where the second operand lies; null pointers where there is none.
 template <class N> DEVICE TY end(const N& p, f32 v, const TR* residual, i64 residual_at, const TT* table, const TM* middle) {
     v = activate(v);
 #if QUANTISED
     if (residual) {
-        i32 q = rounded(v, p.number[0], p.whole[2], p.whole[3], p.whole[4]);
-        f32 own = (f32)(q - p.whole[2]) * p.number[0];
-        if (middle) own = (f32)(get<i32>(middle[q & 255]) - p.whole[5]) * p.number[1];
-        v = own + (f32)(get<i32>(residual[residual_at]) - p.whole[6]) * p.number[2];
+        const f32 q = rounded(v, p.number[5], p.number[7], p.number[8]);
+        f32 own = (q - INTEGERS) * p.number[0];
+        if (middle) own = small(get<i32>(middle[(integer_of(q) + p.whole[2]) & 255]) - p.whole[5]) * p.number[1];
+        v = own + small(get<i32>(residual[residual_at]) - p.whole[6]) * p.number[2];
     }
-    i32 q = rounded(v, p.number[3], p.whole[7], p.whole[8], p.whole[9]);
+    const i32 q = integer_of(rounded(v, p.number[6], p.number[9], p.number[10])) + p.whole[7];
     return table ? FROM_TABLE(table[q & 255]) : put<TY>(q);
 #else
     return put<TY>(v);

@@ -7,6 +7,8 @@
 //
 // y[m][n] = act(sum_k x[m][k] w[n][k] + bias[n] + residual[m][n]). With splits, blocks of one tile take a part of k each, and
 // the last to end sums up.
+//
+// Products of bytes (INTEGER) are summed in 32 bits (S) and end as quantised.cuh says.
 #define CONSUMERS (WGS * 128)
 // Where a block has a multiprocessor for itself, the asking warp comes with three idle ones: whole warpgroups can pass registers on.
 #define ASKERS (BLOCKS == 1 && WGS > 1 ? 128 : 32)
@@ -16,7 +18,8 @@
 #define SLICE_X (BM * 128)
 #define SLICE_W (BN * 128)
 // Results go out by the copy engine too, in pieces of 64 x 64 by way of shared memory; the residual comes in the same way, to the
-// same place. (Results in single precision are written as they lie in registers.)
+// same place. (Results in single precision are written as they lie in registers; bytes by way of shared memory, which each warp
+// has for itself.)
 #define STAGED (TY_BYTES == 2)
 #define PIECES (MT * (BN / 64))
 #define PIECE (64 * 128)
@@ -26,19 +29,67 @@
 struct P {
     TensorMap x, w, out, add;
     const f32* bias; const TR* residual; TY* y;
-    f32* partial; u32* counters;
+    S* partial; u32* counters;
     i32 m, n, ldy, items, splits;
     // Slices of 128 bytes of channels: of a tap, of all taps, of a split.
     i32 tap_slices, slices, split_slices;
     i32 low_h, low_w, stride_h, stride_w, dilation_h, dilation_w, kernel_w;
     Divider out_w, out_pixels, by_splits, tiles_n;
+#if INTEGER
+    // Scales of columns (HAS_SCALE, or one for all); the zero point of x times the weights, summed over all taps and (in the rows behind)
+    // over each (HAS_ZERO, where it is not zero); tables of bytes.
+    const f32* scale; const i32* sums; const TT* table; const TM* middle;
+    // Whether the residual is one row, and whether windows may leave the image; its size.
+    i32 row_residual, padded, in_h, in_w;
+    i32 whole[12]; f32 number[11];
+#endif
     Status status;
 };
 
+#if INTEGER
+#define TABLE (HAS_TABLE ? p.table : (const TT*)0)
+#define MIDDLE (HAS_MIDDLE ? p.middle : (const TM*)0)
+// Taps that lie outside of the image in a row's window, a bit each.
+DEVICE u64 outside(const P& p, i32 row) {
+    if (!HAS_ZERO || !p.padded) return 0;
+    const u32 image = divide(row, p.out_pixels), pixel = row - image * p.out_pixels.divisor;
+    const u32 oh = divide(pixel, p.out_w), ow = pixel - oh * p.out_w.divisor;
+    const i32 taps = p.slices / p.tap_slices;
+    u64 bits = 0;
+    for (i32 tap = 0, kh = 0, kw = 0; tap < taps; tap++) {
+        const i32 y = (i32)oh * p.stride_h + p.low_h + kh * p.dilation_h, x = (i32)ow * p.stride_w + p.low_w + kw * p.dilation_w;
+        if ((u32)y >= (u32)p.in_h || (u32)x >= (u32)p.in_w) bits |= 1ull << tap;
+        if (++kw == p.kernel_w) { kw = 0; kh++; }
+    }
+    return bits;
+}
+
+// What the ends of two columns' sums know of them.
+struct Columns { Pack<f32, 2> scale, bias; Pack<i32, 2> sums; };
+DEVICE Columns columns(const P& p, i32 column) {
+    Columns c;
+    if (HAS_SCALE) c.scale = *(const Pack<f32, 2>*)(p.scale + column);
+    if (HAS_BIAS) c.bias = *(const Pack<f32, 2>*)(p.bias + column);
+    if (HAS_ZERO) c.sums = *(const Pack<i32, 2>*)(p.sums + column);
+    return c;
+}
+
+// The number that a sum stands for. Outside of the image is the zero point, for which the engine gave zeros.
+DEVICE f32 real(const P& p, const Columns& c, int e, i32 sum, i32 column, u64 out) {
+    if (HAS_ZERO) {
+        sum -= c.sums.at[e];
+        for (i32 tap = 1; out; tap++, out >>= 1)
+            if (out & 1) sum += p.sums[tap * p.n + column + e];
+    }
+    f32 v = (f32)sum * (HAS_SCALE ? c.scale.at[e] : p.number[4]);
+    return HAS_BIAS ? v + c.bias.at[e] : v;
+}
+#endif
+
 // d[64][BN] = (fresh ? 0 : d) + a[64][32 bytes] b[BN][32 bytes], operands at bytes 32 kk of a slice.
-DEVICE void wgmma(f32 (&d)[NR], const u8* a, const u8* b, int kk, bool fresh) {
+DEVICE void wgmma(S (&d)[NR], const u8* a, const u8* b, int kk, bool fresh) {
 #ifdef OXRT_EMULATED
-    wgmma_rows(d, a, b, kk, fresh);
+    wgmma_rows<TW>(d, a, b, kk, fresh);
 #else
     u64 da = describe(a) + kk * 2, db = describe(b) + kk * 2;
     u32 add = fresh ? 0 : 1;
@@ -51,7 +102,7 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
     u8* const xs = memory;
     u8* const ws = memory + STAGES * SLICE_X;
     u8* const pieces = ws + STAGES * SLICE_W;
-    u64* const full = (u64*)(pieces + (STAGED ? WGS * BUFFERS * PIECE : 0));
+    u64* const full = (u64*)(pieces + (TY_BYTES <= 2 ? WGS * BUFFERS * PIECE : 0));
     u64* const empty = full + STAGES;
     u64* const added = empty + STAGES;
     u64* const turns = added + WGS * BUFFERS;
@@ -176,7 +227,7 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
             barrier_wait(turns + before, (wg ? mine : mine - 1) & 1);
         }
         mine++;
-        f32 acc[MT][NR];
+        S acc[MT][NR];
         i32 before = 0;
         for (i32 slice = first; slice < last; slice++) {
             barrier_wait(full + stage, phase);
@@ -213,8 +264,8 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
 
         if (p.splits > 1) {
             const u32 tile = divide(item, p.by_splits), split = item - tile * p.by_splits.divisor;
-            f32* all = p.partial + (i64)tile * p.splits * (BM * BN);
-            f32* own = all + (i64)split * (BM * BN);
+            S* all = p.partial + (i64)tile * p.splits * (BM * BN);
+            S* own = all + (i64)split * (BM * BN);
             PRAGMA_UNROLL for (int i = 0; i < MT; i++)
                 PRAGMA_UNROLL for (int e = 0; e < NR; e++) own[(i * NR + e) * WORKERS + worker] = acc[i][e];
             __threadfence();
@@ -256,6 +307,10 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
                 }
                 barrier_of<128>(2 + wg);
             }
+#if INTEGER
+            u64 out[2];
+            PRAGMA_UNROLL for (int h = 0; h < 2; h++) out[h] = outside(p, row_of(piece) + (warp & 3) * 16 + (lane >> 2) + h * 8);
+#endif
             PRAGMA_UNROLL for (int j0 = 0; j0 < 8; j0 += AT_ONCE) {
             // What is read is read before anything is written: the compiler cannot know that they do not meet.
             u32 add[2][AT_ONCE];
@@ -265,11 +320,19 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
             PRAGMA_UNROLL for (int j = 0; j < AT_ONCE; j++) {
                 const i32 column = column0 + (j0 + j) * 8 + q * 2;
                 bias[j].at[0] = bias[j].at[1] = 0;
-                if (p.bias && column < p.n) bias[j] = *(const Pack<f32, 2>*)(p.bias + column);
+                if (!INTEGER && p.bias && column < p.n) bias[j] = *(const Pack<f32, 2>*)(p.bias + column);
             }
             PRAGMA_UNROLL for (int j = 0; j < AT_ONCE; j++)
                 PRAGMA_UNROLL for (int h = 0; h < 2; h++) {
-                    f32 v0 = acc[i][(g0 + j0 + j) * 4 + h * 2] + bias[j].at[0], v1 = acc[i][(g0 + j0 + j) * 4 + h * 2 + 1] + bias[j].at[1];
+                    const S s0 = acc[i][(g0 + j0 + j) * 4 + h * 2], s1 = acc[i][(g0 + j0 + j) * 4 + h * 2 + 1];
+#if INTEGER
+                    const i32 column = column0 + (j0 + j) * 8 + q * 2;
+                    if (column >= p.n) continue;
+                    const Columns c = columns(p, column);
+                    f32 v0 = real(p, c, 0, s0, column, out[h]), v1 = real(p, c, 1, s1, column, out[h]);
+#else
+                    f32 v0 = s0 + bias[j].at[0], v1 = s1 + bias[j].at[1];
+#endif
                     // A residual is of 16 bits, or there is none.
                     if (sizeof(TR) == 2) {
                         union { u32 bits; Pack<TR, 2> two; } r;
@@ -293,20 +356,71 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
                 }
             }
         }
+#elif TY_BYTES == 1
+        u8* const rows = my_pieces + (warp & 3) * (16 * BN);
+        // 16 bytes of a row, so turned that eight rows' are in different banks.
+        auto chunk_at = [&](u32 row, u32 chunk) { return rows + row * BN + ((chunk ^ (BN % 128 ? row >> 1 & 3 : row & 7)) << 4); };
+        PRAGMA_UNROLL for (int i = 0; i < MT; i++) {
+            const i32 top = m0 + row0 + i * 64 + (warp & 3) * 16;
+            // Chunk c of the sixteen rows, and where it lies in memory; rows are multiples of 16 bytes.
+            auto each_chunk = [&](auto f) {
+                for (u32 c = lane; c < BN; c += 32) {
+                    const u32 row = c / (BN / 16), chunk = c % (BN / 16);
+                    if (top + (i32)row < p.m && n0 + (i32)chunk * 16 < p.n) f(chunk_at(row, chunk), (i64)(top + row) * p.ldy + n0 + chunk * 16);
+                }
+                __syncwarp();
+            };
+            const bool staged = HAS_RESIDUAL && !p.row_residual;
+            if (staged) each_chunk([&](u8* here, i64 there) { *(uint4*)here = *(const uint4*)((const u8*)p.residual + there); });
+            u64 out[2];
+            PRAGMA_UNROLL for (int h = 0; h < 2; h++) out[h] = outside(p, top + (lane >> 2) + h * 8);
+            PRAGMA_UNROLL for (int j = 0; j < BN / 8; j++) {
+                const i32 column = n0 + j * 8 + q * 2;
+                if (column >= p.n) break;
+                const Columns c = columns(p, column);
+                PRAGMA_UNROLL for (int h = 0; h < 2; h++) {
+                    u8* const here = chunk_at((lane >> 2) + h * 8, j >> 1) + (j & 1) * 8 + q * 2;
+                    Pack<TR, 2> residual;
+                    if (HAS_RESIDUAL) {
+                        if (staged) residual = *(const Pack<TR, 2>*)here;
+                        else residual = *(const Pack<TR, 2>*)(p.residual + column);
+                    }
+                    Pack<TY, 2> two;
+                    PRAGMA_UNROLL for (int e = 0; e < 2; e++)
+                        two.at[e] = end(p, real(p, c, e, acc[i][j * 4 + h * 2 + e], column, out[h]), HAS_RESIDUAL ? residual.at : (const TR*)0, e, TABLE, MIDDLE);
+                    *(Pack<TY, 2>*)here = two;
+                }
+            }
+            __syncwarp();
+            each_chunk([&](u8* here, i64 there) { *(uint4*)((u8*)p.y + there) = *(const uint4*)here; });
+        }
 #else
         PRAGMA_UNROLL for (int i = 0; i < MT; i++)
             PRAGMA_UNROLL for (int h = 0; h < 2; h++) {
                 const i32 row = m0 + row0 + i * 64 + (warp & 3) * 16 + (lane >> 2) + h * 8;
                 if (row >= p.m) continue;
                 const i64 at = (i64)row * p.ldy + n0 + q * 2;
+#if INTEGER
+                const u64 out_of = outside(p, row);
+#endif
                 PRAGMA_UNROLL for (int j = 0; j < BN / 8; j++) {
                     if (n0 + j * 8 >= p.n) break;
                     Pack<TY, 2> out;
+#if INTEGER
+                    const i32 column = n0 + j * 8 + q * 2;
+                    const Columns c = columns(p, column);
+#endif
                     PRAGMA_UNROLL for (int e = 0; e < 2; e++) {
+#if INTEGER
+                        const i64 residual_at = p.row_residual ? column + e : at + j * 8 + e;
+                        const f32 v = real(p, c, e, acc[i][j * 4 + h * 2 + e], column, out_of);
+                        out.at[e] = end(p, v, HAS_RESIDUAL ? p.residual : (const TR*)0, residual_at, TABLE, MIDDLE);
+#else
                         f32 v = acc[i][j * 4 + h * 2 + e];
                         if (p.bias) v += p.bias[n0 + j * 8 + q * 2 + e];
                         if (p.residual) v += get<f32>(p.residual[at + j * 8 + e]);
                         out.at[e] = put<TY>(activate(v));
+#endif
                     }
                     *(Pack<TY, 2>*)(p.y + at + j * 8) = out;
                 }

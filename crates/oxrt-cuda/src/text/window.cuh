@@ -13,7 +13,7 @@ struct P {
     i32 size[3], dilation[3], pad[3];
     Divider step[3], kernel[2], inner, tiles_m;
     // What the text's own parts read.
-    i32 whole[12]; f32 number[5];
+    i32 whole[12]; f32 number[11];
     Status status;
 };
 

@@ -1,0 +1,208 @@
+//! Products and convolutions of bytes on Hopper's units, by the text that streams.
+
+use super::conv::{Filter, Fold, is_pointwise, rows_of, window, windows_stream};
+use super::product::{Method, Product, Sizes, TILES, Types, Window2, stream_text};
+use super::q_product::{end_text, ends, ends_fit, fused_supports, has_text, numbers};
+use super::{Entry, c_type, counts, dtype, makes, output_dtype, require};
+use crate::backend::Ctx;
+use crate::gpu::Params;
+use oxrt_backend::{Kernel, NodeView, Packing, bound, kernel};
+use oxrt_tensor::{DType, Error, Result, Tensor, bail};
+
+macro_rules! tiles {
+    ($($i:literal $id:ident $name:literal)*) => {
+        $(pub(super) const $id: Entry = Entry {
+            name: $name,
+            ops: &["oxrt.QGemm", "oxrt.QConv"],
+            supports,
+            pack: pack::<$i>,
+            load: load::<$i>,
+            mixes: false,
+            narrow: false,
+            timed: true,
+        };)*
+    };
+}
+tiles! {
+    9 S9 "q_stream_256x128" 10 S10 "q_stream_128x192" 11 S11 "q_stream_128x128"
+    12 S12 "q_stream_256x64" 13 S13 "q_stream_128x64" 14 S14 "q_stream_128x64_two"
+    15 S15 "q_stream_64x64" 16 S16 "q_stream_128x128_turns" 17 S17 "q_stream_256x64_turns"
+    18 S18 "q_stream_192x192"
+}
+
+/// Bytes that rows of operands, and of results in bytes, are a multiple of.
+const CHUNK: usize = 16;
+
+fn supports(ctx: &Ctx, node: &NodeView) -> Option<()> {
+    fused_supports(ctx, node)?;
+    require(ctx.gpu.arch() == 90)?;
+    require(node.constant(1)?.dtype() == DType::I8 && node.attrs().int_or("w_zero", 0).ok()? == 0)?;
+    // Results of 16 bits go out by the copy engine, which a residual of bytes and tables do not come by.
+    let halves = node.output_dtype(0)?.bytes_for(1) == 2;
+    let [_, _, residual, table, _] = ends(node.op());
+    require(node.output_dtype(0)?.bytes_for(1) <= 4 && !(halves && (node.has(residual) || node.has(table))))?;
+    let columns = if node.output_dtype(0)?.bytes_for(1) == 1 { CHUNK } else { 8 };
+    if node.op() == "oxrt.QGemm" {
+        let shape = node.ty(1)?.static_shape()?;
+        let [k, n] = shape[..] else { return None };
+        return require(k * n > 0 && k % CHUNK == 0 && n % columns == 0);
+    }
+    let f = Filter::of(node).ok()?;
+    require(matches!(node.rank(0)?, 3 | 4) && f.cout % columns == 0)?;
+    windows_stream(node, &f)?;
+    if f.is_thin() {
+        return Fold::of(node, &f, DType::I8).map(|_| ());
+    }
+    require(f.cin % CHUNK == 0)
+}
+
+fn method<const I: usize>(node: &NodeView) -> Result<Method> {
+    let conv = node.op() == "oxrt.QConv" && !is_pointwise(node, &Filter::of(node)?)?;
+    Ok(Method::packed(TILES[I], conv, dtype(node, 0)?))
+}
+
+/// The weights as rows of maps, [n][tap][channel], and how many taps they have.
+fn rows(node: &NodeView, fold: Option<&Fold>) -> Result<(Vec<f32>, usize, usize)> {
+    if node.op() == "oxrt.QGemm" {
+        let w = node.constant(1).ok_or_else(|| Error::bug("the weights are not constant"))?;
+        let [k, n] = *w.shape() else { bail!(bug, "weights of shape {:?}", w.shape()) };
+        let data = w.as_slice::<i8>();
+        return Ok(((0..n * k).map(|i| f32::from(data[i % k * n + i / k])).collect(), n, 1));
+    }
+    let f = Filter::of(node)?;
+    Ok(match fold {
+        Some(fold) => (fold.rows(node, &f)?, f.cout, 1),
+        None => (rows_of(node, &f, f.cin, f.depth())?, f.cout, f.kernel.iter().product()),
+    })
+}
+
+fn fold_of(node: &NodeView) -> Result<Option<Fold>> {
+    if node.op() != "oxrt.QConv" {
+        return Ok(None);
+    }
+    let f = Filter::of(node)?;
+    if !f.is_thin() {
+        return Ok(None);
+    }
+    Fold::of(node, &f, DType::I8).map(Some).ok_or_else(|| Error::bug("an image that does not fold"))
+}
+
+/// Tensors: code; weights; the zero point of x times the weights, summed over all taps and over each (nothing when it is zero);
+/// for images of few channels, the code that folds them.
+fn pack<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
+    let fold = fold_of(node)?;
+    let (rows, n, taps) = rows(node, fold.as_ref())?;
+    let depth = rows.len() / n.max(1);
+    let bytes: Vec<i8> = rows.iter().map(|&v| v as i8).collect();
+    let zero = node.attrs().int_or("x_zero", 0)?;
+    let mut sums = Vec::new();
+    if zero != 0 {
+        sums = vec![0i32; (1 + taps) * n];
+        for (m, row) in bytes.chunks_exact(depth).enumerate() {
+            for (tap, part) in row.chunks_exact(depth / taps).enumerate() {
+                let sum: i64 = part.iter().map(|&v| i64::from(v)).sum::<i64>() * zero;
+                sums[(1 + tap) * n + m] = sum as i32;
+                sums[m] += sum as i32;
+            }
+        }
+    }
+    let method = method::<I>(node)?;
+    let Some(blocks) = TILES[I].streams else { bail!(bug, "a tile that does not stream") };
+    let y = output_dtype(node, 0)?;
+    let zeros = u8::from(zero != 0);
+    let types = format!("typedef i8 TW;\ntypedef {} TY;\n#define HAS_ZERO {zeros}\n{}", c_type(y)?, has_text(node));
+    let before = format!("{types}{}", end_text(ctx, node, ends(node.op()))?);
+    let code = ctx.code(&stream_text(method, blocks, y, &before)?)?;
+    let weights = Tensor::from_slice(&[n, depth], &bytes);
+    let mut tensors = vec![code, weights, Tensor::from_slice(&[sums.len()], &sums)];
+    if let Some(fold) = fold {
+        let x = dtype(node, 0)?;
+        tensors.push(ctx.code(&fold.text(x, x, Filter::of(node)?.cin)?)?);
+    }
+    Ok(Packing { tensors, consumed: vec![1] })
+}
+
+fn load<const I: usize>(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
+    let missing = || Error::invalid("the engine holds no weights for the kernel");
+    let method = method::<I>(node)?;
+    let (x, y) = (dtype(node, 0)?, output_dtype(node, 0)?);
+    let ends = ends(node.op());
+    let residual = node.dtype(ends[2]).unwrap_or(DType::U8);
+    let product = Product::load(ctx, packed.first(), method, Types { x, w: DType::I8, residual, y })?;
+    let weights = packed.get(1).ok_or_else(missing)?;
+    let [n, depth] = *weights.shape() else { return Err(missing()) };
+    let weights = ctx.weights(weights)?;
+    let sums = packed.get(2).ok_or_else(missing)?;
+    let sums = if sums.is_empty() { None } else { Some(ctx.weights(sums)?) };
+    let fold = match fold_of(node)? {
+        Some(fold) => Some((fold, ctx.function(Some(packed.get(3).ok_or_else(missing)?), "fold", 0)?)),
+        None => None,
+    };
+    let filter = if node.op() == "oxrt.QConv" { Some(Filter::of(node)?) } else { None };
+    let attrs = node.attrs().clone();
+    let (whole, mut number) = numbers(&attrs, node.has(ends[2]), node.has(ends[4]))?;
+    number[4] = attrs.float_or("scale", 1.0)?;
+    let zero = attrs.int_or("x_zero", 0)?;
+    kernel(move |args| {
+        let x = args.shape(0)?;
+        counts(x.iter().product())?;
+        let (images, channels) = (x.first().copied().unwrap_or(1), x.last().copied().unwrap_or(1));
+        let plain = Sizes { n, ldw: depth, ldy: n, batch: [1, 1], ..Sizes::default() };
+        let mut windows = Window2::default();
+        let mut padded = false;
+        let mut folding = None;
+        let sizes = match (&filter, &fold) {
+            (None, _) => {
+                if channels != depth {
+                    bail!(invalid, "rows of shape {x:?} for weights of {depth} rows");
+                }
+                let m = x[..x.len() - 1].iter().product();
+                makes(args, m * n)?;
+                Sizes { m, k: depth, ldx: depth, ..plain }
+            }
+            (Some(f), Some((fold, _))) => {
+                let (sizes, folded) = fold.place(f, window(args, &attrs, f)?, images)?;
+                folding = Some(folded);
+                sizes
+            }
+            (Some(f), None) => {
+                windows = window(args, &attrs, f)?;
+                padded = windows.leaves_image();
+                let m = images * windows.output[0] * windows.output[1];
+                Sizes { m, k: depth, ldx: f.cin, window: Some(windows), ..plain }
+            }
+        };
+        let row = ends_fit(args, ends, n)?;
+        let m = sizes.m;
+        let plan = product.plan(sizes)?;
+        let (product, weights, sums) = (product.clone(), weights.clone(), sums.clone());
+        let folds = fold.as_ref().map(|(_, launcher)| launcher.clone());
+        let own = plan.workspace().next_multiple_of(256);
+        let scratch = own + folding.as_ref().map_or(0, |f| f.elements());
+        bound(move |io| {
+            let mut x = io.input::<u8>(0);
+            // SAFETY: buffers have the bound sizes, the weights were packed for this node; a folded image lies behind the product's
+            // own workspace.
+            unsafe {
+                if let (Some(folds), Some(folding)) = (&folds, &folding) {
+                    let image = io.workspace.add(own);
+                    folding.run(folds, io, x, image, zero as f32)?;
+                    x = image.cast_const();
+                }
+                let end = |p: Params| {
+                    let sums = sums.as_ref().map_or(std::ptr::null(), |s| s.ptr().cast_const());
+                    let p = p.ptr(io.input::<u8>(ends[0])).ptr(sums);
+                    let p = p.ptr(io.input::<u8>(ends[3])).ptr(io.input::<u8>(ends[4]));
+                    let p =
+                        p.u32(usize::from(row)).u32(usize::from(padded)).u32(windows.input[0]).u32(windows.input[1]);
+                    number.into_iter().fold(p.i32s(&whole), Params::f32)
+                };
+                let operands = [x, weights.ptr().cast_const(), io.input(ends[1]), io.input(ends[2])];
+                product.run_bytes(&plan, io, operands, io.output(0), end)
+            }
+        })
+        .workspace(scratch)
+        .flops(2 * m * n * depth)
+        .boxed()
+    })
+}
