@@ -3,7 +3,7 @@
 use super::conv::{Filter, supports as conv_supports, window};
 use super::gemm::{epilogue_fits, narrow, types};
 use super::product::Window2;
-use super::q_product::{end_text, ends, ends_fit, fused_supports, has_text, numbers};
+use super::q_product::{end_text, ends, ends_fit, fused_supports, has_text, numbers, row_residual};
 use super::{Entry, c_type, counts, dtype, output_dtype, require};
 use crate::backend::{Ctx, Launcher};
 use crate::gpu::Params;
@@ -11,7 +11,7 @@ use crate::text::{self, Number};
 use oxrt_backend::{BindArgs, Io, Kernel, NodeView, Packing, bound, kernel};
 use oxrt_ir::Attrs;
 use oxrt_ops::scalar::Emit;
-use oxrt_tensor::{DType, Error, Result, Tensor};
+use oxrt_tensor::{DType, Error, Result, Tensor, bail};
 use std::sync::Arc;
 
 const TEXT: &str = include_str!("../text/depthwise.cuh");
@@ -221,15 +221,18 @@ fn load_bytes(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn K
     let (whole, mut number) = numbers(node.attrs(), node.has(ends[2]), node.has(ends[4]))?;
     number[4] = node.attrs().float_or("scale", 1.0)?;
     let zero = node.attrs().int_or("x_zero", 0)?;
+    let row = row_residual(node);
     kernel(move |args| {
         let at = depthwise.place(args)?;
-        let row = ends_fit(args, ends, depthwise.filter.cout)?;
+        if ends_fit(args, ends, depthwise.filter.cout)? && !row {
+            bail!(bug, "a residual of one row where more were known");
+        }
         let (depthwise, weights, flops) = (depthwise.clone(), weights.clone(), at.flops);
         bound(move |io| {
             let operands = [io.input(0), weights.ptr().cast_const(), io.input(ends[1]), io.input(ends[2])];
             let end = |p: Params| {
                 let p = p.ptr(io.input::<u8>(ends[0])).ptr(io.input::<u8>(ends[3])).ptr(io.input::<u8>(ends[4]));
-                let p = p.u32(usize::from(row)).f32(zero as f32).i32s(&whole);
+                let p = p.f32(zero as f32).i32s(&whole);
                 number.into_iter().fold(p, Params::f32)
             };
             // SAFETY: buffers have the bound sizes, the weights were packed for this node.

@@ -102,7 +102,7 @@ fn pack_global(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
 }
 
 fn global(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
-    let launcher = ctx.function(packed.first(), "each", 0)?;
+    let launcher = ctx.function(packed.first(), "each", 256 * 8)?;
     let from = Linear::from_attrs(node.attrs(), "x")?;
     let (whole, number) = numbers(node.attrs(), false, false)?;
     kernel(move |args| {
@@ -111,10 +111,17 @@ fn global(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kerne
         let count = counts(images * channels)?;
         counts(x.iter().product())?;
         makes(args, count)?;
-        let fields = Params::new().dividers(&[channels]).u32(spatial.iter().product());
+        let fields = Params::new().u32(count).dividers(&[channels]).u32(spatial.iter().product());
         let fields = fields.f32(from.scale).i32(from.zero).i32s(&whole);
         let fields = number.into_iter().fold(fields, Params::f32);
-        Each { launcher: launcher.clone(), inputs: 1, outputs: 1, count, fields }.boxed()
+        let launcher = launcher.clone();
+        bound(move |io| {
+            let p = Params::new().ptr(io.input::<u8>(0)).ptr(io.output::<u8>(0).cast_const()).join(&fields);
+            let p = p.status(&io.device).finish();
+            // SAFETY: buffers have the bound sizes; the shared memory holds a sum for each thread.
+            unsafe { launcher.run(io, [count.div_ceil(32), 1, 1], 256, 256 * 8, &p) }
+        })
+        .boxed()
     })
 }
 

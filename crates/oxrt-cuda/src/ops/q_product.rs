@@ -85,11 +85,18 @@ pub(super) fn numbers(attrs: &Attrs, residual: bool, middle: bool) -> Result<([i
     Ok((whole, number))
 }
 
+/// Whether the residual has an element for each column, and none for each row.
+pub(super) fn row_residual(node: &NodeView) -> bool {
+    node.rank(ends(node.op())[2]) == Some(1) && node.rank(0) != Some(1)
+}
+
 /// Which inputs the end has, for texts that leave out what is not there.
 pub(super) fn has_text(node: &NodeView) -> String {
     let names = ["SCALE", "BIAS", "RESIDUAL", "TABLE", "MIDDLE"];
     let line = |(name, i): (&str, usize)| format!("#define HAS_{name} {}\n", u8::from(node.has(i)));
-    names.into_iter().zip(ends(node.op())).map(line).collect()
+    let ends = ends(node.op());
+    let row = u8::from(row_residual(node));
+    names.into_iter().zip(ends).map(line).chain([format!("#define ROW_RESIDUAL {row}\n")]).collect()
 }
 
 /// Types, activation and functions of the end, for the inputs that `ends` names.
@@ -273,10 +280,10 @@ impl Shape {
         self.maps.next_multiple_of(4)
     }
 
-    /// 16 channels at a time lie side by side.
     fn method(&self, tile: usize) -> Method {
         let (tile, warps) = TILES[tile];
-        Method::Bytes { tile, warps, chunks: self.channels.is_multiple_of(16) }
+        let chunk = [16, 8].into_iter().find(|c| self.channels.is_multiple_of(*c)).unwrap_or(1);
+        Method::Bytes { tile, warps, chunk }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::conv::{Filter, Fold, is_pointwise, rows_of, window, windows_stream};
 use super::product::{Method, Product, Sizes, TILES, Types, Window2, stream_text};
-use super::q_product::{end_text, ends, ends_fit, fused_supports, has_text, numbers};
+use super::q_product::{end_text, ends, ends_fit, fused_supports, has_text, numbers, row_residual};
 use super::{Entry, c_type, counts, dtype, makes, output_dtype, require};
 use crate::backend::Ctx;
 use crate::gpu::Params;
@@ -143,6 +143,7 @@ fn load<const I: usize>(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result
     let (whole, mut number) = numbers(&attrs, node.has(ends[2]), node.has(ends[4]))?;
     number[4] = attrs.float_or("scale", 1.0)?;
     let zero = attrs.int_or("x_zero", 0)?;
+    let row = row_residual(node);
     kernel(move |args| {
         let x = args.shape(0)?;
         counts(x.iter().product())?;
@@ -172,7 +173,9 @@ fn load<const I: usize>(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result
                 Sizes { m, k: depth, ldx: f.cin, window: Some(windows), ..plain }
             }
         };
-        let row = ends_fit(args, ends, n)?;
+        if ends_fit(args, ends, n)? && !row {
+            bail!(bug, "a residual of one row where more were known");
+        }
         let m = sizes.m;
         let plan = product.plan(sizes)?;
         let (product, weights, sums) = (product.clone(), weights.clone(), sums.clone());
@@ -193,8 +196,7 @@ fn load<const I: usize>(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result
                     let sums = sums.as_ref().map_or(std::ptr::null(), |s| s.ptr().cast_const());
                     let p = p.ptr(io.input::<u8>(ends[0])).ptr(sums);
                     let p = p.ptr(io.input::<u8>(ends[3])).ptr(io.input::<u8>(ends[4]));
-                    let p =
-                        p.u32(usize::from(row)).u32(usize::from(padded)).u32(windows.input[0]).u32(windows.input[1]);
+                    let p = p.u32(usize::from(padded)).u32(windows.input[0]).u32(windows.input[1]);
                     number.into_iter().fold(p.i32s(&whole), Params::f32)
                 };
                 let operands = [x, weights.ptr().cast_const(), io.input(ends[1]), io.input(ends[2])];

@@ -61,7 +61,11 @@ fn pack(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
         c_type(y)?,
         c_type(precision(node).unwrap_or(DType::F32))?
     );
-    let limits = format!("#define LOWEST {low}ll\n#define HIGHEST {high}ll\n#define DEQUANTIZE {}\n", u8::from(back));
+    let limits = format!(
+        "#define LOWEST {low}ll\n#define HIGHEST {high}ll\n#define DEQUANTIZE {}\n#define SMALL {}\n",
+        u8::from(back),
+        u8::from(c == "f32" && high <= 65535)
+    );
     only(ctx, &format!("{types}{limits}{TEXT}"))
 }
 

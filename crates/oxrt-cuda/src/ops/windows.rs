@@ -17,11 +17,11 @@ const BYTES: &str = include_str!("../text/window_bytes.cuh");
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Method {
     Simt,
-    /// A block's rows, columns and warps; `chunks` when 16 channels at a time are copied.
+    /// A block's rows, columns and warps; how many channels are copied at once (16, 8 or 1).
     Bytes {
         tile: [usize; 2],
         warps: [usize; 2],
-        chunks: bool,
+        chunk: usize,
     },
 }
 
@@ -76,13 +76,9 @@ impl Text<'_> {
         let (head, tail) = TEXT.split_at(at);
         let kernel = match method {
             Method::Simt => SIMT.to_string(),
-            Method::Bytes { tile, warps, chunks } => format!(
-                "#define BM {}\n#define BN {}\n#define WARPS_M {}\n#define WARPS_N {}\n#define STAGES {STAGES}\n#define CHUNKS {}\n{BYTES}",
-                tile[0],
-                tile[1],
-                warps[0],
-                warps[1],
-                u8::from(chunks)
+            Method::Bytes { tile, warps, chunk } => format!(
+                "#define BM {}\n#define BN {}\n#define WARPS_M {}\n#define WARPS_N {}\n#define STAGES {STAGES}\n#define CHUNK {}\n{BYTES}",
+                tile[0], tile[1], warps[0], warps[1], chunk
             ),
         };
         format!(

@@ -6,7 +6,7 @@ struct P {
     Divider groups, columns, rows;
 #if INTEGER
     const f32* scale; const TT* table; const TM* middle;
-    i32 row_residual; f32 zero;
+    f32 zero;
     i32 whole[12]; f32 number[11];
 #endif
 };
@@ -73,7 +73,7 @@ template <int V, int WIDE, bool ROW> DEVICE void run(const P& p) {
 #if INTEGER
             v *= HAS_SCALE ? p.scale[c + j] : p.number[4];
             if (HAS_BIAS) v += p.bias[c + j];
-            const i64 residual_at = p.row_residual ? c + j : at + j;
+            const i64 residual_at = ROW_RESIDUAL ? c + j : at + j;
             out.at[j] = end(p, v, HAS_RESIDUAL ? p.residual : (const TR*)0, residual_at, HAS_TABLE ? p.table : (const TT*)0,
                 HAS_MIDDLE ? p.middle : (const TM*)0);
 #else

@@ -39,13 +39,21 @@ struct P {
     u32 count; Divider channels; u32 pixels; f32 x_scale; i32 x_zero; i32 whole[12]; f32 number[11];
     Status status;
 };
+// Threads of a block share 32 channels, those of a warp side by side; warps share the pixels.
 KERNEL(256, each, P) {
-    u32 index = blockIdx.x * 256 + threadIdx.x;
-    if (index >= p.count) return;
-    u32 image = divide(index, p.channels), c = index - image * p.channels.divisor;
-    const TX* x = p.x + (i64)image * p.pixels * p.channels.divisor + c;
+    DYNAMIC_SHARED(memory);
+    i64* const sums = (i64*)memory;
+    const u32 lane = threadIdx.x & 31, warp = threadIdx.x >> 5, index = blockIdx.x * 32 + lane;
     i64 sum = 0;
-    for (u32 i = 0; i < p.pixels; i++) sum += get<i32>(x[(i64)i * p.channels.divisor]) - p.x_zero;
+    if (index < p.count) {
+        const u32 image = divide(index, p.channels), c = index - image * p.channels.divisor;
+        const TX* x = p.x + (i64)image * p.pixels * p.channels.divisor + c;
+        for (u32 i = warp; i < p.pixels; i += 8) sum += get<i32>(x[(i64)i * p.channels.divisor]) - p.x_zero;
+    }
+    sums[threadIdx.x] = sum;
+    __syncthreads();
+    if (warp > 0 || index >= p.count) return;
+    for (u32 i = 1; i < 8; i++) sum += sums[i * 32 + lane];
     p.y[index] = end(p, (f32)((f64)sum * p.x_scale / p.pixels), (const TR*)0, 0, (const TT*)0, (const TM*)0);
 }
 #endif

@@ -21,10 +21,17 @@ KERNEL(256, convert, P) {
 #else
     i64 zero = p.zero ? get<i64>(p.zero[at]) : 0;
     C quotient = get<C>(put<TP>(get<C>(p.x[index]) / get<C>(p.scale[at])));
+#if SMALL
+    const f32 rounded = rintf(quotient);
+    i32 v = rounded != rounded ? 0 : rounded > 1e6f ? 1000000 : rounded < -1e6f ? -1000000 : (i32)rounded;
+    v += (i32)zero;
+    p.y[index] = (TY)(v < (i32)LOWEST ? (i32)LOWEST : v > (i32)HIGHEST ? (i32)HIGHEST : v);
+#else
     // Far beyond every integer type, and far inside 64 bits.
     f64 whole = rint((f64)quotient);
     i64 v = whole != whole ? 0 : whole > 1e15 ? 1000000000000000ll : whole < -1e15 ? -1000000000000000ll : (i64)whole;
     v += zero;
     p.y[index] = (TY)(v < (i64)LOWEST ? (i64)LOWEST : v > (i64)HIGHEST ? (i64)HIGHEST : v);
+#endif
 #endif
 }

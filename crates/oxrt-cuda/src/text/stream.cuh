@@ -39,14 +39,15 @@ struct P {
     // Scales of columns (HAS_SCALE, or one for all); the zero point of x times the weights, summed over all taps and (in the rows behind)
     // over each (HAS_ZERO, where it is not zero); tables of bytes.
     const f32* scale; const i32* sums; const TT* table; const TM* middle;
-    // Whether the residual is one row, and whether windows may leave the image; its size.
-    i32 row_residual, padded, in_h, in_w;
+    // Whether windows may leave the image; its size.
+    i32 padded, in_h, in_w;
     i32 whole[12]; f32 number[11];
 #endif
     Status status;
 };
 
 #if INTEGER
+#define STAGED_RESIDUAL (HAS_RESIDUAL && !ROW_RESIDUAL)
 #define TABLE (HAS_TABLE ? p.table : (const TT*)0)
 #define MIDDLE (HAS_MIDDLE ? p.middle : (const TM*)0)
 // Taps that lie outside of the image in a row's window, a bit each.
@@ -227,6 +228,19 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
             barrier_wait(turns + before, (wg ? mine : mine - 1) & 1);
         }
         mine++;
+#if INTEGER && TY_BYTES == 1
+        // A warp's chunks of the residual of its sixteen rows of part i, zeros where there are none.
+        uint4 ahead[BN / 32];
+        auto ask_ahead = [&](int i) {
+            PRAGMA_UNROLL for (int c = 0; c < BN / 32; c++) {
+                const u32 row = (lane + c * 32) / (BN / 16), chunk = (lane + c * 32) % (BN / 16);
+                const i32 m = m0 + row0 + i * 64 + (warp & 3) * 16 + row, n = n0 + chunk * 16;
+                ahead[c] = uint4{0, 0, 0, 0};
+                if (m < p.m && n < p.n) ahead[c] = *(const uint4*)((const u8*)p.residual + (i64)m * p.ldy + n);
+            }
+        };
+        if (STAGED_RESIDUAL) ask_ahead(0);
+#endif
         S acc[MT][NR];
         i32 before = 0;
         for (i32 slice = first; slice < last; slice++) {
@@ -370,24 +384,26 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
                 }
                 __syncwarp();
             };
-            const bool staged = HAS_RESIDUAL && !p.row_residual;
-            if (staged) each_chunk([&](u8* here, i64 there) { *(uint4*)here = *(const uint4*)((const u8*)p.residual + there); });
+            // It was asked for while the units multiplied; the next rows' comes while these are ended.
+            if (STAGED_RESIDUAL) {
+                PRAGMA_UNROLL for (int c = 0; c < BN / 32; c++) *(uint4*)chunk_at((lane + c * 32) / (BN / 16), (lane + c * 32) % (BN / 16)) = ahead[c];
+                __syncwarp();
+                if (i + 1 < MT) ask_ahead(i + 1);
+            }
             u64 out[2];
             PRAGMA_UNROLL for (int h = 0; h < 2; h++) out[h] = outside(p, top + (lane >> 2) + h * 8);
             PRAGMA_UNROLL for (int j = 0; j < BN / 8; j++) {
                 const i32 column = n0 + j * 8 + q * 2;
-                if (column >= p.n) break;
-                const Columns c = columns(p, column);
+                // What lies behind the last column is computed, and not written.
+                const i32 known = min(column, p.n - 2);
+                const Columns c = columns(p, known);
                 PRAGMA_UNROLL for (int h = 0; h < 2; h++) {
                     u8* const here = chunk_at((lane >> 2) + h * 8, j >> 1) + (j & 1) * 8 + q * 2;
                     Pack<TR, 2> residual;
-                    if (HAS_RESIDUAL) {
-                        if (staged) residual = *(const Pack<TR, 2>*)here;
-                        else residual = *(const Pack<TR, 2>*)(p.residual + column);
-                    }
+                    if (HAS_RESIDUAL) residual = *(const Pack<TR, 2>*)(STAGED_RESIDUAL ? (const TR*)here : p.residual + known);
                     Pack<TY, 2> two;
                     PRAGMA_UNROLL for (int e = 0; e < 2; e++)
-                        two.at[e] = end(p, real(p, c, e, acc[i][j * 4 + h * 2 + e], column, out[h]), HAS_RESIDUAL ? residual.at : (const TR*)0, e, TABLE, MIDDLE);
+                        two.at[e] = end(p, real(p, c, e, acc[i][j * 4 + h * 2 + e], known, out[h]), HAS_RESIDUAL ? residual.at : (const TR*)0, e, TABLE, MIDDLE);
                     *(Pack<TY, 2>*)here = two;
                 }
             }
@@ -412,7 +428,7 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
 #endif
                     PRAGMA_UNROLL for (int e = 0; e < 2; e++) {
 #if INTEGER
-                        const i64 residual_at = p.row_residual ? column + e : at + j * 8 + e;
+                        const i64 residual_at = ROW_RESIDUAL ? column + e : at + j * 8 + e;
                         const f32 v = real(p, c, e, acc[i][j * 4 + h * 2 + e], column, out_of);
                         out.at[e] = end(p, v, HAS_RESIDUAL ? p.residual : (const TR*)0, residual_at, TABLE, MIDDLE);
 #else

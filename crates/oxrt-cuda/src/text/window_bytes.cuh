@@ -33,9 +33,14 @@ KERNEL(THREADS, windows, P) {
             i32 k = slice * 64 + c * 16;
             u8* to = xs + (stage * BM + r) * PITCH + c * 16;
             i64 at;
-#if CHUNKS
+#if CHUNK == 16
             bool inside = k < p.k && locate(p, pixels[i], depth_of(p, k), at);
             copy_async(to, inside ? x + at : filler, true);
+#elif CHUNK == 8
+            PRAGMA_UNROLL for (int j = 0; j < 16; j += 8) {
+                bool inside = k + j < p.k && locate(p, pixels[i], depth_of(p, k + j), at);
+                copy_async_8(to + j, inside ? x + at : filler, true);
+            }
 #else
             // Unrolled, it would take the compiler long and be slower.
             _Pragma("unroll 1") for (int j = 0; j < 16; j++) {
