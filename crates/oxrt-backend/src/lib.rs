@@ -122,6 +122,11 @@ pub trait Backend: Send + Sync {
         None
     }
 
+    /// Whether it multiplies floats of 8 bits; products of them are done in single precision (or the build's) otherwise.
+    fn multiplies_small_floats(&self) -> bool {
+        false
+    }
+
     /// Whether a candidate takes and gives each of its tensors in single precision or the narrower type of the build's
     /// precision, as they come.
     fn mixes_floats(&self, _candidate: &str) -> bool {

@@ -90,6 +90,9 @@ pub fn prepare(
         let mut passes = options.passes.clone();
         if on_device {
             passes.extra.extend(oxrt_passes::HALVES.iter().copied());
+            if backend.multiplies_small_floats() {
+                passes.extra.extend(oxrt_passes::SMALL_FLOATS.iter().copied());
+            }
             // No device has a kernel for weights of few bits.
             passes.disabled.extend([oxrt_passes::BLOCK_WEIGHTS, oxrt_passes::BLOCK_TABLE].map(String::from));
         }

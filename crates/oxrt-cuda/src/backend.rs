@@ -233,6 +233,10 @@ impl Backend for CudaBackend {
         OPS.iter().any(|e| e.name == candidate && e.mixes)
     }
 
+    fn multiplies_small_floats(&self) -> bool {
+        self.ctx.gpu.arch() == 90
+    }
+
     fn device(&self) -> Option<Arc<dyn Device>> {
         Some(self.ctx.device())
     }

@@ -13,6 +13,7 @@ mod deform_conv;
 mod depthwise;
 mod each;
 mod elementwise;
+mod f8;
 mod fill;
 mod gemm;
 mod gemm_any;
@@ -156,6 +157,17 @@ pub(crate) static OPS: &[&Entry] = &[
     &q_stream::S17,
     &q_stream::S18,
     &q_product::FUSED,
+    &f8::S9,
+    &f8::S10,
+    &f8::S11,
+    &f8::S12,
+    &f8::S13,
+    &f8::S14,
+    &f8::S15,
+    &f8::S16,
+    &f8::S17,
+    &f8::S18,
+    &f8::PLAIN,
     &q_product::INTEGER,
     &q_misc::BINARY,
     &q_misc::LOOKUP,
@@ -226,6 +238,9 @@ fn output_dtype(node: &NodeView, i: usize) -> Result<DType> {
 
 /// The C name of an element type that `supports` let through.
 fn c_type(dtype: DType) -> Result<&'static str> {
+    if dtype == DType::F8E4M3FN {
+        return Ok("f8e4m3");
+    }
     crate::text::stored(dtype).ok_or_else(|| Error::bug(format!("{dtype} has no C type")))
 }
 

@@ -76,6 +76,9 @@ pub fn drop_assertions(graph: &mut Graph) -> usize {
 /// 16 bits.
 pub const HALVES: &[Rule] = &[layout::HALVES[0], layout::HALVES[1], fuse::HALVES[0], fuse::HALVES[1]];
 
+/// The same for devices that multiply floats of 8 bits.
+pub const SMALL_FLOATS: &[Rule] = &[quant::SMALL_FLOATS];
+
 /// Fuses and lays out for the engine.
 ///
 /// # Errors
@@ -117,6 +120,7 @@ pub fn rule_names() -> (Vec<&'static str>, Vec<&'static str>) {
         lower::RULES,
         layout::RULES,
         HALVES,
+        SMALL_FLOATS,
         quant::RULES,
         quant::LEFT_OVER,
         fuse::RULES,

@@ -225,3 +225,21 @@ fn each_size_gets_the_kernel_that_was_quickest_there() {
         }
     }
 }
+
+#[test]
+fn floats_of_8_bits_are_multiplied() {
+    let text = "(f32[b, 32] x) {
+        q = QuantizeLinear<output_dtype=17>(x, f32{0.01}); d = DequantizeLinear(q, f32{0.01})
+        w = DequantizeLinear<axis=1>(f8e4m3fn[32, 16]{0.5}, f32[16]{0.25}); m = MatMul(d, w); a = Add(m, f32[16]{-0.5}); y = Relu(a)
+    } => y";
+    let x: Vec<f32> = (0..3 * 32).map(|i| (i % 17) as f32 / 8.0 - 0.9).collect();
+    let x = Tensor::from_slice(&[3, 32], &x);
+    let run = |engine: &oxrt::Engine| {
+        let mut session = engine.session();
+        session.run_ordered(&[x.view().unwrap()]).unwrap()[0].to_tensor().unwrap()
+    };
+    let gpu = build(text, Device::CudaEmulator);
+    let ops: Vec<String> = gpu.plan().graph.nodes().map(|(_, n)| n.op.to_string()).collect();
+    assert_eq!(ops, ["QuantizeLinear", "oxrt.QGemm"]);
+    close(run(&gpu).as_slice::<f32>(), run(&build(text, Device::Cpu)).as_slice::<f32>());
+}

@@ -195,10 +195,10 @@ pub(super) fn stream_text(method: Method, blocks: Blocks, y: DType, before: &str
         bail!(bug, "plain multiply-adds that stream")
     };
     let flag = |b: bool| u8::from(b);
-    let integer = of.bytes_for(1) == 1;
+    let integer = matches!(of, DType::U8 | DType::I8);
     Ok(format!(
         "#define BM {m}\n#define BN {n}\n#define WGS {}\n#define STAGES {stages}\n#define BLOCKS {}\n#define BUFFERS {}\n\
-         #define IN_TURN {}\n#define TY_BYTES {}\n#define CONV {}\n#define INTEGER {}\ntypedef {} T;\ntypedef {} S;\n{before}{WGMMA}{}",
+         #define IN_TURN {}\n#define TY_BYTES {}\n#define CONV {}\n#define INTEGER {}\n#define SCALED {}\ntypedef {} T;\ntypedef {} S;\n{before}{WGMMA}{}",
         warps[0] / 4,
         blocks.each,
         blocks.buffers,
@@ -206,6 +206,7 @@ pub(super) fn stream_text(method: Method, blocks: Blocks, y: DType, before: &str
         y.bytes_for(1),
         flag(conv),
         flag(integer),
+        flag(of == DType::F8E4M3FN),
         super::c_type(of)?,
         if integer { "i32" } else { "f32" },
         STREAM.replace("WGMMA_ASM", &wgmma(n, of, Left::Shared))
@@ -229,17 +230,18 @@ pub(super) fn wgmma(n: usize, of: DType, left: Left) -> String {
         DType::BF16 => ("bf16", 16),
         DType::U8 => ("u8", 32),
         DType::I8 => ("s8", 32),
+        DType::F8E4M3FN => ("e4m3", 32),
         _ => ("f16", 16),
     };
-    // Bytes are summed in integers; those on the right are signed.
-    let integer = depth == 32;
+    // Integers are summed in integers; those on the right are signed.
+    let integer = matches!(of, DType::U8 | DType::I8);
     let (sum, right, register) = if integer { ("s32", "s8", "r") } else { ("f32", ty, "f") };
     let list = |range: std::ops::Range<usize>, f: &dyn Fn(usize) -> String| range.map(f).collect::<Vec<_>>().join(", ");
     let name = |i: usize| format!("%{i}");
     let (a, a_given, last, signs) = match left {
         // What is not of 16 bits lies along rows in any case, and integers have no signs to turn.
         Left::Shared if integer => (name(count), "\"l\"(da)".to_string(), count + 1, ""),
-        Left::Shared if of == DType::F32 => (name(count), "\"l\"(da)".to_string(), count + 1, ", 1, 1"),
+        Left::Shared if of.bytes_for(1) != 2 => (name(count), "\"l\"(da)".to_string(), count + 1, ", 1, 1"),
         Left::Shared => (name(count), "\"l\"(da)".to_string(), count + 1, ", 1, 1, 0, 0"),
         Left::Registers => (
             format!("{{{}}}", list(count..count + 4, &name)),
@@ -453,7 +455,7 @@ impl Product {
         unsafe { self.kernel.run(io, plan.grid, threads, shared, &params) }
     }
 
-    /// A product of bytes, which streams; `ends` are the parameters of its end.
+    /// A product of operands of 8 bits, which streams; `ends` are the parameters of its end.
     ///
     /// # Safety
     /// As [`Self::run`].

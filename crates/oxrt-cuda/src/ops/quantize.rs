@@ -1,4 +1,4 @@
-//! QuantizeLinear and DequantizeLinear between floats and integers of 8 to 32 bits.
+//! QuantizeLinear and DequantizeLinear between floats and integers of 8 to 32 bits, or floats of 8 bits.
 
 use super::each::{Each, only, strict};
 use super::{Entry, axis_of, c_type, counts, dtype, makes, output_dtype, require};
@@ -20,15 +20,28 @@ fn integer(d: DType) -> bool {
     matches!(d, DType::U8 | DType::I8 | DType::U16 | DType::I16 | DType::I32 | DType::U32)
 }
 
+/// Floats of 8 bits, which saturate.
+fn small_float(node: &NodeView, out: DType) -> bool {
+    out == DType::F8E4M3FN && node.attrs().bool_or("saturate", true).unwrap_or(false)
+}
+
 fn quantize_supports(_: &Ctx, node: &NodeView) -> Option<()> {
     let out = node.output_dtype(0)?;
-    require((float(node.dtype(0)?) || node.dtype(0)? == DType::I32) && float(node.dtype(1)?) && integer(out))?;
+    require(
+        (float(node.dtype(0)?) || node.dtype(0)? == DType::I32)
+            && float(node.dtype(1)?)
+            && (integer(out) || small_float(node, out)),
+    )?;
     require(!node.has(2) || node.dtype(2)? == out)?;
     precision(node).map(|_| ())
 }
 
 fn dequantize_supports(_: &Ctx, node: &NodeView) -> Option<()> {
-    require(integer(node.dtype(0)?) && float(node.dtype(1)?) && float(node.output_dtype(0)?))?;
+    require(
+        (integer(node.dtype(0)?) || node.dtype(0)? == DType::F8E4M3FN)
+            && float(node.dtype(1)?)
+            && float(node.output_dtype(0)?),
+    )?;
     require(!node.has(2) || node.dtype(2) == node.dtype(0))
 }
 
@@ -62,9 +75,10 @@ fn pack(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
         c_type(precision(node).unwrap_or(DType::F32))?
     );
     let limits = format!(
-        "#define LOWEST {low}ll\n#define HIGHEST {high}ll\n#define DEQUANTIZE {}\n#define SMALL {}\n",
+        "#define LOWEST {low}ll\n#define HIGHEST {high}ll\n#define DEQUANTIZE {}\n#define SMALL {}\n#define FLOATS {}\n",
         u8::from(back),
-        u8::from(c == "f32" && high <= 65535)
+        u8::from(c == "f32" && high <= 65535),
+        u8::from(y == DType::F8E4M3FN)
     );
     only(ctx, &format!("{types}{limits}{TEXT}"))
 }

@@ -629,6 +629,33 @@ fn bytes_of_single_channels() {
 }
 
 #[test]
+fn floats_of_8_bits() {
+    let f8 = |t: &Tensor| Tensor::from_f64(DType::F8E4M3FN, t.shape(), &t.to_f64_vec().unwrap()).unwrap();
+    // Every finite one, and the middles between neighbours.
+    let codes: Vec<u8> = (0..=255).filter(|c| c & 0x7f != 0x7f).collect();
+    let all = Tensor::from_bytes(DType::F8E4M3FN, &[codes.len()], &codes).unwrap();
+    let name = format!("f8e4m3fn[{}]", codes.len());
+    check(&format!("({name} x) {{ y = DequantizeLinear(x, f32{{0.5}}) }} => y"), std::slice::from_ref(&all), 0.0);
+    let mut values = all.to_f64_vec().unwrap();
+    let middles: Vec<f64> = values.windows(2).map(|w| (w[0] + w[1]) / 2.0).collect();
+    values.extend(middles);
+    values.extend([1e9, -1e9, 460.0, 470.0, 1e-9]);
+    let reals = Tensor::from_f64(DType::F32, &[values.len()], &values).unwrap();
+    let text = format!("(f32[{}] x) {{ y = QuantizeLinear<output_dtype=17>(x, f32{{0.5}}) }} => y", values.len());
+    check(&text, &[reals], 0.0);
+    for (m, k, n) in [(1, 1040, 16), (70, 144, 208), (130, 32, 72), (5, 37, 7)] {
+        let (a, w) = (f8(&sample(DType::F32, &[m, k], 1)), f8(&sample(DType::F32, &[k, n], 2)));
+        let weights = format!("f8e4m3fn[{k}, {n}]{{{}}}, f32[{n}]{{0.25}}, f32[{n}]{{-8}}", list(&w));
+        for (attrs, tolerance) in [("y_dtype=1, activation=\"silu\"", 1e-5), ("y_dtype=10", 1e-3), ("y_dtype=16", 1e-2)]
+        {
+            let text = format!("(f8e4m3fn[{m}, {k}] x) {{ y = oxrt.QGemm<{attrs}>(x, {weights}) }} => y");
+            let names = check(&text, std::slice::from_ref(&a), tolerance);
+            assert_eq!(names.iter().filter(|n| n.starts_with("f8_stream")).count(), if k % 16 == 0 { 10 } else { 0 });
+        }
+    }
+}
+
+#[test]
 fn bytes_one_by_one() {
     for (a, b) in [(DType::U8, DType::U8), (DType::I8, DType::U8), (DType::I8, DType::I8)] {
         for op in ["add", "sub", "mul"] {
@@ -770,6 +797,10 @@ pub(super) fn nodes() -> Vec<String> {
         "(u8[5, 32] x, u8[5, 8] r) { y = oxrt.QGemm<mid_scale=1.0, r_scale=0.5, y_scale=0.5, activation=\"silu\">(x, i8[32, 8]{1}, f32[8]{1}, f32[8]{0}, r) } => y",
         "(i8[5, 32] x) { y = oxrt.QGemm<y_dtype=1>(x, i8[32, 8]{1}, f32[8]{1}) } => y",
         "(u8[5, 32] x, u8[5, 16] r) { y = oxrt.QGemm<mid_scale=1.0, r_scale=0.5, y_scale=0.5, activation=\"silu\">(x, i8[32, 16]{1}, f32[16]{1}, f32[16]{0}, r) } => y",
+        "(f8e4m3fn[5, 32] x) { y = oxrt.QGemm<y_dtype=10, activation=\"silu\">(x, f8e4m3fn[32, 16]{1}, f32[16]{1}, f32[16]{0}) } => y",
+        "(f8e4m3fn[5, 32] x) { y = oxrt.QGemm<y_dtype=1>(x, f8e4m3fn[32, 16]{1}, f32[16]{1}) } => y",
+        "(f16[8] x) { y = QuantizeLinear<output_dtype=17>(x, f16{2}) } => y",
+        "(f8e4m3fn[8] x) { y = DequantizeLinear(x, f16{2}) } => y",
         "(u8[2, 6, 7, 16] x) { y = oxrt.QConv<kernel_shape=[3, 3], group=16, y_scale=2.0>(x, i8[16, 1, 3, 3]{1}, f32[16]{0.5}) } => y",
         "(i8[5, 32] x) { y = oxrt.QGemm<y_dtype=10>(x, i8[32, 16]{1}, f32[16]{1}) } => y",
         "(u8[2, 6, 7, 16] x) { y = oxrt.QConv<kernel_shape=[3, 3], y_dtype=1>(x, i8[16, 16, 3, 3]{1}, f32[16]{0.5}) } => y",

@@ -14,6 +14,8 @@ typedef double f64;
 struct f16 { u16 bits; };
 struct bf16 { u16 bits; };
 struct bool8 { u8 byte; };
+// Sign, four bits of exponent (bias 7), three of fraction; no infinities, all ones are NaN.
+struct f8e4m3 { u8 bits; };
 // How Hopper's copy engine finds its way through a tensor; the driver (or the emulator) fills it in.
 struct alignas(128) TensorMap { u64 words[16]; };
 
@@ -158,11 +160,33 @@ DEVICE u32 high_product(u32 a, u32 b) { return __umulhi(a, b); }
 
 // ---- conversions between what is stored and what is computed with
 
+DEVICE f32 widen(f8e4m3 x) {
+    const u32 magnitude = x.bits & 0x7f, sign = (u32)(x.bits & 0x80) << 24;
+    // The same bits in single precision, whose bias is larger by 120.
+    return magnitude == 0x7f ? NAN_F32 : float_of(sign | bits_of(float_of(magnitude << 20) * 1.329227995784916e36f));
+}
+// To even, and no further than 448.
+DEVICE f8e4m3 narrow_f8(f32 x) {
+    f8e4m3 y;
+#if !defined(OXRT_EMULATED) && __CUDA_ARCH__ >= 890
+    u16 two;
+    asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(two) : "f"(0.0f), "f"(x));
+    y.bits = (u8)two;
+#else
+    const u32 sign = bits_of(x) >> 24 & 0x80;
+    u32 bits = bits_of(fminf(float_of(bits_of(x) & 0x7fffffffu), 448.0f) * 7.523163845262640e-37f);
+    bits = bits + 0x7ffff + (bits >> 20 & 1) >> 20;
+    y.bits = (u8)(sign | (x != x ? 0x7f : bits));
+#endif
+    return y;
+}
+
 template <class C> struct Get {
     DEVICE C of(f32 x) { return (C)x; }
     DEVICE C of(f64 x) { return (C)x; }
     DEVICE C of(f16 x) { return (C)widen(x); }
     DEVICE C of(bf16 x) { return (C)widen(x); }
+    DEVICE C of(f8e4m3 x) { return (C)widen(x); }
     DEVICE C of(u8 x) { return (C)x; }
     DEVICE C of(i8 x) { return (C)x; }
     DEVICE C of(u16 x) { return (C)x; }
@@ -186,6 +210,9 @@ template <> struct Put<f16> {
 };
 template <> struct Put<bf16> {
     template <class C> DEVICE bf16 of(C x) { return narrow_bf16((f32)x); }
+};
+template <> struct Put<f8e4m3> {
+    template <class C> DEVICE f8e4m3 of(C x) { return narrow_f8((f32)x); }
 };
 template <> struct Put<bool8> {
     template <class C> DEVICE bool8 of(C x) { bool8 y; y.byte = x != (C)0; return y; }

@@ -19,8 +19,11 @@ KERNEL(256, convert, P) {
     C zero = p.zero ? get<C>(p.zero[at]) : (C)0;
     p.y[index] = put<TY>((get<C>(p.x[index]) - zero) * get<C>(p.scale[at]));
 #else
-    i64 zero = p.zero ? get<i64>(p.zero[at]) : 0;
     C quotient = get<C>(put<TP>(get<C>(p.x[index]) / get<C>(p.scale[at])));
+#if FLOATS
+    p.y[index] = put<TY>(quotient);
+#else
+    i64 zero = p.zero ? get<i64>(p.zero[at]) : 0;
 #if SMALL
     const f32 rounded = rintf(quotient);
     i32 v = rounded != rounded ? 0 : rounded > 1e6f ? 1000000 : rounded < -1e6f ? -1000000 : (i32)rounded;
@@ -32,6 +35,7 @@ KERNEL(256, convert, P) {
     i64 v = whole != whole ? 0 : whole > 1e15 ? 1000000000000000ll : whole < -1e15 ? -1000000000000000ll : (i64)whole;
     v += zero;
     p.y[index] = (TY)(v < (i64)LOWEST ? (i64)LOWEST : v > (i64)HIGHEST ? (i64)HIGHEST : v);
+#endif
 #endif
 #endif
 }

@@ -8,7 +8,7 @@
 // y[m][n] = act(sum_k x[m][k] w[n][k] + bias[n] + residual[m][n]). With splits, blocks of one tile take a part of k each, and
 // the last to end sums up.
 //
-// Products of bytes (INTEGER) are summed in 32 bits (S) and end as quantised.cuh says.
+// Products of floats of 8 bits (SCALED) have a scale for each column before the bias. Those of bytes (INTEGER) are summed in 32 bits (S) and end as quantised.cuh says.
 #define CONSUMERS (WGS * 128)
 // Where a block has a multiprocessor for itself, the asking warp comes with three idle ones: whole warpgroups can pass registers on.
 #define ASKERS (BLOCKS == 1 && WGS > 1 ? 128 : 32)
@@ -35,6 +35,9 @@ struct P {
     i32 tap_slices, slices, split_slices;
     i32 low_h, low_w, stride_h, stride_w, dilation_h, dilation_w, kernel_w;
     Divider out_w, out_pixels, by_splits, tiles_n;
+#if SCALED
+    const f32* scale;
+#endif
 #if INTEGER
     // Scales of columns (HAS_SCALE, or one for all); the zero point of x times the weights, summed over all taps and (in the rows behind)
     // over each (HAS_ZERO, where it is not zero); tables of bytes.
@@ -330,10 +333,14 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
             u32 add[2][AT_ONCE];
             PRAGMA_UNROLL for (int h = 0; h < 2; h++)
                 PRAGMA_UNROLL for (int j = 0; j < AT_ONCE; j++) add[h][j] = p.residual ? *word(h, j0 + j) : 0;
-            Pack<f32, 2> bias[AT_ONCE];
+            Pack<f32, 2> bias[AT_ONCE], scale[AT_ONCE];
             PRAGMA_UNROLL for (int j = 0; j < AT_ONCE; j++) {
                 const i32 column = column0 + (j0 + j) * 8 + q * 2;
                 bias[j].at[0] = bias[j].at[1] = 0;
+#if SCALED
+                scale[j].at[0] = scale[j].at[1] = 0;
+                if (column < p.n) scale[j] = *(const Pack<f32, 2>*)(p.scale + column);
+#endif
                 if (!INTEGER && p.bias && column < p.n) bias[j] = *(const Pack<f32, 2>*)(p.bias + column);
             }
             PRAGMA_UNROLL for (int j = 0; j < AT_ONCE; j++)
@@ -344,6 +351,8 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
                     if (column >= p.n) continue;
                     const Columns c = columns(p, column);
                     f32 v0 = real(p, c, 0, s0, column, out[h]), v1 = real(p, c, 1, s1, column, out[h]);
+#elif SCALED
+                    f32 v0 = s0 * scale[j].at[0] + bias[j].at[0], v1 = s1 * scale[j].at[1] + bias[j].at[1];
 #else
                     f32 v0 = s0 + bias[j].at[0], v1 = s1 + bias[j].at[1];
 #endif
@@ -433,6 +442,9 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
                         out.at[e] = end(p, v, HAS_RESIDUAL ? p.residual : (const TR*)0, residual_at, TABLE, MIDDLE);
 #else
                         f32 v = acc[i][j * 4 + h * 2 + e];
+#if SCALED
+                        v *= p.scale[n0 + j * 8 + q * 2 + e];
+#endif
                         if (p.bias) v += p.bias[n0 + j * 8 + q * 2 + e];
                         if (p.residual) v += get<f32>(p.residual[at + j * 8 + e]);
                         out.at[e] = put<TY>(activate(v));

@@ -3,7 +3,7 @@
 use crate::driver::{Rewrite, Rule};
 use crate::query::{only_user, scalar};
 use oxrt_ir::{Attrs, Graph, NodeId};
-use oxrt_tensor::Result;
+use oxrt_tensor::{DType, Result};
 
 pub(crate) const RULE: Rule = Rule {
     name: "fuse-activation",
@@ -15,8 +15,11 @@ fn apply(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
     let g = &mut rw.model.graph;
     let (Some(x), Some(y)) = (g[id].input(0), g[id].output(0)) else { return Ok(false) };
     let Some((target, 0)) = g[x].producer() else { return Ok(false) };
+    // Of products of quantised operands those of floats; a rounding takes the limits of an activation in with the others.
+    let floats =
+        &*g[target].op == "oxrt.QGemm" && g[target].input(0).and_then(|x| g[x].ty.dtype()).is_some_and(DType::is_float);
     let fused = matches!(&*g[target].op, "oxrt.Conv" | "oxrt.ConvTranspose" | "oxrt.Gemm" | "oxrt.GroupNorm");
-    if !fused || only_user(g, x) != Some(id) || g[target].attrs.has("activation") {
+    if !(fused || floats) || only_user(g, x) != Some(id) || g[target].attrs.has("activation") {
         return Ok(false);
     }
     let Some(attrs) = activation(g, id)? else { return Ok(false) };

@@ -36,5 +36,8 @@ pub(crate) const RULES: &[Rule] = &[
     end::TABLE,
 ];
 
+/// Products of floats of 8 bits. For devices that multiply them.
+pub(crate) const SMALL_FLOATS: Rule = product::SMALL_FLOATS;
+
 /// Afterwards: constants that no fused operator took are reals again.
 pub(crate) const LEFT_OVER: &[Rule] = &[weights::RULE];

@@ -31,13 +31,25 @@ pub(super) fn dequantised(g: &Graph, v: ValueId) -> Option<(ValueId, Linear)> {
     Some((g[id].input(0)?, linear_of(g, id)?))
 }
 
+/// The floats of 8 bits that `v` is the real form of, with the scale of the whole tensor.
+pub(super) fn from_small_floats(g: &Graph, v: ValueId) -> Option<(ValueId, f32)> {
+    let id = made_by(g, v, "DequantizeLinear")?;
+    let (small, scale) = (g[id].input(0)?, g[id].input(1)?);
+    let fits = g[small].ty.dtype() == Some(DType::F8E4M3FN)
+        && g[scale].ty.dtype() == Some(DType::F32)
+        && g[v].ty.dtype() == Some(DType::F32)
+        && g[id].input(2).is_none_or(|z| scalar(g, z) == Some(0.0));
+    let scale = scalar(g, scale).filter(|s| fits && s.is_finite())?;
+    Some((small, scale as f32))
+}
+
 /// Quantised constant weights: the signed bytes, a scale per slice of the output axis, and one zero point for all.
 pub(super) struct Weights {
-    /// Signed bytes; unsigned ones have been moved down by 128.
+    /// Signed bytes (unsigned ones have been moved down by 128), or floats of 8 bits.
     pub bytes: Tensor,
     /// One per output channel.
     pub scale: Vec<f32>,
-    /// The zero point of the signed bytes.
+    /// The zero point.
     pub zero: i64,
 }
 
@@ -61,7 +73,7 @@ pub(super) fn weights(g: &Graph, v: ValueId, axis: usize) -> Option<Weights> {
     };
     let zeros = match node.input(2) {
         None => vec![0],
-        Some(z) => g.constant(z)?.to_i64_vec().ok()?,
+        Some(z) => g.constant(z)?.to_f64_vec().ok()?.into_iter().map(|z| z as i64).collect(),
     };
     let zero = *zeros.first()?;
     if zeros.iter().any(|&z| z != zero) {
@@ -73,6 +85,7 @@ pub(super) fn weights(g: &Graph, v: ValueId, axis: usize) -> Option<Weights> {
             let moved: Vec<i8> = q.as_slice::<u8>().iter().map(|&v| (v ^ 0x80) as i8).collect();
             Some(Weights { bytes: Tensor::from_slice(q.shape(), &moved), scale, zero: zero - 128 })
         }
+        DType::F8E4M3FN if zero == 0 => Some(Weights { bytes: q.clone(), scale, zero }),
         _ => None,
     }
 }

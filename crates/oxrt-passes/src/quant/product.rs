@@ -1,14 +1,16 @@
 //! Convolutions and matrix products of quantised operands, with a real result for the rules of [`super::end`] to go on with.
 
-use super::params::{dequantised, reals, weights};
+use super::params::{dequantised, from_small_floats, reals, weights};
 use crate::driver::{Rewrite, Rule};
 use crate::layout::{to_first, to_last};
 use crate::query::{made_by, perm_of};
-use oxrt_ir::{Attrs, DType, NodeId, ValueId};
+use oxrt_ir::{Attrs, DType, Graph, NodeId, ValueId};
 use oxrt_tensor::{Result, Tensor};
 
 pub(crate) const CONV: Rule = Rule { name: "lower-q-conv", ops: &["Conv"], apply: conv };
 pub(crate) const GEMM: Rule = Rule { name: "lower-q-gemm", ops: &["Gemm", "MatMul"], apply: gemm };
+/// The same of floats of 8 bits. For devices that multiply them.
+pub(crate) const SMALL_FLOATS: Rule = Rule { name: "lower-f8-gemm", ops: &["Gemm", "MatMul"], apply: small_floats };
 pub(crate) const MATMUL: Rule = Rule { name: "lower-q-matmul", ops: &["MatMul"], apply: matmul };
 pub(crate) const TRANSPOSED: Rule = Rule { name: "q-matmul-transposed", ops: &["oxrt.QMatMul"], apply: transposed };
 
@@ -22,6 +24,9 @@ fn conv(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
     let node = &g[id];
     let (Some(x), Some(w), Some(y)) = (node.input(0), node.input(1), node.output(0)) else { return Ok(false) };
     let (Some((bytes, from)), Some(weights)) = (dequantised(g, x), weights(g, w, 0)) else { return Ok(false) };
+    if weights.bytes.dtype().is_float() {
+        return Ok(false);
+    }
     let bias = match node.input(2) {
         None => None,
         Some(b) => match reals(g, b) {
@@ -55,6 +60,21 @@ fn conv(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
 }
 
 fn gemm(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
+    let from = |g: &Graph, x: ValueId| dequantised(g, x).map(|(bytes, from)| (bytes, from.scale, from.zero));
+    gemm_of(rw, id, false, from)
+}
+
+fn small_floats(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
+    gemm_of(rw, id, true, |g, x| from_small_floats(g, x).map(|(small, scale)| (small, scale, 0)))
+}
+
+/// `from`: what a left operand is the real form of, with scale and zero point.
+fn gemm_of(
+    rw: &mut Rewrite,
+    id: NodeId,
+    floats: bool,
+    from: impl Fn(&Graph, ValueId) -> Option<(ValueId, f32, i64)>,
+) -> Result<bool> {
     let g = &rw.model.graph;
     let node = &g[id];
     let (Some(x), Some(w), Some(y)) = (node.input(0), node.input(1), node.output(0)) else { return Ok(false) };
@@ -71,9 +91,9 @@ fn gemm(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
         _ => (w, false),
     };
     let by_rows = turned != flipped;
-    let Some((bytes, from)) = dequantised(g, x) else { return Ok(false) };
+    let Some((bytes, x_scale, x_zero)) = from(g, x) else { return Ok(false) };
     let Some(mut weights) = weights(g, w, if by_rows { 0 } else { 1 }) else { return Ok(false) };
-    if !plain || weights.bytes.rank() != 2 || g.dims(bytes).is_none_or(|d| d.len() < 2) {
+    if !plain || weights.bytes.dtype().is_float() != floats || weights.bytes.rank() != 2 || g.dims(bytes).is_none_or(|d| d.len() < 2) {
         return Ok(false);
     }
     if by_rows {
@@ -88,9 +108,12 @@ fn gemm(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
             _ => return Ok(false),
         },
     };
-    let mut attrs = Attrs::new().with("x_zero", from.zero).with("w_zero", weights.zero);
+    let mut attrs = Attrs::new();
+    if !floats {
+        attrs = attrs.with("x_zero", x_zero).with("w_zero", weights.zero);
+    }
     real_result(&mut attrs);
-    let scale: Vec<f32> = weights.scale.iter().map(|s| s * from.scale).collect();
+    let scale: Vec<f32> = weights.scale.iter().map(|s| s * x_scale).collect();
     let mut b = rw.builder(id);
     let w = b.constant(weights.bytes);
     let s = b.constant(Tensor::from_slice(&[n], &scale));
