@@ -22,13 +22,13 @@ pub(super) const BYTES: Entry =
 
 /// Widest kernel whose taps are held in registers.
 const WIDEST: usize = 7;
-/// Channels of a thread, and pixels, where there is little work.
-const FEW: [usize; 2] = [2, 1];
 
 /// How the kernel shares its work.
 struct Pieces {
     /// Channels of a thread.
     vector: usize,
+    /// The same where there is little work, of one pixel.
+    few: usize,
     /// Neighbouring pixels of a thread.
     pixels: usize,
     /// Whether a thread reads every pixel of a row once; kernel and stride along it are those of the text.
@@ -49,7 +49,8 @@ impl Pieces {
         // Sums and taps of a row fill the registers.
         let most = if in_rows && kernel_w > 3 { 4 } else { 8 };
         let vector = [8, 4, 2].into_iter().find(|v| *v <= most && f.cout.is_multiple_of(*v)).unwrap_or(1);
-        Ok(Pieces { vector, pixels: if in_rows && kernel_w > 3 { 8 } else { 4 }, in_rows, kernel_w, stride_w })
+        let few = if f.cout.is_multiple_of(2) { 2 } else { 1 };
+        Ok(Pieces { vector, few, pixels: if in_rows && kernel_w > 3 { 8 } else { 4 }, in_rows, kernel_w, stride_w })
     }
 }
 
@@ -58,12 +59,7 @@ fn whole_text(node: &NodeView, f: &Filter, before: &str) -> Result<String> {
     let pieces = Pieces::of(node, f)?;
     Ok(format!(
         "#define VECTOR {}\n#define PIXELS {}\n#define IN_ROWS {}\n#define KERNEL_W {}\n#define STRIDE_W {}\n#define FEW {}\n{before}{TEXT}",
-        pieces.vector,
-        pieces.pixels,
-        pieces.in_rows,
-        pieces.kernel_w,
-        pieces.stride_w,
-        if f.cout % FEW[0] == 0 { FEW[0] } else { 1 }
+        pieces.vector, pieces.pixels, pieces.in_rows, pieces.kernel_w, pieces.stride_w, pieces.few
     ))
 }
 
@@ -112,8 +108,7 @@ impl Depthwise {
         counts(args.shape(0)?.iter().product())?;
         let large = images * window.output[0] * window.output[1].div_ceil(pieces.pixels) * (f.cout / pieces.vector);
         let few = usize::from(large < self.processors * 512);
-        let few_channels = if f.cout % FEW[0] == 0 { FEW[0] } else { 1 };
-        let [vector, wide] = if few == 1 { [few_channels, FEW[1]] } else { [pieces.vector, pieces.pixels] };
+        let [vector, wide] = if few == 1 { [pieces.few, 1] } else { [pieces.vector, pieces.pixels] };
         let groups = f.cout / vector;
         let columns = window.output[1].div_ceil(wide);
         let count = counts(images * window.output[0] * columns * groups)?;

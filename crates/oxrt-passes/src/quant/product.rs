@@ -93,7 +93,11 @@ fn gemm_of(
     let by_rows = turned != flipped;
     let Some((bytes, x_scale, x_zero)) = from(g, x) else { return Ok(false) };
     let Some(mut weights) = weights(g, w, if by_rows { 0 } else { 1 }) else { return Ok(false) };
-    if !plain || weights.bytes.dtype().is_float() != floats || weights.bytes.rank() != 2 || g.dims(bytes).is_none_or(|d| d.len() < 2) {
+    if !plain
+        || weights.bytes.dtype().is_float() != floats
+        || weights.bytes.rank() != 2
+        || g.dims(bytes).is_none_or(|d| d.len() < 2)
+    {
         return Ok(false);
     }
     if by_rows {
