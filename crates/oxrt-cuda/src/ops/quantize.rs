@@ -117,12 +117,16 @@ fn layout(args: &BindArgs, axis: i64, block: i64) -> Result<Params> {
 }
 
 fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
-    let launcher = ctx.function(packed.first(), "convert", 0)?;
+    let [one, four] = ["convert", "convert_four"].map(|name| ctx.function(packed.first(), name, 0));
+    let (one, four) = (one?, four?);
     let (axis, block) = (node.attrs().int_or("axis", 1)?, node.attrs().int_or("block_size", 0)?);
     kernel(move |args| {
         let count = counts(args.shape(0)?.iter().product())?;
         makes(args, count)?;
         let fields = layout(args, axis, block)?;
-        Each { launcher: launcher.clone(), inputs: 3, outputs: 1, count, fields }.bound().flops(2 * count).boxed()
+        let whole = args.shape(1)?.iter().product::<usize>() == 1 && count.is_multiple_of(4);
+        let (launcher, threads) = if whole { (&four, count / 4) } else { (&one, count) };
+        let each = Each { launcher: launcher.clone(), inputs: 3, outputs: 1, count: threads, fields };
+        each.bound().flops(2 * count).boxed()
     })
 }
