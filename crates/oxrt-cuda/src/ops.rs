@@ -21,6 +21,8 @@ mod index;
 mod library;
 mod map;
 mod moves;
+mod non_max_suppression;
+mod non_zero;
 mod norm;
 mod norm_any;
 mod pad;
@@ -63,6 +65,8 @@ pub(crate) struct Entry {
     pub narrow: bool,
     /// Whether only a measurement tells it from other timed entries.
     pub timed: bool,
+    /// Whether it is for nodes whose data decides the size of their results.
+    pub counts: bool,
 }
 
 impl Entry {
@@ -73,7 +77,7 @@ impl Entry {
         pack: fn(&Ctx, &NodeView) -> Result<Packing>,
         load: fn(&Ctx, &NodeView, &[Tensor]) -> Result<Box<dyn Kernel>>,
     ) -> Entry {
-        Entry { name, ops, supports, pack, load, mixes: true, narrow: false, timed: false }
+        Entry { name, ops, supports, pack, load, mixes: true, narrow: false, timed: false, counts: false }
     }
 }
 
@@ -192,6 +196,9 @@ pub(crate) static OPS: &[&Entry] = &[
     &moves::CACHE,
     &moves::UNPOOL,
     &moves::BIT_CAST,
+    &non_zero::NON_ZERO,
+    &non_zero::COMPRESS,
+    &non_max_suppression::NON_MAX_SUPPRESSION,
     &quantize::QUANTIZE,
     &quantize::DEQUANTIZE,
 ];

@@ -21,7 +21,7 @@ pub struct Chosen {
 }
 
 /// Chooses a kernel for each node (those in `chosen`, where it stands there) and packs its weights. A node that makes
-/// sizes which are not known before it runs goes to the host, which finds them out.
+/// sizes which are not known before it runs goes to a kernel that counts, or to the host.
 pub fn steps(
     g: &Graph,
     backend: &dyn Backend,
@@ -34,8 +34,7 @@ pub fn steps(
         let (id, sizes_known) = nodes[i];
         let kind = match sizes_known {
             true if is_alias(g, id) => StepKind::Alias,
-            true => kernel(NodeView::new(g, id), backend, chosen.get(&id)).at(|| g[id].describe())?,
-            false => StepKind::Host,
+            _ => kernel(NodeView::new(g, id), sizes_known, backend, chosen.get(&id)).at(|| g[id].describe())?,
         };
         Ok(Step { node: id, kind })
     });
@@ -80,8 +79,7 @@ pub fn kept_once<'a>(tensors: Vec<Tensor>, earlier: impl Iterator<Item = &'a Ten
 pub fn preview(g: &Graph, backend: &dyn Backend) -> HashMap<NodeId, String> {
     let choice = |(id, sizes_known): (NodeId, bool)| match sizes_known {
         true if is_alias(g, id) => None,
-        true => Some((id, candidate(NodeView::new(g, id), backend, None).unwrap_or_default().to_string())),
-        false => Some((id, String::new())),
+        _ => Some((id, candidate(NodeView::new(g, id), sizes_known, backend, None).unwrap_or_default().to_string())),
     };
     with_known_sizes(g).into_iter().filter_map(choice).collect()
 }
@@ -115,14 +113,22 @@ fn with_known_sizes(g: &Graph) -> Vec<(NodeId, bool)> {
     out
 }
 
-fn candidate(view: NodeView, backend: &dyn Backend, chosen: Option<&'static str>) -> Option<&'static str> {
+fn candidate(
+    view: NodeView,
+    sizes_known: bool,
+    backend: &dyn Backend,
+    chosen: Option<&'static str>,
+) -> Option<&'static str> {
     let plain = |v: &Option<ValueId>| v.is_none_or(|v| matches!(view.graph[v].ty, ValueType::Tensor(_)));
     let all_tensors = view.node().inputs().iter().chain(view.node().outputs()).all(plain);
-    chosen.or_else(|| backend.candidates(view).first().copied()).filter(|_| all_tensors)
+    let usual = chosen.or_else(|| backend.candidates(view).first().copied()).filter(|_| sizes_known);
+    usual.or_else(|| backend.counting(view)).filter(|_| all_tensors)
 }
 
-fn kernel(view: NodeView, backend: &dyn Backend, chosen: Option<&Chosen>) -> Result<StepKind> {
-    let Some(usual) = candidate(view, backend, chosen.map(|c| c.usual)) else { return Ok(StepKind::Host) };
+fn kernel(view: NodeView, sizes_known: bool, backend: &dyn Backend, chosen: Option<&Chosen>) -> Result<StepKind> {
+    let chosen = chosen.filter(|_| sizes_known);
+    let usual = candidate(view, sizes_known, backend, chosen.map(|c| c.usual));
+    let Some(usual) = usual else { return Ok(StepKind::Host) };
     let elsewhere = chosen.map_or(&[][..], |c| &c.by_work);
     let mut names = vec![usual];
     for (_, name) in elsewhere {

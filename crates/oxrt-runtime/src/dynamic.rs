@@ -8,7 +8,7 @@ use crate::engine::{Engine, Inner};
 use crate::kept::{BoundStep, Kept};
 use crate::loose::{Held, Operand, Side};
 use crate::sizes::{Sizes, shape_of};
-use oxrt_backend::{ALIGN, BindArgs, BindInput, Bound, Io};
+use oxrt_backend::{ALIGN, BindArgs, BindInput, Bound, Greatest, Io};
 use oxrt_ir::{Contents, Graph, Node, ValueId, ValueType};
 use oxrt_ops::Datum;
 use oxrt_ops::eval::{eval_node, eval_node_by};
@@ -212,7 +212,7 @@ fn done(
     // A size that no earlier result told (a factor of zero hid it): the evaluator finds it out.
     let told = || node.outputs().iter().flatten().all(|v| shape_of(&g[*v].ty, sizes).is_some());
     match (&step.kind, &inner.device) {
-        (StepKind::Kernel { consumed, .. }, Some(on)) if told() || !consumed.is_empty() => {
+        (StepKind::Kernel { consumed, .. }, Some(on)) if inner.counting[index] || told() || !consumed.is_empty() => {
             return run_on_device(inner, on, index, consumed, sizes, kept, env, flops);
         }
         (StepKind::Alias, Some(_)) if told() => {
@@ -360,6 +360,25 @@ fn run_kernel(
     Ok(outs.into_iter().map(|t| Datum::Tensor(t.unwrap_or_else(|| Tensor::zeros(DType::F32, &[0])))).collect())
 }
 
+fn bind_inputs<'a>(shapes: &'a [Option<Vec<usize>>], known: &'a [Option<Tensor>]) -> Vec<Option<BindInput<'a>>> {
+    let input = |(shape, value): (&'a Option<Vec<usize>>, &'a Option<Tensor>)| {
+        shape.as_deref().map(|shape| BindInput { shape, value: value.as_ref() })
+    };
+    shapes.iter().zip(known).map(input).collect()
+}
+
+/// How large the results of a step get whose kernel finds their size.
+fn greatest(
+    inner: &Inner,
+    index: usize,
+    shapes: &[Option<Vec<usize>>],
+    known: &[Option<Tensor>],
+) -> Result<Vec<Greatest>> {
+    let args = BindArgs { inputs: &bind_inputs(shapes, known), outputs: &[] };
+    let kernel = inner.kernels[index].first().ok_or_else(|| Error::bug("the step has no kernel"))?;
+    kernel.most(&args)?.ok_or_else(|| Error::bug("a kernel that does not say how large its results get"))
+}
+
 /// The kernel of a step, bound to these sizes: as it was left, or anew.
 fn bound(
     inner: &Inner,
@@ -372,10 +391,7 @@ fn bound(
     if let Some(b) = kept.bound.get(&index).filter(|b| b.fits(shapes, outputs, known)) {
         return Ok(b.bound.clone());
     }
-    let inputs: Vec<_> = (shapes.iter().zip(known))
-        .map(|(shape, value)| shape.as_deref().map(|shape| BindInput { shape, value: value.as_ref() }))
-        .collect();
-    let args = BindArgs { inputs: &inputs, outputs };
+    let args = BindArgs { inputs: &bind_inputs(shapes, known), outputs };
     let which = inner.plan.steps[index].kernel_for(&inner.plan.graph, &args);
     let kernel = inner.kernels[index].get(which).ok_or_else(|| Error::bug("the step has no kernel"))?;
     let bound: Arc<dyn Bound> = kernel.bind(&args)?.into();
@@ -434,11 +450,17 @@ fn run_on_device(
             shapes.push(t.as_ref().map(|t| t.shape().to_vec()).or_else(|| shape_of(&g[v].ty, sizes)));
             known.push(t);
         }
+        // Where the data decides a size there is room for the greatest.
+        let greatest = if inner.counting[index] { Some(greatest(inner, index, &shapes, &known)?) } else { None };
         let mut outs = Vec::new();
-        for v in node.outputs() {
-            outs.push(match v {
-                None => None,
-                Some(v) => {
+        for (i, v) in node.outputs().iter().enumerate() {
+            outs.push(match (v, &greatest) {
+                (None, _) => None,
+                (Some(v), Some(greatest)) => {
+                    let room = greatest.get(i).ok_or_else(|| Error::bug(format!("output {i} of unknown size")))?;
+                    Some(side.room(on, g[*v].ty.dtype().unwrap_or(DType::F32), &room.shape)?)
+                }
+                (Some(v), None) => {
                     let (dtype, shape) = room_for(g, *v, sizes)?;
                     Some(side.room(on, dtype, &shape)?)
                 }
@@ -447,7 +469,19 @@ fn run_on_device(
         let out_shapes: Vec<Option<&[usize]>> = outs.iter().map(|r| r.as_ref().map(|r| &r.shape[..])).collect();
         let bound = bound(inner, index, kept, &shapes, &out_shapes, &known)?;
         *flops = bound.flops();
-        side.launch(on, &*bound, &operands, &outs, index)?;
+        if let Some(greatest) = greatest {
+            let count = side.room(on, DType::I64, &[])?;
+            outs.push(Some(count.clone()));
+            side.launch(on, &*bound, &operands, &outs, index)?;
+            outs.pop();
+            let found = side.fetch(inner, &count)?.to_i64_vec()?.first().copied().unwrap_or(0);
+            side.put(count);
+            for (r, greatest) in outs.iter_mut().zip(&greatest) {
+                *r = r.take().map(|r| Ok::<_, Error>(r.beginning(greatest.at(found)?))).transpose()?;
+            }
+        } else {
+            side.launch(on, &*bound, &operands, &outs, index)?;
+        }
         for operand in operands {
             // Only those that were brought for this step alone are given back.
             if let Operand::Value(r) = operand {

@@ -21,6 +21,8 @@ pub(crate) struct Inner {
     pub plan: Plan,
     /// Those of each step, as in the plan; none for aliases and host steps.
     pub kernels: Vec<Vec<Box<dyn Kernel>>>,
+    /// Whether a step's kernel finds out the size of its results.
+    pub counting: Vec<bool>,
     pub inputs: Vec<Port>,
     pub outputs: Vec<Port>,
     /// For a value that is an alias: the value whose memory it is.
@@ -59,6 +61,7 @@ impl Engine {
         let g = &plan.graph;
         let mut root: Vec<ValueId> = g.value_ids().collect();
         let mut kernels = Vec::with_capacity(plan.steps.len());
+        let mut counting = Vec::with_capacity(plan.steps.len());
         let mut known: std::collections::BTreeSet<_> = Default::default();
         for &v in &g.inputs {
             g[v].ty.for_each_symbol(&mut |s| {
@@ -76,6 +79,10 @@ impl Engine {
                 is_static &= g[v].ty.dims().is_some();
                 g[v].ty.for_each_symbol(&mut |s| is_static &= known.contains(s));
             }
+            let candidate = step.kind.candidate();
+            let counts = candidate.is_some() && backend.counting(NodeView::new(g, step.node)) == candidate;
+            is_static &= !counts;
+            counting.push(counts);
             kernels.push(match &step.kind {
                 StepKind::Kernel { kernels, .. } => {
                     let load = |k: &PackedKernel| backend.load(NodeView::new(g, step.node), &k.candidate, &k.packed);
@@ -104,7 +111,7 @@ impl Engine {
         let device = backend.device().map(|device| OnDevice::new(device, &plan)).transpose()?;
         let conditions = plan.metadata.get(CONDITIONS).map_or("", String::as_str).lines();
         let conditions = conditions.filter_map(|c| Some((c.to_string(), Expr::parse(c).ok()?))).collect();
-        let inner = Inner { conditions, inputs, outputs, kernels, root, is_static, bodies, device, plan };
+        let inner = Inner { conditions, inputs, outputs, kernels, counting, root, is_static, bodies, device, plan };
         Ok(Engine { inner: Arc::new(inner), pool: Arc::default() })
     }
 

@@ -54,6 +54,11 @@ impl Resident {
         }
         Ok(Resident { shape: shape.to_vec(), ..self.clone() })
     }
+
+    /// As many of the first elements as the shape has.
+    pub fn beginning(self, shape: Vec<usize>) -> Resident {
+        Resident { shape, ..self }
+    }
 }
 
 /// The queue of a context's runs step by step, and memory that they left.

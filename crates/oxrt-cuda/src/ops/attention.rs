@@ -23,7 +23,7 @@ const fn entry(
     pack: fn(&Ctx, &NodeView) -> Result<Packing>,
     load: fn(&Ctx, &NodeView, &[Tensor]) -> Result<Box<dyn Kernel>>,
 ) -> Entry {
-    Entry { name, ops: &["oxrt.Attention", "Attention"], supports, pack, load, mixes: true, narrow: false, timed: true }
+    Entry { name, ops: &["oxrt.Attention", "Attention"], supports, pack, load, mixes: true, narrow: false, timed: true, counts: false }
 }
 
 pub(super) const ATTENTION: Entry = entry("attention", supports, pack::<OLDER>, load::<OLDER>);

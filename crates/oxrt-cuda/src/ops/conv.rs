@@ -26,6 +26,7 @@ macro_rules! tiles {
             mixes: true,
             narrow: true,
             timed: true,
+            counts: false,
         };)*
     };
 }
