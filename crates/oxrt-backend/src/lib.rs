@@ -184,7 +184,8 @@ impl Greatest {
         if let Some(axis) = self.axis {
             let most = shape[axis];
             let size = usize::try_from(found).ok().filter(|&n| n <= most);
-            shape[axis] = size.ok_or_else(|| Error::bug(format!("a kernel found {found} where {most} was the most")))?;
+            shape[axis] =
+                size.ok_or_else(|| Error::bug(format!("a kernel found {found} where {most} was the most")))?;
         }
         Ok(shape)
     }

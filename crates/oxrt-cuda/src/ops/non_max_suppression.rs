@@ -68,7 +68,8 @@ fn load(ctx: &Ctx, _: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
                 levels.push(levels[levels.len() - 1].div_ceil(2));
             }
             // The workspace: candidates and lengths of runs, twice each; places kept and their numbers.
-            let parts = [8 * candidates, 8 * candidates, 4 * lines * levels[0], 4 * lines * levels[0], 4 * lines * most];
+            let parts =
+                [8 * candidates, 8 * candidates, 4 * lines * levels[0], 4 * lines * levels[0], 4 * lines * most];
             let starts: Vec<usize> = parts
                 .iter()
                 .scan(0, |end, bytes| {
@@ -86,7 +87,8 @@ fn load(ctx: &Ctx, _: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
                     let p = (0..2).fold(Params::new(), |p, i| p.ptr(io.input::<u8>(i)));
                     let p = (2..5).fold(p, |p, i| p.ptr(io.input::<u8>(i)));
                     let (from, to) = ((level + 1) % 2, level % 2);
-                    let p = p.ptr(at(starts[from])).ptr(at(starts[to])).ptr(at(starts[2 + from])).ptr(at(starts[2 + to]));
+                    let p =
+                        p.ptr(at(starts[from])).ptr(at(starts[to])).ptr(at(starts[2 + from])).ptr(at(starts[2 + to]));
                     let p = p.ptr(at(starts[4])).ptr(at(numbers));
                     let p = p.ptr(io.output::<u8>(0).cast_const()).ptr(io.output::<u8>(1).cast_const());
                     let p = p.u32(n).u32(classes.max(1)).u32(lines).u32(pitch).u32(runs).u32(new_runs);

@@ -31,7 +31,10 @@ fn supports(_: &Ctx, node: &NodeView) -> Option<()> {
 fn head(asked: DType, moved: &str, compress: bool) -> Result<String> {
     let c = Number::for_types(&[asked], asked).name();
     let compress = u8::from(compress);
-    Ok(format!("typedef {} T;\ntypedef {c} C;\ntypedef {moved} E;\n#define COMPRESS {compress}\n{TEXT}", c_type(asked)?))
+    Ok(format!(
+        "typedef {} T;\ntypedef {c} C;\ntypedef {moved} E;\n#define COMPRESS {compress}\n{TEXT}",
+        c_type(asked)?
+    ))
 }
 
 fn pack(ctx: &Ctx, node: &NodeView) -> Result<Packing> {

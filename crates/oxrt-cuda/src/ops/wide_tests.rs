@@ -820,9 +820,12 @@ fn overlapping_boxes_are_suppressed() {
         let s: Vec<f64> = s.iter().map(|v| (v * 200.0).round() / 200.0).collect();
         let s = Tensor::from_f64(DType::F32, &[batches, classes, n], &s).unwrap();
         let types = format!("f32[{batches}, {n}, 4] b, f32[{batches}, {classes}, {n}] s");
-        for options in ["i64{1000000}, 0.5, 0.1", "i64{7}, 0.3", "i64{3000}, 0.0, -0.5", "i64{0}, 0.5", "_, 0.5", "i64{-3}"] {
+        for options in
+            ["i64{1000000}, 0.5, 0.1", "i64{7}, 0.3", "i64{3000}, 0.0, -0.5", "i64{0}, 0.5", "_, 0.5", "i64{-3}"]
+        {
             for centred in [0, 1] {
-                let text = format!("({types}) {{ y = NonMaxSuppression<center_point_box={centred}>(b, s, {options}) }} => y");
+                let text =
+                    format!("({types}) {{ y = NonMaxSuppression<center_point_box={centred}>(b, s, {options}) }} => y");
                 check(&text, &[b.clone(), s.clone()], 0.0);
             }
         }
@@ -842,4 +845,136 @@ fn overlapping_boxes_are_suppressed() {
     let b = Tensor::from_slice(&[1, 2, 4], &[0f32, 0.0, 1.0, 2.0, 0.0, 0.5, 1.0, 1.4]);
     let text = "(f32[1, 2, 4] b, f32[1, 1, 2] s) { y = NonMaxSuppression(b, s, i64{5}, 0.45) } => y";
     check(text, &[b, Tensor::from_slice(&[1, 1, 2], &[0.9f32, 0.8])], 0.0);
+}
+
+/// What attention of one kind is given: sizes, attributes, and which inputs and outputs there are.
+struct Attended {
+    dtype: DType,
+    /// Batches, heads, heads of keys, queries, new keys, past keys.
+    lens: [usize; 6],
+    sizes: [usize; 2],
+    flat: bool,
+    attributes: &'static str,
+    mask: Option<(DType, Vec<usize>)>,
+    valid: Option<Vec<i64>>,
+    outputs: usize,
+}
+
+impl Attended {
+    fn check(&self) -> Vec<&'static str> {
+        let ([b, h, kv, queries, new, past], [d, v]) = (self.lens, self.sizes);
+        let shape = |heads: usize, rows: usize, size: usize| match self.flat {
+            true => vec![b, rows, heads * size],
+            false => vec![b, heads, rows, size],
+        };
+        let dtype = self.dtype;
+        let (mut declared, mut given, mut inputs) = (Vec::new(), Vec::new(), Vec::new());
+        let mut add = |name: &str, t: Option<Tensor>| {
+            given.push(if t.is_some() { name.to_string() } else { "_".to_string() });
+            if let Some(t) = t {
+                declared.push(format!("{}{:?} {name}", t.dtype(), t.shape()));
+                inputs.push(t);
+            }
+        };
+        add("q", Some(sample(dtype, &shape(h, queries, d), 1)));
+        add("k", Some(sample(dtype, &shape(kv, new, d), 2)));
+        add("v", Some(sample(dtype, &shape(kv, new, v), 3)));
+        add("m", self.mask.as_ref().map(|(dtype, shape)| sample(*dtype, shape, 4)));
+        add("pk", (past > 0).then(|| sample(dtype, &[b, kv, past, d], 5)));
+        add("pv", (past > 0).then(|| sample(dtype, &[b, kv, past, v], 6)));
+        add("n", self.valid.as_ref().map(|n| ints(&[b], n)));
+        while given.last().is_some_and(|g| g == "_") {
+            given.pop();
+        }
+        let heads = if self.flat { format!("q_num_heads={h}, kv_num_heads={kv}, ") } else { String::new() };
+        let attributes = format!("{heads}{}", self.attributes);
+        let attributes = attributes.trim_end_matches(", ");
+        let attributes = if attributes.is_empty() { String::new() } else { format!("<{attributes}>") };
+        let outputs = ["y", "a", "b", "s"][..self.outputs].join(", ");
+        let (declared, given) = (declared.join(", "), given.join(", "));
+        let text = format!("({declared}) {{ {outputs} = Attention{attributes}({given}) }} => {outputs}");
+        check(&text, &inputs, tolerance(dtype) * 3.0)
+    }
+}
+
+#[test]
+fn attention_keeps_caches() {
+    for dtype in [DType::F32, DType::F16, DType::BF16] {
+        let all = Attended {
+            dtype,
+            lens: [2, 4, 2, 3, 3, 70],
+            sizes: [32, 32],
+            flat: false,
+            attributes: "is_causal=1",
+            mask: None,
+            valid: None,
+            outputs: 3,
+        };
+        all.check();
+        if dtype == DType::BF16 {
+            continue;
+        }
+        // Scratch memory for keys, values or both; no past at all.
+        for outputs in [1, 2] {
+            Attended { outputs, flat: true, ..all_of(&all) }.check();
+        }
+        Attended { lens: [1, 2, 2, 5, 7, 0], sizes: [16, 24], ..all_of(&all) }.check();
+        // One query behind a long past, sizes that are not whole chunks, values of another size.
+        for sizes in [[64, 64], [20, 12], [5, 3], [128, 64]] {
+            Attended { lens: [2, 4, 1, 1, 1, 200], sizes, flat: true, ..all_of(&all) }.check();
+        }
+        for mask in [
+            (DType::Bool, vec![2, 1, 3, 73]),
+            (dtype, vec![3, 73]),
+            (dtype, vec![1, 4, 1, 40]),
+            (DType::Bool, vec![3, 1]),
+        ] {
+            Attended { mask: Some(mask), ..all_of(&all) }.check();
+        }
+        for attributes in [
+            "left_window_size=5",
+            "left_window_size=2, right_window_size=0",
+            "right_window_size=1",
+            "is_causal=1, left_window_size=90, softcap=0.7",
+            "left_window_size=0, is_causal=1, softmax_precision=1",
+        ] {
+            Attended { attributes, ..all_of(&all) }.check();
+            Attended { attributes, lens: [1, 2, 1, 130, 130, 0], ..all_of(&all) }.check();
+        }
+        for (mode, attributes) in [
+            "is_causal=1",
+            "qk_matmul_output_mode=1, softcap=0.5, is_causal=1",
+            "qk_matmul_output_mode=2, softcap=0.5, is_causal=1",
+            "qk_matmul_output_mode=3, left_window_size=3",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let mask = (mode != 1).then(|| (DType::Bool, vec![2, 1, 3, 60]));
+            Attended { attributes, mask, outputs: 4, ..all_of(&all) }.check();
+        }
+        // Keys in a buffer with room, of which each batch has used some.
+        for attributes in ["", "is_causal=1", "left_window_size=4, right_window_size=2"] {
+            let valid = Some(vec![40, 3]);
+            Attended { attributes, valid, lens: [2, 4, 2, 3, 70, 0], outputs: 1, ..all_of(&all) }.check();
+        }
+        Attended { valid: Some(vec![0, 100]), lens: [2, 2, 2, 3, 70, 0], outputs: 1, ..all_of(&all) }.check();
+    }
+    // Hopper's units take a past as well.
+    let names = Attended {
+        dtype: DType::F16,
+        lens: [1, 2, 1, 70, 70, 130],
+        sizes: [64, 64],
+        flat: true,
+        attributes: "is_causal=1",
+        mask: None,
+        valid: None,
+        outputs: 3,
+    }
+    .check();
+    assert_eq!(names, ["attention_wgmma_two", "attention"]);
+}
+
+fn all_of(a: &Attended) -> Attended {
+    Attended { mask: a.mask.clone(), valid: a.valid.clone(), ..*a }
 }
