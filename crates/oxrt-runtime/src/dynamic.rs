@@ -1,19 +1,19 @@
 //! Runs step by step when sizes depend on data: every buffer is made when its size is known.
 
-use crate::binding::{REFERENCE, known_tensor};
+use crate::binding::{Binding, Loc, REFERENCE, known_tensor};
 use crate::bodies::runner;
 use crate::context::StepProfile;
-use crate::device::OnDevice;
+use crate::device::{DeviceContext, OnDevice};
 use crate::engine::{Engine, Inner};
 use crate::kept::{BoundStep, Kept};
-use crate::loose::{Held, Operand, Side};
-use crate::sizes::{Sizes, shape_of};
+use crate::loose::{Held, Operand, Resident, Side};
+use crate::sizes::{Sizes, shape_of, shapes};
 use oxrt_backend::{ALIGN, BindArgs, BindInput, Bound, Greatest, Io};
 use oxrt_ir::{Contents, Graph, Node, ValueId, ValueType};
 use oxrt_ops::Datum;
 use oxrt_ops::eval::{eval_node, eval_node_by};
 use oxrt_plan::StepKind;
-use oxrt_tensor::{Context as _, DType, Error, Result, Tensor, bail};
+use oxrt_tensor::{Context as _, DType, Error, Result, Tensor, TensorView, bail};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -52,6 +52,42 @@ pub(crate) fn run_watched(
     run_by(inner, inputs, kept, profile, Some(watch))
 }
 
+/// The rest of a run whose first steps are done: what they left is on the device, and stays until the run is over.
+pub(crate) fn run_rest(
+    inner: &Inner,
+    inputs: &[TensorView],
+    begun: &DeviceContext,
+    binding: &Arc<Binding>,
+    kept: &mut Kept,
+) -> Result<Vec<Datum>> {
+    let g = &inner.plan.graph;
+    let mut sizes = Engine::sizes(inner, &shapes(inputs))?;
+    let mut env = Values::new();
+    for (v, dtype, shape, loc) in &binding.left {
+        let device = Resident::lent(begun.place(binding, *loc)?, *dtype, shape.clone());
+        let input = g.inputs.iter().position(|i| i == v);
+        let host = input.map(|i| Ok::<_, Error>(kept.free.copied(&inputs[i])?.into())).transpose()?;
+        env.insert(*v, Held { host, device: Some(device) });
+    }
+    for (counted, found) in binding.counted.iter().zip(begun.found(binding)) {
+        for (v, greatest, at) in &counted.results {
+            let dtype = g[*v].ty.dtype().unwrap_or(DType::F32);
+            let device = Resident::lent(begun.place(binding, Loc::Arena(*at))?, dtype, greatest.at(found)?);
+            env.insert(*v, Held { host: None, device: Some(device) });
+        }
+    }
+    let outputs = settled(inner, kept, env, |kept, env| {
+        let made: Vec<ValueId> = env.keys().copied().collect();
+        bring_home(inner, env, kept, made.iter().copied().filter(|&v| tells_sizes(g[v].contents.as_ref())))?;
+        for v in made {
+            learn_all(inner, v, &env[&v], &mut sizes)?;
+        }
+        let done = |index: usize| inner.first.as_ref().is_some_and(|first| first.steps[index]);
+        steps(inner, sizes, done, kept, None, None, env)
+    })?;
+    outputs.ok_or_else(|| Error::bug("a run stopped that nobody watched"))
+}
+
 /// Values of a run, by their ids.
 type Values = HashMap<ValueId, Held>;
 
@@ -62,11 +98,31 @@ fn run_by(
     profile: Option<&mut Vec<StepProfile>>,
     watch: Option<Watch>,
 ) -> Result<Option<Vec<Datum>>> {
+    let g = &inner.plan.graph;
+    if inputs.len() != g.inputs.len() {
+        bail!(invalid, "the engine takes {} inputs, given {}", g.inputs.len(), inputs.len());
+    }
+    let mut sizes = input_sizes(inner, &inputs)?;
+    for (v, datum) in g.inputs.iter().zip(&inputs) {
+        if let Datum::Tensor(t) = datum {
+            learn_elements(g[*v].contents.as_ref(), t, &mut sizes)?;
+        }
+    }
+    let env = g.inputs.iter().copied().zip(inputs.into_iter().map(Held::from)).collect();
+    settled(inner, kept, env, |kept, env| steps(inner, sizes, |_| false, kept, profile, watch, env))
+}
+
+/// Work on values; memory of the device that they held is taken back when it is done.
+fn settled<T>(
+    inner: &Inner,
+    kept: &mut Kept,
+    mut env: Values,
+    work: impl FnOnce(&mut Kept, &mut Values) -> Result<T>,
+) -> Result<T> {
     if let (Some(on), None) = (&inner.device, &kept.side) {
         kept.side = Some(Side::new(on)?);
     }
-    let mut env = Values::new();
-    let result = steps(inner, inputs, kept, profile, watch, &mut env);
+    let result = work(kept, &mut env);
     // Values must not go while work on them is under way.
     if let Some(side) = &mut kept.side {
         side.settle();
@@ -94,9 +150,11 @@ fn bring_home(
     Ok(())
 }
 
+/// Does the steps that are not `done` yet.
 fn steps(
     inner: &Inner,
-    inputs: Vec<Datum>,
+    mut sizes: Sizes,
+    is_done: impl Fn(usize) -> bool,
     kept: &mut Kept,
     mut profile: Option<&mut Vec<StepProfile>>,
     mut watch: Option<Watch>,
@@ -104,12 +162,9 @@ fn steps(
 ) -> Result<Option<Vec<Datum>>> {
     let plan = &inner.plan;
     let g = &plan.graph;
-    if inputs.len() != g.inputs.len() {
-        bail!(invalid, "the engine takes {} inputs, given {}", g.inputs.len(), inputs.len());
-    }
-    let mut sizes = input_sizes(inner, &inputs)?;
+    let rest = || plan.steps.iter().enumerate().filter(|(index, _)| !is_done(*index));
     let mut remaining: HashMap<ValueId, usize> = HashMap::new();
-    for step in &plan.steps {
+    for (_, step) in rest() {
         for v in g.reads(step.node) {
             *remaining.entry(v).or_default() += 1;
         }
@@ -117,13 +172,7 @@ fn steps(
     for &v in &g.outputs {
         *remaining.entry(v).or_default() += 1;
     }
-    for (v, datum) in g.inputs.iter().zip(&inputs) {
-        if let Datum::Tensor(t) = datum {
-            learn_elements(g[*v].contents.as_ref(), t, &mut sizes)?;
-        }
-    }
-    env.extend(g.inputs.iter().copied().zip(inputs.into_iter().map(Held::from)));
-    for (index, step) in plan.steps.iter().enumerate() {
+    for (index, step) in rest() {
         let node = &g[step.node];
         let started = Instant::now();
         let mut flops = 0;
@@ -167,16 +216,7 @@ fn steps(
                     Seen::Stop => return Ok(None),
                 }
             }
-            if let Some(shape) = held.shape() {
-                learn(&g[v].ty, shape, &mut sizes);
-                // Kernels trust sizes that were inferred, so a wrong one must not get through.
-                if let Some(told) = shape_of(&g[v].ty, &sizes).filter(|told| told != shape) {
-                    return Err(Error::bug(format!("inferred {told:?}, found {shape:?}")).at(node.describe()));
-                }
-            }
-            if let Some(Datum::Tensor(t)) = &held.host {
-                learn_elements(g[v].contents.as_ref(), t, &mut sizes)?;
-            }
+            learn_all(inner, v, &held, &mut sizes).at(|| node.describe())?;
             if remaining.contains_key(&v) {
                 env.insert(v, held);
             }
@@ -252,7 +292,7 @@ fn bytes_of(held: &Held) -> u64 {
 }
 
 /// Whether elements of a value are sizes that nobody knows before.
-fn tells_sizes(contents: Option<&Contents>) -> bool {
+pub(crate) fn tells_sizes(contents: Option<&Contents>) -> bool {
     contents.is_some_and(|c| c.elements.iter().any(|d| d.as_symbol().is_some()))
 }
 
@@ -269,6 +309,24 @@ fn input_sizes(inner: &Inner, inputs: &[Datum]) -> Result<Sizes> {
         })
         .collect::<Result<_>>()?;
     Engine::sizes(inner, &shapes)
+}
+
+/// Learns sizes from a value that was made.
+///
+/// # Errors
+/// A size that contradicts what was inferred: kernels trust that, so it must not get through.
+fn learn_all(inner: &Inner, v: ValueId, held: &Held, sizes: &mut Sizes) -> Result<()> {
+    let value = &inner.plan.graph[v];
+    if let Some(shape) = held.shape() {
+        learn(&value.ty, shape, sizes);
+        if let Some(told) = shape_of(&value.ty, sizes).filter(|told| told != shape) {
+            bail!(bug, "inferred {told:?}, found {shape:?}");
+        }
+    }
+    if let Some(Datum::Tensor(t)) = &held.host {
+        learn_elements(value.contents.as_ref(), t, sizes)?;
+    }
+    Ok(())
 }
 
 /// Learns sizes that depend on data from the shape of a result.
