@@ -10,6 +10,7 @@ mod conv;
 mod conv_any;
 mod copy;
 mod deform_conv;
+mod dft;
 mod each;
 mod elementwise;
 mod fill;
@@ -19,6 +20,7 @@ mod grid_sample;
 mod hardmax;
 mod index;
 mod library;
+mod linear_attention;
 mod map;
 mod moves;
 mod non_max_suppression;
@@ -142,6 +144,8 @@ pub(crate) static OPS: &[&Entry] = &[
     &attention::ATTENTION_WGMMA,
     &attention::ATTENTION_WGMMA_TWO,
     &attention::ATTENTION,
+    &linear_attention::LINEAR_ATTENTION,
+    &linear_attention::CAUSAL_CONV,
     &recurrent::RECURRENT,
     &q_product::MMA_64,
     &q_product::MMA_128,
@@ -189,6 +193,7 @@ pub(crate) static OPS: &[&Entry] = &[
     &fill::CONSTANT,
     &running::RUNNING,
     &top_k::TOP_K,
+    &dft::DFT,
     &grid_sample::GRID_SAMPLE,
     &roi_align::ROI_ALIGN,
     &rotary::ROTARY,

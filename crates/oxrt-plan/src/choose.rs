@@ -5,7 +5,7 @@
 
 use crate::{PackedKernel, Step, StepKind};
 use oxrt_backend::{Backend, NodeView};
-use oxrt_ir::{Graph, NodeId, Symbol, Tensor, ValueId, ValueType};
+use oxrt_ir::{Dim, Graph, NodeId, Symbol, Tensor, ValueId, ValueType};
 use oxrt_tensor::{Context, Result};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -171,9 +171,7 @@ pub fn detach_sizes(g: &mut Graph) {
         let mut evaluable = !value.users().is_empty();
         for d in &contents.elements {
             d.for_each_symbol(&mut |s| evaluable &= known.contains(s));
-            // Usual sizes, of which five can be multiplied: arithmetic that overflows for them is not that of shapes.
-            let (lo, hi) = d.bounds(&|_| (0, 1 << 12));
-            evaluable &= d.as_const().is_some() || (lo > i64::MIN && hi < i64::MAX);
+            evaluable &= follows_from_sizes(d);
         }
         if !evaluable {
             continue;
@@ -187,6 +185,13 @@ pub fn detach_sizes(g: &mut Graph) {
         }
         g.replace_uses(v, detached);
     }
+}
+
+/// Whether an expression is one of sizes, which nodes compute alike: arithmetic that overflows for usual sizes, of which five can be
+/// multiplied, is not that of shapes, and nodes wrap around.
+pub fn follows_from_sizes(d: &Dim) -> bool {
+    let (lo, hi) = d.bounds(&|_| (0, 1 << 12));
+    d.as_const().is_some() || (lo > i64::MIN && hi < i64::MAX)
 }
 
 /// Symbols that a run learns from the shapes of these values, or from their elements.

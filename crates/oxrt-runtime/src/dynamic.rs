@@ -7,12 +7,13 @@ use crate::device::{DeviceContext, OnDevice};
 use crate::engine::{Engine, Inner};
 use crate::kept::{BoundStep, Kept};
 use crate::loose::{Held, Operand, Resident, Side};
-use crate::sizes::{Sizes, shape_of, shapes};
+use crate::sizes::{Sizes, eval, shape_of, shapes};
 use oxrt_backend::{ALIGN, BindArgs, BindInput, Bound, Greatest, Io};
 use oxrt_ir::{Contents, Graph, Node, ValueId, ValueType};
 use oxrt_ops::Datum;
 use oxrt_ops::eval::{eval_node, eval_node_by};
 use oxrt_plan::StepKind;
+use oxrt_plan::choose::follows_from_sizes;
 use oxrt_tensor::{Context as _, DType, Error, Result, Tensor, TensorView, bail};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -75,6 +76,9 @@ pub(crate) fn run_rest(
             let device = Resident::lent(begun.place(binding, Loc::Arena(*at))?, dtype, greatest.at(found)?);
             env.insert(*v, Held { host: None, device: Some(device) });
         }
+    }
+    for (v, t) in g.inputs.iter().zip(inputs).filter(|(v, _)| tells_sizes(g[**v].contents.as_ref())) {
+        learn_elements(g[*v].contents.as_ref(), &t.to_tensor()?, &mut sizes)?;
     }
     let outputs = settled(inner, kept, env, |kept, env| {
         let made: Vec<ValueId> = env.keys().copied().collect();
@@ -249,9 +253,17 @@ fn done(
     let g = &plan.graph;
     let step = &plan.steps[index];
     let node = &g[step.node];
+    if let Some(outs) = by_sizes(inner, node, sizes)? {
+        return Ok(outs);
+    }
     // A size that no earlier result told (a factor of zero hid it): the evaluator finds it out.
     let told = || node.outputs().iter().flatten().all(|v| shape_of(&g[*v].ty, sizes).is_some());
     match (&step.kind, &inner.device) {
+        (StepKind::Kernel { .. }, Some(_)) if is_little(g, node, sizes, env) => {
+            let lookup = |v: ValueId| env.get(&v).and_then(|held| held.host.clone()).or_else(|| constant(g, v));
+            let ins: Vec<Option<Datum>> = node.inputs().iter().map(|v| v.and_then(lookup)).collect();
+            return Ok(eval_node(node, &ins, &|_| None)?.into_iter().map(Held::from).collect());
+        }
         (StepKind::Kernel { consumed, .. }, Some(on)) if inner.counting[index] || told() || !consumed.is_empty() => {
             return run_on_device(inner, on, index, consumed, sizes, kept, env, flops);
         }
@@ -281,6 +293,51 @@ fn done(
         StepKind::Host => eval_node_by(node, &ins, &|v| lookup(v).ok().flatten(), &runner(inner)),
     }?;
     Ok(outs.into_iter().map(Held::from).collect())
+}
+
+/// The results of a node of which every element is a size, or follows from sizes: nothing has to run for them.
+fn by_sizes(inner: &Inner, node: &Node, sizes: &Sizes) -> Result<Option<Vec<Held>>> {
+    let g = &inner.plan.graph;
+    let mut outs = Vec::with_capacity(node.outputs().len());
+    for v in node.outputs() {
+        let value = v.map(|v| &g[v]);
+        let Some((value, contents)) = value.and_then(|value| Some((value, value.contents.as_ref()?))) else {
+            return Ok(None);
+        };
+        if !contents.elements.iter().all(follows_from_sizes) {
+            return Ok(None);
+        }
+        let elements: Option<Vec<i64>> = contents.elements.iter().map(|d| eval(d, sizes)).collect();
+        let Some(elements) = elements else { return Ok(None) };
+        let shape: &[usize] = if contents.scalar { &[] } else { &[elements.len()] };
+        let Some(dtype @ (DType::I64 | DType::I32)) = value.ty.dtype() else { return Ok(None) };
+        outs.push(Datum::from(Tensor::from_i64(dtype, shape, &elements)?).into());
+    }
+    Ok(Some(outs))
+}
+
+/// Elements up to which integers that the host has stay there: sizes and conditions on them.
+const LITTLE: usize = 64;
+
+/// Whether a step works on a few integers that the host alone has.
+fn is_little(g: &Graph, node: &Node, sizes: &Sizes, env: &Values) -> bool {
+    let whole = |v: ValueId| g[v].ty.dtype().is_some_and(|d| d == DType::Bool || !d.is_float());
+    let small = |shape: &[usize]| shape.iter().product::<usize>() <= LITTLE;
+    let mut on_host = false;
+    let inputs = node.inputs().iter().flatten().all(|&v| match (env.get(&v), g.constant(v)) {
+        (Some(Held { host: Some(Datum::Tensor(t)), device: None }), _) => {
+            on_host = true;
+            small(t.shape())
+        }
+        (None, Some(t)) => small(t.shape()),
+        _ => false,
+    });
+    let made = |v: &ValueId| whole(*v) && shape_of(&g[*v].ty, sizes).is_some_and(|shape| small(&shape));
+    inputs && on_host && node.outputs().iter().flatten().all(made)
+}
+
+fn constant(g: &Graph, v: ValueId) -> Option<Datum> {
+    g.constant(v).cloned().map(Datum::Tensor)
 }
 
 fn bytes_of(held: &Held) -> u64 {

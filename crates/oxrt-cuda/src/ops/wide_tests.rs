@@ -667,6 +667,12 @@ pub(super) fn nodes() -> Vec<String> {
         "(f16[2, 3, 5, 10] x, f16[9, 4] c, f16[9, 4] s, i64[2, 5] p) { y = RotaryEmbedding<rotary_embedding_dim=8>(x, c, s, p) } => y",
         "(f32[2, 5, 24] x, f32[2, 5, 4] c, f32[2, 5, 4] s) { y = RotaryEmbedding<interleaved=1, num_heads=3>(x, c, s) } => y",
         "(f64[9] x) { y, i = TopK(x, i64[1]{3}) } => y, i",
+        "(f16[2, 5, 64] q, f16[2, 5, 64] k, f32[2, 5, 64] g, f32[2, 5, 2] r) { y, s = LinearAttention<q_num_heads=2, kv_num_heads=2>(q, k, k, _, g, r) } => y, s",
+        "(f16[2, 5, 9] x, f16[5, 1, 4] w) { y, s = CausalConvWithState<activation=\"silu\">(x, w) } => y, s",
+        "(f32[1, 400, 1] x, f32[64] w) { y = STFT(x, i64{16}, w) } => y",
+        "(f64[3, 33, 2] x) { y = DFT<inverse=1, onesided=1>(x) } => y",
+        "(f16[2, 1, 64] q, f16[2, 4, 5, 16] p) { y, a, b, s = Attention<q_num_heads=4, kv_num_heads=4, is_causal=1, left_window_size=3>(q, q, q, _, p, p) } => y, a, b, s",
+        "(f32[2, 4, 3, 20] q, bool[3, 3] m, i64[2] n) { y = Attention<is_causal=1>(q, q, q, m, _, _, n) } => y",
         "(f32[2, 9] x) { y = NonZero(x) } => y",
         "(bool[2, 9] x) { y = NonZero(x) } => y",
         "(f16[2, 9] x, bool[9] c) { y = Compress<axis=1>(x, c) } => y",
@@ -977,4 +983,91 @@ fn attention_keeps_caches() {
 
 fn all_of(a: &Attended) -> Attended {
     Attended { mask: a.mask.clone(), valid: a.valid.clone(), ..*a }
+}
+
+#[test]
+fn states_are_kept_by_linear_attention() {
+    for dtype in [DType::F32, DType::F16, DType::BF16] {
+        for (rule, [b, t, hq, hk, dk, dv]) in [
+            ("linear", [2, 5, 4, 2, 8, 40]),
+            ("gated", [1, 7, 3, 3, 5, 3]),
+            ("delta", [2, 1, 6, 2, 64, 33]),
+            ("gated_delta", [1, 9, 2, 1, 130, 16]),
+        ] {
+            let (gated, delta) = (rule.starts_with("gated"), rule.ends_with("delta"));
+            for (wide, past) in [(false, true), (true, false)] {
+                let shapes = [
+                    Some(vec![b, t, hq * dk]),
+                    Some(vec![b, t, hk * dk]),
+                    Some(vec![b, t, hk * dv]),
+                    past.then(|| vec![b, hk, dk, dv]),
+                    gated.then(|| vec![b, t, if wide { hk * dk } else { hk }]),
+                    delta.then(|| vec![b, t, if wide { 1 } else { hk }]),
+                ];
+                let (mut declared, mut given, mut inputs) = (Vec::new(), Vec::new(), Vec::new());
+                for (i, shape) in shapes.iter().enumerate() {
+                    // States may be wider than what they are asked.
+                    let of = if i == 3 { DType::F32 } else { dtype };
+                    given.push(shape.as_ref().map_or("_".to_string(), |_| format!("x{i}")));
+                    if let Some(shape) = shape {
+                        declared.push(format!("{of}{shape:?} x{i}"));
+                        inputs.push(sample(of, shape, i as u64 + 1));
+                    }
+                }
+                let attributes = format!("q_num_heads={hq}, kv_num_heads={hk}, update_rule=\"{rule}\"");
+                let (declared, given) = (declared.join(", "), given.join(", "));
+                let text = format!("({declared}) {{ y, s = LinearAttention<{attributes}>({given}) }} => y, s");
+                check(&text, &inputs, tolerance(dtype) * 4.0);
+            }
+        }
+        let [x, w] = [sample(dtype, &[2, 5, 9], 1), sample(dtype, &[5, 1, 4], 2)];
+        let [bias, past] = [sample(dtype, &[5], 3), sample(dtype, &[2, 5, 3], 4)];
+        let types = format!("{dtype}[2, 5, 9] x, {dtype}[5, 1, 4] w");
+        let text = format!("({types}) {{ y, s = CausalConvWithState(x, w) }} => y, s");
+        check(&text, &[x.clone(), w.clone()], tolerance(dtype));
+        let text = format!(
+            "({types}, {dtype}[5] b, {dtype}[2, 5, 3] p) {{ y, s = CausalConvWithState<activation=\"silu\">(x, w, b, p) }} => y, s"
+        );
+        check(&text, &[x, w, bias.clone(), past.clone()], tolerance(dtype));
+        // Fewer elements than the state holds.
+        let text = format!(
+            "({dtype}[2, 5, 1] x, {dtype}[5, 1, 4] w, {dtype}[2, 5, 3] p) {{ y, s = CausalConvWithState(x, w, _, p) }} => y, s"
+        );
+        check(&text, &[sample(dtype, &[2, 5, 1], 7), sample(dtype, &[5, 1, 4], 2), past], tolerance(dtype));
+    }
+}
+
+#[test]
+fn spectra_are_summed_up() {
+    for dtype in FLOATS {
+        let t = tolerance(dtype) * 20.0;
+        for n in [1, 2, 7, 12, 100] {
+            let (real, complex) = (sample(dtype, &[2, n, 3, 1], 1), sample(dtype, &[2, n, 3, 2], 2));
+            for attributes in ["<inverse=1>", "<onesided=1>", ""] {
+                let text = format!("({dtype}[2, {n}, 3, 1] x) {{ y = DFT{attributes}(x, _, i64{{1}}) }} => y");
+                check(&text, std::slice::from_ref(&real), t);
+            }
+            for (attributes, length) in [
+                ("", "_"),
+                ("<inverse=1>", "i64{9}"),
+                ("<inverse=1, onesided=1>", "_"),
+                ("<inverse=1, onesided=1>", "i64{11}"),
+            ] {
+                if n == 1 && length == "_" && attributes.contains("onesided") {
+                    continue;
+                }
+                let text = format!("({dtype}[2, {n}, 3, 2] x) {{ y = DFT{attributes}(x, {length}, i64{{-3}}) }} => y");
+                check(&text, std::slice::from_ref(&complex), t);
+            }
+        }
+        let x = sample(dtype, &[2, 50, 1], 3);
+        for given in ["i64{5}, w", "i64{3}, w, i64{16}", "i64{7}, _, i64{9}"] {
+            for onesided in [0, 1] {
+                let text = format!(
+                    "({dtype}[2, 50, 1] x, {dtype}[16] w) {{ y = STFT<onesided={onesided}>(x, {given}) }} => y"
+                );
+                check(&text, &[x.clone(), sample(dtype, &[16], 4)], t);
+            }
+        }
+    }
 }
