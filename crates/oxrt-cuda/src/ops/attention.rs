@@ -16,6 +16,10 @@ const ON_MMA: &str = include_str!("../text/attention_mma.cuh");
 const PLAIN: &str = include_str!("../text/attention_simt.cuh");
 /// Most elements of a head.
 const WIDEST: usize = 512;
+/// Most blocks that share the keys of a query.
+const MOST_SPLITS: usize = 32;
+/// Queries of a step of a decoder: so few that a kernel for many wastes most of its work.
+const FEW: usize = 16;
 
 const fn entry(
     name: &'static str,
@@ -130,9 +134,21 @@ fn walks(ctx: &Ctx, node: &NodeView, how: usize) -> Option<()> {
     let halves = node.dtype(0)? != DType::F32;
     require(ctx.gpu.arch() == 90 && halves && on_matrix_units(node).ok()? && d % 64 == 0 && v % 64 == 0)?;
     Walk::new(node, [d, v], how)?;
+    require(known_rows(node, Operand::Query).is_none_or(|n| n > FEW))?;
     require(!node.has(6) && reach(node).ok()?[0].is_none())?;
     // Scores are compared before they are scaled.
     require(scale(node, d).ok()? > 0.0)
+}
+
+/// The length of an operand where it is known.
+fn known_rows(node: &NodeView, operand: Operand) -> Option<usize> {
+    // Sizes that are not known yet may be anything: what does not depend on them is known.
+    let rows = |unknown: usize| {
+        let dims = node.dims(operand as usize)?;
+        let shape: Vec<usize> = dims.iter().map(|d| d.as_size().unwrap_or(unknown)).collect();
+        Some(Placed::new(node.attrs(), operand, &shape).ok()?.rows)
+    };
+    rows(1).filter(|&n| rows(2) == Some(n) && n > 0)
 }
 
 fn scale(node: &NodeView, size: usize) -> Result<f32> {
@@ -155,12 +171,7 @@ impl Walk {
     const QUERIES: usize = 128;
 
     fn new(node: &NodeView, [d, v]: [usize; 2], how: usize) -> Option<Walk> {
-        // Sizes that are not known yet may be anything: what does not depend on them is known.
-        let rows = |unknown: usize| {
-            let shape: Vec<usize> = node.dims(1)?.iter().map(|d| d.as_size().unwrap_or(unknown)).collect();
-            Some(Placed::new(node.attrs(), Operand::Key, &shape).ok()?.rows)
-        };
-        let known = rows(1).filter(|&n| rows(2) == Some(n) && n > 0 && !node.has(4));
+        let known = known_rows(node, Operand::Key).filter(|_| !node.has(4));
         let small = d.max(v) <= 64;
         let (keys, one) = match how {
             ONE => (known.filter(|&n| n <= 256)?, true),
@@ -256,6 +267,7 @@ fn load<const HOW: usize>(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Resu
     let processors = ctx.gpu.processors() as usize;
     let code = packed.first();
     let launcher = ctx.function(code, "attention", shared)?;
+    let join = ctx.function(code, "join", 0)?;
     let append = if appends(node) { Some(ctx.function(code, "append", 0)?) } else { None };
     let wanted = scores_wanted(node)? > 0;
     let scorer = if wanted { Some(ctx.function(code, "scores", 0)?) } else { None };
@@ -327,7 +339,14 @@ fn load<const HOW: usize>(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Resu
             // No more blocks than there is room for: keys and values are read once for each.
             groups = groups.min((processors * walk.blocks / (q.heads * q.batch).max(1)).max(1));
         }
-        let grid = [groups, q.heads, q.batch];
+        // A few queries do not fill the GPU: several blocks share their keys.
+        let blocks = (groups * q.heads * q.batch).max(1);
+        let splits = match (walk, mma) {
+            (None, true) if groups == 1 => (2 * processors / blocks).min(seen_keys.div_ceil(64)).clamp(1, MOST_SPLITS),
+            _ => 1,
+        };
+        let parts = if splits > 1 { 4 * q.batch * q.heads * q.rows * splits * (value_dim + 2) } else { 0 };
+        let grid = [groups * splits, q.heads, q.batch];
         let threads = if walk.is_some() { 256 } else { 128 };
         // Far enough to see all, and small enough to be added to.
         let far = 1 << 29;
@@ -342,7 +361,7 @@ fn load<const HOW: usize>(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Resu
             _ => 0,
         });
         super::counts(lens[0].max(lens[1]))?;
-        let (launcher, append, scorer) = (launcher.clone(), append.clone(), scorer.clone());
+        let (launcher, join, append, scorer) = (launcher.clone(), join.clone(), append.clone(), scorer.clone());
         bound(move |io| {
             let operand = |i: usize, p: &Placed| io.input::<u8>(i).wrapping_add(p.at * bytes[i]);
             let (mut k_at, mut v_at) = (operand(1, &k), operand(2, &v));
@@ -375,6 +394,7 @@ fn load<const HOW: usize>(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Resu
             }
             p = p.u32(q.heads).u32(q.heads / k.heads).u32(q.rows).u32(seen_keys);
             p = p.i32(low).i32(high).f32(scale).f32(softcap);
+            p = p.ptr(io.workspace.wrapping_add(rooms[0] + rooms[1]).cast_const()).u32(splits);
             if counts_valid {
                 p = p.ptr(io.input::<u8>(6));
             }
@@ -386,10 +406,13 @@ fn load<const HOW: usize>(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Resu
                 // SAFETY: buffers have the bound sizes.
                 unsafe { scorer.run(io, [q.rows.div_ceil(4), q.heads, q.batch], 128, 0, &p)? };
             }
-            // SAFETY: buffers have the bound sizes.
-            unsafe { launcher.run(io, grid, threads, shared, &p) }
+            // SAFETY: buffers have the bound sizes; the workspace holds what several blocks find of a query.
+            unsafe {
+                launcher.run(io, grid, threads, shared, &p)?;
+                if splits > 1 { join.run(io, [q.rows.div_ceil(4), q.heads, q.batch], 128, 0, &p) } else { Ok(()) }
+            }
         })
-        .workspace(rooms[0] + rooms[1])
+        .workspace(rooms[0] + rooms[1] + parts)
         .flops(flops)
         .boxed()
     })

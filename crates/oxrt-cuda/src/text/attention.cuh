@@ -11,6 +11,8 @@ struct P {
     // valid keys both count from the last query.
     i32 low, shift;
     f32 scale, softcap;
+    // Where there are few queries several blocks share the keys of one: results of each, and how many.
+    f32* parts; i32 splits;
 #if VALID
     const i64* valid;
 #endif
@@ -61,6 +63,30 @@ DEVICE M mask_of(const P& p, i64 row, i32 key) {
 #else
     return M();
 #endif
+}
+
+// What a block found of a query: its largest score, the sum of its weights, and values not divided by that.
+DEVICE f32* part_of(const P& p, u32 batch, u32 head, i32 query, u32 split) {
+    return p.parts + ((((i64)batch * p.heads + head) * p.queries + query) * p.splits + split) * (VDIM + 2);
+}
+// A warp per query puts the parts together.
+KERNEL(128, join, P) {
+    const i32 query = blockIdx.x * 4 + (threadIdx.x >> 5), lane = threadIdx.x & 31;
+    const u32 head = blockIdx.y, batch = blockIdx.z;
+    if (query >= p.queries) return;
+    const f32* parts = part_of(p, batch, head, query, 0);
+    f32 top = -INFINITE_F32, sum = 0;
+    for (i32 i = lane; i < p.splits; i += 32) top = fmaxf(top, parts[i * (VDIM + 2)]);
+    top = warp_max(top);
+    const bool none = top == -INFINITE_F32;
+    for (i32 i = 0; i < p.splits; i++) sum += none ? 0.0f : exp2f(parts[i * (VDIM + 2)] - top) * parts[i * (VDIM + 2) + 1];
+    const f32 factor = sum > 0 ? 1 / sum : 0.0f;
+    TY* y = p.y + batch * p.ys.batch + head * p.ys.head + query * p.ys.row;
+    for (i32 d = lane; d < VDIM; d += 32) {
+        f32 out = 0;
+        for (i32 i = 0; i < p.splits; i++) out += none ? 0.0f : exp2f(parts[i * (VDIM + 2)] - top) * parts[i * (VDIM + 2) + 2 + d];
+        y[d] = put<TY>(out * factor);
+    }
 }
 
 #if APPENDS

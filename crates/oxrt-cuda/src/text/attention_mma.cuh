@@ -43,7 +43,8 @@ KERNEL(128, attention, P) {
     u8* const kt = qt + 64 * PITCH;
     u8* const vt = kt + STAGES * 64 * PITCH;
     const u32 tid = threadIdx.x, lane = tid & 31, warp = tid >> 5;
-    const i32 q0 = blockIdx.x * 64;
+    const u32 split = blockIdx.x % p.splits;
+    const i32 q0 = blockIdx.x / p.splits * 64;
     const u32 head = blockIdx.y, batch = blockIdx.z;
     const T* q = p.q + batch * p.qs.batch + head * p.qs.head;
     const T* k = p.k + batch * p.ks.batch + (head / p.share) * p.ks.head;
@@ -72,7 +73,10 @@ KERNEL(128, attention, P) {
     // Keys that no query of the block sees are left out.
     i32 keys = seen.keys;
     if (q0 + 63 + (i64)seen.shift + 1 < keys) keys = max(q0 + 64 + seen.shift, 0);
-    const i32 tiles = (keys + 63) / 64, first = WINDOW ? max(q0 + seen.low, 0) / 64 : 0;
+    const i32 all = (keys + 63) / 64, from = WINDOW ? max(q0 + seen.low, 0) / 64 : 0;
+    // The block's share of the tiles.
+    const i32 share = (max(all - from, 0) + p.splits - 1) / p.splits, first = from + (i32)split * share;
+    const i32 tiles = min(first + share, all);
     bring(first * 64, first % STAGES);
     copy_async_commit();
 
@@ -112,7 +116,7 @@ KERNEL(128, attention, P) {
                 f32 x = key < seen.keys && query < p.queries ? score(p, seen, s[j][e], mask_of(p, mask0 + query * p.mask_step[2], key), query, key) : -INFINITE_F32;
 #else
                 f32 x = score(p, seen, s[j][e], M(), query, key);
-                if (t == tiles - 1 && key >= seen.keys) x = -INFINITE_F32;
+                if (t == all - 1 && key >= seen.keys) x = -INFINITE_F32;
 #endif
                 s[j][e] = x;
                 highest[e >> 1] = fmaxf(highest[e >> 1], x);
@@ -141,6 +145,13 @@ KERNEL(128, attention, P) {
         sum[h] += lane_xor(sum[h], 2);
         i32 query = row0 + h * 8;
         if (query >= p.queries) continue;
+        if (p.splits > 1) {
+            f32* part = part_of(p, batch, head, query, split);
+            if ((lane & 3) == 0) { part[0] = top[h]; part[1] = sum[h]; }
+            PRAGMA_UNROLL for (int j = 0; j < VDIM / 8; j++)
+                PRAGMA_UNROLL for (int e = 0; e < 2; e++) part[2 + j * 8 + (lane & 3) * 2 + e] = out[j][h * 2 + e];
+            continue;
+        }
         f32 factor = sum[h] > 0 ? 1 / sum[h] : 0.0f;
         TY* y = p.y + batch * p.ys.batch + head * p.ys.head + query * p.ys.row;
         PRAGMA_UNROLL for (int j = 0; j < VDIM / 8; j++) {
