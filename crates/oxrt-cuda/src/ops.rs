@@ -42,6 +42,7 @@ mod rotary;
 mod running;
 mod scatter;
 mod top_k;
+mod unique;
 mod windows;
 
 use crate::backend::Ctx;
@@ -204,6 +205,7 @@ pub(crate) static OPS: &[&Entry] = &[
     &non_zero::NON_ZERO,
     &non_zero::COMPRESS,
     &non_max_suppression::NON_MAX_SUPPRESSION,
+    &unique::UNIQUE,
     &quantize::QUANTIZE,
     &quantize::DEQUANTIZE,
 ];
@@ -240,6 +242,16 @@ fn makes(args: &BindArgs, len: usize) -> Result<()> {
         bail!(invalid, "a result of shape {shape:?} for {len} elements");
     }
     Ok(())
+}
+
+/// Refuses output `i`, where there is one, unless it has `len` elements.
+fn holds_output(args: &BindArgs, i: usize, len: usize) -> Result<()> {
+    match args.outputs.get(i).copied().flatten() {
+        Some(shape) if shape.iter().product::<usize>() != len => {
+            bail!(invalid, "output {i} of shape {shape:?}, where {len} elements are made")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Refuses input `i`, where there is one, unless it has `len` elements.

@@ -1,6 +1,7 @@
 //! NonMaxSuppression: candidates sorted by score, a block for each batch and class.
 
 use super::each::{counted, only, strict};
+use super::non_zero::SCAN;
 use super::{Entry, counts, require};
 use crate::backend::Ctx;
 use crate::gpu::Params;
@@ -21,7 +22,7 @@ fn supports(_: &Ctx, node: &NodeView) -> Option<()> {
 }
 
 fn pack(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
-    only(ctx, &format!("#define CENTRED {}\n{TEXT}", u8::from(node.attrs().bool_or("center_point_box", false)?)))
+    only(ctx, &format!("#define CENTRED {}\n{SCAN}{TEXT}", u8::from(node.attrs().bool_or("center_point_box", false)?)))
 }
 
 /// Batches, classes, boxes, and how many of a batch and class are kept at most.

@@ -9,6 +9,8 @@ use oxrt_backend::{Greatest, Io, Kernel, NodeView, Packing, bound, counting};
 use oxrt_tensor::{DType, Result, Tensor, bail};
 
 const TEXT: &str = include_str!("../text/non_zero.cuh");
+/// Places among what is counted.
+pub(super) const SCAN: &str = include_str!("../text/scan.cuh");
 
 pub(super) const NON_ZERO: Entry = counted(strict("non_zero", &["NonZero"], supports, pack, load));
 pub(super) const COMPRESS: Entry = counted(strict("compress", &["Compress"], picks, pack_picks, load_picks));
@@ -17,7 +19,7 @@ pub(super) const COMPRESS: Entry = counted(strict("compress", &["Compress"], pic
 const BLOCKS: usize = 1024;
 
 /// Elements of a block, and blocks.
-fn shares(n: usize) -> (usize, usize) {
+pub(super) fn shares(n: usize) -> (usize, usize) {
     let share = n.div_ceil(BLOCKS).next_multiple_of(256).max(2048);
     (share, n.div_ceil(share).max(1))
 }
@@ -32,7 +34,7 @@ fn head(asked: DType, moved: &str, compress: bool) -> Result<String> {
     let c = Number::for_types(&[asked], asked).name();
     let compress = u8::from(compress);
     Ok(format!(
-        "typedef {} T;\ntypedef {c} C;\ntypedef {moved} E;\n#define COMPRESS {compress}\n{TEXT}",
+        "typedef {} T;\ntypedef {c} C;\ntypedef {moved} E;\n#define COMPRESS {compress}\n{SCAN}{TEXT}",
         c_type(asked)?
     ))
 }

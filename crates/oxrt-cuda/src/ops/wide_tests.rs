@@ -673,6 +673,7 @@ pub(super) fn nodes() -> Vec<String> {
         "(f64[3, 33, 2] x) { y = DFT<inverse=1, onesided=1>(x) } => y",
         "(f16[2, 1, 64] q, f16[2, 4, 5, 16] p) { y, a, b, s = Attention<q_num_heads=4, kv_num_heads=4, is_causal=1, left_window_size=3>(q, q, q, _, p, p) } => y, a, b, s",
         "(f32[2, 4, 3, 20] q, bool[3, 3] m, i64[2] n) { y = Attention<is_causal=1>(q, q, q, m, _, _, n) } => y",
+        "(f64[9] x) { y, i, r, c = Unique<sorted=0>(x) } => y, i, r, c",
         "(f32[2, 9] x) { y = NonZero(x) } => y",
         "(bool[2, 9] x) { y = NonZero(x) } => y",
         "(f16[2, 9] x, bool[9] c) { y = Compress<axis=1>(x, c) } => y",
@@ -798,6 +799,33 @@ fn conditions_pick_slices() {
     let text = "(f32[3, 2] x, bool[4] c) { y = Compress<axis=0>(x, c) } => y";
     // The evaluator refuses it as well, so only the way it is told matters here.
     assert!(run(&backend(), text, &[sample(DType::F32, &[3, 2], 1), beyond], 0.0).is_err());
+}
+
+#[test]
+fn different_elements_are_found() {
+    for dtype in NUMBERS {
+        for n in [0, 1, 5, 300, 2500] {
+            let x = sample(DType::F64, &[n], 3).to_f64_vec().unwrap();
+            // Many alike, and many that are there once.
+            let values: Vec<f64> = x.iter().map(|v| (v * if n > 1000 { 900.0 } else { 20.0 }).round()).collect();
+            let values: Vec<f64> =
+                values.iter().map(|v| if dtype.is_float() { *v } else { v.rem_euclid(100.0) }).collect();
+            let x = Tensor::from_f64(dtype, &[n], &values).unwrap();
+            for (attributes, outputs) in
+                [("", "y, i, r, c"), ("<sorted=0>", "y, i, r, c"), ("<axis=0>", "y, i"), ("<sorted=0>", "y")]
+            {
+                let text = format!("({dtype}[{n}] x) {{ {outputs} = Unique{attributes}(x) }} => {outputs}");
+                let names = run(&backend(), &text, std::slice::from_ref(&x), 0.0).unwrap();
+                assert_eq!(names, ["unique"], "{text}");
+            }
+        }
+    }
+    let odd =
+        Tensor::from_slice(&[2, 4], &[f32::NAN, -0.0, 1.0, 0.0, -f32::NAN, f32::INFINITY, 1.0, f32::NEG_INFINITY]);
+    for attributes in ["", "<sorted=0>"] {
+        let text = format!("(f32[2, 4] x) {{ y, i, r, c = Unique{attributes}(x) }} => y, i, r, c");
+        check(&text, std::slice::from_ref(&odd), 0.0);
+    }
 }
 
 /// Boxes of many sizes, in clusters, some of them twice.

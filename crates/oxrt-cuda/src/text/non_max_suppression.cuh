@@ -148,24 +148,13 @@ KERNEL(TILE, suppress, P) {
 
 // Lines one after the other.
 KERNEL(256, finish, P) {
-    __shared__ u32 parts[2][8];
-    u32 before = 0, all = 0;
-    for (u32 l = threadIdx.x; l < p.lines; l += 256) {
-        u32 n = p.kept_counts[l];
-        all += n;
-        if (l < blockIdx.x) before += n;
-    }
-    before = warp_sum((i32)before);
-    all = warp_sum((i32)all);
-    if ((threadIdx.x & 31) == 0) { parts[0][threadIdx.x >> 5] = before; parts[1][threadIdx.x >> 5] = all; }
-    __syncthreads();
-    before = all = 0;
-    for (u32 w = 0; w < 8; w++) { before += parts[0][w]; all += parts[1][w]; }
-    if (blockIdx.x == 0 && threadIdx.x == 0) *p.found = all;
+    __shared__ u32 parts[8];
+    const Counted c = counted(p.kept_counts, p.lines, blockIdx.x, parts);
+    if (blockIdx.x == 0 && threadIdx.x == 0) *p.found = c.all;
     if (blockIdx.x >= p.lines) return;
     const u32 line = blockIdx.x, batch = line / p.classes, kept = p.kept_counts[line];
     for (u32 i = threadIdx.x; i < kept; i += 256) {
-        i64* row = p.y + (i64)(before + i) * 3;
+        i64* row = p.y + (i64)(c.before + i) * 3;
         row[0] = batch; row[1] = line - batch * p.classes; row[2] = p.kept[(i64)line * p.pitch + i];
     }
 }

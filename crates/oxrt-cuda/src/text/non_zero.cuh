@@ -15,17 +15,6 @@ struct P {
 
 DEVICE bool holds(const P& p, u32 i) { return i < p.n && get<C>(p.x[i]) != (C)0; }
 
-// Sum over a block of 256 threads; everybody gets it.
-DEVICE u32 block_sum(u32 v, u32* parts) {
-    v = warp_sum((i32)v);
-    __syncthreads();
-    if ((threadIdx.x & 31) == 0) parts[threadIdx.x >> 5] = v;
-    __syncthreads();
-    u32 sum = 0;
-    for (u32 w = 0; w < 8; w++) sum += parts[w];
-    return sum;
-}
-
 KERNEL(256, count, P) {
     __shared__ u32 parts[8];
     const u32 first = blockIdx.x * p.share;
@@ -37,29 +26,15 @@ KERNEL(256, count, P) {
 
 KERNEL(256, find, P) {
     __shared__ u32 parts[8];
-    const u32 lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-    u32 before = 0, all = 0;
-    for (u32 b = threadIdx.x; b < p.blocks; b += 256) {
-        u32 n = p.counts[b];
-        all += n;
-        if (b < blockIdx.x) before += n;
-    }
-    before = block_sum(before, parts);
-    all = block_sum(all, parts);
+    const Counted c = counted(p.counts, p.blocks, blockIdx.x, parts);
+    const u32 all = c.all;
+    u32 before = c.before;
     if (blockIdx.x == 0 && threadIdx.x == 0) *p.found = all < p.most ? all : p.most;
     const u32 first = blockIdx.x * p.share;
     for (u32 i0 = 0; i0 < p.share; i0 += 256) {
         const u32 i = first + i0 + threadIdx.x;
         const bool here = i0 + threadIdx.x < p.share && holds(p, i);
-        const u32 votes = warp_votes(here);
-        __syncthreads();
-        if (lane == 0) parts[warp] = count_bits(votes);
-        __syncthreads();
-        u32 at = before + count_bits(votes & ((1u << lane) - 1));
-        for (u32 w = 0; w < 8; w++) {
-            if (w < warp) at += parts[w];
-            before += parts[w];
-        }
+        const u32 at = place_of(here, before, parts);
         if (!here) continue;
 #if COMPRESS
         // More than there are slices.
