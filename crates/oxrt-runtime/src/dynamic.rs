@@ -9,13 +9,13 @@ use crate::kept::{BoundStep, Kept};
 use crate::loose::{Held, Operand, Resident, Side};
 use crate::sizes::{Sizes, eval, shape_of, shapes};
 use oxrt_backend::{ALIGN, BindArgs, BindInput, Bound, Greatest, Io};
-use oxrt_ir::{Contents, Graph, Node, ValueId, ValueType};
+use oxrt_ir::{Contents, Graph, Node, Symbol, ValueId, ValueType};
 use oxrt_ops::Datum;
 use oxrt_ops::eval::{eval_node, eval_node_by};
 use oxrt_plan::StepKind;
 use oxrt_plan::choose::follows_from_sizes;
 use oxrt_tensor::{Context as _, DType, Error, Result, Tensor, TensorView, bail};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -62,7 +62,7 @@ pub(crate) fn run_rest(
     kept: &mut Kept,
 ) -> Result<Vec<Datum>> {
     let g = &inner.plan.graph;
-    let mut sizes = Engine::sizes(inner, &shapes(inputs))?;
+    let mut sizes = Learned::new(Engine::sizes(inner, &shapes(inputs))?);
     let mut env = Values::new();
     for (v, dtype, shape, loc) in &binding.left {
         let device = Resident::lent(begun.place(binding, *loc)?, *dtype, shape.clone());
@@ -106,7 +106,7 @@ fn run_by(
     if inputs.len() != g.inputs.len() {
         bail!(invalid, "the engine takes {} inputs, given {}", g.inputs.len(), inputs.len());
     }
-    let mut sizes = input_sizes(inner, &inputs)?;
+    let mut sizes = Learned::new(input_sizes(inner, &inputs)?);
     for (v, datum) in g.inputs.iter().zip(&inputs) {
         if let Datum::Tensor(t) = datum {
             learn_elements(g[*v].contents.as_ref(), t, &mut sizes)?;
@@ -157,7 +157,7 @@ fn bring_home(
 /// Does the steps that are not `done` yet.
 fn steps(
     inner: &Inner,
-    mut sizes: Sizes,
+    mut sizes: Learned,
     is_done: impl Fn(usize) -> bool,
     kept: &mut Kept,
     mut profile: Option<&mut Vec<StepProfile>>,
@@ -180,7 +180,7 @@ fn steps(
         let node = &g[step.node];
         let started = Instant::now();
         let mut flops = 0;
-        let outs = done(inner, index, &sizes, kept, env, &mut flops).at(|| node.describe())?;
+        let outs = done(inner, index, &sizes.known, kept, env, &mut flops).at(|| node.describe())?;
         if let Some(p) = profile.as_deref_mut() {
             let which = kept.bound.get(&index).map_or(0, |b| b.kernel);
             let kernel = step.kind.kernels().get(which).map_or(REFERENCE, |k| k.candidate.as_str()).to_string();
@@ -233,7 +233,7 @@ fn steps(
     }
     let outputs = g.outputs.iter().map(|&v| match env.get(&v).and_then(|held| held.host.as_ref()) {
         Some(d) => Ok(d.clone()),
-        None => known_tensor(plan, v, &sizes)?
+        None => known_tensor(plan, v, &sizes.known)?
             .map(Datum::Tensor)
             .ok_or_else(|| Error::bug(format!("output `{}` was not made", g[v].name))),
     });
@@ -372,11 +372,11 @@ fn input_sizes(inner: &Inner, inputs: &[Datum]) -> Result<Sizes> {
 ///
 /// # Errors
 /// A size that contradicts what was inferred: kernels trust that, so it must not get through.
-fn learn_all(inner: &Inner, v: ValueId, held: &Held, sizes: &mut Sizes) -> Result<()> {
+fn learn_all(inner: &Inner, v: ValueId, held: &Held, sizes: &mut Learned) -> Result<()> {
     let value = &inner.plan.graph[v];
     if let Some(shape) = held.shape() {
         learn(&value.ty, shape, sizes);
-        if let Some(told) = shape_of(&value.ty, sizes).filter(|told| told != shape) {
+        if let Some(told) = shape_of(&value.ty, &sizes.known).filter(|told| told != shape) {
             bail!(bug, "inferred {told:?}, found {shape:?}");
         }
     }
@@ -386,22 +386,40 @@ fn learn_all(inner: &Inner, v: ValueId, held: &Held, sizes: &mut Sizes) -> Resul
     Ok(())
 }
 
+/// Sizes that a run has found out.
+struct Learned {
+    known: Sizes,
+    /// Names of numbers that were no sizes: what was inferred of them does not hold, so nothing follows from them.
+    refused: BTreeSet<Symbol>,
+}
+
+impl Learned {
+    fn new(known: Sizes) -> Learned {
+        Learned { known, refused: BTreeSet::new() }
+    }
+}
+
 /// Learns sizes that depend on data from the shape of a result.
-fn learn(ty: &ValueType, shape: &[usize], sizes: &mut Sizes) {
+fn learn(ty: &ValueType, shape: &[usize], sizes: &mut Learned) {
     let Some(dims) = ty.dims() else { return };
     for (d, &size) in dims.iter().zip(shape) {
-        if let Some((s, value)) = d.solve(Some(size as i64), &|s| sizes.get(s).copied()) {
-            sizes.insert(s, value);
+        let found = d.solve(Some(size as i64), &|s| sizes.known.get(s).copied());
+        if let Some((s, value)) = found.filter(|(s, _)| !sizes.refused.contains(s)) {
+            sizes.known.insert(s, value);
         }
     }
 }
 
 /// Learns sizes that were computed from data from the elements of a result.
-fn learn_elements(contents: Option<&Contents>, t: &Tensor, sizes: &mut Sizes) -> Result<()> {
+fn learn_elements(contents: Option<&Contents>, t: &Tensor, sizes: &mut Learned) -> Result<()> {
     let Some(contents) = contents.filter(|c| tells_sizes(Some(c))) else { return Ok(()) };
     for (d, size) in contents.elements.iter().zip(t.to_i64_vec()?) {
-        if let Some(s) = d.as_symbol() {
-            sizes.entry(s.clone()).or_insert(size);
+        let Some(s) = d.as_symbol().filter(|s| !sizes.refused.contains(*s)) else { continue };
+        if size < 0 {
+            sizes.known.remove(s);
+            sizes.refused.insert(s.clone());
+        } else {
+            sizes.known.entry(s.clone()).or_insert(size);
         }
     }
     Ok(())
