@@ -84,7 +84,7 @@ pub(crate) fn run_rest(
         let made: Vec<ValueId> = env.keys().copied().collect();
         bring_home(inner, env, kept, made.iter().copied().filter(|&v| tells_sizes(g[v].contents.as_ref())))?;
         for v in made {
-            learn_all(inner, v, &env[&v], &mut sizes)?;
+            learn_all(inner, v, &env[&v], &mut sizes).at(|| g[v].name.clone())?;
         }
         let done = |index: usize| inner.first.as_ref().is_some_and(|first| first.steps[index]);
         steps(inner, sizes, done, kept, None, None, env)

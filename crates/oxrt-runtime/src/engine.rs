@@ -75,7 +75,11 @@ impl First {
             let node = &g[step.node];
             let outputs = || node.outputs().iter().flatten().copied();
             let captures = node.subgraphs().flat_map(|(_, body)| &body.captures);
-            let now = g.reads(step.node).iter().all(|v| settled.contains(v) || g[*v].is_constant())
+            // Numbers that are computed and fix how a kernel works are there only when it is bound step by step.
+            let computed = |v: ValueId| g[v].producer().is_some() || g.inputs.contains(&v);
+            let is_there =
+                |&v: &ValueId| g[v].is_constant() || settled.contains(&v) && !(computed(v) && g[v].contents.is_some());
+            let now = g.reads(step.node).iter().all(is_there)
                 && captures.into_iter().all(|&(outer, _)| g[outer].is_constant())
                 && (counts || outputs().all(is_sized));
             if now && !counts {
