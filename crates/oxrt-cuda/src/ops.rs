@@ -302,6 +302,10 @@ fn as_type(shape: &[usize], values: &[f32], dtype: DType) -> Result<Tensor> {
 }
 
 #[cfg(test)]
+mod counted_tests;
+#[cfg(test)]
+mod decoder_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod wide_tests;
