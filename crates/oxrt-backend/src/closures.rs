@@ -1,6 +1,6 @@
 //! Kernels and bound nodes from closures.
 
-use crate::{BindArgs, Bound, Io, Kernel};
+use crate::{BindArgs, Bound, Greatest, Io, Kernel};
 use oxrt_tensor::Result;
 
 /// A kernel from its bind function.
@@ -15,6 +15,34 @@ impl<F: Fn(&BindArgs) -> Result<Box<dyn Bound>> + Send + Sync> Kernel for FnKern
 /// Boxes a bind function as a kernel.
 pub fn kernel(bind: impl Fn(&BindArgs) -> Result<Box<dyn Bound>> + Send + Sync + 'static) -> Result<Box<dyn Kernel>> {
     Ok(Box::new(FnKernel(bind)))
+}
+
+/// A kernel for nodes whose data decides sizes.
+struct Counting<M, B> {
+    most: M,
+    bind: B,
+}
+
+impl<M, B> Kernel for Counting<M, B>
+where
+    M: Fn(&BindArgs) -> Result<Vec<Greatest>> + Send + Sync,
+    B: Fn(&BindArgs) -> Result<Box<dyn Bound>> + Send + Sync,
+{
+    fn bind(&self, args: &BindArgs) -> Result<Box<dyn Bound>> {
+        (self.bind)(args)
+    }
+
+    fn most(&self, args: &BindArgs) -> Result<Option<Vec<Greatest>>> {
+        (self.most)(args).map(Some)
+    }
+}
+
+/// Boxes a kernel for nodes whose data decides sizes: [`Kernel::most`] and [`Kernel::bind`].
+pub fn counting(
+    most: impl Fn(&BindArgs) -> Result<Vec<Greatest>> + Send + Sync + 'static,
+    bind: impl Fn(&BindArgs) -> Result<Box<dyn Bound>> + Send + Sync + 'static,
+) -> Result<Box<dyn Kernel>> {
+    Ok(Box::new(Counting { most, bind }))
 }
 
 /// A bound node from its run function.

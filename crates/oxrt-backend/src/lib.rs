@@ -16,7 +16,7 @@ mod closures;
 mod device;
 pub mod geometry;
 
-pub use closures::{FnBound, FnKernel, Outcome, bound, kernel};
+pub use closures::{FnBound, FnKernel, Outcome, bound, counting, kernel};
 pub use device::{
     Block, COUNTERS, Device, DeviceIo, Queue, Recording, STATUS_DIVISION, STATUS_INDEX, Words, status_error,
 };
@@ -96,6 +96,12 @@ pub trait Backend: Send + Sync {
     /// is none: the node then runs by the reference evaluator.
     fn candidates(&self, node: NodeView) -> Vec<&'static str>;
 
+    /// The kernel for a node whose data decides the size of its results, if there is one: it says how large they get
+    /// ([`Kernel::most`]). No such kernel is among [`Backend::candidates`].
+    fn counting(&self, _node: NodeView) -> Option<&'static str> {
+        None
+    }
+
     /// Kernels for the node of which only a measurement tells the quickest, the most exact first; fewer than two where the
     /// first of [`Backend::candidates`] is clear.
     fn rivals(&self, _node: NodeView) -> Vec<&'static str> {
@@ -151,8 +157,43 @@ pub struct Packing {
 
 /// A node made ready for any sizes.
 pub trait Kernel: Send + Sync {
-    /// Fixes the sizes. Shapes of outputs come from shape inference and are right.
+    /// Fixes the sizes. Shapes of outputs come from shape inference and are right; where the data decides a size they are
+    /// those of [`Kernel::most`].
     fn bind(&self, args: &BindArgs) -> Result<Box<dyn Bound>>;
+
+    /// How large the results may get, from the inputs alone, where the data decides; `None` where it does not.
+    ///
+    /// Such a kernel gets one more output behind those of the node: an `i64` to which it writes the size that it found. It
+    /// writes its results as tensors of that size, from the beginning of the memory that would hold the greatest.
+    fn most(&self, _args: &BindArgs) -> Result<Option<Vec<Greatest>>> {
+        Ok(None)
+    }
+}
+
+/// A result whose size the data may decide.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Greatest {
+    /// The greatest shape.
+    pub shape: Vec<usize>,
+    /// The axis whose size is found by the run.
+    pub axis: Option<usize>,
+}
+
+impl Greatest {
+    /// The shape at the size that was found.
+    ///
+    /// # Errors
+    /// A size that there was no room for.
+    pub fn at(&self, found: i64) -> Result<Vec<usize>> {
+        let mut shape = self.shape.clone();
+        if let Some(axis) = self.axis {
+            let most = shape[axis];
+            let size = usize::try_from(found).ok().filter(|&n| n <= most);
+            shape[axis] =
+                size.ok_or_else(|| Error::bug(format!("a kernel found {found} where {most} was the most")))?;
+        }
+        Ok(shape)
+    }
 }
 
 /// What is known of a node's tensors when sizes are fixed.

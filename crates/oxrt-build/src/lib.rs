@@ -3,6 +3,7 @@
 mod narrow;
 mod profiles;
 mod tune;
+mod unify;
 
 pub use narrow::LARGEST_F16;
 pub use profiles::{DimSpec, profiles_for};
@@ -99,6 +100,7 @@ pub fn prepare(
         let log = oxrt_passes::prepare_engine(&mut model, &passes)?;
         report.rules = log.counts();
     }
+    unify::unify(&mut model)?;
     oxrt_plan::choose::detach_sizes(&mut model.graph);
     model.graph.remove_dead_nodes();
     model.graph.sort()?;
@@ -175,7 +177,7 @@ fn choose(
         }
     }
     let steps = oxrt_plan::choose::steps(g, backend, chosen, &mut |i, total| progress("packing weights", i, total))?;
-    let host = steps.iter().filter(|s| matches!(s.kind, StepKind::Host)).map(|s| &g[s.node]);
+    let host = steps.iter().filter(|s| s.is_on_host(g)).map(|s| &g[s.node]);
     report.host_nodes.extend(host.map(|node| (node.op.to_string(), node.name.clone())));
     drop_packed_constants(model, &steps);
     Ok(steps)

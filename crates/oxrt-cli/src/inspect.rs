@@ -231,7 +231,7 @@ fn print_summary(path: &Path, subject: &Subject, about: &[(&'static str, String)
         let host: Vec<(String, String)> = plan
             .steps
             .iter()
-            .filter(|s| matches!(s.kind, oxrt::plan::StepKind::Host))
+            .filter(|s| s.is_on_host(&plan.graph))
             .map(|s| (g[s.node].op.to_string(), g[s.node].name.clone()))
             .collect();
         if !host.is_empty() {

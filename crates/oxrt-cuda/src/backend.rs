@@ -187,6 +187,10 @@ impl CudaBackend {
         &self.ctx.gpu
     }
 
+    fn fits(&self, e: &Entry, node: &NodeView) -> bool {
+        (e.ops.is_empty() || e.ops.contains(&node.op())) && (e.supports)(&self.ctx, node).is_some()
+    }
+
     fn entry(&self, candidate: &str) -> Result<&'static Entry> {
         let found = OPS.iter().find(|e| e.name == candidate).copied();
         found.ok_or_else(|| Error::invalid(format!("the CUDA backend has no kernel `{candidate}`")))
@@ -203,9 +207,11 @@ impl Backend for CudaBackend {
     }
 
     fn candidates(&self, node: NodeView) -> Vec<&'static str> {
-        let fits =
-            |e: &&&Entry| (e.ops.is_empty() || e.ops.contains(&node.op())) && (e.supports)(&self.ctx, &node).is_some();
-        OPS.iter().filter(fits).map(|e| e.name).collect()
+        OPS.iter().filter(|e| !e.counts && self.fits(e, &node)).map(|e| e.name).collect()
+    }
+
+    fn counting(&self, node: NodeView) -> Option<&'static str> {
+        OPS.iter().find(|e| e.counts && self.fits(e, &node)).map(|e| e.name)
     }
 
     fn rivals(&self, node: NodeView) -> Vec<&'static str> {

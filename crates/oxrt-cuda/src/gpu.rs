@@ -155,6 +155,12 @@ impl Params {
         self
     }
 
+    /// The end of a struct that holds pointers, where another follows.
+    pub fn aligned(mut self) -> Params {
+        self.bytes.resize(self.bytes.len().next_multiple_of(8), 0);
+        self
+    }
+
     /// So many dividers.
     pub fn dividers(self, list: &[usize]) -> Params {
         list.iter().fold(self, |p, &d| p.divider(d.max(1)))
@@ -168,9 +174,7 @@ impl Params {
     /// A `Status`.
     pub fn status(self, io: &oxrt_backend::DeviceIo) -> Params {
         // The struct is as aligned as its pointer, also behind it.
-        let mut p = self.ptr(io.status).u32(io.step as usize);
-        p.bytes.resize(p.bytes.len().next_multiple_of(8), 0);
-        p
+        self.ptr(io.status).u32(io.step as usize).aligned()
     }
 
     /// The struct's size is a multiple of its alignment.

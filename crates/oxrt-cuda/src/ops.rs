@@ -11,6 +11,7 @@ mod conv_any;
 mod copy;
 mod deform_conv;
 mod depthwise;
+mod dft;
 mod each;
 mod elementwise;
 mod f8;
@@ -21,8 +22,11 @@ mod grid_sample;
 mod hardmax;
 mod index;
 mod library;
+mod linear_attention;
 mod map;
 mod moves;
+mod non_max_suppression;
+mod non_zero;
 mod norm;
 mod norm_any;
 mod pad;
@@ -41,6 +45,7 @@ mod rotary;
 mod running;
 mod scatter;
 mod top_k;
+mod unique;
 mod windows;
 
 use crate::backend::Ctx;
@@ -66,6 +71,8 @@ pub(crate) struct Entry {
     pub narrow: bool,
     /// Whether only a measurement tells it from other timed entries.
     pub timed: bool,
+    /// Whether it is for nodes whose data decides the size of their results.
+    pub counts: bool,
 }
 
 impl Entry {
@@ -76,7 +83,7 @@ impl Entry {
         pack: fn(&Ctx, &NodeView) -> Result<Packing>,
         load: fn(&Ctx, &NodeView, &[Tensor]) -> Result<Box<dyn Kernel>>,
     ) -> Entry {
-        Entry { name, ops, supports, pack, load, mixes: true, narrow: false, timed: false }
+        Entry { name, ops, supports, pack, load, mixes: true, narrow: false, timed: false, counts: false }
     }
 }
 
@@ -141,6 +148,8 @@ pub(crate) static OPS: &[&Entry] = &[
     &attention::ATTENTION_WGMMA,
     &attention::ATTENTION_WGMMA_TWO,
     &attention::ATTENTION,
+    &linear_attention::LINEAR_ATTENTION,
+    &linear_attention::CAUSAL_CONV,
     &recurrent::RECURRENT,
     &depthwise::BYTES,
     &q_product::MMA_64,
@@ -210,6 +219,7 @@ pub(crate) static OPS: &[&Entry] = &[
     &fill::CONSTANT,
     &running::RUNNING,
     &top_k::TOP_K,
+    &dft::DFT,
     &grid_sample::GRID_SAMPLE,
     &roi_align::ROI_ALIGN,
     &rotary::ROTARY,
@@ -217,6 +227,10 @@ pub(crate) static OPS: &[&Entry] = &[
     &moves::CACHE,
     &moves::UNPOOL,
     &moves::BIT_CAST,
+    &non_zero::NON_ZERO,
+    &non_zero::COMPRESS,
+    &non_max_suppression::NON_MAX_SUPPRESSION,
+    &unique::UNIQUE,
     &quantize::QUANTIZE,
     &quantize::DEQUANTIZE,
 ];
@@ -256,6 +270,16 @@ fn makes(args: &BindArgs, len: usize) -> Result<()> {
         bail!(invalid, "a result of shape {shape:?} for {len} elements");
     }
     Ok(())
+}
+
+/// Refuses output `i`, where there is one, unless it has `len` elements.
+fn holds_output(args: &BindArgs, i: usize, len: usize) -> Result<()> {
+    match args.outputs.get(i).copied().flatten() {
+        Some(shape) if shape.iter().product::<usize>() != len => {
+            bail!(invalid, "output {i} of shape {shape:?}, where {len} elements are made")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Refuses input `i`, where there is one, unless it has `len` elements.
@@ -305,6 +329,10 @@ fn as_type(shape: &[usize], values: &[f32], dtype: DType) -> Result<Tensor> {
     Ok(out)
 }
 
+#[cfg(test)]
+mod counted_tests;
+#[cfg(test)]
+mod decoder_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -525,16 +525,21 @@ impl<'a> Reader<'a> {
                 }
                 dim
             }
-            _ => Dim::symbol(&format!("{name}_dim{axis}")),
+            _ => name_of(&format!("{name}_dim{axis}")),
         }
     }
 }
 
 /// What a `dim_param` says: an expression, or else a name.
 fn dim_of(text: &str) -> Dim {
-    text.parse().unwrap_or_else(|_| {
-        Dim::symbol(&text.trim().replace(|c: char| !(c.is_alphanumeric() || "_.".contains(c)), "_"))
-    })
+    text.parse().unwrap_or_else(|_| name_of(text.trim()))
+}
+
+/// A name that engine files can be read with: names of values hold more than the grammar of dimensions allows.
+fn name_of(text: &str) -> Dim {
+    let name = text.replace(|c: char| !(c.is_alphanumeric() || "_.".contains(c)), "_");
+    let is_number = name.starts_with(|c: char| c.is_ascii_digit());
+    Dim::symbol(&if is_number { format!("_{name}") } else { name })
 }
 
 /// How the file writes the dimensions of an output, by its name and the axis: inference may find another form of them.

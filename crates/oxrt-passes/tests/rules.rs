@@ -304,6 +304,45 @@ fn attention_is_one_operator_that_reads_the_projections_directly() {
     check(&ATTENTION.replace("Softmax<axis=-1>", "Softmax<axis=2>"), engine, &[], &["fuse-attention"]);
 }
 
+#[test]
+fn repeated_heads_are_shared() {
+    let attention = |moved: &str, heads: &str| {
+        format!(
+            "(f32[n, 4, s, 8] q, f32[n, {heads}, t, 8] k0, f32[n, {heads}, t, 8] v0, f32[n, 1, s, t] mask) {{
+                {moved}
+                y = Attention<scale=0.3>(q, k, v, mask)
+            }} => y"
+        )
+    };
+    let repeat = |x: &str, axis: usize| {
+        format!(
+            "{x}u = Unsqueeze({x}0, i64[1]{{{axis}}})
+             {x}w = Expand({x}u, wide)
+             {x} = Reshape({x}w, i64[4]{{0, 4, -1, 8}})"
+        )
+    };
+    let wide = "sn = Shape<start=0, end=1>(k0)
+        st = Shape<start=2, end=3>(k0)
+        wide = Concat<axis=0>(sn, i64[2]{2, 2}, st, i64[1]{8})";
+    let text = attention(&format!("{wide}\n{}\n{}", repeat("k", 2), repeat("v", 2)), "2");
+    let m = check(&text, engine, &["share-heads"], &[]);
+    assert_eq!((count(&m, "Expand"), count(&m, "Reshape")), (0, 0), "{}", m.graph);
+    // All heads one after the other, again: head 1 of the queries has head 1 of the keys, not 0.
+    let text = attention(&format!("{wide}\n{}\n{}", repeat("k", 1), repeat("v", 1)), "2");
+    check(&text, engine, &[], &["share-heads"]);
+    // The keys alone are repeated.
+    let only_keys = attention(&format!("{wide}\n{}\nv = Identity(v0)", repeat("k", 2)), "2");
+    let only_keys = only_keys.replace("f32[n, 2, t, 8] v0", "f32[n, 4, t, 8] v0");
+    check(&only_keys, engine, &[], &["share-heads"]);
+    // One head for all needs no new axis.
+    let one = "sn = Shape<start=0, end=1>(k0)
+        st = Shape<start=2, end=3>(k0)
+        wide = Concat<axis=0>(sn, i64[1]{4}, st, i64[1]{8})
+        k = Expand(k0, wide)
+        v = Expand(v0, wide)";
+    check(&attention(one, "1"), engine, &["share-heads"], &[]);
+}
+
 /// Self-attention as exporters write it, between a way to get q, k and v [n, 2, 5, 4] from x and what follows `o` [n, 2, 5, 4].
 fn self_attention(x: &str, before: &str, after: &str) -> String {
     format!(

@@ -5,7 +5,7 @@
 
 use crate::{PackedKernel, Step, StepKind};
 use oxrt_backend::{Backend, NodeView};
-use oxrt_ir::{Graph, NodeId, Symbol, Tensor, ValueId, ValueType};
+use oxrt_ir::{Dim, Graph, NodeId, Symbol, Tensor, ValueId, ValueType};
 use oxrt_tensor::{Context, Result};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,7 +21,7 @@ pub struct Chosen {
 }
 
 /// Chooses a kernel for each node (those in `chosen`, where it stands there) and packs its weights. A node that makes
-/// sizes which are not known before it runs goes to the host, which finds them out.
+/// sizes which are not known before it runs goes to a kernel that counts, or to the host.
 pub fn steps(
     g: &Graph,
     backend: &dyn Backend,
@@ -34,8 +34,7 @@ pub fn steps(
         let (id, sizes_known) = nodes[i];
         let kind = match sizes_known {
             true if is_alias(g, id) => StepKind::Alias,
-            true => kernel(NodeView::new(g, id), backend, chosen.get(&id)).at(|| g[id].describe())?,
-            false => StepKind::Host,
+            _ => kernel(NodeView::new(g, id), sizes_known, backend, chosen.get(&id)).at(|| g[id].describe())?,
         };
         Ok(Step { node: id, kind })
     });
@@ -80,8 +79,7 @@ pub fn kept_once<'a>(tensors: Vec<Tensor>, earlier: impl Iterator<Item = &'a Ten
 pub fn preview(g: &Graph, backend: &dyn Backend) -> HashMap<NodeId, String> {
     let choice = |(id, sizes_known): (NodeId, bool)| match sizes_known {
         true if is_alias(g, id) => None,
-        true => Some((id, candidate(NodeView::new(g, id), backend, None).unwrap_or_default().to_string())),
-        false => Some((id, String::new())),
+        _ => Some((id, candidate(NodeView::new(g, id), sizes_known, backend, None).unwrap_or_default().to_string())),
     };
     with_known_sizes(g).into_iter().filter_map(choice).collect()
 }
@@ -115,14 +113,22 @@ fn with_known_sizes(g: &Graph) -> Vec<(NodeId, bool)> {
     out
 }
 
-fn candidate(view: NodeView, backend: &dyn Backend, chosen: Option<&'static str>) -> Option<&'static str> {
+fn candidate(
+    view: NodeView,
+    sizes_known: bool,
+    backend: &dyn Backend,
+    chosen: Option<&'static str>,
+) -> Option<&'static str> {
     let plain = |v: &Option<ValueId>| v.is_none_or(|v| matches!(view.graph[v].ty, ValueType::Tensor(_)));
     let all_tensors = view.node().inputs().iter().chain(view.node().outputs()).all(plain);
-    chosen.or_else(|| backend.candidates(view).first().copied()).filter(|_| all_tensors)
+    let usual = chosen.or_else(|| backend.candidates(view).first().copied()).filter(|_| sizes_known);
+    usual.or_else(|| backend.counting(view)).filter(|_| all_tensors)
 }
 
-fn kernel(view: NodeView, backend: &dyn Backend, chosen: Option<&Chosen>) -> Result<StepKind> {
-    let Some(usual) = candidate(view, backend, chosen.map(|c| c.usual)) else { return Ok(StepKind::Host) };
+fn kernel(view: NodeView, sizes_known: bool, backend: &dyn Backend, chosen: Option<&Chosen>) -> Result<StepKind> {
+    let chosen = chosen.filter(|_| sizes_known);
+    let usual = candidate(view, sizes_known, backend, chosen.map(|c| c.usual));
+    let Some(usual) = usual else { return Ok(StepKind::Host) };
     let elsewhere = chosen.map_or(&[][..], |c| &c.by_work);
     let mut names = vec![usual];
     for (_, name) in elsewhere {
@@ -165,9 +171,7 @@ pub fn detach_sizes(g: &mut Graph) {
         let mut evaluable = !value.users().is_empty();
         for d in &contents.elements {
             d.for_each_symbol(&mut |s| evaluable &= known.contains(s));
-            // Usual sizes, of which five can be multiplied: arithmetic that overflows for them is not that of shapes.
-            let (lo, hi) = d.bounds(&|_| (0, 1 << 12));
-            evaluable &= d.as_const().is_some() || (lo > i64::MIN && hi < i64::MAX);
+            evaluable &= follows_from_sizes(d);
         }
         if !evaluable {
             continue;
@@ -181,6 +185,13 @@ pub fn detach_sizes(g: &mut Graph) {
         }
         g.replace_uses(v, detached);
     }
+}
+
+/// Whether an expression is one of sizes, which nodes compute alike: arithmetic that overflows for usual sizes, of which five can be
+/// multiplied, is not that of shapes, and nodes wrap around.
+pub fn follows_from_sizes(d: &Dim) -> bool {
+    let (lo, hi) = d.bounds(&|_| (0, 1 << 12));
+    d.as_const().is_some() || (lo > i64::MIN && hi < i64::MAX)
 }
 
 /// Symbols that a run learns from the shapes of these values, or from their elements.

@@ -1,7 +1,8 @@
 //! What an engine is made of.
 
+use crate::choose::follows_from_sizes;
 use oxrt_backend::BindArgs;
-use oxrt_ir::{Graph, NodeId, Symbol, Symbols, Tensor};
+use oxrt_ir::{Graph, NodeId, Symbol, Symbols, Tensor, ValueId};
 use oxrt_tensor::{Result, bail};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -113,6 +114,14 @@ pub struct Step {
 }
 
 impl Step {
+    /// Whether the reference evaluator has to run it: not where the result is a shape, whose sizes are known when it is reached.
+    pub fn is_on_host(&self, g: &Graph) -> bool {
+        let node = &g[self.node];
+        let contents = |v: ValueId| g[v].contents.as_ref();
+        let sizes = node.output(0).and_then(contents).is_some_and(|c| c.elements.iter().all(follows_from_sizes));
+        matches!(self.kind, StepKind::Host) && !(sizes && matches!(&*node.op, "Shape" | "Size"))
+    }
+
     /// How much a node has to do at these sizes: elements of its tensors that are not constants of the graph.
     pub fn work(g: &Graph, node: NodeId, args: &BindArgs) -> u64 {
         let elements = |shape: &[usize]| shape.iter().map(|&n| n as u64).product::<u64>();

@@ -2,7 +2,7 @@
 
 use crate::engine::Inner;
 use crate::sizes::{Sizes, eval, shape_of};
-use oxrt_backend::{BindArgs, BindInput, Bound};
+use oxrt_backend::{BindArgs, BindInput, Bound, Greatest};
 use oxrt_ir::{DType, Graph, Node, NodeId, ValueId};
 use oxrt_plan::memory::{Buffer, assign, lower_bound};
 use oxrt_plan::{Plan, StepKind};
@@ -54,10 +54,22 @@ pub(crate) struct OutputBinding {
     pub loc: Loc,
 }
 
-/// All that a run needs to know for one set of input sizes.
+/// A step that finds out a size.
+pub(crate) struct Counted {
+    /// Place of the size in the arena, an `i64`.
+    pub at: usize,
+    /// Its results, how large they may be, and where they lie.
+    pub results: Vec<(ValueId, Greatest, usize)>,
+}
+
+/// All that a run needs to know for one set of input sizes; where other sizes are found out later, of the steps before that.
 pub(crate) struct Binding {
     pub steps: Vec<BoundStep>,
+    /// None where steps come later.
     pub outputs: Vec<OutputBinding>,
+    /// What later steps need.
+    pub left: Vec<(ValueId, DType, Vec<usize>, Loc)>,
+    pub counted: Vec<Counted>,
     pub arena_bytes: usize,
     /// Peak of live activations and scratch memory: no placement can need less.
     pub lower_bound: usize,
@@ -110,8 +122,14 @@ impl BoundStep {
 
 impl Binding {
     pub fn new(inner: &Inner, sizes: &Sizes) -> Result<Binding> {
-        Binder { inner, sizes, values: HashMap::new(), shapes: HashMap::new() }.bind()
+        let maker = Binder { inner, sizes, values: HashMap::new(), shapes: HashMap::new(), greatest: HashMap::new() };
+        maker.bind()
     }
+}
+
+/// What is needed when the steps of a binding are done.
+fn wanted(inner: &Inner) -> &[ValueId] {
+    inner.first.as_ref().map_or(&inner.plan.graph.outputs, |first| &first.left)
 }
 
 struct Binder<'a> {
@@ -120,6 +138,8 @@ struct Binder<'a> {
     /// Tensors known at bind time.
     values: HashMap<ValueId, Tensor>,
     shapes: HashMap<ValueId, Vec<usize>>,
+    /// Of steps that count, by their index in the plan.
+    greatest: HashMap<usize, Vec<Greatest>>,
 }
 
 impl Binder<'_> {
@@ -128,7 +148,16 @@ impl Binder<'_> {
         let g = &plan.graph;
         let mut pending = Vec::new();
         for (index, step) in plan.steps.iter().enumerate() {
-            for v in g.reads(step.node).into_iter().chain(g[step.node].outputs().iter().flatten().copied()) {
+            if self.inner.first.as_ref().is_some_and(|first| !first.steps[index]) {
+                continue;
+            }
+            for v in g.reads(step.node) {
+                self.note(v)?;
+            }
+            if self.inner.counting[index] {
+                self.make_room(index).at(|| g[step.node].describe())?;
+            }
+            for &v in g[step.node].outputs().iter().flatten() {
                 self.note(v)?;
             }
             if matches!(step.kind, StepKind::Alias) {
@@ -136,10 +165,34 @@ impl Binder<'_> {
             }
             pending.push((index, self.bind_step(index).at(|| g[step.node].describe())?));
         }
-        for &v in g.outputs.iter().chain(&g.inputs) {
+        for &v in wanted(self.inner).iter().chain(&g.inputs) {
             self.note(v)?;
         }
         self.place(pending)
+    }
+
+    /// The results of a step that counts get the greatest sizes that they may have.
+    fn make_room(&mut self, index: usize) -> Result<()> {
+        let plan = &self.inner.plan;
+        let node = &plan.graph[plan.steps[index].node];
+        let kernel =
+            self.inner.kernels[index].first().ok_or_else(|| Error::bug("a step that counts without a kernel"))?;
+        let inputs = self.inputs_of(node);
+        let most = kernel.most(&BindArgs { inputs: &inputs, outputs: &[] })?;
+        let most = most.ok_or_else(|| Error::bug("a kernel that does not say how large its results get"))?;
+        for (v, greatest) in node.outputs().iter().zip(&most) {
+            if let Some(v) = *v {
+                num_elements(&greatest.shape)?;
+                self.shapes.insert(v, greatest.shape.clone());
+            }
+        }
+        self.greatest.insert(index, most);
+        Ok(())
+    }
+
+    fn inputs_of(&self, node: &Node) -> Vec<Option<BindInput<'_>>> {
+        let input = |v: &Option<ValueId>| v.map(|v| BindInput { shape: &self.shapes[&v], value: self.values.get(&v) });
+        node.inputs().iter().map(input).collect()
     }
 
     /// Finds shape, and contents if they are known, of a value.
@@ -176,8 +229,7 @@ impl Binder<'_> {
             let output_bytes = node.outputs().iter().map(|v| v.map_or(0, |v| self.bytes(v))).collect();
             return Ok(Action::Host { inputs: inputs.collect(), output_bytes });
         }
-        let input = |v: &Option<ValueId>| v.map(|v| BindInput { shape: &self.shapes[&v], value: self.values.get(&v) });
-        let inputs: Vec<_> = node.inputs().iter().map(input).collect();
+        let inputs = self.inputs_of(node);
         let outputs: Vec<_> = node.outputs().iter().map(|v| v.map(|v| self.shapes[&v].as_slice())).collect();
         let args = BindArgs { inputs: &inputs, outputs: &outputs };
         let which = plan.steps[index].kernel_for(&plan.graph, &args);
@@ -196,7 +248,7 @@ impl Binder<'_> {
                 last_use.insert(root(v), at);
             }
         }
-        for &v in &g.outputs {
+        for &v in wanted(self.inner) {
             last_use.insert(root(v), end);
         }
         let mut buffers: Vec<Buffer> = Vec::new();
@@ -206,7 +258,9 @@ impl Binder<'_> {
             let node = &g[plan.steps[*index].node];
             for (i, v) in node.outputs().iter().enumerate() {
                 let Some(v) = *v else { continue };
-                let last = last_use.get(&v).copied().unwrap_or(at);
+                // What is counted is read when the size is known.
+                let counted = self.greatest.contains_key(index);
+                let last = if counted { end } else { last_use.get(&v).copied().unwrap_or(at) };
                 let shared = match action {
                     Action::Kernel(bound, _) if i == 0 => bound.in_place().iter().find_map(|&k| {
                         let x = root(node.input(k)?);
@@ -233,6 +287,12 @@ impl Binder<'_> {
             let bytes = if let Action::Kernel(bound, _) = action { bound.workspace_bytes() } else { 0 };
             Buffer { bytes, first: at, last: at }
         }));
+        // And sizes that are found.
+        let mut size_of: HashMap<usize, usize> = HashMap::new();
+        for (at, (index, _)) in pending.iter().enumerate().filter(|(_, (index, _))| self.greatest.contains_key(index)) {
+            size_of.insert(*index, buffers.len());
+            buffers.push(Buffer { bytes: 8, first: at, last: end });
+        }
         let low = lower_bound(&buffers);
         let (offsets, arena_bytes) = assign(&buffers, PLACES);
         buffers.truncate(tensors);
@@ -247,6 +307,7 @@ impl Binder<'_> {
             }
             Ok(input_index.get(&r).map_or(Loc::Null, |&i| Loc::Input(i)))
         };
+        let mut counted = Vec::new();
         let mut steps = Vec::with_capacity(pending.len());
         for (at, (index, action)) in pending.into_iter().enumerate() {
             let id = plan.steps[index].node;
@@ -266,25 +327,40 @@ impl Binder<'_> {
             };
             let ids = g[id].inputs().iter().chain(g[id].outputs()).flatten();
             let bytes = ids.map(|&v| self.bytes(v) as u64).sum();
+            let mut outputs = locate(g[id].outputs())?;
+            if let (Some(most), Some(&b)) = (self.greatest.get(&index), size_of.get(&index)) {
+                let made = g[id].outputs().iter().zip(most).zip(&outputs);
+                let results = made.filter_map(|((v, most), loc)| match (v, loc) {
+                    (Some(v), Loc::Arena(at)) => Some((*v, most.clone(), *at)),
+                    _ => None,
+                });
+                counted.push(Counted { at: offsets[b], results: results.collect() });
+                outputs.push(Loc::Arena(offsets[b]));
+            }
             steps.push(BoundStep {
                 node: id,
                 index,
                 action,
                 inputs: locate(&reads)?,
-                outputs: locate(g[id].outputs())?,
+                outputs,
                 workspace: offsets[tensors + at],
                 bytes,
             });
         }
-        let mut outputs = Vec::with_capacity(g.outputs.len());
-        for &v in &g.outputs {
+        let (mut outputs, mut left) = (Vec::new(), Vec::new());
+        for &v in wanted(self.inner) {
             let (dtype, shape) = (g[v].ty.dtype().unwrap_or(DType::F32), self.shapes[&v].clone());
-            outputs.push(OutputBinding { dtype, bytes: self.bytes(v), shape, loc: loc(v)? });
+            match &self.inner.first {
+                None => outputs.push(OutputBinding { dtype, bytes: self.bytes(v), shape, loc: loc(v)? }),
+                Some(_) => left.push((v, dtype, shape, loc(v)?)),
+            }
         }
         let input_bytes = g.inputs.iter().map(|&v| self.bytes(v)).collect();
         Ok(Binding {
             steps,
             outputs,
+            left,
+            counted,
             arena_bytes,
             lower_bound: low,
             buffers: made_for.into_iter().zip(buffers).zip(offsets).map(|((v, b), at)| (v, b, at)).collect(),

@@ -135,6 +135,15 @@ impl Context {
     /// # Errors
     /// Wrong input type, rank or size; sizes outside every profile.
     pub fn run(&mut self, inputs: &[TensorView]) -> Result<Vec<TensorView<'_>>> {
+        if self.inner.first.is_some() && self.profile.is_none() {
+            let binding = self.binding(inputs)?;
+            self.on_device(&binding, &Ends::Host(inputs))?;
+            self.kept.put(self.dynamic_outputs.drain(..));
+            let Some(device) = &self.device else { bail!(bug, "no context on the device") };
+            let outputs = dynamic::run_rest(&self.inner, inputs, device, &binding, &mut self.kept)?;
+            self.dynamic_outputs = outputs.into_iter().map(Datum::into_tensor).collect::<Result<_>>()?;
+            return self.dynamic_outputs.iter().map(Tensor::view).collect();
+        }
         if !self.inner.is_static {
             let free = &mut self.kept.free;
             let tensors = inputs.iter().map(|t| Ok(free.copied(t)?.into())).collect::<Result<Vec<Datum>>>()?;

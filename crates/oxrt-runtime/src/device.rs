@@ -93,8 +93,9 @@ struct DeviceBinding {
     /// Offsets of the inputs behind the arena, and the end of all.
     inputs: Vec<usize>,
     total: usize,
-    /// Offsets of the outputs in the staging memory behind the inputs, and its size.
+    /// Offsets of the outputs in the staging memory behind the inputs, of the sizes that were found, and its size.
     outputs: Vec<usize>,
+    counted: usize,
     staging: usize,
     /// Arena that the recordings write to.
     base: *mut u8,
@@ -408,8 +409,33 @@ impl DeviceContext {
                 }
             }
         }
+        for (i, counted) in b.binding.counted.iter().enumerate() {
+            // SAFETY: the arena holds the sizes that are found, and the staging memory has room for them.
+            unsafe { self.queue.copy_out(self.staged().add(b.counted + 8 * i), self.base().add(counted.at), 8)? };
+        }
         // SAFETY: the end of the staging memory is the status word's.
         unsafe { self.queue.copy_out(self.staged().add(b.staging - 64), self.words.status(), 4) }
+    }
+
+    /// Where a value lies on the device that a binding's steps left; it stays until the next run.
+    pub fn place(&self, binding: &Arc<Binding>, loc: Loc) -> Result<*mut u8> {
+        let b = self.bound.iter().find(|b| Arc::ptr_eq(&b.binding, binding));
+        let b = b.ok_or_else(|| Error::bug("values of sizes that were not run"))?;
+        match loc {
+            // SAFETY: offsets lie inside the arena, which was made large enough.
+            Loc::Arena(at) => Ok(unsafe { self.base().add(at) }),
+            // SAFETY: as above.
+            Loc::Input(i) => Ok(unsafe { self.base().add(b.inputs[i]) }),
+            Loc::Null | Loc::Const(_) => Err(Error::bug("a value that no step made")),
+        }
+    }
+
+    /// The sizes that the steps of a run found.
+    pub fn found(&self, binding: &Arc<Binding>) -> Vec<i64> {
+        let b = self.bound.iter().find(|b| Arc::ptr_eq(&b.binding, binding));
+        // SAFETY: the staging memory holds them, and the run was waited for.
+        let size = |b: &DeviceBinding, i: usize| unsafe { self.staged().add(b.counted + 8 * i).cast::<i64>().read() };
+        b.map_or(Vec::new(), |b| (0..b.binding.counted.len()).map(|i| size(b, i)).collect())
     }
 
     /// The error that a step left in the status word, with the step's name.
@@ -498,9 +524,21 @@ impl DeviceBinding {
             outputs.push(staging);
             staging += o.bytes;
         }
-        staging = staging.next_multiple_of(ALIGN) + 64;
+        let counted = staging.next_multiple_of(ALIGN);
+        staging = (counted + 8 * binding.counted.len()).next_multiple_of(ALIGN) + 64;
         let base = std::ptr::null_mut();
-        Ok(DeviceBinding { binding: binding.clone(), values, held, segments, inputs, total, outputs, staging, base })
+        Ok(DeviceBinding {
+            binding: binding.clone(),
+            values,
+            held,
+            segments,
+            inputs,
+            total,
+            outputs,
+            counted,
+            staging,
+            base,
+        })
     }
 
     /// Drops the recordings, whose memory goes.

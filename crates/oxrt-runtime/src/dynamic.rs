@@ -1,20 +1,21 @@
 //! Runs step by step when sizes depend on data: every buffer is made when its size is known.
 
-use crate::binding::{REFERENCE, known_tensor};
+use crate::binding::{Binding, Loc, REFERENCE, known_tensor};
 use crate::bodies::runner;
 use crate::context::StepProfile;
-use crate::device::OnDevice;
+use crate::device::{DeviceContext, OnDevice};
 use crate::engine::{Engine, Inner};
 use crate::kept::{BoundStep, Kept};
-use crate::loose::{Held, Operand, Side};
-use crate::sizes::{Sizes, shape_of};
-use oxrt_backend::{ALIGN, BindArgs, BindInput, Bound, Io};
-use oxrt_ir::{Contents, Graph, Node, ValueId, ValueType};
+use crate::loose::{Held, Operand, Resident, Side};
+use crate::sizes::{Sizes, eval, shape_of, shapes};
+use oxrt_backend::{ALIGN, BindArgs, BindInput, Bound, Greatest, Io};
+use oxrt_ir::{Contents, Graph, Node, Symbol, ValueId, ValueType};
 use oxrt_ops::Datum;
 use oxrt_ops::eval::{eval_node, eval_node_by};
 use oxrt_plan::StepKind;
-use oxrt_tensor::{Context as _, DType, Error, Result, Tensor, bail};
-use std::collections::HashMap;
+use oxrt_plan::choose::follows_from_sizes;
+use oxrt_tensor::{Context as _, DType, Error, Result, Tensor, TensorView, bail};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -52,6 +53,45 @@ pub(crate) fn run_watched(
     run_by(inner, inputs, kept, profile, Some(watch))
 }
 
+/// The rest of a run whose first steps are done: what they left is on the device, and stays until the run is over.
+pub(crate) fn run_rest(
+    inner: &Inner,
+    inputs: &[TensorView],
+    begun: &DeviceContext,
+    binding: &Arc<Binding>,
+    kept: &mut Kept,
+) -> Result<Vec<Datum>> {
+    let g = &inner.plan.graph;
+    let mut sizes = Learned::new(Engine::sizes(inner, &shapes(inputs))?);
+    let mut env = Values::new();
+    for (v, dtype, shape, loc) in &binding.left {
+        let device = Resident::lent(begun.place(binding, *loc)?, *dtype, shape.clone());
+        let input = g.inputs.iter().position(|i| i == v);
+        let host = input.map(|i| Ok::<_, Error>(kept.free.copied(&inputs[i])?.into())).transpose()?;
+        env.insert(*v, Held { host, device: Some(device) });
+    }
+    for (counted, found) in binding.counted.iter().zip(begun.found(binding)) {
+        for (v, greatest, at) in &counted.results {
+            let dtype = g[*v].ty.dtype().unwrap_or(DType::F32);
+            let device = Resident::lent(begun.place(binding, Loc::Arena(*at))?, dtype, greatest.at(found)?);
+            env.insert(*v, Held { host: None, device: Some(device) });
+        }
+    }
+    for (v, t) in g.inputs.iter().zip(inputs).filter(|(v, _)| tells_sizes(g[**v].contents.as_ref())) {
+        learn_elements(g[*v].contents.as_ref(), &t.to_tensor()?, &mut sizes)?;
+    }
+    let outputs = settled(inner, kept, env, |kept, env| {
+        let made: Vec<ValueId> = env.keys().copied().collect();
+        bring_home(inner, env, kept, made.iter().copied().filter(|&v| tells_sizes(g[v].contents.as_ref())))?;
+        for v in made {
+            learn_all(inner, v, &env[&v], &mut sizes).at(|| g[v].name.clone())?;
+        }
+        let done = |index: usize| inner.first.as_ref().is_some_and(|first| first.steps[index]);
+        steps(inner, sizes, done, kept, None, None, env)
+    })?;
+    outputs.ok_or_else(|| Error::bug("a run stopped that nobody watched"))
+}
+
 /// Values of a run, by their ids.
 type Values = HashMap<ValueId, Held>;
 
@@ -62,11 +102,31 @@ fn run_by(
     profile: Option<&mut Vec<StepProfile>>,
     watch: Option<Watch>,
 ) -> Result<Option<Vec<Datum>>> {
+    let g = &inner.plan.graph;
+    if inputs.len() != g.inputs.len() {
+        bail!(invalid, "the engine takes {} inputs, given {}", g.inputs.len(), inputs.len());
+    }
+    let mut sizes = Learned::new(input_sizes(inner, &inputs)?);
+    for (v, datum) in g.inputs.iter().zip(&inputs) {
+        if let Datum::Tensor(t) = datum {
+            learn_elements(g[*v].contents.as_ref(), t, &mut sizes)?;
+        }
+    }
+    let env = g.inputs.iter().copied().zip(inputs.into_iter().map(Held::from)).collect();
+    settled(inner, kept, env, |kept, env| steps(inner, sizes, |_| false, kept, profile, watch, env))
+}
+
+/// Work on values; memory of the device that they held is taken back when it is done.
+fn settled<T>(
+    inner: &Inner,
+    kept: &mut Kept,
+    mut env: Values,
+    work: impl FnOnce(&mut Kept, &mut Values) -> Result<T>,
+) -> Result<T> {
     if let (Some(on), None) = (&inner.device, &kept.side) {
         kept.side = Some(Side::new(on)?);
     }
-    let mut env = Values::new();
-    let result = steps(inner, inputs, kept, profile, watch, &mut env);
+    let result = work(kept, &mut env);
     // Values must not go while work on them is under way.
     if let Some(side) = &mut kept.side {
         side.settle();
@@ -94,9 +154,11 @@ fn bring_home(
     Ok(())
 }
 
+/// Does the steps that are not `done` yet.
 fn steps(
     inner: &Inner,
-    inputs: Vec<Datum>,
+    mut sizes: Learned,
+    is_done: impl Fn(usize) -> bool,
     kept: &mut Kept,
     mut profile: Option<&mut Vec<StepProfile>>,
     mut watch: Option<Watch>,
@@ -104,12 +166,9 @@ fn steps(
 ) -> Result<Option<Vec<Datum>>> {
     let plan = &inner.plan;
     let g = &plan.graph;
-    if inputs.len() != g.inputs.len() {
-        bail!(invalid, "the engine takes {} inputs, given {}", g.inputs.len(), inputs.len());
-    }
-    let mut sizes = input_sizes(inner, &inputs)?;
+    let rest = || plan.steps.iter().enumerate().filter(|(index, _)| !is_done(*index));
     let mut remaining: HashMap<ValueId, usize> = HashMap::new();
-    for step in &plan.steps {
+    for (_, step) in rest() {
         for v in g.reads(step.node) {
             *remaining.entry(v).or_default() += 1;
         }
@@ -117,17 +176,11 @@ fn steps(
     for &v in &g.outputs {
         *remaining.entry(v).or_default() += 1;
     }
-    for (v, datum) in g.inputs.iter().zip(&inputs) {
-        if let Datum::Tensor(t) = datum {
-            learn_elements(g[*v].contents.as_ref(), t, &mut sizes)?;
-        }
-    }
-    env.extend(g.inputs.iter().copied().zip(inputs.into_iter().map(Held::from)));
-    for (index, step) in plan.steps.iter().enumerate() {
+    for (index, step) in rest() {
         let node = &g[step.node];
         let started = Instant::now();
         let mut flops = 0;
-        let outs = done(inner, index, &sizes, kept, env, &mut flops).at(|| node.describe())?;
+        let outs = done(inner, index, &sizes.known, kept, env, &mut flops).at(|| node.describe())?;
         if let Some(p) = profile.as_deref_mut() {
             let which = kept.bound.get(&index).map_or(0, |b| b.kernel);
             let kernel = step.kind.kernels().get(which).map_or(REFERENCE, |k| k.candidate.as_str()).to_string();
@@ -167,16 +220,7 @@ fn steps(
                     Seen::Stop => return Ok(None),
                 }
             }
-            if let Some(shape) = held.shape() {
-                learn(&g[v].ty, shape, &mut sizes);
-                // Kernels trust sizes that were inferred, so a wrong one must not get through.
-                if let Some(told) = shape_of(&g[v].ty, &sizes).filter(|told| told != shape) {
-                    return Err(Error::bug(format!("inferred {told:?}, found {shape:?}")).at(node.describe()));
-                }
-            }
-            if let Some(Datum::Tensor(t)) = &held.host {
-                learn_elements(g[v].contents.as_ref(), t, &mut sizes)?;
-            }
+            learn_all(inner, v, &held, &mut sizes).at(|| node.describe())?;
             if remaining.contains_key(&v) {
                 env.insert(v, held);
             }
@@ -189,7 +233,7 @@ fn steps(
     }
     let outputs = g.outputs.iter().map(|&v| match env.get(&v).and_then(|held| held.host.as_ref()) {
         Some(d) => Ok(d.clone()),
-        None => known_tensor(plan, v, &sizes)?
+        None => known_tensor(plan, v, &sizes.known)?
             .map(Datum::Tensor)
             .ok_or_else(|| Error::bug(format!("output `{}` was not made", g[v].name))),
     });
@@ -209,10 +253,18 @@ fn done(
     let g = &plan.graph;
     let step = &plan.steps[index];
     let node = &g[step.node];
+    if let Some(outs) = by_sizes(inner, node, sizes)? {
+        return Ok(outs);
+    }
     // A size that no earlier result told (a factor of zero hid it): the evaluator finds it out.
     let told = || node.outputs().iter().flatten().all(|v| shape_of(&g[*v].ty, sizes).is_some());
     match (&step.kind, &inner.device) {
-        (StepKind::Kernel { consumed, .. }, Some(on)) if told() || !consumed.is_empty() => {
+        (StepKind::Kernel { .. }, Some(_)) if is_little(g, node, sizes, env) => {
+            let lookup = |v: ValueId| env.get(&v).and_then(|held| held.host.clone()).or_else(|| constant(g, v));
+            let ins: Vec<Option<Datum>> = node.inputs().iter().map(|v| v.and_then(lookup)).collect();
+            return Ok(eval_node(node, &ins, &|_| None)?.into_iter().map(Held::from).collect());
+        }
+        (StepKind::Kernel { consumed, .. }, Some(on)) if inner.counting[index] || told() || !consumed.is_empty() => {
             return run_on_device(inner, on, index, consumed, sizes, kept, env, flops);
         }
         (StepKind::Alias, Some(_)) if told() => {
@@ -243,6 +295,51 @@ fn done(
     Ok(outs.into_iter().map(Held::from).collect())
 }
 
+/// The results of a node of which every element is a size, or follows from sizes: nothing has to run for them.
+fn by_sizes(inner: &Inner, node: &Node, sizes: &Sizes) -> Result<Option<Vec<Held>>> {
+    let g = &inner.plan.graph;
+    let mut outs = Vec::with_capacity(node.outputs().len());
+    for v in node.outputs() {
+        let value = v.map(|v| &g[v]);
+        let Some((value, contents)) = value.and_then(|value| Some((value, value.contents.as_ref()?))) else {
+            return Ok(None);
+        };
+        if !contents.elements.iter().all(follows_from_sizes) {
+            return Ok(None);
+        }
+        let elements: Option<Vec<i64>> = contents.elements.iter().map(|d| eval(d, sizes)).collect();
+        let Some(elements) = elements else { return Ok(None) };
+        let shape: &[usize] = if contents.scalar { &[] } else { &[elements.len()] };
+        let Some(dtype @ (DType::I64 | DType::I32)) = value.ty.dtype() else { return Ok(None) };
+        outs.push(Datum::from(Tensor::from_i64(dtype, shape, &elements)?).into());
+    }
+    Ok(Some(outs))
+}
+
+/// Elements up to which integers that the host has stay there: sizes and conditions on them.
+const LITTLE: usize = 64;
+
+/// Whether a step works on a few integers that the host alone has.
+fn is_little(g: &Graph, node: &Node, sizes: &Sizes, env: &Values) -> bool {
+    let whole = |v: ValueId| g[v].ty.dtype().is_some_and(|d| d == DType::Bool || !d.is_float());
+    let small = |shape: &[usize]| shape.iter().product::<usize>() <= LITTLE;
+    let mut on_host = false;
+    let inputs = node.inputs().iter().flatten().all(|&v| match (env.get(&v), g.constant(v)) {
+        (Some(Held { host: Some(Datum::Tensor(t)), device: None }), _) => {
+            on_host = true;
+            small(t.shape())
+        }
+        (None, Some(t)) => small(t.shape()),
+        _ => false,
+    });
+    let made = |v: &ValueId| whole(*v) && shape_of(&g[*v].ty, sizes).is_some_and(|shape| small(&shape));
+    inputs && on_host && node.outputs().iter().flatten().all(made)
+}
+
+fn constant(g: &Graph, v: ValueId) -> Option<Datum> {
+    g.constant(v).cloned().map(Datum::Tensor)
+}
+
 fn bytes_of(held: &Held) -> u64 {
     match (&held.host, &held.device) {
         (Some(Datum::Tensor(t)), _) => t.bytes().len() as u64,
@@ -252,7 +349,7 @@ fn bytes_of(held: &Held) -> u64 {
 }
 
 /// Whether elements of a value are sizes that nobody knows before.
-fn tells_sizes(contents: Option<&Contents>) -> bool {
+pub(crate) fn tells_sizes(contents: Option<&Contents>) -> bool {
     contents.is_some_and(|c| c.elements.iter().any(|d| d.as_symbol().is_some()))
 }
 
@@ -271,22 +368,58 @@ fn input_sizes(inner: &Inner, inputs: &[Datum]) -> Result<Sizes> {
     Engine::sizes(inner, &shapes)
 }
 
+/// Learns sizes from a value that was made.
+///
+/// # Errors
+/// A size that contradicts what was inferred: kernels trust that, so it must not get through.
+fn learn_all(inner: &Inner, v: ValueId, held: &Held, sizes: &mut Learned) -> Result<()> {
+    let value = &inner.plan.graph[v];
+    if let Some(shape) = held.shape() {
+        learn(&value.ty, shape, sizes);
+        if let Some(told) = shape_of(&value.ty, &sizes.known).filter(|told| told != shape) {
+            bail!(bug, "inferred {told:?}, found {shape:?}");
+        }
+    }
+    if let Some(Datum::Tensor(t)) = &held.host {
+        learn_elements(value.contents.as_ref(), t, sizes)?;
+    }
+    Ok(())
+}
+
+/// Sizes that a run has found out.
+struct Learned {
+    known: Sizes,
+    /// Names of numbers that were no sizes: what was inferred of them does not hold, so nothing follows from them.
+    refused: BTreeSet<Symbol>,
+}
+
+impl Learned {
+    fn new(known: Sizes) -> Learned {
+        Learned { known, refused: BTreeSet::new() }
+    }
+}
+
 /// Learns sizes that depend on data from the shape of a result.
-fn learn(ty: &ValueType, shape: &[usize], sizes: &mut Sizes) {
+fn learn(ty: &ValueType, shape: &[usize], sizes: &mut Learned) {
     let Some(dims) = ty.dims() else { return };
     for (d, &size) in dims.iter().zip(shape) {
-        if let Some((s, value)) = d.solve(Some(size as i64), &|s| sizes.get(s).copied()) {
-            sizes.insert(s, value);
+        let found = d.solve(Some(size as i64), &|s| sizes.known.get(s).copied());
+        if let Some((s, value)) = found.filter(|(s, _)| !sizes.refused.contains(s)) {
+            sizes.known.insert(s, value);
         }
     }
 }
 
 /// Learns sizes that were computed from data from the elements of a result.
-fn learn_elements(contents: Option<&Contents>, t: &Tensor, sizes: &mut Sizes) -> Result<()> {
+fn learn_elements(contents: Option<&Contents>, t: &Tensor, sizes: &mut Learned) -> Result<()> {
     let Some(contents) = contents.filter(|c| tells_sizes(Some(c))) else { return Ok(()) };
     for (d, size) in contents.elements.iter().zip(t.to_i64_vec()?) {
-        if let Some(s) = d.as_symbol() {
-            sizes.entry(s.clone()).or_insert(size);
+        let Some(s) = d.as_symbol().filter(|s| !sizes.refused.contains(*s)) else { continue };
+        if size < 0 {
+            sizes.known.remove(s);
+            sizes.refused.insert(s.clone());
+        } else {
+            sizes.known.entry(s.clone()).or_insert(size);
         }
     }
     Ok(())
@@ -360,6 +493,25 @@ fn run_kernel(
     Ok(outs.into_iter().map(|t| Datum::Tensor(t.unwrap_or_else(|| Tensor::zeros(DType::F32, &[0])))).collect())
 }
 
+fn bind_inputs<'a>(shapes: &'a [Option<Vec<usize>>], known: &'a [Option<Tensor>]) -> Vec<Option<BindInput<'a>>> {
+    let input = |(shape, value): (&'a Option<Vec<usize>>, &'a Option<Tensor>)| {
+        shape.as_deref().map(|shape| BindInput { shape, value: value.as_ref() })
+    };
+    shapes.iter().zip(known).map(input).collect()
+}
+
+/// How large the results of a step get whose kernel finds their size.
+fn greatest(
+    inner: &Inner,
+    index: usize,
+    shapes: &[Option<Vec<usize>>],
+    known: &[Option<Tensor>],
+) -> Result<Vec<Greatest>> {
+    let args = BindArgs { inputs: &bind_inputs(shapes, known), outputs: &[] };
+    let kernel = inner.kernels[index].first().ok_or_else(|| Error::bug("the step has no kernel"))?;
+    kernel.most(&args)?.ok_or_else(|| Error::bug("a kernel that does not say how large its results get"))
+}
+
 /// The kernel of a step, bound to these sizes: as it was left, or anew.
 fn bound(
     inner: &Inner,
@@ -372,10 +524,7 @@ fn bound(
     if let Some(b) = kept.bound.get(&index).filter(|b| b.fits(shapes, outputs, known)) {
         return Ok(b.bound.clone());
     }
-    let inputs: Vec<_> = (shapes.iter().zip(known))
-        .map(|(shape, value)| shape.as_deref().map(|shape| BindInput { shape, value: value.as_ref() }))
-        .collect();
-    let args = BindArgs { inputs: &inputs, outputs };
+    let args = BindArgs { inputs: &bind_inputs(shapes, known), outputs };
     let which = inner.plan.steps[index].kernel_for(&inner.plan.graph, &args);
     let kernel = inner.kernels[index].get(which).ok_or_else(|| Error::bug("the step has no kernel"))?;
     let bound: Arc<dyn Bound> = kernel.bind(&args)?.into();
@@ -434,11 +583,17 @@ fn run_on_device(
             shapes.push(t.as_ref().map(|t| t.shape().to_vec()).or_else(|| shape_of(&g[v].ty, sizes)));
             known.push(t);
         }
+        // Where the data decides a size there is room for the greatest.
+        let greatest = if inner.counting[index] { Some(greatest(inner, index, &shapes, &known)?) } else { None };
         let mut outs = Vec::new();
-        for v in node.outputs() {
-            outs.push(match v {
-                None => None,
-                Some(v) => {
+        for (i, v) in node.outputs().iter().enumerate() {
+            outs.push(match (v, &greatest) {
+                (None, _) => None,
+                (Some(v), Some(greatest)) => {
+                    let room = greatest.get(i).ok_or_else(|| Error::bug(format!("output {i} of unknown size")))?;
+                    Some(side.room(on, g[*v].ty.dtype().unwrap_or(DType::F32), &room.shape)?)
+                }
+                (Some(v), None) => {
                     let (dtype, shape) = room_for(g, *v, sizes)?;
                     Some(side.room(on, dtype, &shape)?)
                 }
@@ -447,7 +602,19 @@ fn run_on_device(
         let out_shapes: Vec<Option<&[usize]>> = outs.iter().map(|r| r.as_ref().map(|r| &r.shape[..])).collect();
         let bound = bound(inner, index, kept, &shapes, &out_shapes, &known)?;
         *flops = bound.flops();
-        side.launch(on, &*bound, &operands, &outs, index)?;
+        if let Some(greatest) = greatest {
+            let count = side.room(on, DType::I64, &[])?;
+            outs.push(Some(count.clone()));
+            side.launch(on, &*bound, &operands, &outs, index)?;
+            outs.pop();
+            let found = side.fetch(inner, &count)?.to_i64_vec()?.first().copied().unwrap_or(0);
+            side.put(count);
+            for (r, greatest) in outs.iter_mut().zip(&greatest) {
+                *r = r.take().map(|r| Ok::<_, Error>(r.beginning(greatest.at(found)?))).transpose()?;
+            }
+        } else {
+            side.launch(on, &*bound, &operands, &outs, index)?;
+        }
         for operand in operands {
             // Only those that were brought for this step alone are given back.
             if let Operand::Value(r) = operand {

@@ -34,12 +34,31 @@ impl Held {
 /// A tensor in the device's memory. Clones share it; nobody writes it again.
 #[derive(Clone)]
 pub(crate) struct Resident {
-    block: Arc<Block>,
+    place: Place,
     pub dtype: DType,
     pub shape: Vec<usize>,
 }
 
+#[derive(Clone)]
+enum Place {
+    Own(Arc<Block>),
+    /// In memory that outlives the run.
+    Lent(*mut u8),
+}
+
 impl Resident {
+    /// A tensor in memory that stays as it is until the run is over.
+    pub fn lent(ptr: *mut u8, dtype: DType, shape: Vec<usize>) -> Resident {
+        Resident { place: Place::Lent(ptr), dtype, shape }
+    }
+
+    fn ptr(&self) -> *mut u8 {
+        match &self.place {
+            Place::Own(block) => block.ptr(),
+            Place::Lent(ptr) => *ptr,
+        }
+    }
+
     pub fn bytes(&self) -> Result<usize> {
         Ok(self.dtype.bytes_for(num_elements(&self.shape)?))
     }
@@ -53,6 +72,11 @@ impl Resident {
             return Err(Error::invalid(format!("shape {:?} does not make {shape:?}", self.shape)));
         }
         Ok(Resident { shape: shape.to_vec(), ..self.clone() })
+    }
+
+    /// As many of the first elements as the shape has.
+    pub fn beginning(self, shape: Vec<usize>) -> Resident {
+        Resident { shape, ..self }
     }
 }
 
@@ -85,21 +109,23 @@ impl Side {
 
     /// Takes memory back, unless another value lies there too.
     pub fn put(&mut self, resident: Resident) {
-        if let Ok(block) = Arc::try_unwrap(resident.block) {
+        if let Place::Own(block) = resident.place
+            && let Ok(block) = Arc::try_unwrap(block)
+        {
             self.free.push((self.run, block));
         }
     }
 
     pub fn room(&mut self, on: &OnDevice, dtype: DType, shape: &[usize]) -> Result<Resident> {
         let block = self.take(on, dtype.bytes_for(num_elements(shape)?))?;
-        Ok(Resident { block: Arc::new(block), dtype, shape: shape.to_vec() })
+        Ok(Resident { place: Place::Own(Arc::new(block)), dtype, shape: shape.to_vec() })
     }
 
     /// Copies a tensor to the device, and waits for it.
     pub fn upload(&mut self, on: &OnDevice, t: &Tensor) -> Result<Resident> {
         let resident = self.room(on, t.dtype(), t.shape())?;
         // SAFETY: the block has room for the tensor; both stay until the queue has come past.
-        unsafe { self.queue.copy_in(resident.block.ptr(), t.bytes().as_ptr(), t.bytes().len())? };
+        unsafe { self.queue.copy_in(resident.ptr(), t.bytes().as_ptr(), t.bytes().len())? };
         self.queue.synchronize()?;
         Ok(resident)
     }
@@ -112,7 +138,7 @@ impl Side {
         let mut t = Tensor::try_zeros(resident.dtype, &resident.shape)?;
         let bytes = t.bytes_mut();
         // SAFETY: the block holds the tensor, and the queue is waited for.
-        unsafe { self.queue.copy_out(bytes.as_mut_ptr(), resident.block.ptr(), bytes.len())? };
+        unsafe { self.queue.copy_out(bytes.as_mut_ptr(), resident.ptr(), bytes.len())? };
         self.judge(inner)?;
         Ok(t)
     }
@@ -159,7 +185,7 @@ impl Side {
     ) -> Result<()> {
         let in_ptrs: Vec<*const u8> = inputs.iter().map(Operand::ptr).collect();
         let out_ptrs: Vec<*mut u8> =
-            outputs.iter().map(|r| r.as_ref().map_or(std::ptr::null_mut(), |r| r.block.ptr())).collect();
+            outputs.iter().map(|r| r.as_ref().map_or(std::ptr::null_mut(), |r| r.ptr())).collect();
         let need = bound.workspace_bytes();
         let workspace = if need > 0 { Some(self.take(on, need)?) } else { None };
         let device = self.words.io(&*self.queue, step);
@@ -193,7 +219,7 @@ impl Operand {
         match self {
             Operand::Nothing => std::ptr::null(),
             Operand::Constant(ptr) => *ptr,
-            Operand::Value(r) => r.block.ptr().cast_const(),
+            Operand::Value(r) => r.ptr().cast_const(),
         }
     }
 }

@@ -120,6 +120,101 @@ fn values_stay_on_the_device_where_data_decides_sizes() {
     }
 }
 
+/// A detection head: boxes that overlap no better one, of each class; their scores, and boxes in the image's corners.
+#[test]
+fn what_is_suppressed_is_found_on_the_device() {
+    let text = "(f32[b, n, 4] boxes, f32[b, c, n] raw, f32[4] image) {
+        s = Sigmoid(raw)
+        k = NonMaxSuppression<center_point_box=1>(boxes, s, i64{20}, 0.4, 0.3)
+        g = Slice(k, i64[1]{0}, i64[1]{1}, i64[1]{1})
+        cls = Slice(k, i64[1]{1}, i64[1]{2}, i64[1]{1})
+        at = Slice(k, i64[1]{2}, i64[1]{3}, i64[1]{1})
+        where = Concat<axis=1>(g, at)
+        picked = GatherND(boxes, where)
+        scaled = Mul(picked, image)
+        score = GatherND(s, k)
+        top = ReduceMax<keepdims=0>(score, i64[1]{0})
+        any = Greater(s, 0.9)
+        z = NonZero(any)
+        strong = Compress<axis=2>(raw, bool[7]{1, 0, 0, 1, 1, 0, 1})
+    } => k, scaled, score, cls, top, z, s, strong";
+    let (cpu, gpu) = (build(text, Device::Cpu), build(text, Device::CudaEmulator));
+    assert!(!gpu.is_static());
+    assert!(gpu.plan().steps.iter().all(|s| !matches!(s.kind, oxrt::plan::StepKind::Host)), "{:?}", gpu.plan().steps);
+    let mut session = gpu.session();
+    let mut found = Vec::new();
+    for (seed, [b, c, n]) in
+        [[1, 3, 40], [1, 3, 40], [1, 3, 40], [2, 2, 90], [1, 1, 7], [1, 3, 40], [2, 2, 90]].into_iter().enumerate()
+    {
+        let value = |i: usize| ((i * 7919 + seed * 31) % 101) as f32 / 50.0 - 1.0;
+        let boxes: Vec<f32> = (0..b * n * 4).map(|i| if i % 4 < 2 { value(i) } else { value(i).abs() }).collect();
+        let boxes = Tensor::from_slice(&[b, n, 4], &boxes);
+        // The fifth run finds nothing.
+        let raw: Vec<f32> = (0..b * c * n).map(|i| if seed == 4 { -5.0 } else { value(i + 3) * 4.0 }).collect();
+        let raw = Tensor::from_slice(&[b, c, n], &raw);
+        let image = Tensor::from_slice(&[4], &[640f32, 480.0, 640.0, 480.0]);
+        let views = [boxes.view().unwrap(), raw.view().unwrap(), image.view().unwrap()];
+        let want: Vec<_> = cpu.session().run_ordered(&views).unwrap().iter().map(|v| v.to_tensor().unwrap()).collect();
+        let got = session.run_ordered(&views).unwrap();
+        for (g, w) in got.iter().zip(&want) {
+            assert_eq!(g.shape(), w.shape());
+            let (g, w) = (g.to_tensor().unwrap().to_f64_vec().unwrap(), w.to_f64_vec().unwrap());
+            assert!(g.iter().zip(&w).all(|(g, w)| g == w || (g - w).abs() <= 1e-5 * (1.0 + w.abs())), "{g:?} {w:?}");
+        }
+        found.push(want[0].shape()[0]);
+    }
+    assert!(found[4] == 0 && found.iter().sum::<usize>() > 50, "{found:?}");
+}
+
+/// Numbers that the data decides, taken for sizes: kernels run what comes of them, and where a number is no size after all the evaluator does.
+#[test]
+fn numbers_that_data_decides_are_sizes() {
+    let count = "s = ReduceSum<keepdims=0>(x, i64[2]{0, 1})
+        f = Floor(s)
+        c = Cast<to=7>(f)
+        u = Unsqueeze(c, i64[1]{0})
+        most = Max(c, i64{0})
+        next = Add(most, i64{1})
+        r = Range(i64{0}, c, i64{1})
+        w = Slice(x, i64[1]{0}, u, i64[1]{0})
+        t = Tanh(w)
+        d = Mul(r, i64{3})";
+    let wide = "shape = Concat<axis=0>(u, i64[1]{3})
+        e = Expand(f32[1, 3]{1, 2, 3}, shape)
+        z = ConstantOfShape<value=f32[1]{2}>(shape)
+        g = Add(e, z)
+        h = Exp(g)
+        q = Reshape(h, i64[1]{-1})";
+    let types = "(f32[n, 4] x)";
+    // The sum of a row is 1: so many rows, so large the number.
+    for (text, rows) in [
+        (format!("{types} {{ {count} }} => d, t, most, next"), vec![3i32, 5, 3, -2, 4, -1, 0]),
+        (format!("{types} {{ {count} {wide} }} => d, t, h, q, next"), vec![3, 3, 3, 7, 0, 2]),
+    ] {
+        let graph = oxrt::ir::parse_graph(&text).unwrap();
+        let mut model = oxrt::ir::Model { graph, ..Default::default() };
+        oxrt::ops::infer::infer_model(&mut model).unwrap();
+        for device in [Device::Cpu, Device::CudaEmulator] {
+            let engine = build(&text, device);
+            let hosted = engine.plan().steps.iter().filter(|s| s.is_on_host(&engine.plan().graph)).count();
+            assert!(device == Device::Cpu || hosted == 0, "{:?}", engine.plan().steps);
+            let mut session = engine.session();
+            for &k in &rows {
+                let n = k.unsigned_abs() as usize;
+                let x = Tensor::from_slice(&[n.max(1), 4], &vec![k as f32 / (4 * n.max(1)) as f32; n.max(1) * 4]);
+                let want = oxrt::ops::Interpreter::new(&model.graph).run(vec![x.clone().into()]).unwrap();
+                let got = session.run_ordered(&[x.view().unwrap()]).unwrap();
+                for (g, w) in got.iter().zip(&want) {
+                    let w = w.as_tensor().unwrap();
+                    assert_eq!(g.shape(), w.shape(), "{k} on {device:?}");
+                    let (g, w) = (g.to_tensor().unwrap().to_f64_vec().unwrap(), w.to_f64_vec().unwrap());
+                    assert!(g.iter().zip(&w).all(|(g, w)| (g - w).abs() <= 1e-5 * (1.0 + w.abs())), "{k}: {g:?} {w:?}");
+                }
+            }
+        }
+    }
+}
+
 /// Weights that half precision does not hold, and a product of what they make.
 #[test]
 fn what_half_precision_does_not_hold_stays_in_single() {

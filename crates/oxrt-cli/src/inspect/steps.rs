@@ -16,6 +16,9 @@ pub fn table(plan: &Plan, tuning: Option<&Path>) -> Result<(String, Value)> {
         let (kernel, reason) = match &step.kind {
             StepKind::Kernel { kernels, .. } => (kernels[0].candidate.as_str(), reason(kernels, why)),
             StepKind::Alias => ("no work", "the same memory under another shape".to_string()),
+            StepKind::Host if !step.is_on_host(&plan.graph) => {
+                ("no work", "its sizes are known when it is reached".to_string())
+            }
             StepKind::Host => ("reference evaluator", "no kernel, or sizes that depend on data".to_string()),
         };
         let ty = node.output(0).map_or(String::new(), |v| plan.graph[v].ty.to_string());

@@ -24,6 +24,7 @@ macro_rules! tiles {
             mixes: true,
             narrow: true,
             timed: true,
+            counts: false,
         };)*
     };
 }

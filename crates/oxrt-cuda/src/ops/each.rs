@@ -14,7 +14,12 @@ pub(super) const fn strict(
     pack: fn(&Ctx, &NodeView) -> Result<Packing>,
     load: fn(&Ctx, &NodeView, &[Tensor]) -> Result<Box<dyn Kernel>>,
 ) -> Entry {
-    Entry { name, ops, supports, pack, load, mixes: false, narrow: false, timed: false }
+    Entry { name, ops, supports, pack, load, mixes: false, narrow: false, timed: false, counts: false }
+}
+
+/// An entry for nodes whose data decides the size of their results.
+pub(super) const fn counted(entry: Entry) -> Entry {
+    Entry { counts: true, ..entry }
 }
 
 /// One compiled text, and nothing packed.

@@ -15,7 +15,7 @@ const fn entry(
     pack: fn(&Ctx, &NodeView) -> Result<Packing>,
     load: fn(&Ctx, &NodeView, &[Tensor]) -> Result<Box<dyn Kernel>>,
 ) -> Entry {
-    Entry { name, ops, supports, pack, load, mixes: true, narrow: true, timed: true }
+    Entry { name, ops, supports, pack, load, mixes: true, narrow: true, timed: true, counts: false }
 }
 
 /// One entry per tile.

@@ -15,7 +15,7 @@ pub(super) const GEMM: Entry = entry("gemm_cublaslt", &["oxrt.Gemm"]);
 pub(super) const CONV: Entry = entry("conv_cublaslt", &["oxrt.Conv"]);
 
 const fn entry(name: &'static str, ops: &'static [&'static str]) -> Entry {
-    Entry { name, ops, supports, pack, load, mixes: true, narrow: true, timed: true }
+    Entry { name, ops, supports, pack, load, mixes: true, narrow: true, timed: true, counts: false }
 }
 
 /// [n, k] of the weights, and whether they lie as [k][n].

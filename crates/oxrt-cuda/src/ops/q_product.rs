@@ -31,7 +31,17 @@ const fn mma(
     pack: fn(&Ctx, &NodeView) -> Result<Packing>,
     load: fn(&Ctx, &NodeView, &[Tensor]) -> Result<Box<dyn Kernel>>,
 ) -> Entry {
-    Entry { name, ops: &["oxrt.QGemm", "oxrt.QConv"], supports, pack, load, mixes: false, narrow: false, timed: true }
+    Entry {
+        name,
+        ops: &["oxrt.QGemm", "oxrt.QConv"],
+        supports,
+        pack,
+        load,
+        mixes: false,
+        narrow: false,
+        timed: true,
+        counts: false,
+    }
 }
 
 pub(super) const INTEGER: Entry =

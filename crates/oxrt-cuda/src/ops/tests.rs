@@ -45,7 +45,8 @@ pub(super) fn run(backend: &CudaBackend, text: &str, inputs: &[Tensor], toleranc
     let view = NodeView::new(&graph, id);
     let device = backend.device().unwrap();
     let queue = device.queue()?;
-    let names = backend.candidates(view);
+    let mut names = backend.candidates(view);
+    names.extend(backend.counting(view));
     for name in &names {
         let packing = backend.pack(view, name)?;
         let kernel = backend.load(view, name, &packing.tensors)?;
@@ -59,7 +60,14 @@ pub(super) fn run(backend: &CudaBackend, text: &str, inputs: &[Tensor], toleranc
             .map(|(t, known)| t.as_ref().map(|t| BindInput { shape: t.shape(), value: known.then_some(t) }))
             .collect();
         let wants: Vec<&Tensor> = want.iter().map(|d| d.as_tensor().unwrap()).collect();
-        let outputs: Vec<Option<&[usize]>> = wants.iter().map(|t| Some(t.shape())).collect();
+        // Where the data decides a size there is room for the greatest, and one more output.
+        let greatest = kernel.most(&BindArgs { inputs: &bind, outputs: &[] })?;
+        assert_eq!(greatest.is_some(), backend.counting(view) == Some(*name));
+        let rooms: Vec<&[usize]> = match &greatest {
+            Some(all) => all.iter().map(|g| &g.shape[..]).collect(),
+            None => wants.iter().map(|t| t.shape()).collect(),
+        };
+        let outputs: Vec<Option<&[usize]>> = rooms.iter().copied().map(Some).collect();
         let bound = kernel.bind(&BindArgs { inputs: &bind, outputs: &outputs })?;
         let upload = |t: &Tensor| {
             let block = Block::new(&device, t.bytes().len()).unwrap();
@@ -70,7 +78,10 @@ pub(super) fn run(backend: &CudaBackend, text: &str, inputs: &[Tensor], toleranc
         let ins: Vec<Option<Block>> = (operands.iter().enumerate())
             .map(|(i, t)| t.as_ref().filter(|_| !packing.consumed.contains(&i)).map(&upload))
             .collect();
-        let outs: Vec<Block> = wants.iter().map(|t| Block::new(&device, t.bytes().len()).unwrap()).collect();
+        let room = |(t, shape): (&&Tensor, &&[usize])| t.dtype().bytes_for(shape.iter().product());
+        let mut lens: Vec<usize> = wants.iter().zip(&rooms).map(room).collect();
+        lens.extend(greatest.as_ref().map(|_| 8));
+        let outs: Vec<Block> = lens.into_iter().map(|len| Block::new(&device, len).unwrap()).collect();
         let workspace = Block::new(&device, bound.workspace_bytes())?;
         let words = Words::new(&device, &*queue)?;
         let in_ptrs: Vec<*const u8> =
@@ -84,9 +95,16 @@ pub(super) fn run(backend: &CudaBackend, text: &str, inputs: &[Tensor], toleranc
         if let Some((_, error)) = status_error(unsafe { words.status().cast::<u32>().read() }) {
             return Err(error);
         }
+        if let Some(greatest) = &greatest {
+            // SAFETY: as above.
+            let found = unsafe { outs[wants.len()].ptr().cast::<i64>().read() };
+            for (greatest, want) in greatest.iter().zip(&wants) {
+                assert_eq!(greatest.at(found)?, want.shape(), "{name} of {text}");
+            }
+        }
         for (block, want) in outs.iter().zip(wants) {
             // SAFETY: as above.
-            let bytes = unsafe { std::slice::from_raw_parts(block.ptr(), block.len()) };
+            let bytes = unsafe { std::slice::from_raw_parts(block.ptr(), want.bytes().len()) };
             let got = Tensor::from_bytes(want.dtype(), want.shape(), bytes)?;
             let (g, w) = (got.to_f64_vec()?, want.to_f64_vec()?);
             for (i, (g, w)) in g.iter().zip(&w).enumerate() {
@@ -580,7 +598,8 @@ fn texts() -> Vec<String> {
             let mut graph = parse_graph(text).unwrap();
             oxrt_ops::infer::infer_graph(&mut graph, &mut Default::default()).unwrap();
             let view = NodeView::new(&graph, *graph.node_ids().last().unwrap());
-            let names = backend.candidates(view);
+            let mut names = backend.candidates(view);
+            names.extend(backend.counting(view));
             assert!(!names.is_empty(), "no kernel for {text}");
             // One tile of each kind of matrix units stands for all.
             let is_tile = |n: &str| n.split('x').skip(1).any(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));

@@ -3,12 +3,12 @@
 use super::tests::{backend, check, run, sample};
 use oxrt_tensor::{DType, Tensor};
 
-const NUMBERS: [DType; 8] =
+pub(super) const NUMBERS: [DType; 8] =
     [DType::F32, DType::F16, DType::BF16, DType::F64, DType::I64, DType::I32, DType::I8, DType::U8];
 const FLOATS: [DType; 4] = [DType::F32, DType::F16, DType::BF16, DType::F64];
 
 /// What sums in a type may differ by.
-fn tolerance(dtype: DType) -> f64 {
+pub(super) fn tolerance(dtype: DType) -> f64 {
     match dtype {
         DType::F16 => 2e-3,
         DType::BF16 => 2e-2,
@@ -17,7 +17,7 @@ fn tolerance(dtype: DType) -> f64 {
     }
 }
 
-fn ints(shape: &[usize], values: &[i64]) -> Tensor {
+pub(super) fn ints(shape: &[usize], values: &[i64]) -> Tensor {
     Tensor::from_i64(DType::I64, shape, values).unwrap()
 }
 
@@ -786,6 +786,18 @@ pub(super) fn nodes() -> Vec<String> {
         "(f16[2, 3, 5, 10] x, f16[9, 4] c, f16[9, 4] s, i64[2, 5] p) { y = RotaryEmbedding<rotary_embedding_dim=8>(x, c, s, p) } => y",
         "(f32[2, 5, 24] x, f32[2, 5, 4] c, f32[2, 5, 4] s) { y = RotaryEmbedding<interleaved=1, num_heads=3>(x, c, s) } => y",
         "(f64[9] x) { y, i = TopK(x, i64[1]{3}) } => y, i",
+        "(f16[2, 5, 64] q, f16[2, 5, 64] k, f32[2, 5, 64] g, f32[2, 5, 2] r) { y, s = LinearAttention<q_num_heads=2, kv_num_heads=2>(q, k, k, _, g, r) } => y, s",
+        "(f16[2, 5, 9] x, f16[5, 1, 4] w) { y, s = CausalConvWithState<activation=\"silu\">(x, w) } => y, s",
+        "(f32[1, 400, 1] x, f32[64] w) { y = STFT(x, i64{16}, w) } => y",
+        "(f64[3, 33, 2] x) { y = DFT<inverse=1, onesided=1>(x) } => y",
+        "(f16[2, 1, 64] q, f16[2, 4, 5, 16] p) { y, a, b, s = Attention<q_num_heads=4, kv_num_heads=4, is_causal=1, left_window_size=3>(q, q, q, _, p, p) } => y, a, b, s",
+        "(f32[2, 4, 3, 20] q, bool[3, 3] m, i64[2] n) { y = Attention<is_causal=1>(q, q, q, m, _, _, n) } => y",
+        "(f64[9] x) { y, i, r, c = Unique<sorted=0>(x) } => y, i, r, c",
+        "(f32[2, 9] x) { y = NonZero(x) } => y",
+        "(bool[2, 9] x) { y = NonZero(x) } => y",
+        "(f16[2, 9] x, bool[9] c) { y = Compress<axis=1>(x, c) } => y",
+        "(f32[2, 9, 4] b, f32[2, 3, 9] s) { y = NonMaxSuppression(b, s, i64{5}, 0.5, 0.1) } => y",
+        "(f32[2, 9, 4] b, f32[2, 3, 9] s) { y = NonMaxSuppression<center_point_box=1>(b, s, i64{5}) } => y",
         "(f16[9] x) { y, i = TopK<largest=0>(x, i64[1]{3}) } => y, i",
         "(i8[9] x) { y, i = TopK(x, i64[1]{3}) } => y, i",
         "(f32[3, 4, 5] x, f32[3, 4, 5] w, f32[3] b) { y = Conv(x, w, b) } => y",
@@ -875,4 +887,39 @@ pub(super) fn nodes() -> Vec<String> {
         nodes.push(format!("({dtype}[2, 3, 4, 4, 4] x, {dtype}[2, 3, 4, 2, 3] g) {{ y = GridSample(x, g) }} => y"));
     }
     nodes
+}
+
+#[test]
+fn spectra_are_summed_up() {
+    for dtype in FLOATS {
+        let t = tolerance(dtype) * 20.0;
+        for n in [1, 2, 7, 12, 100] {
+            let (real, complex) = (sample(dtype, &[2, n, 3, 1], 1), sample(dtype, &[2, n, 3, 2], 2));
+            for attributes in ["<inverse=1>", "<onesided=1>", ""] {
+                let text = format!("({dtype}[2, {n}, 3, 1] x) {{ y = DFT{attributes}(x, _, i64{{1}}) }} => y");
+                check(&text, std::slice::from_ref(&real), t);
+            }
+            for (attributes, length) in [
+                ("", "_"),
+                ("<inverse=1>", "i64{9}"),
+                ("<inverse=1, onesided=1>", "_"),
+                ("<inverse=1, onesided=1>", "i64{11}"),
+            ] {
+                if n == 1 && length == "_" && attributes.contains("onesided") {
+                    continue;
+                }
+                let text = format!("({dtype}[2, {n}, 3, 2] x) {{ y = DFT{attributes}(x, {length}, i64{{-3}}) }} => y");
+                check(&text, std::slice::from_ref(&complex), t);
+            }
+        }
+        let x = sample(dtype, &[2, 50, 1], 3);
+        for given in ["i64{5}, w", "i64{3}, w, i64{16}", "i64{7}, _, i64{9}"] {
+            for onesided in [0, 1] {
+                let text = format!(
+                    "({dtype}[2, 50, 1] x, {dtype}[16] w) {{ y = STFT<onesided={onesided}>(x, {given}) }} => y"
+                );
+                check(&text, &[x.clone(), sample(dtype, &[16], 4)], t);
+            }
+        }
+    }
 }

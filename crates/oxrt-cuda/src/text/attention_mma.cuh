@@ -43,12 +43,15 @@ KERNEL(128, attention, P) {
     u8* const kt = qt + 64 * PITCH;
     u8* const vt = kt + STAGES * 64 * PITCH;
     const u32 tid = threadIdx.x, lane = tid & 31, warp = tid >> 5;
-    const i32 q0 = blockIdx.x * 64;
+    const u32 split = blockIdx.x % p.splits;
+    const i32 q0 = blockIdx.x / p.splits * 64;
     const u32 head = blockIdx.y, batch = blockIdx.z;
     const T* q = p.q + batch * p.qs.batch + head * p.qs.head;
     const T* k = p.k + batch * p.ks.batch + (head / p.share) * p.ks.head;
     const T* v = p.v + batch * p.vs.batch + (head / p.share) * p.vs.head;
     const i64 mask0 = batch * p.mask_step[0] + head * p.mask_step[1];
+
+    const Seen seen = seen_by(p, batch);
 
     for (u32 i = tid; i < 64 * DIM / EC; i += 128) {
         u32 r = i / (DIM / EC), c = i % (DIM / EC);
@@ -58,20 +61,23 @@ KERNEL(128, attention, P) {
     auto bring = [&](i32 k0, i32 stage) {
         for (u32 i = tid; i < 64 * DIM / EC; i += 128) {
             u32 r = i / (DIM / EC), c = i % (DIM / EC);
-            bool valid = k0 + r < p.keys;
+            bool valid = k0 + r < seen.keys;
             copy_async(kt + (stage * 64 + r) * PITCH + c * 16, valid ? (const void*)(k + (k0 + r) * p.ks.row + c * EC) : (const void*)k, valid);
         }
         for (u32 i = tid; i < 64 * VDIM / EC; i += 128) {
             u32 r = i / (VDIM / EC), c = i % (VDIM / EC);
-            bool valid = k0 + r < p.keys;
+            bool valid = k0 + r < seen.keys;
             copy_async(vt + (stage * 64 + r) * VPITCH + c * 16, valid ? (const void*)(v + (k0 + r) * p.vs.row + c * EC) : (const void*)v, valid);
         }
     };
     // Keys that no query of the block sees are left out.
-    i32 keys = p.keys;
-    if (q0 + 63 + (i64)p.shift + 1 < keys) keys = max(q0 + 64 + p.shift, 0);
-    const i32 tiles = (keys + 63) / 64;
-    bring(0, 0);
+    i32 keys = seen.keys;
+    if (q0 + 63 + (i64)seen.shift + 1 < keys) keys = max(q0 + 64 + seen.shift, 0);
+    const i32 all = (keys + 63) / 64, from = WINDOW ? max(q0 + seen.low, 0) / 64 : 0;
+    // The block's share of the tiles.
+    const i32 share = (max(all - from, 0) + p.splits - 1) / p.splits, first = from + (i32)split * share;
+    const i32 tiles = min(first + share, all);
+    bring(first * 64, first % STAGES);
     copy_async_commit();
 
     f32 top[2] = {-INFINITE_F32, -INFINITE_F32}, sum[2] = {0, 0};
@@ -80,13 +86,13 @@ KERNEL(128, attention, P) {
     u32 qa[STEPS][4];
     const i32 row0 = q0 + warp * 16 + (lane >> 2);
 
-    for (i32 t = 0; t < tiles; t++) {
-        if (STAGES == 1 && t > 0) bring(t * 64, 0);
+    for (i32 t = first; t < tiles; t++) {
+        if (STAGES == 1 && t > first) bring(t * 64, 0);
         if (STAGES == 2 && t + 1 < tiles) bring((t + 1) * 64, (t + 1) & 1);
         copy_async_commit();
         copy_async_wait<STAGES - 1>();
         __syncthreads();
-        if (t == 0) {
+        if (t == first) {
             PRAGMA_UNROLL for (int d = 0; d < STEPS; d++)
                 load_matrices(qa[d], qt + (warp * 16 + (lane & 15)) * PITCH + (d * 2 + (lane >> 4)) * 16);
         }
@@ -107,10 +113,10 @@ KERNEL(128, attention, P) {
                 i32 key = t * 64 + j * 8 + (lane & 3) * 2 + (e & 1), query = row0 + (e >> 1) * 8;
 #if MASK
                 // Queries behind the last have no mask.
-                f32 x = key < p.keys && query < p.queries ? score(p, s[j][e], mask_of(p, mask0 + query * p.mask_step[2], key), query, key) : -INFINITE_F32;
+                f32 x = key < seen.keys && query < p.queries ? score(p, seen, s[j][e], mask_of(p, mask0 + query * p.mask_step[2], key), query, key) : -INFINITE_F32;
 #else
-                f32 x = score(p, s[j][e], M(), query, key);
-                if (t == tiles - 1 && key >= p.keys) x = -INFINITE_F32;
+                f32 x = score(p, seen, s[j][e], M(), query, key);
+                if (t == all - 1 && key >= seen.keys) x = -INFINITE_F32;
 #endif
                 s[j][e] = x;
                 highest[e >> 1] = fmaxf(highest[e >> 1], x);
@@ -139,6 +145,13 @@ KERNEL(128, attention, P) {
         sum[h] += lane_xor(sum[h], 2);
         i32 query = row0 + h * 8;
         if (query >= p.queries) continue;
+        if (p.splits > 1) {
+            f32* part = part_of(p, batch, head, query, split);
+            if ((lane & 3) == 0) { part[0] = top[h]; part[1] = sum[h]; }
+            PRAGMA_UNROLL for (int j = 0; j < VDIM / 8; j++)
+                PRAGMA_UNROLL for (int e = 0; e < 2; e++) part[2 + j * 8 + (lane & 3) * 2 + e] = out[j][h * 2 + e];
+            continue;
+        }
         f32 factor = sum[h] > 0 ? 1 / sum[h] : 0.0f;
         TY* y = p.y + batch * p.ys.batch + head * p.ys.head + query * p.ys.row;
         PRAGMA_UNROLL for (int j = 0; j < VDIM / 8; j++) {

@@ -8,15 +8,16 @@ KERNEL(128, attention, P) {
     const T* k = p.k + batch * p.ks.batch + (head / p.share) * p.ks.head;
     const T* v = p.v + batch * p.vs.batch + (head / p.share) * p.vs.head;
     const i64 mask_at = batch * p.mask_step[0] + head * p.mask_step[1] + query * p.mask_step[2];
+    const Seen seen = seen_by(p, batch);
     f32 top = -INFINITE_F32, sum = 0, out[WIDE];
     PRAGMA_UNROLL for (int j = 0; j < WIDE; j++) out[j] = 0;
-    for (i32 k0 = 0; k0 < p.keys; k0 += 32) {
+    for (i32 k0 = 0; k0 < seen.keys; k0 += 32) {
         i32 key = k0 + lane;
         f32 s = -INFINITE_F32;
-        if (key < p.keys) {
+        if (key < seen.keys) {
             f32 dot = 0;
             for (i32 d = 0; d < DIM; d++) dot += get<f32>(q[d]) * get<f32>(k[key * p.ks.row + d]);
-            s = score(p, dot, mask_of(p, mask_at, key), query, key);
+            s = score(p, seen, dot, mask_of(p, mask_at, key), query, key);
         }
         f32 highest = fmaxf(top, warp_max(s));
         if (highest == -INFINITE_F32) continue;
@@ -24,7 +25,7 @@ KERNEL(128, attention, P) {
         top = highest;
         sum = sum * factor + warp_sum(weight);
         PRAGMA_UNROLL for (int j = 0; j < WIDE; j++) out[j] *= factor;
-        for (i32 i = 0; i < 32 && k0 + i < p.keys; i++) {
+        for (i32 i = 0; i < 32 && k0 + i < seen.keys; i++) {
             f32 w = lane_get(weight, i);
             PRAGMA_UNROLL for (int j = 0; j < WIDE; j++) {
                 i32 d = j * 32 + lane;

@@ -62,6 +62,7 @@ KERNEL_LATE(WGS * 128, BLOCKS, attention, P) {
     const T* k = p.k + batch * p.ks.batch + (head / p.share) * p.ks.head;
     const T* v = p.v + batch * p.vs.batch + (head / p.share) * p.vs.head;
     const i64 mask0 = batch * p.mask_step[0] + head * p.mask_step[1];
+    const Seen seen = seen_by(p, batch);
     wait_for_kernels_before();
 
     // Rows from `first` on to their swizzled places, by some threads; zeros behind the last.
@@ -133,7 +134,7 @@ KERNEL_LATE(WGS * 128, BLOCKS, attention, P) {
             }
 #endif
             PRAGMA_UNROLL for (int e = 0; e < 2; e++)
-                s[i + e] = key + e < p.keys && query < p.queries ? score(p, s[i + e], mask.at[e], query, key + e) : -INFINITE_F32;
+                s[i + e] = key + e < p.keys && query < p.queries ? score(p, seen, s[i + e], mask.at[e], query, key + e) : -INFINITE_F32;
 #endif
             most[i & 2] = fmaxf(most[i & 2], s[i]);
             most[i & 2 | 1] = fmaxf(most[i & 2 | 1], s[i + 1]);
@@ -248,8 +249,8 @@ KERNEL_LATE(WGS * 128, BLOCKS, attention, P) {
 #else
     // Keys that no query of the block sees are left out.
     i32 keys = p.keys;
-    const i64 seen = ((i64)blockIdx.x + 1) * (WGS * 64) + p.shift;
-    if (CAUSAL && seen < keys) keys = max((i32)seen, 0);
+    const i64 reach = ((i64)blockIdx.x + 1) * (WGS * 64) + p.shift;
+    if (CAUSAL && reach < keys) keys = max((i32)reach, 0);
     const i32 tiles = max((keys + KEYS - 1) / KEYS, 1);
     start();
     for (i32 tile = 0; tile < tiles; tile++) {

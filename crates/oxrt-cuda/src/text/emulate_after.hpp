@@ -49,6 +49,18 @@ template <class T> static T exchange(T x, unsigned from) {
 }
 template <class T> static T lane_xor(T x, int mask) { return exchange(x, emulator::lane() ^ mask); }
 static f32 lane_get(f32 x, int lane) { return exchange(x, lane & 31); }
+static u32 warp_votes(bool vote) {
+    using namespace emulator;
+    slots[warp()][lane()][0] = vote;
+    warp_barrier();
+    u32 votes = 0;
+    for (unsigned l = 0; l < lanes(); l++) votes |= (u32)slots[warp()][l][0] << l;
+    warp_barrier();
+    return votes;
+}
+static inline u32 count_bits(u32 x) { return __builtin_popcount(x); }
+static inline u32 lowest_bit(u32 x) { return __builtin_ctz(x); }
+static inline f32 rounded_product(f32 x, f32 y) { return x * y; }
 static void load_matrices_by(u32 (&r)[4], const void* row, bool turned) {
     using namespace emulator;
     memcpy(slots[warp()][lane()], &row, 8);

@@ -149,6 +149,13 @@ DEVICE f64 lane_xor(f64 x, int mask) { return __shfl_xor_sync(0xffffffffu, x, ma
 DEVICE i64 lane_xor(i64 x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
 DEVICE i32 lane_xor(i32 x, int mask) { return __shfl_xor_sync(0xffffffffu, x, mask); }
 DEVICE f32 lane_get(f32 x, int lane) { return __shfl_sync(0xffffffffu, x, lane); }
+// A bit for each lane of the warp.
+DEVICE u32 warp_votes(bool vote) { return __ballot_sync(0xffffffffu, vote); }
+DEVICE u32 count_bits(u32 x) { return __popc(x); }
+// The place of the lowest bit of a number that is not 0.
+DEVICE u32 lowest_bit(u32 x) { return __ffs(x) - 1; }
+// A product that is rounded before anything is added to it.
+DEVICE f32 rounded_product(f32 x, f32 y) { return __fmul_rn(x, y); }
 DEVICE f32 fast_exp(f32 x) { return __expf(x); }
 DEVICE f32 fast_exp2(f32 x) { f32 y; asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x)); return y; }
 DEVICE f32 fast_recip(f32 x) { return __fdividef(1.0f, x); }

@@ -337,6 +337,8 @@ struct Chunk {
     past: ValueId,
     /// [B, S]: position of each query.
     positions: ValueId,
+    /// [1]: length of the longest sequence.
+    total: ValueId,
 }
 
 fn group_query_attention(c: &mut Call) -> Result<Vec<Option<ValueId>>> {
@@ -381,7 +383,7 @@ fn group_query_attention(c: &mut Call) -> Result<Vec<Option<ValueId>>> {
         q = c.b.op("RotaryEmbedding", &[q, cos, sin, positions], attrs.clone())?;
         k = c.b.op("RotaryEmbedding", &[k, cos, sin, positions], attrs)?;
     }
-    let (present_k, present_v) = (cached(c, c.opt(3), k, chunk.past)?, cached(c, c.opt(4), v, chunk.past)?);
+    let (present_k, present_v) = (cached(c, c.opt(3), k, &chunk)?, cached(c, c.opt(4), v, &chunk)?);
     let mut mask = window(c, &chunk, present_k, q)?;
     if let Some(bias) = c.opt(10) {
         let bias = fitted_bias(c, bias, present_k)?;
@@ -414,6 +416,11 @@ fn chunk(c: &mut Call, q: ValueId) -> Result<Chunk> {
     let lengths = c.b.reshape_const(lengths, &[-1])?;
     let total = c.b.cast(c.input(6)?, DType::I64)?;
     let total = c.b.reshape_const(total, &[1])?;
+    if c.b.graph[total].contents.is_none() {
+        // The size of caches follows from it.
+        let size = Dim::from(c.b.symbols.fresh());
+        c.b.graph[total].contents = Some(oxrt_ir::Contents::vector(vec![size]));
+    }
     let (new, one, zero) = (c.size(q, 2)?, c.b.ints(&[1]), c.b.ints(&[0]));
     let valid = c.add(lengths, one)?;
     let before = c.call("Sub", &[valid, new])?;
@@ -421,22 +428,20 @@ fn chunk(c: &mut Call, q: ValueId) -> Result<Chunk> {
     let past = c.call("Where", &[first, zero, before])?;
     let (range, start) = (c.range(q, 2)?, c.b.unsqueeze(past, &[1])?);
     let positions = c.add(start, range)?;
-    Ok(Chunk { past, positions })
+    Ok(Chunk { past, positions, total })
 }
 
 /// The cache with the new keys or values in it: as long as the buffer, or the whole when that is longer.
-fn cached(c: &mut Call, past: Option<ValueId>, new: ValueId, at: ValueId) -> Result<ValueId> {
+fn cached(c: &mut Call, past: Option<ValueId>, new: ValueId, chunk: &Chunk) -> Result<ValueId> {
     let Some(past) = past else { return Ok(new) };
-    let total = c.b.cast(c.input(6)?, DType::I64)?;
-    let total = c.b.reshape_const(total, &[1])?;
     let (have, zero) = (c.size(past, 2)?, c.b.ints(&[0]));
-    let more = c.call("Sub", &[total, have])?;
+    let more = c.call("Sub", &[chunk.total, have])?;
     let more = c.call("Max", &[more, zero])?;
     let three = c.b.ints(&[0, 0, 0, 0, 0, 0]);
     let last = c.b.ints(&[0]);
     let pads = c.concat(&[three, more, last], 0)?;
     let room = c.call("Pad", &[past, pads])?;
-    c.call("TensorScatter", &[room, new, at])
+    c.call("TensorScatter", &[room, new, chunk.past])
 }
 
 /// [B, 1, S, T]: hides keys after the query, and before its window.

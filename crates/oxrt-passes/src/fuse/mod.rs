@@ -9,6 +9,7 @@ mod packed_attention;
 mod push_reshape;
 mod residual;
 mod row_moves;
+mod shared_heads;
 mod silu;
 mod window_mask;
 
@@ -21,6 +22,7 @@ pub(crate) const RULES: &[Rule] = &[
     push_reshape::UNARY,
     window_mask::RULE,
     attention::RULE,
+    shared_heads::RULE,
     packed_attention::RULE,
     gemm::MATMUL,
     gemm::GEMM,

@@ -12,7 +12,6 @@
 //! On another device the engine alone runs, with fixed and with shared sizes; failures must be those of `onnx-cuda.txt`.
 
 use oxrt::onnx::read_file;
-use oxrt::plan::StepKind;
 use oxrt::{Device, Engine, Error, Result};
 use oxrt_testkit::case::{Case, allowed_types, find};
 use oxrt_testkit::compare::{Tolerance, difference};
@@ -249,7 +248,7 @@ fn run_reference_way(case: &Case) -> Result<(Option<String>, Result<()>)> {
 /// `operator element-type` of every step without a kernel.
 fn host_steps(engine: &Engine) -> Vec<String> {
     let plan = engine.plan();
-    let steps = plan.steps.iter().filter(|s| matches!(s.kind, StepKind::Host));
+    let steps = plan.steps.iter().filter(|s| s.is_on_host(&plan.graph));
     steps
         .map(|s| {
             let node = &plan.graph[s.node];
