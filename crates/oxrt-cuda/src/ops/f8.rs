@@ -17,14 +17,9 @@ const F8: DType = DType::F8E4M3FN;
 macro_rules! tiles {
     ($($i:literal $id:ident $name:literal)*) => {
         $(pub(super) const $id: Entry = Entry {
-            name: $name,
-            ops: OPS,
-            supports: streams,
-            pack: pack::<$i>,
-            load: load::<$i>,
             mixes: true,
-            narrow: false,
             timed: true,
+            ..Entry::new($name, OPS, streams, pack::<$i>, load::<$i>)
         };)*
     };
 }

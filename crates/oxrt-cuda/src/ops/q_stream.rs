@@ -12,14 +12,9 @@ use oxrt_tensor::{DType, Error, Result, Tensor, bail};
 macro_rules! tiles {
     ($($i:literal $id:ident $name:literal)*) => {
         $(pub(super) const $id: Entry = Entry {
-            name: $name,
-            ops: &["oxrt.QGemm", "oxrt.QConv"],
-            supports,
-            pack: pack::<$i>,
-            load: load::<$i>,
             mixes: false,
-            narrow: false,
             timed: true,
+            ..Entry::new($name, &["oxrt.QGemm", "oxrt.QConv"], supports, pack::<$i>, load::<$i>)
         };)*
     };
 }
