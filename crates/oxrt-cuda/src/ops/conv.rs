@@ -164,12 +164,13 @@ impl Fold {
     /// The text that folds an image.
     pub fn text(&self, from: DType, of: DType, cin: usize) -> Result<String> {
         Ok(format!(
-            "typedef {} TX;\ntypedef {} T;\n#define CIN {cin}\n#define BLOCK_H {}\n#define BLOCK_W {}\n#define FOLDED {}\n{FOLD}",
+            "typedef {} TX;\ntypedef {} T;\n#define CIN {cin}\n#define BLOCK_H {}\n#define BLOCK_W {}\n#define FOLDED {}\n#define SAME {}\n{FOLD}",
             super::c_type(from)?,
             super::c_type(of)?,
             self.block[0],
             self.block[1],
-            self.channels
+            self.channels,
+            u8::from(from == of)
         ))
     }
 }
@@ -244,11 +245,17 @@ KERNEL(256, fold, P) {
     u32 line = divide(pixel, p.columns), column = pixel - line * p.columns.divisor;
     u32 image = divide(line, p.rows), row = line - image * p.rows.divisor;
     Pack<T, 8> out;
+    const T fill = put<T>(p.fill);
     PRAGMA_UNROLL for (int e = 0; e < 8; e++) {
         u32 at = chunk * 8 + e, inner = at / CIN, c = at % CIN;
         i32 h = row * BLOCK_H + inner / BLOCK_W - p.pad_h, w = column * BLOCK_W + inner % BLOCK_W - p.pad_w;
         bool inside = at < BLOCK_H * BLOCK_W * CIN && (u32)h < (u32)p.height && (u32)w < (u32)p.width;
-        out.at[e] = put<T>(inside ? get<f32>(p.x[(((i64)image * p.height + h) * p.width + w) * CIN + c]) : p.fill);
+        const i64 from = (((i64)image * p.height + h) * p.width + w) * CIN + c;
+#if SAME
+        out.at[e] = inside ? p.x[from] : fill;
+#else
+        out.at[e] = inside ? put<T>(get<f32>(p.x[from])) : fill;
+#endif
     }
     *(Pack<T, 8>*)(p.y + (i64)index * 8) = out;
 }
