@@ -102,6 +102,11 @@ pub trait Backend: Send + Sync {
         Vec::new()
     }
 
+    /// Seconds that a rival has to be quicker by for the memory that its weights take.
+    fn memory_cost(&self, _node: NodeView, _candidate: &str) -> f64 {
+        0.0
+    }
+
     /// What measured times depend on, in words: processor, tier, threads.
     fn timing_context(&self) -> String {
         self.target()

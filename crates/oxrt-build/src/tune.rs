@@ -111,12 +111,14 @@ pub(crate) fn sizes_to_time(profiles: &[Profile]) -> Vec<BTreeMap<Symbol, i64>> 
 }
 
 /// Chooses for every node whose kernels only a measurement tells apart, at each of the sizes; measures what the record lacks.
-/// The first of the sizes are those that the engine is tuned for.
+/// The first of the sizes are those that the engine is tuned for. `narrowed` is the graph with tensors of the build's narrower
+/// type: kernels that take those are timed on them, and stay where no other is clearly quicker.
 ///
 /// # Errors
 /// A kernel that cannot pack or load what it said to support.
 pub fn tune(
     g: &Graph,
+    narrowed: Option<&Graph>,
     backend: &dyn Backend,
     sizes: &[BTreeMap<Symbol, i64>],
     record: &mut TuningRecord,
@@ -164,7 +166,10 @@ pub fn tune(
         let wanted: Vec<&'static str> =
             names.iter().copied().filter(|name| points.iter().any(|p| lacks(p, name, times))).collect();
         let place = || g[id].describe();
-        let timed = load_all(view, backend, &wanted).at(place)?;
+        let graph_of = |name: &str| narrowed.filter(|_| backend.mixes_floats(name)).unwrap_or(g);
+        let views: Vec<(NodeView, &'static str)> =
+            wanted.iter().map(|name| (NodeView::new(graph_of(name), id), *name)).collect();
+        let timed = load_all(&views, backend).at(place)?;
         for (at, point) in points.iter().enumerate() {
             let missing: Vec<&Timed> = timed.iter().filter(|t| lacks(point, t.name, times)).collect();
             if missing.is_empty() {
@@ -172,7 +177,7 @@ pub fn tune(
             }
             let found = match &device {
                 Some(device) => on_device(g, device, &point.shapes, &missing),
-                None => missing.iter().map(|t| t.on_host(g, &point.shapes, &mut flush)).collect(),
+                None => missing.iter().map(|t| t.on_host(graph_of(t.name), &point.shapes, &mut flush)).collect(),
             };
             // Sizes between those of a range may be none that the model takes (of a side that has to be a multiple of 32).
             let found = match found {
@@ -188,15 +193,17 @@ pub fn tune(
         let usual = &points[0];
         let best_of = |point: &Point, first: &'static str| {
             let times = &times[&point.key];
+            let cost = |name: &str| times[name] + 1e6 * backend.memory_cost(view, name);
             let mut best = first;
             for name in &names {
-                if times[*name] < CLEARLY * times[best] {
+                if cost(name) < CLEARLY * cost(best) {
                     best = name;
                 }
             }
             best
         };
-        let best = best_of(usual, names[0]);
+        let mixed = names.iter().copied().find(|name| narrowed.is_some() && backend.mixes_floats(name));
+        let best = best_of(usual, mixed.unwrap_or(names[0]));
         // Elsewhere the usual kernel stays where none is clearly quicker: one more takes memory.
         let mut by_work: Vec<(u64, &'static str)> = points.iter().map(|p| (p.work, best_of(p, best))).collect();
         by_work.sort_by_key(|p| p.0);
@@ -349,10 +356,10 @@ struct Timed {
 }
 
 /// Packs side by side, and loads, kernels of one node. What is packed alike is kept once.
-fn load_all(view: NodeView, backend: &dyn Backend, names: &[&'static str]) -> Result<Vec<Timed>> {
-    let packings = oxrt_plan::choose::side_by_side(names.len(), &mut |_| {}, |i| backend.pack(view, names[i]));
-    let mut all: Vec<Timed> = Vec::with_capacity(names.len());
-    for (name, packing) in names.iter().zip(packings) {
+fn load_all(views: &[(NodeView, &'static str)], backend: &dyn Backend) -> Result<Vec<Timed>> {
+    let packings = oxrt_plan::choose::side_by_side(views.len(), &mut |_| {}, |i| backend.pack(views[i].0, views[i].1));
+    let mut all: Vec<Timed> = Vec::with_capacity(views.len());
+    for (&(view, name), packing) in views.iter().zip(packings) {
         let packing = packing?;
         let packed = oxrt_plan::choose::kept_once(packing.tensors, all.iter().flat_map(|t| &t.packed));
         let kernel = backend.load(view, name, &packed)?;

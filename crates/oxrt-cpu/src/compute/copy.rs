@@ -2,6 +2,7 @@
 
 use super::{Shared, cut};
 use crate::pool::ThreadPool;
+use core::mem::MaybeUninit;
 
 /// Elements per side of a square that is transposed at once: one cache line of floats.
 const SQUARE: usize = 16;
@@ -205,11 +206,17 @@ unsafe fn squares<T: Copy>(s: *const T, s_step: isize, d: *mut T, d_step: isize,
     // SAFETY: the caller's box contains every position.
     unsafe {
         if rows == SQUARE {
+            // By way of a square of its own: lines of a large source lie in the same few sets of the first cache.
+            let mut square = [MaybeUninit::<[T; SQUARE]>::uninit(); SQUARE];
             while c0 + SQUARE <= cols {
+                for (c, line) in square.iter_mut().enumerate() {
+                    line.write(s.offset((c0 + c) as isize * s_step).cast::<[T; SQUARE]>().read());
+                }
+                let square = square.as_ptr().cast::<T>();
                 for r in 0..SQUARE {
+                    let to = d.offset(r as isize * d_step).add(c0);
                     for c in 0..SQUARE {
-                        let from = s.offset((c0 + c) as isize * s_step).add(r);
-                        *d.offset(r as isize * d_step).add(c0 + c) = *from;
+                        *to.add(c) = *square.add(c * SQUARE + r);
                     }
                 }
                 c0 += SQUARE;
