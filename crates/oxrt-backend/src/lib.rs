@@ -102,9 +102,9 @@ pub trait Backend: Send + Sync {
         Vec::new()
     }
 
-    /// Seconds that a rival has to be quicker by for the memory that its weights take.
-    fn memory_cost(&self, _node: NodeView, _candidate: &str) -> f64 {
-        0.0
+    /// Bytes that a rival's packed weights take more than the node's weights.
+    fn extra_bytes(&self, _node: NodeView, _candidate: &str) -> usize {
+        0
     }
 
     /// What measured times depend on, in words: processor, tier, threads.

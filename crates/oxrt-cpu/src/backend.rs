@@ -25,10 +25,6 @@ impl Ctx {
     }
 }
 
-/// Transformed weights of a node that no time has to be gained for, and the time for each further byte.
-const LIGHT_BYTES: usize = 8 << 20;
-const SECONDS_PER_BYTE: f64 = 0.05e-9;
-
 /// Runs graphs on the processor. Packed weights belong to one instruction-set tier: an engine built for a tier is loaded
 /// by a backend made for it.
 pub struct CpuBackend {
@@ -123,8 +119,8 @@ impl Backend for CpuBackend {
         RIVALS.iter().filter(fits).map(|(e, _)| e.name).collect()
     }
 
-    fn memory_cost(&self, node: NodeView, candidate: &str) -> f64 {
-        crate::ops::transformed_bytes(&node, candidate).saturating_sub(LIGHT_BYTES) as f64 * SECONDS_PER_BYTE
+    fn extra_bytes(&self, node: NodeView, candidate: &str) -> usize {
+        crate::ops::extra_bytes(&node, candidate)
     }
 
     fn timing_context(&self) -> String {

@@ -174,7 +174,7 @@ pub(crate) static RIVALS: &[Rival] = &[
     (&bf16::GEMM, bf16::gemm_supports),
 ];
 
-pub(crate) use conv::transformed_bytes;
+pub(crate) use conv::extra_bytes;
 
 /// Nothing to pack.
 fn pack_nothing(_: &Ctx, _: &NodeView) -> Result<Packing> {

@@ -8,6 +8,8 @@ use core::mem::MaybeUninit;
 const SQUARE: usize = 16;
 /// Fewer bytes than this are not worth waking another thread for.
 const MIN_PER_TASK: usize = 64 * 1024;
+/// Bytes that are more than the caches hold.
+const LARGE: usize = 32 << 20;
 
 /// A copy of a box of elements, with any strides on both sides (zero on the source side repeats).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,8 +139,10 @@ impl StridedCopy {
         }
         let lines = self.len() / self.dims[last];
         if lines == 1 && self.src[last] == 1 && self.dst[last] == 1 {
-            pool.run(most, |part| {
-                let (start, count) = cut(self.dims[last], most, part);
+            // Few large pieces: the system's own copy writes those past the caches.
+            let parts = if self.len() * self.size >= LARGE { most.min(pool.threads()) } else { most };
+            pool.run(parts, |part| {
+                let (start, count) = cut(self.dims[last], parts, part);
                 // SAFETY: parts are disjoint pieces of the run.
                 unsafe { core::ptr::copy_nonoverlapping(src.at(start), dst.at(start), count) };
             });
@@ -215,9 +219,7 @@ unsafe fn squares<T: Copy>(s: *const T, s_step: isize, d: *mut T, d_step: isize,
                 let square = square.as_ptr().cast::<T>();
                 for r in 0..SQUARE {
                     let to = d.offset(r as isize * d_step).add(c0);
-                    for c in 0..SQUARE {
-                        *to.add(c) = *square.add(c * SQUARE + r);
-                    }
+                    to.cast::<[T; SQUARE]>().write(core::array::from_fn(|c| *square.add(c * SQUARE + r)));
                 }
                 c0 += SQUARE;
             }

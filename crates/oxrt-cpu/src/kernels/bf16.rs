@@ -1,8 +1,8 @@
 //! Matrix products of bfloat16 with sums in single precision, on the units that CPUs have for them.
 //!
 //! Both units read one layout, so an engine moves between them: the left operand is a plain matrix of bfloat16 whose rows
-//! are a multiple of [`KB`] long; the right operand lies in panels of [`NR`] columns, two steps of the inner product side
-//! by side (the order of `VDPBF16PS` and `TDPBF16PS`):
+//! are a multiple of the unit's step long; the right operand, of a multiple of [`KB`] rows, lies in panels of [`NR`] columns,
+//! two steps of the inner product side by side (the order of `VDPBF16PS` and `TDPBF16PS`):
 //!
 //! ```text
 //! panel:  k=0,1  [b00 b10][b01 b11] … NR pairs
@@ -28,7 +28,7 @@ pub struct Bf16Tile {
     pub a_stride: usize,
     /// Rows, at most the unit's.
     pub rows: usize,
-    /// Length of the inner product, a multiple of [`KB`].
+    /// Length of the inner product, a multiple of the unit's step.
     pub k: usize,
     /// The panel, from the first step on.
     pub b: *const u16,
@@ -72,6 +72,8 @@ pub struct Bf16Unit {
     pub name: &'static str,
     /// Rows of its largest tile.
     pub mr: usize,
+    /// Inner products are multiples of this long; a divisor of [`KB`].
+    pub step: usize,
     /// The product.
     ///
     /// # Safety
@@ -137,6 +139,7 @@ mod avx512 {
         (Isa::detect() == Isa::Avx512 && is_x86_feature_detected!("avx512bf16")).then_some(Bf16Unit {
             name: "avx512_bf16",
             mr: MR,
+            step: 8,
             tile,
             narrow,
             finish,
@@ -329,7 +332,7 @@ mod amx {
 
     pub(super) fn unit() -> Option<Bf16Unit> {
         let others = super::avx512::unit()?;
-        (has_amx() && allowed()).then_some(Bf16Unit { name: "amx_bf16", mr: MR, tile, release, ..others })
+        (has_amx() && allowed()).then_some(Bf16Unit { name: "amx_bf16", mr: MR, step: KB, tile, release, ..others })
     }
 
     /// CPUID leaf 7: AMX-BF16 and AMX-TILE.

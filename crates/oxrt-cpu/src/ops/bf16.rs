@@ -10,7 +10,7 @@ use crate::backend::{Ctx, bound, kernel};
 use crate::compute::conv_bf16::{self, ConvBf16};
 use crate::compute::gemm::{Matrix, Size};
 use crate::compute::gemm_bf16::{self, Out, Plan};
-use crate::kernels::bf16::{Bf16Unit, KB};
+use crate::kernels::bf16::Bf16Unit;
 use oxrt_backend::{Kernel, NodeView, Packing};
 use oxrt_ir::{DType, Tensor};
 use oxrt_tensor::{Error, Result, bail};
@@ -29,7 +29,7 @@ pub(super) const GEMM: Entry = Entry {
 };
 
 /// Shorter inner products than this waste more of the unit than it gains.
-const SHORT: usize = 16;
+const SHORT: usize = 8;
 
 fn is_half(dtype: Option<DType>) -> Option<bool> {
     match dtype {
@@ -210,7 +210,7 @@ fn gemm_load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Ke
         }
         let m: usize = x[..x.len() - 1].iter().product();
         makes(args, m * n)?;
-        let as_it_lies = halves.input && k.is_multiple_of(KB);
+        let as_it_lies = halves.input && k.is_multiple_of(unit.step);
         let plan = Plan::new(unit, Size::plain(m, n, k), ctx.threads(), as_it_lies.then_some(k));
         let (ctx, w, bias, act) = (ctx.clone(), w.clone(), bias.clone(), spec.act);
         // A residual is read just before its tile is written.
