@@ -42,7 +42,9 @@ fn products(c: &mut Criterion) {
 fn convolutions(c: &mut Criterion) {
     let (kernels, pool) = (Kernels::best(), ThreadPool::shared(default_threads()));
     let mut group = c.benchmark_group("conv");
-    for (side, cin, cout, k, groups) in [(56, 64, 64, 3, 1), (14, 256, 256, 3, 1), (56, 64, 256, 1, 1), (56, 144, 144, 3, 144)] {
+    for (side, cin, cout, k, groups) in
+        [(56, 64, 64, 3, 1), (14, 256, 256, 3, 1), (56, 64, 256, 1, 1), (56, 144, 144, 3, 144)]
+    {
         let window = Window::new(1, &[side; 2], &[k; 2], &[], &[], &[k / 2; 4], &[side; 2]).unwrap();
         let filter = Filter { cin, cout, groups, taps: k * k };
         let (x, w, bias) = (noise(side * side * cin), noise(cout * cin / groups * k * k), noise(cout));
@@ -117,7 +119,8 @@ fn recurrences(c: &mut Criterion) {
         };
         let (w, r, bias, x) = (pack(0), pack(1), vec![0.0f32; n], noise(steps * batch * hidden));
         let layer = Layer::new(kernels, None, Cell::Lstm, [steps, batch, hidden, hidden], pool.threads());
-        let (mut y, mut workspace) = (vec![0.0f32; steps * batch * hidden], vec![0.0f32; layer.workspace_bytes().div_ceil(4)]);
+        let (mut y, mut workspace) =
+            (vec![0.0f32; steps * batch * hidden], vec![0.0f32; layer.workspace_bytes().div_ceil(4)]);
         let op = recurrent::Operands {
             x: x.as_ptr(),
             w: Weights::F32(w.as_ptr()),

@@ -158,8 +158,14 @@ pub(crate) static OPS: &[&Entry] = &[
 pub(crate) use elementwise::FLOATS;
 
 /// Entries that multiply in bfloat16: taken where the caller allows that precision or the operands have it already.
-pub(crate) static BF16_OPS: &[&Entry] = 
-    &[&bf16::CONV, &bf16::GEMM, &bf16_taps::DEPTHWISE, &bf16_taps::MAX_POOL, &bf16_taps::MEAN, &recurrent::RECURRENT_BF16];
+pub(crate) static BF16_OPS: &[&Entry] = &[
+    &bf16::CONV,
+    &bf16::GEMM,
+    &bf16_taps::DEPTHWISE,
+    &bf16_taps::MAX_POOL,
+    &bf16_taps::MEAN,
+    &recurrent::RECURRENT_BF16,
+];
 
 /// An entry, and whether it can run a node.
 pub(crate) type Rival = (&'static Entry, fn(&NodeView) -> Option<()>);

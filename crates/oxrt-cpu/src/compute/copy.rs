@@ -111,7 +111,14 @@ impl StridedCopy {
         if let Some(across) = self.across {
             // A few planes become one: many rows at once are worth it.
             let few = self.dims[last] <= 4 && self.dst[across] == self.dims[last] as isize;
-            let side = if few { 16 * SQUARE } else { SQUARE };
+            let many = self.dims[across] >= 64 * SQUARE;
+            let side = if few {
+                16 * SQUARE
+            } else if many {
+                4 * SQUARE
+            } else {
+                SQUARE
+            };
             let blocks = self.dims[across].div_ceil(side);
             let outer: usize = self.len() / (self.dims[across] * self.dims[last]);
             let lines = outer * blocks;
@@ -202,30 +209,29 @@ unsafe fn interleave<T: Copy, const N: usize>(s: *const T, step: isize, d: *mut 
     }
 }
 
-/// Transposes `rows` (at most [`SQUARE`]) source columns into destination rows of `cols` elements:
-/// `d[r * d_step + c] = s[c * s_step + r]`.
+/// Transposes `rows` source columns into destination rows of `cols` elements: `d[r * d_step + c] = s[c * s_step + r]`.
 #[inline]
 unsafe fn squares<T: Copy>(s: *const T, s_step: isize, d: *mut T, d_step: isize, rows: usize, cols: usize) {
-    let mut c0 = 0;
+    let (whole_rows, whole_cols) = (rows / SQUARE * SQUARE, cols / SQUARE * SQUARE);
+    // By way of a square of its own: lines of a large source lie in the same few sets of the first cache.
+    let mut square = [MaybeUninit::<[T; SQUARE]>::uninit(); SQUARE];
     // SAFETY: the caller's box contains every position.
     unsafe {
-        if rows == SQUARE {
-            // By way of a square of its own: lines of a large source lie in the same few sets of the first cache.
-            let mut square = [MaybeUninit::<[T; SQUARE]>::uninit(); SQUARE];
-            while c0 + SQUARE <= cols {
+        for c0 in (0..whole_cols).step_by(SQUARE) {
+            // Neighbouring lines of the same source rows.
+            for r0 in (0..whole_rows).step_by(SQUARE) {
                 for (c, line) in square.iter_mut().enumerate() {
-                    line.write(s.offset((c0 + c) as isize * s_step).cast::<[T; SQUARE]>().read());
+                    line.write(s.offset((c0 + c) as isize * s_step).add(r0).cast::<[T; SQUARE]>().read());
                 }
                 let square = square.as_ptr().cast::<T>();
                 for r in 0..SQUARE {
-                    let to = d.offset(r as isize * d_step).add(c0);
+                    let to = d.offset((r0 + r) as isize * d_step).add(c0);
                     to.cast::<[T; SQUARE]>().write(core::array::from_fn(|c| *square.add(c * SQUARE + r)));
                 }
-                c0 += SQUARE;
             }
         }
         for r in 0..rows {
-            for c in c0..cols {
+            for c in if r < whole_rows { whole_cols } else { 0 }..cols {
                 *d.offset(r as isize * d_step).add(c) = *s.offset(c as isize * s_step).add(r);
             }
         }
@@ -275,6 +281,8 @@ mod tests {
         check(&[4, 6, 5, 8], &[2, 0, 3, 1]);
         check(&[64, 9, 100], &[1, 0, 2]);
         check(&[300, 300], &[1, 0]);
+        check(&[37, 1100], &[1, 0]);
+        check(&[2, 70, 1030], &[0, 2, 1]);
     }
 
     #[test]

@@ -144,7 +144,11 @@ pub unsafe fn arg_extreme<T: Copy + PartialOrd>(
                 let base = x.at(o * n * inner + first).cast_const();
                 let to = y.at(o * inner + first);
                 if inner == 1 {
-                    *to = row_extreme(base, n, &takes) as i64;
+                    *to = match (largest, last) {
+                        (true, false) => row_extreme(base, n, not_above, takes),
+                        (false, false) => row_extreme(base, n, |v, best| not_above(best, v), takes),
+                        _ => row_extreme(base, n, |_, _| false, takes),
+                    } as i64;
                     continue;
                 }
                 let mut best = [*base; COLUMNS];
@@ -164,9 +168,20 @@ pub unsafe fn arg_extreme<T: Copy + PartialOrd>(
     });
 }
 
-/// The place that is left when one element after the other `takes` it from the best before.
+/// Whether `a` stands behind `b` or beside it; not so where one is NaN.
 #[inline(always)]
-unsafe fn row_extreme<T: Copy>(x: *const T, n: usize, takes: impl Fn(T, T) -> bool) -> usize {
+fn not_above<T: PartialOrd>(a: T, b: T) -> bool {
+    a <= b
+}
+
+/// The place that is left when one element after the other `takes` it from the best before; none that is `behind` the best does.
+#[inline(always)]
+unsafe fn row_extreme<T: Copy>(
+    x: *const T,
+    n: usize,
+    behind: impl Fn(T, T) -> bool,
+    takes: impl Fn(T, T) -> bool,
+) -> usize {
     /// Elements that are looked at together: mostly none of them takes the place.
     const RUN: usize = 32;
     // SAFETY: inside the row.
@@ -174,7 +189,7 @@ unsafe fn row_extreme<T: Copy>(x: *const T, n: usize, takes: impl Fn(T, T) -> bo
         let (mut best, mut at, mut i) = (*x, 0, 1);
         while i < n {
             let run = RUN.min(n - i);
-            if run == RUN && !(0..RUN).fold(false, |any, j| any | takes(*x.add(i + j), best)) {
+            if run == RUN && (0..RUN).fold(true, |all, j| all & behind(*x.add(i + j), best)) {
                 i += RUN;
                 continue;
             }

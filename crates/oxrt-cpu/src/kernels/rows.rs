@@ -71,7 +71,7 @@ pub unsafe fn softmax<S: Simd>(s: S, x: *const f32, y: *mut f32, rows: usize, n:
             let mut i = 0;
             while i < n {
                 let v = load_or(s, x.add(i), n - i, f32::NEG_INFINITY);
-                let e = math::exp(s, s.sub(v, top));
+                let e = math::exp_down(s, s.sub(v, top));
                 store_n(s, y.add(i), e, n - i);
                 // Lanes behind the row are e^-inf (or NaN, as the row then is).
                 sum = s.add(sum, e);

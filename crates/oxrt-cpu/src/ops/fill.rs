@@ -310,6 +310,19 @@ impl Lines {
             for group in first..first + count {
                 let (o, column) = (group / groups, group % groups * TOGETHER);
                 let columns = TOGETHER.min(inner - column);
+                if inner == 1 {
+                    let mut total = start;
+                    for i in 0..n {
+                        let at = o * n + if self.reverse { n - 1 - i } else { i };
+                        // SAFETY: lines are disjoint, and lie inside both sides.
+                        unsafe {
+                            let next = step(total, *x.at(at));
+                            *y.at(at) = get(if self.exclusive { total } else { next });
+                            total = next;
+                        }
+                    }
+                    continue;
+                }
                 let mut totals = [start; TOGETHER];
                 for i in 0..n {
                     let row = if self.reverse { n - 1 - i } else { i };
