@@ -1,9 +1,12 @@
 """Operators beside onnxruntime: single nodes, both answering in turn in one run; answers are compared first.
 
-usage: kernel_times.py --peer BENCH_PEER [--threads 2] [--rounds 5] [--only TEXT] [--markdown]
+usage: kernel_times.py --peer BENCH_PEER [--large] [--threads 2] [--rounds 5] [--only TEXT] [--markdown]
 
 `BENCH_PEER` is the example program of that name. Prints the medians in ms and the ratio (oxrt to onnxruntime) of each; of the rounds,
 the one that was disturbed least counts on either side.
+
+`--large` takes tensors that no cache holds, and adds the bytes that have to move (inputs read once, results written once) per second,
+and their share of what a copy of such a tensor moves (by numpy, in as many threads).
 """
 
 import argparse
@@ -12,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import numpy as np
@@ -153,6 +157,87 @@ def cases():
     yield Case("LpNormalization 512 x 4096", "LpNormalization", [noise([512, 4096])])
 
 
+def chain(count, elements):
+    """A graph of elementwise nodes, each by a constant or of one value."""
+    steps = [("Add", 0.25), ("Mul", 0.75), ("Relu", None), ("Sub", 0.125), ("Max", -0.5), ("Abs", None), ("Min", 4.0), ("Neg", None), ("Mul", 1.25), ("Add", 0.5)]
+    nodes, inits = [], []
+    for i in range(count):
+        op, value = steps[i % len(steps)]
+        names = [f"t{i}" if i else "x0"]
+        if value is not None:
+            inits.append(numpy_helper.from_array(np.float32(value), f"c{i}"))
+            names.append(f"c{i}")
+        nodes.append(helper.make_node(op, names, ["y0" if i == count - 1 else f"t{i + 1}"]))
+    return Graph(f"chain of {count} elementwise nodes, {elements >> 20} M", nodes, [noise([elements])], inits)
+
+
+def tiny(count):
+    """Nodes of four values that nothing fuses."""
+    nodes = [helper.make_node("Softmax" if i % 2 else "CumSum", ["x0" if i == 0 else f"t{i}"] + ([] if i % 2 else ["axis"]), [f"t{i + 1}"]) for i in range(count)]
+    nodes[-1].output[0] = "y0"
+    return Graph(f"{count} nodes of 4 values", nodes, [noise([1, 4])], [numpy_helper.from_array(np.int64(1), "axis")])
+
+
+class Graph(Case):
+    """Several nodes from `x0` … to `y0`."""
+
+    def __init__(self, name, nodes, inputs, inits=()):
+        super().__init__(name, "", inputs)
+        self.nodes, self.inits = nodes, list(inits)
+
+    def write(self, path):
+        typed = [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(x.dtype), x.shape) for n, x in self.feed()]
+        graph = helper.make_graph(self.nodes, "chain", typed, [helper.make_value_info("y0", onnx.TypeProto())], self.inits)
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=10), path)
+
+
+def large():
+    i64 = lambda *v: np.array(v, np.int64)
+    rows = noise([4096, 4096])
+    scale, shift = noise([4096], 1), noise([4096], 2)
+    maps = noise([4, 64, 256, 256])
+    yield chain(50, 1 << 20)
+    yield chain(10, 1 << 24)
+    yield tiny(1000)
+    yield Case("Softmax", "Softmax", [rows])
+    yield Case("LayerNormalization", "LayerNormalization", [rows, scale, shift], constants=[1, 2], opset=17)
+    yield Case("RMSNormalization", "RMSNormalization", [rows, scale], constants=[1], opset=23)
+    yield Case("GroupNormalization, 8 groups", "GroupNormalization", [maps, noise([64], 1), noise([64], 2)], constants=[1, 2], num_groups=8)
+    yield Case("Transpose of rows and columns", "Transpose", [rows], perm=[1, 0])
+    yield Case("Transpose of images to channels last", "Transpose", [maps], perm=[0, 2, 3, 1])
+    yield Case("Transpose of heads", "Transpose", [noise([8, 2048, 16, 64])], perm=[0, 2, 1, 3])
+    yield Case("Concat along the last dimension", "Concat", [noise([4096, 2048]), noise([4096, 2048], 1)], axis=1)
+    yield Case("Concat along the first dimension", "Concat", [noise([2048, 4096]), noise([2048, 4096], 1)], axis=0)
+    yield Case("Slice of every row", "Slice", [rows, i64(0, 1024), i64(4096, 3072), i64(0, 1)], constants=[1, 2, 3])
+    yield Case("Resize, nearest, twice the size", "Resize", [noise([1, 64, 256, 256]), None, np.float32([1, 1, 2, 2])], constants=[2], mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+    yield Case("Resize, linear, twice the size", "Resize", [noise([1, 64, 256, 256]), None, np.float32([1, 1, 2, 2])], constants=[2], mode="linear")
+    yield Case("MaxPool 2 x 2", "MaxPool", [maps], kernel_shape=[2, 2], strides=[2, 2])
+    yield Case("AveragePool 3 x 3, padded", "AveragePool", [maps], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+    yield Case("GlobalAveragePool", "GlobalAveragePool", [maps])
+    yield Case("Gather of rows", "Gather", [rows, np.random.default_rng(3).permutation(4096)], axis=0)
+    yield Case("GatherElements along the first dimension", "GatherElements", [rows, np.random.default_rng(4).integers(0, 4096, [1024, 4096])], axis=0)
+    yield Case("TopK 8 of rows", "TopK", [rows, i64(8)], constants=[1], outputs=2)
+    yield Case("ReduceSum of rows", "ReduceSum", [rows, i64(1)], constants=[1], keepdims=0)
+    yield Case("ReduceMean of columns", "ReduceMean", [rows, i64(0)], constants=[1], keepdims=0, opset=18)
+    yield Case("ReduceMax of everything", "ReduceMax", [rows], keepdims=0, opset=18)
+    yield Case("ArgMax of rows", "ArgMax", [rows], axis=1)
+    yield Case("CumSum of rows", "CumSum", [rows, np.int64(1)], constants=[1])
+    yield Case("CumSum of columns", "CumSum", [rows, np.int64(0)], constants=[1])
+
+
+def copy_speed(threads):
+    """Bytes per second that a copy reads and writes, of a tensor that no cache holds."""
+    a, b = np.ones((threads, (16 << 20) // threads), np.float32), np.empty((threads, (16 << 20) // threads), np.float32)
+    seconds = []
+    for _ in range(10):
+        parts = [threading.Thread(target=np.copyto, args=(b[i], a[i])) for i in range(threads)]
+        start = time.perf_counter()
+        [p.start() for p in parts]
+        [p.join() for p in parts]
+        seconds.append(time.perf_counter() - start)
+    return 2 * a.nbytes / min(seconds)
+
+
 class Oxrt:
     def __init__(self, peer, folder, case, threads):
         for i, (_, x) in enumerate(case.feed()):
@@ -187,6 +272,10 @@ def measure(args, case, folder):
     session = onnxruntime.InferenceSession(f"{folder}/m.onnx", options, providers=["CPUExecutionProvider"])
     feed = dict(case.feed())
     want = session.run(None, feed)
+    args.moved = sum(x.nbytes for x in [*case.inputs, *want] if x is not None)
+    if case.op in ("Slice", "Gather", "GatherElements"):
+        # Of the data, what is taken.
+        args.moved += want[0].nbytes - case.inputs[0].nbytes
     peer = Oxrt(args.peer, folder, case, args.threads)
     for got, w in zip(peer.answers(want), want):
         off = np.abs(got.astype(np.float64) - w.astype(np.float64)).max(initial=0)
@@ -216,12 +305,16 @@ def main():
     parser.add_argument("--peer", required=True)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--large", action="store_true")
     parser.add_argument("--only", default="")
     parser.add_argument("--markdown", action="store_true")
     args = parser.parse_args()
     args.failed = False
     os.environ["OMP_NUM_THREADS"] = str(args.threads)
-    for case in cases():
+    speed = copy_speed(args.threads) if args.large else 0
+    if args.large:
+        print(f"a copy moves {speed / 1e9:.1f} GB/s")
+    for case in large() if args.large else cases():
         if args.only.lower() not in case.name.lower():
             continue
         with tempfile.TemporaryDirectory() as folder:
@@ -231,8 +324,11 @@ def main():
                 print(f"{case.name}: {str(e).strip().splitlines()[-1] if str(e).strip() else e!r}", file=sys.stderr)
                 args.failed = True
                 continue
-        row = f"{theirs:.3f}", f"{ours:.3f}", f"{ours / theirs:.2f}"
-        print(f"| {case.name} | {' | '.join(row)} |" if args.markdown else f"{case.name:62} {row[0]:>9} {row[1]:>9} {row[2]:>6}", flush=True)
+        row = [f"{theirs:.3f}", f"{ours:.3f}", f"{ours / theirs:.2f}"]
+        if args.large:
+            rate = args.moved / (ours * 1e-3)
+            row += [f"{rate / 1e9:.1f}", f"{100 * rate / speed:.0f} %"]
+        print(f"| {case.name} | {' | '.join(row)} |" if args.markdown else f"{case.name:62} {' '.join(f'{cell:>9}' for cell in row)}", flush=True)
     return args.failed
 
 

@@ -108,6 +108,11 @@ pub trait Backend: Send + Sync {
         Vec::new()
     }
 
+    /// Bytes that a rival's packed weights take more than the node's weights.
+    fn extra_bytes(&self, _node: NodeView, _candidate: &str) -> usize {
+        0
+    }
+
     /// What measured times depend on, in words: processor, tier, threads.
     fn timing_context(&self) -> String {
         self.target()

@@ -137,7 +137,13 @@ pub fn finish(
                 // A second packing of all weights would cost more memory than it is worth.
                 sizes.truncate(1);
             }
-            tune::tune(&model.graph, backend, &sizes, record, progress)?
+            // Kernels that take tensors of either width are timed on what they will get where their neighbours do so too.
+            let narrowed = (storage != DType::F32 && !on_device).then(|| {
+                let mut g = model.graph.clone();
+                narrow::narrow(&mut g, storage, backend, &HashMap::new(), &wide);
+                g
+            });
+            tune::tune(&model.graph, narrowed.as_ref(), backend, &sizes, record, progress)?
         }
         None => HashMap::new(),
     };

@@ -26,6 +26,9 @@ const LARGEST: usize = 2 << 30;
 /// Most bytes that are read between two runs, so that weights come from memory as they do in a whole network.
 const FLUSH: usize = 64 << 20;
 
+/// Bytes that weights may grow by in packing, where the model's own are fewer; else they may double.
+const GROWTH: usize = 64 << 20;
+
 /// Times of kernels in microseconds, by machine, node and kernel. With a full record a build chooses the same kernels
 /// again without measuring, and writes the same bytes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -111,12 +114,14 @@ pub(crate) fn sizes_to_time(profiles: &[Profile]) -> Vec<BTreeMap<Symbol, i64>> 
 }
 
 /// Chooses for every node whose kernels only a measurement tells apart, at each of the sizes; measures what the record lacks.
-/// The first of the sizes are those that the engine is tuned for.
+/// The first of the sizes are those that the engine is tuned for. `narrowed` is the graph with tensors of the build's narrower
+/// type: kernels that take those are timed on them, and stay where no other is clearly quicker.
 ///
 /// # Errors
 /// A kernel that cannot pack or load what it said to support.
 pub fn tune(
     g: &Graph,
+    narrowed: Option<&Graph>,
     backend: &dyn Backend,
     sizes: &[BTreeMap<Symbol, i64>],
     record: &mut TuningRecord,
@@ -134,6 +139,7 @@ pub fn tune(
     }
     let weights: usize = g.value_ids().filter_map(|v| g.constant(v)).map(|t| t.bytes().len()).sum();
     let mut flush = vec![1u8; if weights > (4 << 20) { weights.min(FLUSH) } else { 0 }];
+    let mut rated: Vec<Rated> = Vec::new();
     let device = backend.device();
     let times = record.machines.entry(backend.timing_context()).or_default();
     let total = rivals.len();
@@ -164,7 +170,10 @@ pub fn tune(
         let wanted: Vec<&'static str> =
             names.iter().copied().filter(|name| points.iter().any(|p| lacks(p, name, times))).collect();
         let place = || g[id].describe();
-        let timed = load_all(view, backend, &wanted).at(place)?;
+        let graph_of = |name: &str| narrowed.filter(|_| backend.mixes_floats(name)).unwrap_or(g);
+        let views: Vec<(NodeView, &'static str)> =
+            wanted.iter().map(|name| (NodeView::new(graph_of(name), id), *name)).collect();
+        let timed = load_all(&views, backend).at(place)?;
         for (at, point) in points.iter().enumerate() {
             let missing: Vec<&Timed> = timed.iter().filter(|t| lacks(point, t.name, times)).collect();
             if missing.is_empty() {
@@ -172,7 +181,7 @@ pub fn tune(
             }
             let found = match &device {
                 Some(device) => on_device(g, device, &point.shapes, &missing),
-                None => missing.iter().map(|t| t.on_host(g, &point.shapes, &mut flush)).collect(),
+                None => missing.iter().map(|t| t.on_host(graph_of(t.name), &point.shapes, &mut flush)).collect(),
             };
             // Sizes between those of a range may be none that the model takes (of a side that has to be a multiple of 32).
             let found = match found {
@@ -196,7 +205,8 @@ pub fn tune(
             }
             best
         };
-        let best = best_of(usual, names[0]);
+        let mixed = names.iter().copied().find(|name| narrowed.is_some() && backend.mixes_floats(name));
+        let best = best_of(usual, mixed.unwrap_or(names[0]));
         // Elsewhere the usual kernel stays where none is clearly quicker: one more takes memory.
         let mut by_work: Vec<(u64, &'static str)> = points.iter().map(|p| (p.work, best_of(p, best))).collect();
         by_work.sort_by_key(|p| p.0);
@@ -204,10 +214,39 @@ pub fn tune(
         if by_work.iter().all(|p| p.1 == best) {
             by_work.clear();
         }
+        let usual = &times[&usual.key];
+        let options = names.iter().map(|name| (*name, usual[*name], backend.extra_bytes(view, name))).collect();
+        rated.push((id, options));
         chosen.insert(id, Chosen { usual: best, by_work });
     }
+    fit(&mut chosen, &rated, weights.max(GROWTH));
     progress("timing kernels", total, total);
     Ok(chosen)
+}
+
+/// Kernels of a node with their times and the bytes that their weights take more than the node's own.
+type Rated = (NodeId, Vec<(&'static str, f64, usize)>);
+
+/// Gives up time for memory, where it costs least of it, until packed weights take no more than `most` bytes beyond the model's.
+fn fit(chosen: &mut HashMap<NodeId, Chosen>, rated: &[Rated], most: usize) {
+    let of = |chosen: &HashMap<NodeId, Chosen>, (id, options): &Rated| {
+        chosen.get(id).and_then(|c| options.iter().find(|o| o.0 == c.usual)).copied()
+    };
+    let mut extra: usize = rated.iter().filter_map(|r| of(chosen, r)).map(|o| o.2).sum();
+    while extra > most {
+        // Time per byte of each step down that any node could take.
+        let steps = rated.iter().flat_map(|r| {
+            let now = of(chosen, r);
+            let less = move |o: &&(&'static str, f64, usize)| now.is_some_and(|now| o.2 < now.2);
+            r.1.iter().filter(less).map(move |o| {
+                let now = now.unwrap_or(*o);
+                ((o.1 - now.1).max(0.0) / (now.2 - o.2) as f64, r.0, o.0, now.2 - o.2)
+            })
+        });
+        let Some((_, id, name, saved)) = steps.min_by(|a, b| a.0.total_cmp(&b.0)) else { return };
+        chosen.insert(id, Chosen { usual: name, by_work: Vec::new() });
+        extra -= saved;
+    }
 }
 
 /// A node at sizes that it is timed at.
@@ -349,10 +388,10 @@ struct Timed {
 }
 
 /// Packs side by side, and loads, kernels of one node. What is packed alike is kept once.
-fn load_all(view: NodeView, backend: &dyn Backend, names: &[&'static str]) -> Result<Vec<Timed>> {
-    let packings = oxrt_plan::choose::side_by_side(names.len(), &mut |_| {}, |i| backend.pack(view, names[i]));
-    let mut all: Vec<Timed> = Vec::with_capacity(names.len());
-    for (name, packing) in names.iter().zip(packings) {
+fn load_all(views: &[(NodeView, &'static str)], backend: &dyn Backend) -> Result<Vec<Timed>> {
+    let packings = oxrt_plan::choose::side_by_side(views.len(), &mut |_| {}, |i| backend.pack(views[i].0, views[i].1));
+    let mut all: Vec<Timed> = Vec::with_capacity(views.len());
+    for (&(view, name), packing) in views.iter().zip(packings) {
         let packing = packing?;
         let packed = oxrt_plan::choose::kept_once(packing.tensors, all.iter().flat_map(|t| &t.packed));
         let kernel = backend.load(view, name, &packed)?;
@@ -507,5 +546,28 @@ impl<'a> DeviceBench<'a> {
             }
         }
         Ok(shortest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of steps down to less memory those are taken that cost least time per byte, and no more than needed.
+    #[test]
+    fn memory_is_won_where_it_costs_least_time() {
+        let slow = |i: u32| (NodeId(i), vec![("plain", 9.0, 0), ("small", 5.0, 50), ("quick", 4.0, 200)]);
+        let rated = [slow(0), (NodeId(1), vec![("plain", 3.0, 0), ("quick", 2.0, 10)]), slow(2)];
+        let fitted = |most: usize| {
+            let choice = |r: &Rated| (r.0, Chosen { usual: "quick", by_work: Vec::new() });
+            let mut chosen: HashMap<NodeId, Chosen> = rated.iter().map(choice).collect();
+            fit(&mut chosen, &rated, most);
+            [0, 1, 2].map(|i| chosen[&NodeId(i)].usual)
+        };
+        assert_eq!(fitted(1000), ["quick", "quick", "quick"]);
+        assert_eq!(fitted(300), ["small", "quick", "quick"]);
+        assert_eq!(fitted(110), ["small", "quick", "small"]);
+        assert_eq!(fitted(60), ["plain", "quick", "small"]);
+        assert_eq!(fitted(0), ["plain", "plain", "plain"]);
     }
 }

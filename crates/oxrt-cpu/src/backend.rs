@@ -119,6 +119,10 @@ impl Backend for CpuBackend {
         RIVALS.iter().filter(fits).map(|(e, _)| e.name).collect()
     }
 
+    fn extra_bytes(&self, node: NodeView, candidate: &str) -> usize {
+        crate::ops::extra_bytes(&node, candidate)
+    }
+
     fn timing_context(&self) -> String {
         let bf16 = CpuBackend::bf16_unit().unwrap_or("no bf16 unit");
         format!("{}, {}, {bf16}, {} threads", cpu_name(), self.target(), self.threads())

@@ -26,7 +26,7 @@ use crate::simd::{Isa, Simd};
 use activation::Act;
 use attention::ScoreRow;
 use block_gemm::{BlockPanel, BlockRows};
-use elementwise::{Format, Operand};
+use elementwise::{ChainStep, Format, Operand};
 use fft::Pass;
 use gemm::GemmTile;
 use oxrt_ops::scalar::{Binary, Unary};
@@ -72,15 +72,18 @@ macro_rules! kernels {
             use crate::simd::$simd as Tier;
 
             #[$features]
-            unsafe fn gemm_tile<const MR: usize, const NV: usize>(t: &GemmTile) {
+            unsafe fn gemm_tile<const MR: usize, const NV: usize, const U: usize>(t: &GemmTile) {
                 // SAFETY: the caller chose this tier's table, so the CPU has its features; the rest is the kernel's
                 // contract.
-                unsafe { gemm::gemm_tile::<Tier, MR, NV>(Tier::assume(), t) }
+                unsafe { gemm::gemm_tile::<Tier, MR, NV, U>(Tier::assume(), t) }
             }
 
             const GEMM: [[GemmFn; 2]; Tier::MR] = {
-                let mut table: [[GemmFn; 2]; Tier::MR] = [[gemm_tile::<1, 1>, gemm_tile::<1, 1>]; Tier::MR];
-                $(table[$rows - 1] = [gemm_tile::<$rows, 1>, gemm_tile::<$rows, { Tier::NV }>];)+
+                let mut table: [[GemmFn; 2]; Tier::MR] = [[gemm_tile::<1, 1, 4>, gemm_tile::<1, 1, 4>]; Tier::MR];
+                $(table[$rows - 1] = [
+                    gemm_tile::<$rows, 1, { gemm::sums($rows) }>,
+                    gemm_tile::<$rows, { Tier::NV }, { gemm::sums($rows) }>,
+                ];)+
                 table
             };
 
@@ -115,6 +118,10 @@ kernels! {
     depthwise(run: &TapRun) = taps::depthwise;
     /// Maximum pooling over a run of pixels.
     max_pool(run: &TapRun) = taps::max_pool;
+    /// Depthwise convolution of bfloat16 over a run of pixels.
+    depthwise_bf16(run: &TapRun<u16>) = taps::depthwise;
+    /// Maximum pooling of bfloat16 over a run of pixels.
+    max_pool_bf16(run: &TapRun<u16>) = taps::max_pool;
     /// Average pooling over a run of pixels.
     average_pool(run: &TapRun) = taps::average_pool;
     /// One instruction of one operand over a tile.
@@ -123,6 +130,8 @@ kernels! {
     binary(op: Binary, a: Operand, b: Operand, out: *mut f32, n: usize) = elementwise::binary;
     /// Choice between two operands over a tile.
     select(c: Operand, a: Operand, b: Operand, out: *mut f32, n: usize) = elementwise::select;
+    /// Several short instructions, one after the other, over a tile.
+    chain(steps: &[ChainStep], a: Operand, out: *mut f32, n: usize) = elementwise::chain;
     /// Elements of any format as floats.
     widen(format: Format, p: *const u8, out: *mut f32, n: usize) = elementwise::widen;
     /// Floats as elements of any format.
@@ -168,17 +177,22 @@ kernels! {
     /// Columns to one float each.
     reduce_columns(kind: Reduction, x: *const f32, rows: usize, step: usize, cols: usize, out: *mut f32)
         = reduce::reduce_columns;
+    /// Columns of bfloat16 to one float each.
+    reduce_columns_bf16(kind: Reduction, x: *const u16, rows: usize, step: usize, cols: usize, out: *mut f32)
+        = reduce::reduce_columns;
     /// Logarithms of rows' sums of exponentials.
     log_sum_exp(x: *const f32, rows: usize, n: usize, out: *mut f32) = reduce::log_sum_exp;
     /// A weighted sum of rows.
     weighted_rows(rows: *const *const f32, weights: *const f32, count: usize, n: usize, out: *mut f32)
         = reduce::weighted_rows;
     /// The elementwise end of an LSTM step.
-    lstm_cell(gates: *const f32, c: *mut f32, h: *mut f32, n: usize) = recurrent::lstm_cell;
+    lstm_cell(gates: *const f32, step: usize, c: *mut f32, h: *mut f32, n: usize) = recurrent::lstm_cell;
     /// The same with peepholes, limits or one gate less.
-    lstm_cell_with(gates: *const f32, c: *mut f32, h: *mut f32, n: usize, extras: &LstmExtras) = recurrent::lstm_cell_with;
+    lstm_cell_with(gates: *const f32, step: usize, c: *mut f32, h: *mut f32, n: usize, extras: &LstmExtras)
+        = recurrent::lstm_cell_with;
     /// The elementwise end of a GRU step.
-    gru_cell(x: *const f32, r: *const f32, h: *const f32, out: *mut f32, n: usize, linear: bool) = recurrent::gru_cell;
+    gru_cell(x: *const f32, x_step: usize, r: *const f32, r_step: usize, h: *const f32, out: *mut f32, n: usize, linear: bool)
+        = recurrent::gru_cell;
     /// A GRU's state behind its reset gate.
     gru_reset(x: *const f32, r: *const f32, h: *const f32, out: *mut f32, n: usize) = recurrent::gru_reset;
     /// One tile of inputs of a Winograd convolution.

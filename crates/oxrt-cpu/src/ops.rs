@@ -6,6 +6,7 @@
 mod attention;
 mod attention_any;
 mod bf16;
+mod bf16_taps;
 mod block_gemm;
 mod causal_conv;
 mod col2_im;
@@ -157,7 +158,14 @@ pub(crate) static OPS: &[&Entry] = &[
 pub(crate) use elementwise::FLOATS;
 
 /// Entries that multiply in bfloat16: taken where the caller allows that precision or the operands have it already.
-pub(crate) static BF16_OPS: &[&Entry] = &[&bf16::CONV, &bf16::GEMM];
+pub(crate) static BF16_OPS: &[&Entry] = &[
+    &bf16::CONV,
+    &bf16::GEMM,
+    &bf16_taps::DEPTHWISE,
+    &bf16_taps::MAX_POOL,
+    &bf16_taps::MEAN,
+    &recurrent::RECURRENT_BF16,
+];
 
 /// An entry, and whether it can run a node.
 pub(crate) type Rival = (&'static Entry, fn(&NodeView) -> Option<()>);
@@ -171,6 +179,8 @@ pub(crate) static RIVALS: &[Rival] = &[
     (&gemm::PACKED, gemm::packed_supports),
     (&bf16::GEMM, bf16::gemm_supports),
 ];
+
+pub(crate) use conv::extra_bytes;
 
 /// Nothing to pack.
 fn pack_nothing(_: &Ctx, _: &NodeView) -> Result<Packing> {

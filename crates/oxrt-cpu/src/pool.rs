@@ -263,16 +263,40 @@ pub fn default_threads() -> usize {
     }
 }
 
-/// The processor quota of the control group (version 2, then version 1).
+/// The least processor quota of this process's control groups and those around them (version 2, and 1).
 fn cgroup_quota() -> Option<f64> {
-    if let Ok(text) = std::fs::read_to_string("/sys/fs/cgroup/cpu.max") {
-        return quota_of(&text);
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    least_quota(std::path::Path::new("/sys/fs/cgroup"), &own)
+}
+
+/// [`cgroup_quota`] below the folder `root`, of a process whose groups are `own` (`number:controllers:path` in lines).
+fn least_quota(root: &std::path::Path, own: &str) -> Option<f64> {
+    let mut least: Option<f64> = None;
+    for line in own.lines() {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { continue };
+        let version1 = controllers.split(',').any(|c| c == "cpu");
+        if !version1 && !controllers.is_empty() {
+            continue;
+        }
+        let top = if version1 { root.join("cpu") } else { root.to_path_buf() };
+        // In a container the path may be that of the system outside, which is not there: its top is the group then.
+        let group = top.join(path.trim_start_matches('/'));
+        for folder in group.ancestors().take_while(|folder| folder.starts_with(&top)) {
+            let read = |name: &str| std::fs::read_to_string(folder.join(name)).ok();
+            let text = if version1 {
+                read("cpu.cfs_quota_us")
+                    .zip(read("cpu.cfs_period_us"))
+                    .map(|(quota, period)| format!("{quota} {period}"))
+            } else {
+                read("cpu.max")
+            };
+            if let Some(quota) = text.as_deref().and_then(quota_of) {
+                least = Some(least.map_or(quota, |l| l.min(quota)));
+            }
+        }
     }
-    let read = |name: &str| -> Option<f64> {
-        std::fs::read_to_string(format!("/sys/fs/cgroup/cpu/{name}")).ok()?.trim().parse().ok()
-    };
-    let (quota, period) = (read("cpu.cfs_quota_us")?, read("cpu.cfs_period_us")?);
-    (quota > 0.0 && period > 0.0).then_some(quota / period)
+    least
 }
 
 /// `"<quota> <period>"` in microseconds; `"max …"` is no limit.
@@ -342,6 +366,71 @@ mod tests {
         let (a, b, c) = (ThreadPool::shared(3), ThreadPool::shared(3), ThreadPool::shared(2));
         assert!(Arc::ptr_eq(&a, &b) && !Arc::ptr_eq(&a, &c));
         assert_eq!((a.threads(), c.threads()), (3, 2));
+    }
+
+    /// Groups around the process's own count, in both versions' files; a path from outside a container does not hide its top.
+    #[test]
+    fn the_least_quota_holds() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        let quota = |own: &str| least_quota(root.path(), own);
+        assert_eq!(quota("0::/a/b\n"), None);
+        write("a/b/cpu.max", "max 100000\n");
+        write("a/cpu.max", "250000 100000\n");
+        assert_eq!(quota("0::/a/b\n"), Some(2.5));
+        write("cpu.max", "150000 100000\n");
+        assert_eq!(quota("0::/not/here\n"), Some(1.5));
+        write("cpu/job/cpu.cfs_quota_us", "50000\n");
+        write("cpu/job/cpu.cfs_period_us", "100000\n");
+        assert_eq!(quota("4:memory:/job\n3:cpu,cpuacct:/job\n"), Some(0.5));
+        assert_eq!(quota("3:cpu,cpuacct:/\n"), None);
+    }
+
+    /// An affinity mask of one processor leaves one thread.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_affinity_mask_holds() {
+        let threads = std::thread::spawn(|| {
+            // SAFETY: the sets are plain data of the size that is told; the mask is this thread's alone.
+            unsafe {
+                let mut set: libc::cpu_set_t = std::mem::zeroed();
+                assert_eq!(libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set), 0);
+                let first = (0..libc::CPU_SETSIZE as usize).find(|&i| libc::CPU_ISSET(i, &set)).unwrap();
+                libc::CPU_ZERO(&mut set);
+                libc::CPU_SET(first, &mut set);
+                assert_eq!(libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set), 0);
+            }
+            default_threads()
+        });
+        assert_eq!(threads.join().unwrap(), 1);
+    }
+
+    /// Helpers without work sleep: no processor time passes in them.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn idle_helpers_take_no_time() {
+        let pool = ThreadPool::new(8);
+        // Ticks of the threads called `oxrt-7`: other tests have no pool as large.
+        let ticks = || -> u64 {
+            let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|t| t.unwrap().path());
+            let stats = tasks.filter_map(|t| std::fs::read_to_string(t.join("stat")).ok());
+            let numbers = |stat: String| -> Option<u64> {
+                let (head, tail) = stat.rsplit_once(')')?;
+                let fields: Vec<&str> = tail.split_whitespace().collect();
+                head.ends_with("oxrt-7").then_some(())?;
+                Some(fields[11].parse::<u64>().ok()? + fields[12].parse::<u64>().ok()?)
+            };
+            stats.filter_map(numbers).sum()
+        };
+        pool.run(64, |_| std::thread::sleep(Duration::from_micros(50)));
+        std::thread::sleep(Duration::from_millis(50));
+        let before = ticks();
+        std::thread::sleep(Duration::from_millis(400));
+        assert!(ticks() <= before + 1, "{} ticks while idle", ticks() - before);
     }
 
     #[test]

@@ -169,6 +169,21 @@ pub trait Simd: Copy + Send + Sync + 'static {
     unsafe fn store_f16(self, p: *mut u16, v: Self::F);
     /// `LANES` bfloat16 values, widened.
     unsafe fn load_bf16(self, p: *const u16) -> Self::F;
+    /// The bfloat16 values of the lanes of `m`, widened, zero elsewhere; other lanes' memory is not touched.
+    #[inline(always)]
+    unsafe fn load_bf16_mask(self, p: *const u16, m: Self::M) -> Self::F {
+        let mut lanes = [0.0f32; 16];
+        // SAFETY: no tier has more than sixteen lanes; those of the mask are readable as the caller promises.
+        unsafe {
+            self.store(lanes.as_mut_ptr(), self.blend(m, self.splat(1.0), self.zero()));
+            for (i, lane) in lanes.iter_mut().enumerate().take(Self::LANES) {
+                if *lane != 0.0 {
+                    *lane = f32::from_bits(u32::from(*p.add(i)) << 16);
+                }
+            }
+            self.load(lanes.as_ptr())
+        }
+    }
     /// Narrowed to bfloat16, ties to even, NaN kept NaN.
     unsafe fn store_bf16(self, p: *mut u16, v: Self::F);
     /// Asks for the cache line at `p` to come to the second cache; any address is fine.

@@ -1,15 +1,11 @@
 //! The memory of a context: one aligned block that only grows.
 
-use oxrt_tensor::{Result, bail};
-
-/// 64 bytes, aligned like [`oxrt_backend::ALIGN`].
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u8; 64]);
+use oxrt_tensor::{Block, Result, bail};
 
 #[derive(Default)]
 pub(crate) struct Arena {
-    lines: Vec<Line>,
+    block: Block,
+    len: usize,
 }
 
 impl Arena {
@@ -18,28 +14,27 @@ impl Arena {
     /// # Errors
     /// When the machine has not so much memory.
     pub fn reserve(&mut self, bytes: usize) -> Result<()> {
-        let lines = bytes.div_ceil(64);
-        if lines > self.lines.len() {
+        let len = bytes.next_multiple_of(64);
+        if len > self.len {
             // Freed first, so that the old and the new block never exist together.
-            self.lines = Vec::new();
-            if self.lines.try_reserve_exact(lines).is_err() {
+            (self.block, self.len) = (Block::default(), 0);
+            let Some(block) = Block::zeroed(len) else {
                 bail!(invalid, "no memory for activations of {bytes} bytes");
-            }
-            self.lines.resize(lines, Line([0; 64]));
+            };
+            (self.block, self.len) = (block, len);
         }
         Ok(())
     }
 
     pub fn base(&mut self) -> *mut u8 {
-        self.lines.as_mut_ptr().cast()
+        self.block.bytes_mut().as_mut_ptr()
     }
 
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: the block holds that many initialised bytes.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len()) }
+        &self.block.bytes()[..self.len]
     }
 
     pub fn len(&self) -> usize {
-        self.lines.len() * 64
+        self.len
     }
 }

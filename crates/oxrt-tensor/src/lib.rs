@@ -3,6 +3,7 @@
 //! The lowest crate of oxrt: it knows numbers and bytes, and nothing of graphs. It also holds the
 //! one [`Error`] type that every other crate speaks.
 
+mod block;
 mod dtype;
 mod error;
 mod halves;
@@ -14,6 +15,7 @@ mod storage;
 mod tensor;
 mod view;
 
+pub use block::Block;
 pub use dtype::{DType, Element};
 pub use error::{Context, Error, Kind, Result};
 pub use half::{bf16, f16};

@@ -1,6 +1,6 @@
 //! Owned aligned bytes and read-only file mappings.
 
-use crate::{Context, Error, Result};
+use crate::{Block, Context, Error, Result};
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -52,36 +52,29 @@ pub fn write_atomically<T>(path: &Path, write: impl FnOnce(&mut std::io::BufWrit
     attempt.at(|| format!("writing {}", path.display()))
 }
 
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-pub(crate) struct Line([u8; 64]);
-
 /// Bytes of a tensor. Owned ones start at a multiple of 64.
 pub(crate) enum Storage {
-    Owned { lines: Vec<Line>, len: usize },
+    Owned { block: Block, len: usize },
     Shared { owner: Box<dyn AsRef<[u8]> + Send + Sync>, start: usize, len: usize },
     Strings(Vec<String>),
 }
 
 impl Storage {
+    /// # Panics
+    /// When the machine has not so much memory.
     pub fn zeroed(len: usize) -> Self {
-        Storage::Owned { lines: vec![Line([0; 64]); len.div_ceil(64)], len }
+        Storage::try_zeroed(len).unwrap_or_else(|| panic!("no memory for a tensor of {len} bytes"))
     }
 
     /// The same, `None` when there is not so much memory.
     pub fn try_zeroed(len: usize) -> Option<Self> {
-        let mut lines = Vec::new();
-        lines.try_reserve_exact(len.div_ceil(64)).ok()?;
-        lines.resize(len.div_ceil(64), Line([0; 64]));
-        Some(Storage::Owned { lines, len })
+        Some(Storage::Owned { block: Block::zeroed(len)?, len })
     }
 
     /// Room for `len` bytes in memory that is there already, whatever it holds; `None` where that is too small.
     pub fn reused(self, len: usize) -> Option<Self> {
         match self {
-            Storage::Owned { lines, .. } if lines.len() * size_of::<Line>() >= len => {
-                Some(Storage::Owned { lines, len })
-            }
+            Storage::Owned { block, .. } if block.bytes().len() >= len => Some(Storage::Owned { block, len }),
             _ => None,
         }
     }
@@ -89,7 +82,7 @@ impl Storage {
     /// Bytes that [`Storage::reused`] can give.
     pub fn capacity(&self) -> usize {
         match self {
-            Storage::Owned { lines, .. } => lines.len() * size_of::<Line>(),
+            Storage::Owned { block, .. } => block.bytes().len(),
             _ => 0,
         }
     }
@@ -102,8 +95,7 @@ impl Storage {
 
     pub fn bytes(&self) -> &[u8] {
         match self {
-            // SAFETY: `lines` holds at least `len` initialised bytes.
-            Storage::Owned { lines, len } => unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), *len) },
+            Storage::Owned { block, len } => &block.bytes()[..*len],
             Storage::Shared { owner, start, len } => &(**owner).as_ref()[*start..*start + *len],
             Storage::Strings(_) => &[],
         }
@@ -111,10 +103,7 @@ impl Storage {
 
     pub fn bytes_mut(&mut self) -> Option<&mut [u8]> {
         match self {
-            Storage::Owned { lines, len } => {
-                // SAFETY: as above, and the borrow is unique.
-                Some(unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), *len) })
-            }
+            Storage::Owned { block, len } => Some(&mut block.bytes_mut()[..*len]),
             _ => None,
         }
     }

@@ -3,7 +3,7 @@
 use super::conv::{Filter, Lowered};
 use super::gemm_bf16::{self, Element, Out, Plan};
 use super::window::Window;
-use crate::kernels::bf16::{Bf16Unit, KB};
+use crate::kernels::bf16::Bf16Unit;
 use crate::pool::ThreadPool;
 
 /// Values of one group's packed weights.
@@ -41,7 +41,7 @@ impl ConvBf16 {
     /// Binds a filter to the sizes of `window`, for input elements of type `E`.
     pub fn new<E: Element>(unit: &'static Bf16Unit, filter: Filter, window: Window, threads: usize) -> ConvBf16 {
         let lowered = Lowered::new(filter, window);
-        let as_it_lies = size_of::<E>() == 2 && lowered.is_pointwise() && lowered.size.kc.is_multiple_of(KB);
+        let as_it_lies = size_of::<E>() == 2 && lowered.is_pointwise() && lowered.size.kc.is_multiple_of(unit.step);
         let plan = Plan::new(unit, lowered.size, threads, as_it_lies.then_some(filter.cin));
         ConvBf16 { unit, lowered, plan, element: size_of::<E>() }
     }

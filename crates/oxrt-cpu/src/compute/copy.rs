@@ -2,11 +2,14 @@
 
 use super::{Shared, cut};
 use crate::pool::ThreadPool;
+use core::mem::MaybeUninit;
 
 /// Elements per side of a square that is transposed at once: one cache line of floats.
 const SQUARE: usize = 16;
 /// Fewer bytes than this are not worth waking another thread for.
 const MIN_PER_TASK: usize = 64 * 1024;
+/// Bytes that are more than the caches hold.
+const LARGE: usize = 32 << 20;
 
 /// A copy of a box of elements, with any strides on both sides (zero on the source side repeats).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,7 +111,14 @@ impl StridedCopy {
         if let Some(across) = self.across {
             // A few planes become one: many rows at once are worth it.
             let few = self.dims[last] <= 4 && self.dst[across] == self.dims[last] as isize;
-            let side = if few { 16 * SQUARE } else { SQUARE };
+            let many = self.dims[across] >= 64 * SQUARE;
+            let side = if few {
+                16 * SQUARE
+            } else if many {
+                4 * SQUARE
+            } else {
+                SQUARE
+            };
             let blocks = self.dims[across].div_ceil(side);
             let outer: usize = self.len() / (self.dims[across] * self.dims[last]);
             let lines = outer * blocks;
@@ -136,8 +146,10 @@ impl StridedCopy {
         }
         let lines = self.len() / self.dims[last];
         if lines == 1 && self.src[last] == 1 && self.dst[last] == 1 {
-            pool.run(most, |part| {
-                let (start, count) = cut(self.dims[last], most, part);
+            // Few large pieces: the system's own copy writes those past the caches.
+            let parts = if self.len() * self.size >= LARGE { most.min(pool.threads()) } else { most };
+            pool.run(parts, |part| {
+                let (start, count) = cut(self.dims[last], parts, part);
                 // SAFETY: parts are disjoint pieces of the run.
                 unsafe { core::ptr::copy_nonoverlapping(src.at(start), dst.at(start), count) };
             });
@@ -197,26 +209,29 @@ unsafe fn interleave<T: Copy, const N: usize>(s: *const T, step: isize, d: *mut 
     }
 }
 
-/// Transposes `rows` (at most [`SQUARE`]) source columns into destination rows of `cols` elements:
-/// `d[r * d_step + c] = s[c * s_step + r]`.
+/// Transposes `rows` source columns into destination rows of `cols` elements: `d[r * d_step + c] = s[c * s_step + r]`.
 #[inline]
 unsafe fn squares<T: Copy>(s: *const T, s_step: isize, d: *mut T, d_step: isize, rows: usize, cols: usize) {
-    let mut c0 = 0;
+    let (whole_rows, whole_cols) = (rows / SQUARE * SQUARE, cols / SQUARE * SQUARE);
+    // By way of a square of its own: lines of a large source lie in the same few sets of the first cache.
+    let mut square = [MaybeUninit::<[T; SQUARE]>::uninit(); SQUARE];
     // SAFETY: the caller's box contains every position.
     unsafe {
-        if rows == SQUARE {
-            while c0 + SQUARE <= cols {
-                for r in 0..SQUARE {
-                    for c in 0..SQUARE {
-                        let from = s.offset((c0 + c) as isize * s_step).add(r);
-                        *d.offset(r as isize * d_step).add(c0 + c) = *from;
-                    }
+        for c0 in (0..whole_cols).step_by(SQUARE) {
+            // Neighbouring lines of the same source rows.
+            for r0 in (0..whole_rows).step_by(SQUARE) {
+                for (c, line) in square.iter_mut().enumerate() {
+                    line.write(s.offset((c0 + c) as isize * s_step).add(r0).cast::<[T; SQUARE]>().read());
                 }
-                c0 += SQUARE;
+                let square = square.as_ptr().cast::<T>();
+                for r in 0..SQUARE {
+                    let to = d.offset((r0 + r) as isize * d_step).add(c0);
+                    to.cast::<[T; SQUARE]>().write(core::array::from_fn(|c| *square.add(c * SQUARE + r)));
+                }
             }
         }
         for r in 0..rows {
-            for c in c0..cols {
+            for c in if r < whole_rows { whole_cols } else { 0 }..cols {
                 *d.offset(r as isize * d_step).add(c) = *s.offset(c as isize * s_step).add(r);
             }
         }
@@ -266,6 +281,8 @@ mod tests {
         check(&[4, 6, 5, 8], &[2, 0, 3, 1]);
         check(&[64, 9, 100], &[1, 0, 2]);
         check(&[300, 300], &[1, 0]);
+        check(&[37, 1100], &[1, 0]);
+        check(&[2, 70, 1030], &[0, 2, 1]);
     }
 
     #[test]

@@ -3,10 +3,10 @@
 use super::broadcast::Space;
 use super::{Reads, Shared, cut};
 use crate::kernels::Kernels;
-use crate::kernels::elementwise::{Format, Operand};
+use crate::kernels::elementwise::{ChainStep, Format, Link, Operand};
 use crate::pool::ThreadPool;
 use core::cell::RefCell;
-use oxrt_ops::scalar::{Instr, Program};
+use oxrt_ops::scalar::{Instr, Program, Unary};
 
 /// Elements of a tile.
 const TILE: usize = 512;
@@ -29,6 +29,60 @@ enum Place {
     Const(usize),
 }
 
+/// Some instructions that are done together, and the tile of the result.
+#[derive(Clone, Debug)]
+enum Step {
+    One(Instr, [Place; 3], usize),
+    /// From a first operand, by links with their other operands.
+    Chain(Place, Vec<(Link, Place)>, usize),
+}
+
+/// Most links of a chain.
+const LINKS: usize = 64;
+
+/// Joins neighbouring instructions whose results nobody else reads, where they are short enough for a chain. `used_once[i]`
+/// says so of step `i`'s result.
+fn chains(steps: Vec<(Instr, [Place; 3], usize)>, used_once: &[bool]) -> Vec<Step> {
+    // The link that an instruction is, with its first operand or with the values that are at hand.
+    let link = |instr: &Instr, from: &[Place; 3], hand: Option<Place>| -> Option<(Place, Link, Place)> {
+        let (first, link, other) = match *instr {
+            Instr::Unary(op, _) => (from[0], Link::Unary(op), from[0]),
+            Instr::Binary(..) if from[0] == from[1] => return None,
+            Instr::Binary(op, ..) if hand.is_some_and(|h| h == from[1]) => (from[1], Link::Reversed(op), from[0]),
+            Instr::Binary(op, ..) => (from[0], Link::Binary(op), from[1]),
+            _ => return None,
+        };
+        (link.is_short() && hand.is_none_or(|h| h == first)).then_some((first, link, other))
+    };
+    let mut out: Vec<Step> = Vec::new();
+    let mut i = 0;
+    while i < steps.len() {
+        let (instr, from, tile) = &steps[i];
+        let mut tile = *tile;
+        let Some((first, l, other)) = link(instr, from, None) else {
+            out.push(Step::One(*instr, *from, tile));
+            i += 1;
+            continue;
+        };
+        let mut links = vec![(l, other)];
+        let mut next = i + 1;
+        while next < steps.len() && used_once[next - 1] && links.len() < LINKS {
+            let (instr, from, to) = &steps[next];
+            let Some((_, l, other)) = link(instr, from, Some(Place::Tile(tile))) else { break };
+            links.push((l, other));
+            tile = *to;
+            next += 1;
+        }
+        if links.len() == 1 {
+            out.push(Step::One(*instr, *from, tile));
+        } else {
+            out.push(Step::Chain(first, links, tile));
+        }
+        i = next;
+    }
+    out
+}
+
 /// A program bound to shapes.
 #[derive(Clone, Debug)]
 pub struct Elementwise {
@@ -36,7 +90,9 @@ pub struct Elementwise {
     space: Space,
     formats: Vec<Format>,
     out_format: Format,
-    steps: Vec<(Instr, [Place; 3], usize)>,
+    steps: Vec<Step>,
+    /// Instructions.
+    instrs: usize,
     result: Place,
     constants: Vec<f32>,
     tiles: usize,
@@ -117,6 +173,15 @@ impl Elementwise {
             places.push(place);
         }
         let result = *places.last()?;
+        // How often the result of each step is read, the program's own counting too.
+        let mut used = vec![0usize; program.instrs.len()];
+        program.instrs.iter().for_each(|instr| instr.operands().for_each(|r| used[usize::from(r.0)] += 1));
+        *used.last_mut()? += 1;
+        let made = |instr: &Instr| !matches!(instr, Instr::Input(_) | Instr::Const(_));
+        let used_once: Vec<bool> =
+            (program.instrs.iter().zip(&used)).filter(|(instr, _)| made(instr)).map(|(_, &n)| n == 1).collect();
+        let instrs = steps.len();
+        let steps = chains(steps, &used_once);
         let inner = space.dims[space.dims.len() - 1];
         let outer = if space.dims.len() > 1 { space.dims[space.dims.len() - 2] } else { 1 };
         let tile_rows = (TILE / inner.max(1)).clamp(1, outer.max(1));
@@ -126,6 +191,7 @@ impl Elementwise {
             formats: operands.iter().map(|o| o.1).collect(),
             out_format,
             steps,
+            instrs,
             result,
             constants,
             tiles: tiles + 1,
@@ -147,7 +213,7 @@ impl Elementwise {
 
     /// Operations of one run.
     pub fn flops(&self) -> usize {
-        self.len() * self.steps.len()
+        self.len() * self.instrs
     }
 
     /// Runs it.
@@ -285,10 +351,23 @@ impl Elementwise {
                 Place::Const(c) => Operand { data: self.constants.as_ptr().add(c), uniform: true },
             };
             let steps = self.steps.len();
-            for (i, (instr, from, tile)) in self.steps.iter().enumerate() {
+            for (i, step) in self.steps.iter().enumerate() {
+                let (Step::One(_, _, tile) | Step::Chain(_, _, tile)) = step;
                 // The last result goes where it belongs, when no conversion stands between.
                 let to =
                     if i + 1 == steps && self.out_format == Format::F32 { out.cast() } else { tiles.add(tile * TILE) };
+                let (instr, from) = match step {
+                    Step::One(instr, from, _) => (instr, from),
+                    Step::Chain(first, links, _) => {
+                        let none = ChainStep { link: Link::Unary(Unary::Neg), other: get(*first) };
+                        let mut steps = [none; LINKS];
+                        for (step, (link, other)) in steps.iter_mut().zip(links) {
+                            *step = ChainStep { link: *link, other: get(*other) };
+                        }
+                        (kernels.chain)(&steps[..links.len()], get(*first), to, n);
+                        continue;
+                    }
+                };
                 match *instr {
                     Instr::Unary(op, _) => {
                         let a = get(from[0]);

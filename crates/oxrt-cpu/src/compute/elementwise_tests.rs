@@ -94,6 +94,32 @@ fn broadcasts_of_every_kind() {
     );
 }
 
+/// Chains of short instructions: of one operand and two on either side, from values, results that are read twice, and tiles
+/// that are used again.
+#[test]
+fn chains_are_their_instructions() {
+    let short = "neg abs sqrt recip floor ceil round add sub mul div min max";
+    for op in short.split(' ') {
+        let two = matches!(op, "add" | "sub" | "mul" | "div" | "min" | "max");
+        let forms: &[&str] = if two { &["OP 3 1", "OP 1 3", "OP 3 0", "OP 2 3"] } else { &["OP 3"] };
+        for form in forms {
+            let last = form.replace("OP", op);
+            let program = format!("in 0; in 1; const 0.75; add 0 1; {last}; sub 4 2");
+            for n in [1, 15, 16, 127, 128, 129, 511, 512, 1031] {
+                check(&program, &[n], &[&[n], &[n]], op != "sqrt");
+            }
+            check(&program, &[9, 33], &[&[9, 33], &[33]], false);
+            check(&program, &[9, 33], &[&[9, 1], &[9, 33]], false);
+            check(&program, &[700], &[&[], &[700]], false);
+        }
+    }
+    // Read twice: not in the middle of a chain.
+    check("in 0; const 1.5; mul 0 1; add 2 1; mul 3 3; sub 4 2; abs 5; max 6 3", &[1031], &[&[1031]], true);
+    check("in 0; in 1; add 0 1; sub 0 1; mul 2 3; neg 4; tanh 5; add 6 0; min 7 1", &[1031], &[&[1031], &[1031]], true);
+    let long: String = (2..150).map(|i| format!("; {} {i} 1", ["add", "mul", "sub"][i % 3])).collect();
+    check(&format!("in 0; const 0.5; add 0 1{long}"), &[600], &[&[600]], false);
+}
+
 #[test]
 fn other_formats_are_converted_on_the_way() {
     let pool = ThreadPool::new(1);

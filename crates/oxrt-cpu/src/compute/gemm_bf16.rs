@@ -112,8 +112,10 @@ enum Left {
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     size: Size,
-    /// The inner product's length, padded.
+    /// The inner product's length as the right operand has it.
     k: usize,
+    /// The same as the unit runs over it: what is behind it is zeros.
+    work: usize,
     left: Left,
     /// Elements from one row of the ordered left operand to the next.
     stride: usize,
@@ -126,6 +128,7 @@ impl Plan {
     /// For a size and a number of threads. `ordered` is the row stride of a left operand that lies as the unit reads it.
     pub fn new(unit: &Bf16Unit, size: Size, threads: usize, ordered: Option<usize>) -> Plan {
         let k = size.k().next_multiple_of(KB);
+        let work = size.k().next_multiple_of(unit.step);
         let tiles = size.m.div_ceil(unit.mr).max(1);
         let columns = panels(size.n).max(1);
         let want = if threads > 1 { 4 * threads } else { 1 };
@@ -148,8 +151,8 @@ impl Plan {
             None => Left::ByTask,
         };
         // Off a power of two by a line, so that rows spread over the sets of the first cache.
-        let stride = ordered.unwrap_or(k + if (2 * k).is_multiple_of(1024) { KB } else { 0 });
-        Plan { size, k, left, stride, tiles, row_blocks, col_blocks }
+        let stride = ordered.unwrap_or(work + if (2 * work).is_multiple_of(1024) { KB } else { 0 });
+        Plan { size, k, work, left, stride, tiles, row_blocks, col_blocks }
     }
 
     /// Bytes of workspace a run needs.
@@ -218,7 +221,7 @@ unsafe fn order<E: Element>(
         }
         for i in 0..count {
             // SAFETY: the padding is part of the row.
-            unsafe { core::ptr::write_bytes(out.add((first + i) * plan.stride + taps * kc), 0, plan.k - taps * kc) };
+            unsafe { core::ptr::write_bytes(out.add((first + i) * plan.stride + taps * kc), 0, plan.work - taps * kc) };
         }
     }
 }
@@ -306,7 +309,7 @@ pub unsafe fn block<E: Element>(
                                     a: a.add((r - row) * plan.stride + steps0 * KB),
                                     a_stride: plan.stride,
                                     rows: count,
-                                    k: steps * KB,
+                                    k: (steps * KB).min(plan.work - steps0 * KB),
                                     b: panel.add(steps0 * KB * NR),
                                     c: sums.add(t * unit.mr * NR),
                                     accumulate: part > 0,

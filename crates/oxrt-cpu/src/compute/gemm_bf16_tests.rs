@@ -61,7 +61,7 @@ fn products_of_all_shapes() {
                 let size = Size::plain(m, n, k);
                 check(Plan::new(unit, size, threads, None), true, &mut c);
                 check(Plan::new(unit, size, threads, None), false, &mut c);
-                if k % KB == 0 {
+                if k % unit.step == 0 {
                     check(Plan::new(unit, size, threads, Some(k)), false, &mut c);
                 }
             }

@@ -28,9 +28,9 @@ pub struct TopK {
 }
 
 impl TopK {
-    /// Candidates that are kept at a time.
+    /// Candidates that are kept at a time: few, so that the worst of them soon keeps almost everything out.
     fn room(&self) -> usize {
-        (2 * self.k).max(256).min(self.lines.n)
+        (2 * self.k).max(32).min(self.lines.n)
     }
 
     fn parts(&self, threads: usize) -> usize {

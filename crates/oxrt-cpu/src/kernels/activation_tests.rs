@@ -86,6 +86,14 @@ fn functions_are_exact_to_some_units_in_the_last_place() {
         }
     }
     #[derive(Clone, Copy)]
+    struct ExpDown;
+    impl Map for ExpDown {
+        #[inline(always)]
+        fn at<S: Simd>(self, s: S, x: S::F) -> S::F {
+            math::exp_down(s, x)
+        }
+    }
+    #[derive(Clone, Copy)]
     struct Log;
     impl Map for Log {
         #[inline(always)]
@@ -112,6 +120,10 @@ fn functions_are_exact_to_some_units_in_the_last_place() {
     let mut xs: Vec<f32> = (-10400..890).map(|i| i as f32 * 0.01).collect();
     xs.extend([inf, -inf, f32::NAN, 88.722_83, 88.8, 1e-20, 1e30, -1e30]);
     table(Exp, f64::exp, &xs, 3e-7, "exp");
+    let mut down: Vec<f32> = (0..8700).map(|i| i as f32 * -0.01).collect();
+    down.extend([-0.0, -1e-20, f32::NAN]);
+    table(ExpDown, f64::exp, &down, 3e-7, "exp of what is not above zero");
+    table(ExpDown, |_| 0.0, &[-88.0, -1e4, -1e30, -inf], 0.0, "exp of next to nothing");
     let mut xs: Vec<f32> = (0..5000).map(|i| f32::from_bits(i * 0x0006_8000 + 1)).collect();
     xs.extend((1..3000).map(|i| i as f32 * 1e-3));
     xs.extend([0.0, -0.0, -1.0, inf, -inf, f32::NAN, 1e-45, 1.0]);

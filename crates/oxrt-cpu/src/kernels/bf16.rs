@@ -1,8 +1,8 @@
 //! Matrix products of bfloat16 with sums in single precision, on the units that CPUs have for them.
 //!
 //! Both units read one layout, so an engine moves between them: the left operand is a plain matrix of bfloat16 whose rows
-//! are a multiple of [`KB`] long; the right operand lies in panels of [`NR`] columns, two steps of the inner product side
-//! by side (the order of `VDPBF16PS` and `TDPBF16PS`):
+//! are a multiple of the unit's step long; the right operand, of a multiple of [`KB`] rows, lies in panels of [`NR`] columns,
+//! two steps of the inner product side by side (the order of `VDPBF16PS` and `TDPBF16PS`):
 //!
 //! ```text
 //! panel:  k=0,1  [b00 b10][b01 b11] … NR pairs
@@ -28,7 +28,7 @@ pub struct Bf16Tile {
     pub a_stride: usize,
     /// Rows, at most the unit's.
     pub rows: usize,
-    /// Length of the inner product, a multiple of [`KB`].
+    /// Length of the inner product, a multiple of the unit's step.
     pub k: usize,
     /// The panel, from the first step on.
     pub b: *const u16,
@@ -72,6 +72,8 @@ pub struct Bf16Unit {
     pub name: &'static str,
     /// Rows of its largest tile.
     pub mr: usize,
+    /// Inner products are multiples of this long; a divisor of [`KB`].
+    pub step: usize,
     /// The product.
     ///
     /// # Safety
@@ -126,6 +128,7 @@ impl Bf16Unit {
 mod avx512 {
     use super::*;
     use crate::kernels::activation::{ClipMap, HardSwishMap, LeakyMap, Map, activate};
+    use crate::kernels::gemm::sums;
     use crate::simd::{Avx512, Isa, Simd};
     use core::arch::x86_64::*;
 
@@ -136,6 +139,7 @@ mod avx512 {
         (Isa::detect() == Isa::Avx512 && is_x86_feature_detected!("avx512bf16")).then_some(Bf16Unit {
             name: "avx512_bf16",
             mr: MR,
+            step: 8,
             tile,
             narrow,
             finish,
@@ -151,12 +155,12 @@ mod avx512 {
     }
 
     features! {
-        unsafe fn rows<const R: usize>(t: &Bf16Tile) {
+        unsafe fn rows<const R: usize, const U: usize>(t: &Bf16Tile) {
             // SAFETY: the caller's promise covers the operands; the unit exists only where the CPU has the instructions.
             unsafe {
-                let mut acc = [[_mm512_setzero_ps(); 2]; R];
+                let mut acc = [[[_mm512_setzero_ps(); 2]; R]; U];
                 if t.accumulate {
-                    for (i, row) in acc.iter_mut().enumerate() {
+                    for (i, row) in acc[0].iter_mut().enumerate() {
                         for (j, v) in row.iter_mut().enumerate() {
                             *v = _mm512_loadu_ps(t.c.add(i * NR + j * 16));
                         }
@@ -164,20 +168,43 @@ mod avx512 {
                 }
                 let mut b = t.b;
                 let mut a = t.a;
-                // Not unrolled by hand: the compiler would hold four vectors of the panel, and spill sums for them.
-                for _ in 0..t.k / 2 {
-                    let b0: __m512bh = core::mem::transmute(_mm512_loadu_si512(b.cast()));
-                    let b1: __m512bh = core::mem::transmute(_mm512_loadu_si512(b.add(NR).cast()));
-                    for i in 0..R {
-                        let pair = a.add(i * t.a_stride).cast::<i32>().read_unaligned();
-                        let pair: __m512bh = core::mem::transmute(_mm512_set1_epi32(pair));
-                        acc[i][0] = _mm512_dpbf16_ps(acc[i][0], pair, b0);
-                        acc[i][1] = _mm512_dpbf16_ps(acc[i][1], pair, b1);
-                    }
-                    a = a.add(2);
-                    b = b.add(2 * NR);
+                macro_rules! step {
+                    ($u:literal) => {{
+                        let b0: __m512bh = core::mem::transmute(_mm512_loadu_si512(b.add($u * 2 * NR).cast()));
+                        let b1: __m512bh = core::mem::transmute(_mm512_loadu_si512(b.add($u * 2 * NR + NR).cast()));
+                        for i in 0..R {
+                            let pair = a.add(i * t.a_stride + 2 * $u).cast::<i32>().read_unaligned();
+                            let pair: __m512bh = core::mem::transmute(_mm512_set1_epi32(pair));
+                            acc[$u % U][i][0] = _mm512_dpbf16_ps(acc[$u % U][i][0], pair, b0);
+                            acc[$u % U][i][1] = _mm512_dpbf16_ps(acc[$u % U][i][1], pair, b1);
+                        }
+                    }};
                 }
-                for (i, row) in acc.iter().enumerate() {
+                if U > 1 {
+                    for _ in 0..t.k / 8 {
+                        step!(0);
+                        step!(1);
+                        step!(2);
+                        step!(3);
+                        a = a.add(8);
+                        b = b.add(8 * NR);
+                    }
+                    for u in 1..U {
+                        for i in 0..R {
+                            for j in 0..2 {
+                                acc[0][i][j] = _mm512_add_ps(acc[0][i][j], acc[u][i][j]);
+                            }
+                        }
+                    }
+                } else {
+                    // Not unrolled by hand: the compiler would hold four vectors of the panel, and spill sums for them.
+                    for _ in 0..t.k / 2 {
+                        step!(0);
+                        a = a.add(2);
+                        b = b.add(2 * NR);
+                    }
+                }
+                for (i, row) in acc[0].iter().enumerate() {
                     for (j, v) in row.iter().enumerate() {
                         _mm512_storeu_ps(t.c.add(i * NR + j * 16), *v);
                     }
@@ -283,7 +310,7 @@ mod avx512 {
             ($($n:literal)+) => {
                 match t.rows {
                     // SAFETY: as the caller promises.
-                    $($n => unsafe { rows::<$n>(t) },)+
+                    $($n => unsafe { rows::<$n, { sums($n) }>(t) },)+
                     n => debug_assert_eq!(n, 0),
                 }
             };
@@ -305,7 +332,7 @@ mod amx {
 
     pub(super) fn unit() -> Option<Bf16Unit> {
         let others = super::avx512::unit()?;
-        (has_amx() && allowed()).then_some(Bf16Unit { name: "amx_bf16", mr: MR, tile, release, ..others })
+        (has_amx() && allowed()).then_some(Bf16Unit { name: "amx_bf16", mr: MR, step: KB, tile, release, ..others })
     }
 
     /// CPUID leaf 7: AMX-BF16 and AMX-TILE.

@@ -299,6 +299,129 @@ pub unsafe fn select<S: Simd>(s: S, c: Operand, a: Operand, b: Operand, out: *mu
     }
 }
 
+/// What a step of a chain does to the values at hand, of which the last step's are made.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Link {
+    /// A function of them.
+    Unary(Unary),
+    /// A function of them and another operand.
+    Binary(Binary),
+    /// A function of another operand and them.
+    Reversed(Binary),
+}
+
+impl Link {
+    /// Whether a chain can have it: a few instructions, so that all values stay in registers.
+    pub fn is_short(self) -> bool {
+        match self {
+            Link::Unary(op) => {
+                matches!(
+                    op,
+                    Unary::Neg | Unary::Abs | Unary::Sqrt | Unary::Recip | Unary::Floor | Unary::Ceil | Unary::Round
+                )
+            }
+            Link::Binary(op) | Link::Reversed(op) => {
+                matches!(op, Binary::Add | Binary::Sub | Binary::Mul | Binary::Div | Binary::Min | Binary::Max)
+            }
+        }
+    }
+}
+
+/// A step of a chain.
+#[derive(Clone, Copy, Debug)]
+pub struct ChainStep {
+    /// What it does.
+    pub link: Link,
+    /// The other operand of a function of two.
+    pub other: Operand,
+}
+
+/// `V` vectors from element `i` on, of the lanes `m`, through all steps of a chain.
+#[inline(always)]
+unsafe fn through<S: Simd, const V: usize>(s: S, steps: &[ChainStep], a: Operand, out: *mut f32, i: usize, m: S::M) {
+    // SAFETY: the caller keeps the lanes inside the tiles.
+    unsafe {
+        let mut v = [s.zero(); V];
+        for j in 0..V {
+            v[j] = lanes(s, a, i + j * S::LANES, m);
+        }
+        for step in steps {
+            macro_rules! map {
+                ($f:expr) => {
+                    for j in 0..V {
+                        v[j] = $f.at(s, v[j]);
+                    }
+                };
+            }
+            macro_rules! zip {
+                ($f:expr, |$v:ident, $o:ident| ($a:expr, $b:expr)) => {
+                    if step.other.uniform {
+                        let $o = s.splat(*step.other.data);
+                        for j in 0..V {
+                            let $v = v[j];
+                            v[j] = $f.at(s, $a, $b);
+                        }
+                    } else {
+                        for j in 0..V {
+                            let $v = v[j];
+                            let $o = s.load_mask(step.other.data.add(i + j * S::LANES), m);
+                            v[j] = $f.at(s, $a, $b);
+                        }
+                    }
+                };
+            }
+            match step.link {
+                Link::Unary(Unary::Neg) => map!(Neg),
+                Link::Unary(Unary::Abs) => map!(Abs),
+                Link::Unary(Unary::Sqrt) => map!(Sqrt),
+                Link::Unary(Unary::Recip) => map!(Recip),
+                Link::Unary(Unary::Floor) => map!(Floor),
+                Link::Unary(Unary::Ceil) => map!(Ceil),
+                Link::Unary(Unary::Round) => map!(Round),
+                // The order of operands decides what is kept of zeros' signs and of two NaNs; only addition and product are
+                // free of it.
+                Link::Binary(Binary::Add) | Link::Reversed(Binary::Add) => zip!(Add, |v, o| (v, o)),
+                Link::Binary(Binary::Mul) | Link::Reversed(Binary::Mul) => zip!(Mul, |v, o| (v, o)),
+                Link::Binary(Binary::Sub) => zip!(Sub, |v, o| (v, o)),
+                Link::Binary(Binary::Div) => zip!(Div, |v, o| (v, o)),
+                Link::Binary(Binary::Min) => zip!(Min, |v, o| (v, o)),
+                Link::Binary(Binary::Max) => zip!(Max, |v, o| (v, o)),
+                Link::Reversed(Binary::Sub) => zip!(Sub, |v, o| (o, v)),
+                Link::Reversed(Binary::Div) => zip!(Div, |v, o| (o, v)),
+                Link::Reversed(Binary::Min) => zip!(Min, |v, o| (o, v)),
+                Link::Reversed(Binary::Max) => zip!(Max, |v, o| (o, v)),
+                other => debug_assert!(false, "{other:?} in a chain"),
+            }
+        }
+        for j in 0..V {
+            s.store_mask(out.add(i + j * S::LANES), v[j], m);
+        }
+    }
+}
+
+/// A chain of steps for `n` elements, each of which the values pass through in registers. Only steps that are short
+/// ([`Link::is_short`]).
+///
+/// # Safety
+/// As [`binary`], for the operand and those of the steps.
+#[inline(always)]
+pub unsafe fn chain<S: Simd>(s: S, steps: &[ChainStep], a: Operand, out: *mut f32, n: usize) {
+    const V: usize = 8;
+    let all = s.first(S::LANES);
+    let mut i = 0;
+    // SAFETY: whole groups of vectors, then single ones; the mask keeps the last vector inside.
+    unsafe {
+        while i + V * S::LANES <= n {
+            through::<S, V>(s, steps, a, out, i, all);
+            i += V * S::LANES;
+        }
+        while i < n {
+            through::<S, 1>(s, steps, a, out, i, s.first(n - i));
+            i += S::LANES;
+        }
+    }
+}
+
 /// The element types a tile is read from and written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {

@@ -57,15 +57,24 @@ pub struct GemmTile {
     pub ahead_lines: usize,
 }
 
-/// The microkernel for exactly `MR` rows and a panel of `NV` vectors.
+/// Sums per output: as many as few rows need, so that a multiply-add need not wait for the one before.
+pub(super) const fn sums(rows: usize) -> usize {
+    match rows {
+        1 => 4,
+        2 | 3 => 2,
+        _ => 1,
+    }
+}
+
+/// The microkernel for exactly `MR` rows and a panel of `NV` vectors, with `U` sums per output ([`sums`]).
 ///
 /// # Safety
 /// Every pointer of `t` covers what its description says.
 #[inline(always)]
-pub unsafe fn gemm_tile<S: Simd, const MR: usize, const NV: usize>(s: S, t: &GemmTile) {
+pub unsafe fn gemm_tile<S: Simd, const MR: usize, const NV: usize, const U: usize>(s: S, t: &GemmTile) {
     // SAFETY: the caller's promise covers every access; masks keep partial columns inside it.
     unsafe {
-        let mut acc = [[s.zero(); NV]; MR];
+        let mut acc = [[[s.zero(); NV]; MR]; U];
         let masks: [S::M; NV] = core::array::from_fn(|_| s.first(0));
         let mut masks = masks;
         for j in 0..NV {
@@ -74,14 +83,14 @@ pub unsafe fn gemm_tile<S: Simd, const MR: usize, const NV: usize>(s: S, t: &Gem
         if t.accumulate {
             for i in 0..MR {
                 for j in 0..NV {
-                    acc[i][j] = s.load_mask(t.c.add(i * t.c_stride + j * S::LANES), masks[j]);
+                    acc[0][i][j] = s.load_mask(t.c.add(i * t.c_stride + j * S::LANES), masks[j]);
                 }
             }
         } else if !t.bias.is_null() {
             for j in 0..NV {
                 let v = s.load_mask(t.bias.add(j * S::LANES), masks[j]);
                 for i in 0..MR {
-                    acc[i][j] = v;
+                    acc[0][i][j] = v;
                 }
             }
         }
@@ -98,7 +107,7 @@ pub unsafe fn gemm_tile<S: Simd, const MR: usize, const NV: usize>(s: S, t: &Gem
                 for i in 0..MR {
                     let av = s.splat(*$p[i].add($k + $u));
                     for j in 0..NV {
-                        acc[i][j] = s.fma(av, bv[j], acc[i][j]);
+                        acc[$u % U][i][j] = s.fma(av, bv[j], acc[$u % U][i][j]);
                     }
                 }
             }};
@@ -128,6 +137,16 @@ pub unsafe fn gemm_tile<S: Simd, const MR: usize, const NV: usize>(s: S, t: &Gem
                 k += 1;
             }
         }
+
+        let mut all = acc[0];
+        for u in 1..U {
+            for i in 0..MR {
+                for j in 0..NV {
+                    all[i][j] = s.add(all[i][j], acc[u][i][j]);
+                }
+            }
+        }
+        let mut acc = all;
 
         if t.finish {
             if !t.residual.is_null() {

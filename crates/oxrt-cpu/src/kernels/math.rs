@@ -50,6 +50,14 @@ fn exp_near<S: Simd>(s: S, x: S::F) -> S::F {
     s.mul(p, pow2(s, n))
 }
 
+/// `e^x` for `x <= 0`; 0 below the smallest normal float.
+#[inline(always)]
+pub fn exp_down<S: Simd>(s: S, x: S::F) -> S::F {
+    // A scale of -127 is no bits at all, which is zero.
+    let (p, n) = exp_parts(s, s.max(s.splat(-88.0), x));
+    s.mul(p, pow2(s, n))
+}
+
 /// Natural logarithm; -inf at 0, NaN below.
 #[inline(always)]
 pub fn log<S: Simd>(s: S, x: S::F) -> S::F {

@@ -2,6 +2,7 @@
 
 use super::math;
 use super::rows::{load_or, store_n};
+use super::taps::Input;
 use crate::simd::Simd;
 
 /// What a reduction computes. Means, roots and logarithms of these are left to the caller.
@@ -128,10 +129,10 @@ unsafe fn rows_of<S: Simd, R: Fold>(s: S, _: R, x: *const f32, rows: usize, n: u
 }
 
 #[inline(always)]
-unsafe fn columns_of<S: Simd, R: Fold>(
+unsafe fn columns_of<S: Simd, R: Fold, E: Input>(
     s: S,
     _: R,
-    x: *const f32,
+    x: *const E,
     rows: usize,
     step: usize,
     cols: usize,
@@ -140,11 +141,12 @@ unsafe fn columns_of<S: Simd, R: Fold>(
     let mut c = 0;
     // SAFETY: inside the rows and columns.
     unsafe {
+        let all = s.first(S::LANES);
         while c + 4 * S::LANES <= cols {
             let mut acc = [s.splat(R::KIND.identity()); 4];
             for r in 0..rows {
                 for (j, a) in acc.iter_mut().enumerate() {
-                    *a = R::step(s, *a, s.load(x.add(r * step + c + j * S::LANES)));
+                    *a = R::step(s, *a, E::load(s, x.add(r * step + c + j * S::LANES), all));
                 }
             }
             for (j, a) in acc.iter().enumerate() {
@@ -155,7 +157,7 @@ unsafe fn columns_of<S: Simd, R: Fold>(
         while c < cols {
             let mut acc = s.splat(R::KIND.identity());
             for r in 0..rows {
-                acc = R::step(s, acc, load_or(s, x.add(r * step + c), cols - c, 0.0));
+                acc = R::step(s, acc, E::load(s, x.add(r * step + c), s.first(cols - c)));
             }
             store_n(s, out.add(c), acc, cols - c);
             c += S::LANES;
@@ -182,15 +184,15 @@ pub unsafe fn reduce_rows<S: Simd>(s: S, kind: Reduction, x: *const f32, rows: u
     }
 }
 
-/// Reduces each of `cols` columns, over `rows` rows that are `step` floats apart, to one.
+/// Reduces each of `cols` columns, over `rows` rows that are `step` elements apart, to one.
 ///
 /// # Safety
 /// The rows are readable, `cols` floats writable at `out`.
 #[inline(always)]
-pub unsafe fn reduce_columns<S: Simd>(
+pub unsafe fn reduce_columns<S: Simd, E: Input>(
     s: S,
     kind: Reduction,
-    x: *const f32,
+    x: *const E,
     rows: usize,
     step: usize,
     cols: usize,

@@ -45,12 +45,23 @@ unsafe fn row_max<S: Simd>(s: S, x: *const f32, n: usize) -> f32 {
     if s.sum(nan) > 0.0 { f32::NAN } else { s.max_lane(top) }
 }
 
+/// Floats that a task works on from which on they come from memory.
+const FAR: usize = 1 << 20;
+
+/// Asks for what the next row needs of place `i`: while a row is worked on in the first cache, the hardware looks no further.
+#[inline(always)]
+fn next_row<S: Simd>(s: S, x: *const f32, y: *const f32, n: usize, i: usize) {
+    s.prefetch(x.wrapping_add(n + i));
+    s.prefetch(y.wrapping_add(n + i));
+}
+
 /// Softmax of `rows` rows of `n` floats. `y` may be `x`.
 ///
 /// # Safety
 /// `rows * n` floats are readable at `x` and writable at `y`.
 #[inline(always)]
 pub unsafe fn softmax<S: Simd>(s: S, x: *const f32, y: *mut f32, rows: usize, n: usize) {
+    let far = rows * n >= FAR;
     for r in 0..rows {
         // SAFETY: inside the rows.
         unsafe {
@@ -60,7 +71,7 @@ pub unsafe fn softmax<S: Simd>(s: S, x: *const f32, y: *mut f32, rows: usize, n:
             let mut i = 0;
             while i < n {
                 let v = load_or(s, x.add(i), n - i, f32::NEG_INFINITY);
-                let e = math::exp(s, s.sub(v, top));
+                let e = math::exp_down(s, s.sub(v, top));
                 store_n(s, y.add(i), e, n - i);
                 // Lanes behind the row are e^-inf (or NaN, as the row then is).
                 sum = s.add(sum, e);
@@ -69,6 +80,9 @@ pub unsafe fn softmax<S: Simd>(s: S, x: *const f32, y: *mut f32, rows: usize, n:
             let scale = s.splat(1.0 / s.sum(sum));
             i = 0;
             while i < n {
+                if far {
+                    next_row(s, x, y, n, i);
+                }
                 store_n(s, y.add(i), s.mul(load_or(s, y.add(i), n - i, 0.0), scale), n - i);
                 i += S::LANES;
             }
@@ -253,6 +267,7 @@ unsafe fn row_sum<S: Simd>(s: S, x: *const f32, n: usize, mean: f32, square: boo
 /// As [`softmax`]; `norm`'s vectors have `n` floats.
 #[inline(always)]
 pub unsafe fn normalize<S: Simd>(s: S, x: *const f32, y: *mut f32, rows: usize, n: usize, norm: &Norm) {
+    let far = rows * n >= FAR;
     for r in 0..rows {
         // SAFETY: inside the rows.
         unsafe {
@@ -263,6 +278,9 @@ pub unsafe fn normalize<S: Simd>(s: S, x: *const f32, y: *mut f32, rows: usize, 
                 (s.splat(mean), s.splat(rest), s.splat(1.0 / (variance + norm.epsilon).sqrt()));
             let mut i = 0;
             while i < n {
+                if far {
+                    next_row(s, x, y, n, i);
+                }
                 let mut v = s.mul(s.sub(s.sub(load_or(s, x.add(i), n - i, 0.0), meanv), restv), factor);
                 if !norm.scale.is_null() {
                     v = s.mul(v, load_or(s, norm.scale.add(i), n - i, 0.0));

@@ -10,18 +10,44 @@
 use super::activation::{Act, simple};
 use crate::simd::Simd;
 
-/// A run of pixels with the same taps.
+/// An input element as it lies in memory.
+pub trait Input: Copy {
+    /// The lanes of `m`, zero elsewhere; other lanes' memory is not touched.
+    ///
+    /// # Safety
+    /// The lanes of `m` are readable at `p`.
+    unsafe fn load<S: Simd>(s: S, p: *const Self, m: S::M) -> S::F;
+}
+
+impl Input for f32 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, p: *const f32, m: S::M) -> S::F {
+        // SAFETY: passed on.
+        unsafe { s.load_mask(p, m) }
+    }
+}
+
+/// The bits of a bfloat16.
+impl Input for u16 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, p: *const u16, m: S::M) -> S::F {
+        // SAFETY: passed on.
+        unsafe { s.load_bf16_mask(p, m) }
+    }
+}
+
+/// A run of pixels with the same taps, for inputs of type `E`.
 #[derive(Clone, Copy, Debug)]
-pub struct TapRun {
+pub struct TapRun<E = f32> {
     /// Per tap, the first channel of the first pixel's input.
-    pub x: *const *const f32,
+    pub x: *const *const E,
     /// Per tap, the weights of the channels (depthwise convolution only).
     pub w: *const *const f32,
     /// How many taps.
     pub taps: usize,
     /// Pixels in the run.
     pub pixels: usize,
-    /// Floats from one pixel's input to the next one's.
+    /// Elements from one pixel's input to the next one's.
     pub step: usize,
     /// Channels.
     pub channels: usize,
@@ -44,11 +70,11 @@ pub struct TapRun {
 /// What is done over the taps.
 trait Window: Copy {
     /// The value before the first tap.
-    unsafe fn start<S: Simd>(s: S, run: &TapRun, c: usize, m: S::M) -> S::F;
+    unsafe fn start<S: Simd, E: Input>(s: S, run: &TapRun<E>, c: usize, m: S::M) -> S::F;
     /// The weights of one tap.
-    unsafe fn weights<S: Simd>(s: S, run: &TapRun, tap: usize, c: usize, m: S::M) -> S::F;
+    unsafe fn weights<S: Simd, E: Input>(s: S, run: &TapRun<E>, tap: usize, c: usize, m: S::M) -> S::F;
     fn step<S: Simd>(s: S, acc: S::F, x: S::F, w: S::F) -> S::F;
-    unsafe fn end<S: Simd>(s: S, run: &TapRun, acc: S::F, pixel: usize, c: usize, m: S::M) -> S::F;
+    unsafe fn end<S: Simd, E: Input>(s: S, run: &TapRun<E>, acc: S::F, pixel: usize, c: usize, m: S::M) -> S::F;
 }
 
 #[derive(Clone, Copy)]
@@ -60,7 +86,7 @@ struct Average;
 
 impl Window for Depthwise {
     #[inline(always)]
-    unsafe fn start<S: Simd>(s: S, run: &TapRun, c: usize, m: S::M) -> S::F {
+    unsafe fn start<S: Simd, E: Input>(s: S, run: &TapRun<E>, c: usize, m: S::M) -> S::F {
         if run.bias.is_null() {
             s.zero()
         } else {
@@ -69,7 +95,7 @@ impl Window for Depthwise {
         }
     }
     #[inline(always)]
-    unsafe fn weights<S: Simd>(s: S, run: &TapRun, tap: usize, c: usize, m: S::M) -> S::F {
+    unsafe fn weights<S: Simd, E: Input>(s: S, run: &TapRun<E>, tap: usize, c: usize, m: S::M) -> S::F {
         // SAFETY: the mask keeps inside the channels.
         unsafe { s.load_mask((*run.w.add(tap)).add(c), m) }
     }
@@ -78,7 +104,7 @@ impl Window for Depthwise {
         s.fma(x, w, acc)
     }
     #[inline(always)]
-    unsafe fn end<S: Simd>(s: S, run: &TapRun, acc: S::F, pixel: usize, c: usize, m: S::M) -> S::F {
+    unsafe fn end<S: Simd, E: Input>(s: S, run: &TapRun<E>, acc: S::F, pixel: usize, c: usize, m: S::M) -> S::F {
         let mut v = acc;
         if !run.residual.is_null() {
             // SAFETY: the residual covers the run's pixels and channels.
@@ -90,11 +116,11 @@ impl Window for Depthwise {
 
 impl Window for Maximum {
     #[inline(always)]
-    unsafe fn start<S: Simd>(s: S, _: &TapRun, _: usize, _: S::M) -> S::F {
+    unsafe fn start<S: Simd, E: Input>(s: S, _: &TapRun<E>, _: usize, _: S::M) -> S::F {
         s.splat(f32::NEG_INFINITY)
     }
     #[inline(always)]
-    unsafe fn weights<S: Simd>(s: S, _: &TapRun, _: usize, _: usize, _: S::M) -> S::F {
+    unsafe fn weights<S: Simd, E: Input>(s: S, _: &TapRun<E>, _: usize, _: usize, _: S::M) -> S::F {
         s.zero()
     }
     #[inline(always)]
@@ -103,18 +129,18 @@ impl Window for Maximum {
         s.blend(s.or(s.lt(acc, x), s.not(s.eq(x, x))), x, acc)
     }
     #[inline(always)]
-    unsafe fn end<S: Simd>(_: S, _: &TapRun, acc: S::F, _: usize, _: usize, _: S::M) -> S::F {
+    unsafe fn end<S: Simd, E: Input>(_: S, _: &TapRun<E>, acc: S::F, _: usize, _: usize, _: S::M) -> S::F {
         acc
     }
 }
 
 impl Window for Average {
     #[inline(always)]
-    unsafe fn start<S: Simd>(s: S, _: &TapRun, _: usize, _: S::M) -> S::F {
+    unsafe fn start<S: Simd, E: Input>(s: S, _: &TapRun<E>, _: usize, _: S::M) -> S::F {
         s.zero()
     }
     #[inline(always)]
-    unsafe fn weights<S: Simd>(s: S, _: &TapRun, _: usize, _: usize, _: S::M) -> S::F {
+    unsafe fn weights<S: Simd, E: Input>(s: S, _: &TapRun<E>, _: usize, _: usize, _: S::M) -> S::F {
         s.zero()
     }
     #[inline(always)]
@@ -122,16 +148,16 @@ impl Window for Average {
         s.add(acc, x)
     }
     #[inline(always)]
-    unsafe fn end<S: Simd>(s: S, run: &TapRun, acc: S::F, _: usize, _: usize, _: S::M) -> S::F {
+    unsafe fn end<S: Simd, E: Input>(s: S, run: &TapRun<E>, acc: S::F, _: usize, _: usize, _: S::M) -> S::F {
         s.mul(acc, s.splat(run.scale))
     }
 }
 
 /// `P` pixels from pixel `p0`, `V` vectors of channels from channel `c`.
 #[inline(always)]
-unsafe fn block<S: Simd, W: Window, const P: usize, const V: usize>(
+unsafe fn block<S: Simd, W: Window, E: Input, const P: usize, const V: usize>(
     s: S,
-    run: &TapRun,
+    run: &TapRun<E>,
     p0: usize,
     c: usize,
     masks: [S::M; V],
@@ -150,7 +176,7 @@ unsafe fn block<S: Simd, W: Window, const P: usize, const V: usize>(
             for v in 0..V {
                 let w = W::weights(s, run, tap, c + v * S::LANES, masks[v]);
                 for p in 0..P {
-                    let xv = s.load_mask(x.add(p * run.step + v * S::LANES), masks[v]);
+                    let xv = E::load(s, x.add(p * run.step + v * S::LANES), masks[v]);
                     acc[p][v] = W::step(s, acc[p][v], xv, w);
                 }
             }
@@ -166,39 +192,39 @@ unsafe fn block<S: Simd, W: Window, const P: usize, const V: usize>(
 }
 
 #[inline(always)]
-unsafe fn channels<S: Simd, W: Window, const P: usize>(s: S, run: &TapRun, p0: usize) {
+unsafe fn channels<S: Simd, W: Window, E: Input, const P: usize>(s: S, run: &TapRun<E>, p0: usize) {
     let mut c = 0;
     // SAFETY: as `block`.
     unsafe {
         let full = s.first(S::LANES);
         while c + 2 * S::LANES <= run.channels {
-            block::<S, W, P, 2>(s, run, p0, c, [full; 2]);
+            block::<S, W, E, P, 2>(s, run, p0, c, [full; 2]);
             c += 2 * S::LANES;
         }
         while c < run.channels {
-            block::<S, W, P, 1>(s, run, p0, c, [s.first(run.channels - c)]);
+            block::<S, W, E, P, 1>(s, run, p0, c, [s.first(run.channels - c)]);
             c += S::LANES;
         }
     }
 }
 
 #[inline(always)]
-unsafe fn walk<S: Simd, W: Window>(s: S, run: &TapRun, first: usize) {
+unsafe fn walk<S: Simd, W: Window, E: Input>(s: S, run: &TapRun<E>, first: usize) {
     let mut p = first;
     // SAFETY: as `block`.
     unsafe {
         if S::LANES == 16 {
             while p + 8 <= run.pixels {
-                channels::<S, W, 8>(s, run, p);
+                channels::<S, W, E, 8>(s, run, p);
                 p += 8;
             }
         }
         while p + 4 <= run.pixels {
-            channels::<S, W, 4>(s, run, p);
+            channels::<S, W, E, 4>(s, run, p);
             p += 4;
         }
         while p < run.pixels {
-            channels::<S, W, 1>(s, run, p);
+            channels::<S, W, E, 1>(s, run, p);
             p += 1;
         }
     }
@@ -209,7 +235,7 @@ unsafe fn walk<S: Simd, W: Window>(s: S, run: &TapRun, first: usize) {
 /// # Safety
 /// The run has its taps.
 #[inline(always)]
-unsafe fn neighbours(run: &TapRun) -> usize {
+unsafe fn neighbours<E: Input>(run: &TapRun<E>) -> usize {
     // SAFETY: inside the list.
     let next = |t: usize| unsafe { (*run.x.add(t)).wrapping_add(run.step) == *run.x.add(t + 1) };
     let row = (1..run.taps).find(|&t| !next(t - 1)).unwrap_or(run.taps);
@@ -220,7 +246,13 @@ unsafe fn neighbours(run: &TapRun) -> usize {
 /// `P` pixels from pixel `p0`, a vector of channels from channel `c`, for taps in rows of `R` neighbours: an input that
 /// several of them read is loaded once.
 #[inline(always)]
-unsafe fn sliding<S: Simd, const P: usize, const R: usize>(s: S, run: &TapRun, p0: usize, c: usize, m: S::M) {
+unsafe fn sliding<S: Simd, E: Input, const P: usize, const R: usize>(
+    s: S,
+    run: &TapRun<E>,
+    p0: usize,
+    c: usize,
+    m: S::M,
+) {
     // SAFETY: pixels and channels lie inside the run; the mask keeps inside the channels. Pixel `p0 + P - 1` is read by the
     // row's last tap, which is the furthest that is read here.
     unsafe {
@@ -232,7 +264,7 @@ unsafe fn sliding<S: Simd, const P: usize, const R: usize>(s: S, run: &TapRun, p
             }
             let x = (*run.x.add(row)).add(p0 * run.step + c);
             for q in 0..P + R - 1 {
-                let v = s.load_mask(x.add(q * run.step), m);
+                let v = E::load(s, x.add(q * run.step), m);
                 for r in 0..R {
                     if q >= r && q - r < P {
                         acc[q - r] = s.fma(v, w[r], acc[q - r]);
@@ -249,7 +281,7 @@ unsafe fn sliding<S: Simd, const P: usize, const R: usize>(s: S, run: &TapRun, p
 
 /// As many pixels as [`sliding`] takes; gives the number.
 #[inline(always)]
-unsafe fn slide<S: Simd, const R: usize>(s: S, run: &TapRun) -> usize {
+unsafe fn slide<S: Simd, E: Input, const R: usize>(s: S, run: &TapRun<E>) -> usize {
     let mut p = 0;
     // SAFETY: as `sliding`.
     unsafe {
@@ -257,7 +289,7 @@ unsafe fn slide<S: Simd, const R: usize>(s: S, run: &TapRun) -> usize {
             let eight = S::LANES == 16 && p + 8 <= run.pixels;
             for c in (0..run.channels).step_by(S::LANES) {
                 let m = s.first(run.channels - c);
-                if eight { sliding::<S, 8, R>(s, run, p, c, m) } else { sliding::<S, 4, R>(s, run, p, c, m) }
+                if eight { sliding::<S, E, 8, R>(s, run, p, c, m) } else { sliding::<S, E, 4, R>(s, run, p, c, m) }
             }
             p += if eight { 8 } else { 4 };
         }
@@ -270,16 +302,16 @@ unsafe fn slide<S: Simd, const R: usize>(s: S, run: &TapRun) -> usize {
 /// # Safety
 /// The pointers of `run` cover what their descriptions say.
 #[inline(always)]
-pub unsafe fn depthwise<S: Simd>(s: S, run: &TapRun) {
+pub unsafe fn depthwise<S: Simd, E: Input>(s: S, run: &TapRun<E>) {
     // SAFETY: as the caller promises.
     unsafe {
         let done = match neighbours(run) {
-            3 => slide::<S, 3>(s, run),
-            5 => slide::<S, 5>(s, run),
-            7 => slide::<S, 7>(s, run),
+            3 => slide::<S, E, 3>(s, run),
+            5 => slide::<S, E, 5>(s, run),
+            7 => slide::<S, E, 7>(s, run),
             _ => 0,
         };
-        walk::<S, Depthwise>(s, run, done)
+        walk::<S, Depthwise, E>(s, run, done)
     }
 }
 
@@ -288,9 +320,9 @@ pub unsafe fn depthwise<S: Simd>(s: S, run: &TapRun) {
 /// # Safety
 /// As [`depthwise`].
 #[inline(always)]
-pub unsafe fn max_pool<S: Simd>(s: S, run: &TapRun) {
+pub unsafe fn max_pool<S: Simd, E: Input>(s: S, run: &TapRun<E>) {
     // SAFETY: as the caller promises.
-    unsafe { walk::<S, Maximum>(s, run, 0) }
+    unsafe { walk::<S, Maximum, E>(s, run, 0) }
 }
 
 /// A run of average pooling.
@@ -298,7 +330,7 @@ pub unsafe fn max_pool<S: Simd>(s: S, run: &TapRun) {
 /// # Safety
 /// As [`depthwise`].
 #[inline(always)]
-pub unsafe fn average_pool<S: Simd>(s: S, run: &TapRun) {
+pub unsafe fn average_pool<S: Simd, E: Input>(s: S, run: &TapRun<E>) {
     // SAFETY: as the caller promises.
-    unsafe { walk::<S, Average>(s, run, 0) }
+    unsafe { walk::<S, Average, E>(s, run, 0) }
 }

@@ -10,7 +10,7 @@ use crate::backend::{Ctx, bound, kernel};
 use crate::compute::conv_bf16::{self, ConvBf16};
 use crate::compute::gemm::{Matrix, Size};
 use crate::compute::gemm_bf16::{self, Out, Plan};
-use crate::kernels::bf16::{Bf16Unit, KB};
+use crate::kernels::bf16::Bf16Unit;
 use oxrt_backend::{Kernel, NodeView, Packing};
 use oxrt_ir::{DType, Tensor};
 use oxrt_tensor::{Error, Result, bail};
@@ -29,7 +29,7 @@ pub(super) const GEMM: Entry = Entry {
 };
 
 /// Shorter inner products than this waste more of the unit than it gains.
-const SHORT: usize = 16;
+const SHORT: usize = 8;
 
 fn is_half(dtype: Option<DType>) -> Option<bool> {
     match dtype {
@@ -75,8 +75,9 @@ fn pack_bias(node: &NodeView, scale: f32, packing: &mut Packing) -> Result<()> {
     Ok(())
 }
 
-fn packed_halves(packed: &[Tensor], len: usize) -> Result<Tensor> {
-    let tensor = packed.first().ok_or_else(|| Error::invalid("packed weights are missing"))?;
+/// The values of bfloat16 of packed tensor `i`, checked to be `len` long.
+pub(super) fn packed_halves(packed: &[Tensor], i: usize, len: usize) -> Result<Tensor> {
+    let tensor = packed.get(i).ok_or_else(|| Error::invalid("packed weights are missing"))?;
     match tensor.get_slice::<u16>() {
         Some(halves) if halves.len() == len => Ok(tensor.clone()),
         _ => Err(Error::invalid(format!("packed weights are {tensor:?}, not {len} values of bfloat16"))
@@ -84,7 +85,7 @@ fn packed_halves(packed: &[Tensor], len: usize) -> Result<Tensor> {
     }
 }
 
-fn unit() -> Result<&'static Bf16Unit> {
+pub(super) fn unit() -> Result<&'static Bf16Unit> {
     Bf16Unit::best().ok_or_else(|| {
         Error::unsupported("the engine multiplies in bfloat16, which this CPU has no unit for")
             .help("build it here, or with `--precision fp32`")
@@ -105,7 +106,7 @@ fn conv_load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Ke
     let unit = unit()?;
     let shape = known_shape(node, 1)?;
     let filter = conv::filter(node, &shape)?;
-    let w = packed_halves(packed, conv_bf16::packed_len(&filter))?;
+    let w = packed_halves(packed, 0, conv_bf16::packed_len(&filter))?;
     let bias = if packed.len() > 1 { Some(super::packed_floats(packed, 1, filter.cout)?) } else { None };
     let geometry = Geometry::of(node, filter, &shape, true)?;
     let act = activation(node.attrs())?;
@@ -195,7 +196,7 @@ fn gemm_load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Ke
     let unit = unit()?;
     let spec = gemm::spec(node)?;
     let (k, n, ..) = gemm::operand(&known_shape(node, 1)?, spec.trans_b);
-    let w = packed_halves(packed, gemm_bf16::packed_len(k, n))?;
+    let w = packed_halves(packed, 0, gemm_bf16::packed_len(k, n))?;
     let bias = if packed.len() > 1 { Some(super::packed_floats(packed, 1, n)?) } else { None };
     let halves = Halves::of(node)?;
     let (has_residual, ctx) = (node.has(3), ctx.clone());
@@ -209,7 +210,7 @@ fn gemm_load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Ke
         }
         let m: usize = x[..x.len() - 1].iter().product();
         makes(args, m * n)?;
-        let as_it_lies = halves.input && k.is_multiple_of(KB);
+        let as_it_lies = halves.input && k.is_multiple_of(unit.step);
         let plan = Plan::new(unit, Size::plain(m, n, k), ctx.threads(), as_it_lies.then_some(k));
         let (ctx, w, bias, act) = (ctx.clone(), w.clone(), bias.clone(), spec.act);
         // A residual is read just before its tile is written.

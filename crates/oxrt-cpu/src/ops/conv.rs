@@ -127,6 +127,17 @@ fn winograd_tile(node: &NodeView) -> Option<usize> {
     (best < 0.8 * direct).then_some(m)
 }
 
+/// Bytes that the weights grow by, for a candidate that is one of Winograd's transforms.
+pub(crate) fn extra_bytes(node: &NodeView, candidate: &str) -> usize {
+    let tile = match candidate {
+        name if name == WINOGRAD_4.name => 4,
+        name if name == WINOGRAD_2.name => 2,
+        _ => return 0,
+    };
+    let weights: usize = static_shape(node, 1).map_or(0, |shape| shape[..2].iter().product());
+    4 * weights * ((tile + 2) * (tile + 2) - 9)
+}
+
 fn pack_winograd(ctx: &Ctx, node: &NodeView, m: usize) -> Result<Packing> {
     let w = node.constant(1).ok_or_else(|| Error::bug("the weights are not constant"))?;
     let filter = filter(node, w.shape())?;

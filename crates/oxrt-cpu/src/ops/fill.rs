@@ -299,21 +299,41 @@ impl Lines {
         step: impl Fn(A, T) -> A + Sync,
         get: impl Fn(A) -> T + Sync,
     ) {
-        let lines = self.outer * self.inner;
-        let parts = ctx.pool.parts(lines * self.n / (16 * 1024)).min(lines.max(1));
+        /// Neighbouring lines that are gone along together, so that whole cache lines are read and written.
+        const TOGETHER: usize = 64;
+        let Lines { outer, n, inner, .. } = *self;
+        let groups = inner.div_ceil(TOGETHER);
+        let parts = ctx.pool.parts(outer * inner * n / (16 * 1024)).min((outer * groups).max(1));
         let (x, y) = (Shared(x.cast_mut()), Shared(y));
         ctx.pool.run(parts, |part| {
-            let (first, count) = cut(lines, parts, part);
-            for line in first..first + count {
-                let base = line / self.inner * self.n * self.inner + line % self.inner;
-                let mut total = start;
-                for i in 0..self.n {
-                    let at = base + if self.reverse { self.n - 1 - i } else { i } * self.inner;
-                    // SAFETY: lines are disjoint, and lie inside both sides.
+            let (first, count) = cut(outer * groups, parts, part);
+            for group in first..first + count {
+                let (o, column) = (group / groups, group % groups * TOGETHER);
+                let columns = TOGETHER.min(inner - column);
+                if inner == 1 {
+                    let mut total = start;
+                    for i in 0..n {
+                        let at = o * n + if self.reverse { n - 1 - i } else { i };
+                        // SAFETY: lines are disjoint, and lie inside both sides.
+                        unsafe {
+                            let next = step(total, *x.at(at));
+                            *y.at(at) = get(if self.exclusive { total } else { next });
+                            total = next;
+                        }
+                    }
+                    continue;
+                }
+                let mut totals = [start; TOGETHER];
+                for i in 0..n {
+                    let row = if self.reverse { n - 1 - i } else { i };
+                    // SAFETY: groups of lines are disjoint, and lie inside both sides.
                     unsafe {
-                        let next = step(total, *x.at(at));
-                        *y.at(at) = get(if self.exclusive { total } else { next });
-                        total = next;
+                        let (x, y) = (x.at((o * n + row) * inner + column), y.at((o * n + row) * inner + column));
+                        for (c, total) in totals.iter_mut().enumerate().take(columns) {
+                            let next = step(*total, *x.add(c));
+                            *y.add(c) = get(if self.exclusive { *total } else { next });
+                            *total = next;
+                        }
                     }
                 }
             }

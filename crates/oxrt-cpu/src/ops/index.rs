@@ -182,12 +182,77 @@ fn gather(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
 }
 
 /// GatherElements, or ScatterElements: every index stands at its own position, and names the place along the axis.
-fn elements(_: &Ctx, node: &NodeView, scatter: bool) -> Result<Box<dyn Kernel>> {
+/// The way along indices of the shape `picked` into data of the shape `shape`, line by line of the last dimension.
+struct Walk {
+    axis: usize,
+    shape: Vec<usize>,
+    picked: Vec<usize>,
+    /// Of the data.
+    strides: Vec<usize>,
+}
+
+impl Walk {
+    fn line_len(&self) -> usize {
+        self.picked.last().copied().unwrap_or(1)
+    }
+
+    fn lines(&self) -> usize {
+        self.picked.iter().rev().skip(1).product()
+    }
+
+    /// The first index of a line, and where the data of its first element would lie at place 0 of the axis.
+    fn line(&self, line: usize) -> (usize, usize) {
+        let (mut rest, mut base) = (line, 0);
+        for d in (0..self.picked.len().saturating_sub(1)).rev() {
+            if d != self.axis {
+                base += rest % self.picked[d] * self.strides[d];
+            }
+            rest /= self.picked[d];
+        }
+        (line * self.line_len(), base)
+    }
+
+    /// How far element `j` of a line lies behind the line's base, at a place of the axis.
+    #[inline(always)]
+    fn offset(&self, place: usize, j: usize) -> usize {
+        if self.axis + 1 == self.picked.len() { place } else { place * self.strides[self.axis] + j }
+    }
+
+    /// Reads an element for every index.
+    ///
+    /// # Safety
+    /// `x` has the data's shape, `y` and the indices that of `picked`.
+    unsafe fn gather<T: Copy>(&self, ctx: &Ctx, indices: &Indices, x: *const T, y: *mut T) -> Result<()> {
+        let (lines, len, n) = (self.lines(), self.line_len(), self.shape[self.axis]);
+        let parts = ctx.pool.parts(lines * len / (16 * 1024)).min(lines.max(1));
+        let (x, y, wrong) = (Shared(x.cast_mut()), Shared(y), AtomicBool::new(false));
+        ctx.pool.run(parts, |part| {
+            let (start, count) = cut(lines, parts, part);
+            for line in start..start + count {
+                let (first, base) = self.line(line);
+                for j in 0..len {
+                    // SAFETY: the index lies inside the data; parts are disjoint lines of the result.
+                    unsafe {
+                        let Some(place) = indices.at(first + j, n) else {
+                            wrong.store(true, Ordering::Relaxed);
+                            return;
+                        };
+                        *y.at(first + j) = *x.at(base + self.offset(place, j));
+                    }
+                }
+            }
+        });
+        if wrong.into_inner() { Err(out_of_range()) } else { Ok(()) }
+    }
+}
+
+fn elements(ctx: &Ctx, node: &NodeView, scatter: bool) -> Result<Box<dyn Kernel>> {
     let size = element_size(node)?;
     let axis = node.attrs().int_or("axis", 0)?;
     let wide = node.dtype(1) == Some(DType::I64);
     let dtype = node.dtype(0).ok_or_else(|| Error::bug("elements without a type"))?;
     let how = if scatter { reduction(node)? } else { Reduction::Replace };
+    let ctx = ctx.clone();
     kernel(move |args| {
         let (shape, picked) = (args.shape(0)?.to_vec(), args.shape(1)?.to_vec());
         let axis = axis_of(axis, shape.len())?;
@@ -201,29 +266,42 @@ fn elements(_: &Ctx, node: &NodeView, scatter: bool) -> Result<Box<dyn Kernel>> 
             bail!(invalid, "a result of shape {:?} for indices of shape {picked:?}", args.output(0)?);
         }
         let strides: Vec<usize> = contiguous(&shape).iter().map(|&s| s as usize).collect();
-        let (total, count) = (shape.iter().product::<usize>(), picked.iter().product::<usize>());
+        let total = shape.iter().product::<usize>();
+        let walk = Walk { axis, shape, picked, strides };
+        let ctx = ctx.clone();
         let made = bound(move |io| {
             let indices = Indices::of(io, wide);
+            let Walk { shape, .. } = &walk;
             // SAFETY: buffers have the bound sizes, indices are checked.
             unsafe {
-                if scatter && !std::ptr::eq(io.inputs[0], io.outputs[0]) {
+                if !scatter {
+                    macro_rules! gather {
+                        ($t:ty) => {
+                            walk.gather::<$t>(&ctx, &indices, io.input(0), io.output(0))
+                        };
+                    }
+                    return match size {
+                        1 => gather!(u8),
+                        2 => gather!(u16),
+                        4 => gather!(u32),
+                        8 => gather!(u64),
+                        _ => gather!([u64; 2]),
+                    };
+                }
+                if !std::ptr::eq(io.inputs[0], io.outputs[0]) {
                     core::ptr::copy_nonoverlapping(io.inputs[0], io.outputs[0], total * size);
                 }
-                for i in 0..count {
-                    let (mut rest, mut at) = (i, 0);
-                    for d in (0..picked.len()).rev() {
-                        let position = rest % picked[d];
-                        rest /= picked[d];
-                        let place =
-                            if d == axis { indices.at(i, shape[d]).ok_or_else(out_of_range)? } else { position };
-                        at += place * strides[d];
-                    }
-                    if how != Reduction::Replace {
-                        join(dtype, how, io.inputs[2].add(i * size), io.outputs[0].add(at * size), 1);
-                    } else if scatter {
-                        copy(io.inputs[2].add(i * size), io.outputs[0].add(at * size), size);
-                    } else {
-                        copy(io.inputs[0].add(at * size), io.outputs[0].add(i * size), size);
+                for line in 0..walk.lines() {
+                    let (first, base) = walk.line(line);
+                    for j in 0..walk.line_len() {
+                        let place = indices.at(first + j, shape[axis]).ok_or_else(out_of_range)?;
+                        let at = base + walk.offset(place, j);
+                        let (from, to) = (io.inputs[2].add((first + j) * size), io.outputs[0].add(at * size));
+                        if how != Reduction::Replace {
+                            join(dtype, how, from, to, 1);
+                        } else {
+                            copy(from, to, size);
+                        }
                     }
                 }
             }

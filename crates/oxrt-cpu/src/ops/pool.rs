@@ -7,7 +7,7 @@ use crate::compute::pooling::{self, Kind};
 use crate::compute::reduce;
 use crate::compute::window::Window;
 use crate::kernels::reduce::Reduction;
-use oxrt_backend::{Kernel, NodeView};
+use oxrt_backend::{BindArgs, Kernel, NodeView};
 use oxrt_ir::Tensor;
 use oxrt_tensor::{Error, Result};
 
@@ -42,18 +42,48 @@ pub(super) fn has_plain_windows(node: &NodeView) -> Option<()> {
     sizes(attrs.ints("kernel_shape").ok()??).map(|_| ())
 }
 
+/// What a pooling node says of its windows.
+pub(super) struct Windows {
+    kernel: Vec<usize>,
+    strides: Vec<usize>,
+    dilations: Vec<usize>,
+    pads: Vec<usize>,
+}
+
+impl Windows {
+    pub fn of(node: &NodeView) -> Result<Windows> {
+        let list = |name: &str| -> Result<Vec<usize>> {
+            sizes(node.attrs().ints(name)?.unwrap_or(&[]))
+                .ok_or_else(|| Error::invalid(format!("a negative number in `{name}`")))
+        };
+        Ok(Windows {
+            kernel: list("kernel_shape")?,
+            strides: list("strides")?,
+            dilations: list("dilations")?,
+            pads: list("pads")?,
+        })
+    }
+
+    /// The window at the bound sizes, and the channels.
+    pub fn bind(&self, args: &BindArgs, channels_last: bool) -> Result<(Window, usize)> {
+        let (x, y) = (args.shape(0)?, args.output(0)?);
+        let (c, spatial) = if channels_last { (x.len() - 1, 1..x.len() - 1) } else { (1, 2..x.len()) };
+        let (input, output) = (&x[spatial.clone()], &y[spatial]);
+        let window = Window::new(x[0], input, &self.kernel, &self.strides, &self.dilations, &self.pads, output)
+            .ok_or_else(|| Error::unsupported(format!("pooling over shape {x:?}")))?;
+        makes(args, x[0] * x[c] * window.output_pixels())?;
+        Ok((window, x[c]))
+    }
+}
+
 fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
     let attrs = node.attrs();
-    let list = |name: &str| -> Result<Vec<usize>> {
-        sizes(attrs.ints(name)?.unwrap_or(&[])).ok_or_else(|| Error::invalid(format!("a negative number in `{name}`")))
-    };
-    let (kernel_shape, strides, dilations, pads) =
-        (list("kernel_shape")?, list("strides")?, list("dilations")?, list("pads")?);
+    let windows = Windows::of(node)?;
     let last = node.op().starts_with("oxrt.");
     let mut ends = [0; 3];
-    let rank = kernel_shape.len();
-    if pads.len() == 2 * rank && rank <= 3 {
-        ends[3 - rank..].copy_from_slice(&pads[rank..]);
+    let rank = windows.kernel.len();
+    if windows.pads.len() == 2 * rank && rank <= 3 {
+        ends[3 - rank..].copy_from_slice(&windows.pads[rank..]);
     }
     let kind = if node.op().ends_with("MaxPool") {
         Kind::Max
@@ -65,12 +95,7 @@ fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
     let ctx = ctx.clone();
     kernel(move |args| {
         let (x, y) = (args.shape(0)?, args.output(0)?);
-        let (c, spatial) = if last { (x.len() - 1, 1..x.len() - 1) } else { (1, 2..x.len()) };
-        let channels = x[c];
-        let window =
-            Window::new(x[0], &x[spatial.clone()], &kernel_shape, &strides, &dilations, &pads, &y[spatial.clone()])
-                .ok_or_else(|| Error::unsupported(format!("pooling over shape {x:?}")))?;
-        makes(args, x[0] * channels * window.output_pixels())?;
+        let (window, channels) = windows.bind(args, last)?;
         let flops = y.iter().product::<usize>() * window.taps();
         let ctx = ctx.clone();
         if last {
@@ -115,17 +140,34 @@ fn global(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
         let pixels = len.checked_div(x[0] * channels).unwrap_or(0);
         let (outer, inner) = if last { (x[0], channels) } else { (x[0] * channels, 1) };
         makes(args, outer * inner)?;
+        let parts = reduce::row_parts(&ctx.pool, outer, pixels, inner);
         let ctx = ctx.clone();
         bound(move |io| {
-            let y = io.output::<f32>(0);
-            // SAFETY: buffers have the bound sizes.
+            let (x, y) = (io.input(0), io.output::<f32>(0));
+            // SAFETY: buffers have the bound sizes, the workspace a result for each part.
             unsafe {
-                reduce::reduce(ctx.kernels, &ctx.pool, kind, io.input(0), y, outer, pixels, inner);
+                if parts > 1 {
+                    let (columns, scratch) = (ctx.kernels.reduce_columns, io.workspace.cast());
+                    reduce::reduce_by_rows(
+                        ctx.kernels,
+                        columns,
+                        &ctx.pool,
+                        kind,
+                        x,
+                        y,
+                        (pixels, inner),
+                        parts,
+                        scratch,
+                    );
+                } else {
+                    reduce::reduce(ctx.kernels, &ctx.pool, kind, x, y, outer, pixels, inner);
+                }
                 if kind == Reduction::Sum {
                     (ctx.kernels.affine)(y, y, outer * inner, 1.0 / pixels as f32, 0.0);
                 }
             }
         })
+        .workspace(if parts > 1 { 4 * parts * inner } else { 0 })
         .flops(len)
         .boxed()
     })

@@ -1,18 +1,43 @@
 //! LSTM, GRU and RNN with constant weights and ONNX's default activations (and `Relu` or `Sigmoid` for RNN); LSTM with peepholes,
 //! limits and coupled gates too.
 
+use super::bf16::packed_halves;
 use super::{Entry, float, float_or_absent, holds, known_shape, packed_floats, packed_tensor, require};
 use crate::backend::{Ctx, bound, kernel};
-use crate::compute::Shared;
-use crate::compute::gemm;
-use crate::compute::recurrent::{Cell, Layer, Operands};
+use crate::compute::recurrent::{Cell, Columns, Layer, Operands, Weights};
+use crate::compute::{Shared, gemm, gemm_bf16};
 use crate::kernels::activation::Act;
+use crate::kernels::bf16::Bf16Unit;
 use crate::kernels::recurrent::LstmExtras;
 use oxrt_backend::{BindArgs, Kernel, NodeView, Packing};
 use oxrt_ir::{DType, Tensor};
 use oxrt_tensor::{Error, Result, bail};
 
-pub(super) const RECURRENT: Entry = Entry { name: "recurrent", ops: &["LSTM", "GRU", "RNN"], supports, pack, load };
+pub(super) const RECURRENT: Entry = Entry {
+    name: "recurrent",
+    ops: OPS,
+    supports,
+    pack: |ctx, node| pack(ctx, node, None),
+    load: |ctx, node, packed| load(ctx, node, packed, None),
+};
+
+/// The same with products of bfloat16; states and gates stay in single precision.
+pub(super) const RECURRENT_BF16: Entry = Entry {
+    name: "recurrent_bf16",
+    ops: OPS,
+    supports: |node| {
+        Bf16Unit::best()?;
+        supports(node)?;
+        (0..node.num_outputs()).try_for_each(|i| require(matches!(node.output_dtype(i), None | Some(DType::F32))))
+    },
+    pack: |ctx, node| pack(ctx, node, Some(super::bf16::unit()?)),
+    load: |ctx, node, packed| load(ctx, node, packed, Some(super::bf16::unit()?)),
+};
+
+const OPS: &[&str] = &["LSTM", "GRU", "RNN"];
+
+/// Recurrent weights that stay in a processor's second cache from step to step.
+const CACHE_BYTES: usize = 1 << 20;
 
 /// The cell, where its activations are among those that it has kernels for.
 fn cell(node: &NodeView) -> Option<Cell> {
@@ -49,40 +74,61 @@ fn supports(node: &NodeView) -> Option<()> {
     require(attrs.int_or("layout", 0).ok()? == 0)
 }
 
-/// Columns of the recurrent weights whose product waits for the reset gate.
-fn hidden_apart(node: &NodeView, hidden: usize) -> usize {
-    if cell(node) == Some(Cell::GruReset) { hidden } else { 0 }
-}
-
-/// Per direction: packed input weights, packed recurrent weights, those whose product comes after the reset gate (else
-/// nothing), and both biases.
-fn pack(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
+/// Per direction: packed input weights, packed recurrent weights, and the biases of both products as [`Operands`] has them.
+fn pack(ctx: &Ctx, node: &NodeView, unit: Option<&'static Bf16Unit>) -> Result<Packing> {
     let get = |i: usize| node.constant(i).ok_or_else(|| Error::bug("the weights are not constant"));
+    let cell = cell(node).ok_or_else(|| Error::bug("activations without a kernel"))?;
     let (w, r) = (get(1)?, get(2)?);
     let (&[dirs, width, input], &[rows, columns, hidden]) = (w.shape(), r.shape()) else {
         return Err(Error::invalid(format!("weights of shape {:?} and {:?}", w.shape(), r.shape())));
     };
     let biases = if node.has(3) { get(3)?.len() } else { dirs * 2 * width };
-    if (rows, columns) != (dirs, width) || biases != dirs * 2 * width {
+    if (rows, columns) != (dirs, width) || biases != dirs * 2 * width || width != cell.gates() * hidden {
         return Err(Error::invalid(format!("weights {:?} and {:?}, {biases} biases", w.shape(), r.shape())));
     }
     let (wv, rv) = (w.to_f32_cow()?, r.to_f32_cow()?);
     let bias = if node.has(3) { get(3)?.to_f32_cow()?.into_owned() } else { vec![0.0; dirs * 2 * width] };
     let mut packing = Packing { tensors: Vec::new(), consumed: if node.has(3) { vec![1, 2, 3] } else { vec![1, 2] } };
-    let apart = hidden_apart(node, hidden);
+    let columns = Columns::of(ctx.kernels, unit, cell, hidden);
     for d in 0..dirs {
-        let (wd, rd) = (&wv[d * width * input..][..width * input], &rv[d * width * hidden..][..width * hidden]);
-        let (at_once, behind) = rd.split_at((width - apart) * hidden);
-        for (values, k) in [(wd, input), (at_once, hidden), (behind, hidden)] {
-            let columns = values.len().checked_div(k).unwrap_or(0);
-            let mut packed = vec![0.0; gemm::packed_len(ctx.kernels, k, columns)];
-            // SAFETY: the weights are `columns` rows of `k`, used transposed.
-            unsafe { gemm::pack(ctx.kernels, &ctx.pool, k, columns, values.as_ptr(), 1, k, packed.as_mut_ptr()) };
-            packing.tensors.push(packed_tensor(&packed));
+        for (values, k) in [(&wv[d * width * input..], input), (&rv[d * width * hidden..], hidden)] {
+            let (ordered, n) = (columns.order(&values[..width * k], k), columns.count());
+            packing.tensors.push(match unit {
+                None => {
+                    let mut packed = vec![0.0; gemm::packed_len(ctx.kernels, k, n)];
+                    // SAFETY: the weights are `n` rows of `k`, used transposed.
+                    unsafe { gemm::pack(ctx.kernels, &ctx.pool, k, n, ordered.as_ptr(), 1, k, packed.as_mut_ptr()) };
+                    packed_tensor(&packed)
+                }
+                Some(_) => {
+                    let mut packed = vec![0u16; gemm_bf16::packed_len(k, n)];
+                    gemm_bf16::pack(k, n, &ordered, 1, k, &mut packed);
+                    Tensor::from_slice(&[packed.len()], &packed)
+                }
+            });
         }
-        packing.tensors.push(packed_tensor(&bias[d * 2 * width..(d + 1) * 2 * width]));
+        let (mut input, state) = (bias[2 * d * width..][..width].to_vec(), &bias[(2 * d + 1) * width..][..width]);
+        if cell.joins() {
+            input.iter_mut().zip(state).for_each(|(i, s)| *i += s);
+        }
+        packing.tensors.push(packed_tensor(&columns.order(&input, 1)));
+        packing.tensors.push(packed_tensor(&if cell.joins() { Vec::new() } else { columns.order(state, 1) }));
     }
     Ok(packing)
+}
+
+/// Packed weights of `k` rows of `n` columns.
+fn packed_weights(
+    ctx: &Ctx,
+    packed: &[Tensor],
+    i: usize,
+    (k, n): (usize, usize),
+    unit: Option<&Bf16Unit>,
+) -> Result<Tensor> {
+    match unit {
+        None => packed_floats(packed, i, gemm::packed_len(ctx.kernels, k, n)),
+        Some(_) => packed_halves(packed, i, gemm_bf16::packed_len(k, n)),
+    }
 }
 
 /// Refuses states and results of another size.
@@ -100,21 +146,22 @@ fn makes_states(args: &BindArgs, steps: usize, dirs: usize, batch: usize, hidden
     Ok(())
 }
 
-fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
+fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor], unit: Option<&'static Bf16Unit>) -> Result<Box<dyn Kernel>> {
     let cell = cell(node).ok_or_else(|| Error::bug("activations without a kernel"))?;
     let (w, r) = (known_shape(node, 1)?, known_shape(node, 2)?);
     let (dirs, width, input, hidden) = (w[0], w[1], w[2], r[2]);
     if width != cell.gates() * hidden {
         bail!(invalid, "recurrent weights of shapes {w:?} and {r:?}");
     }
-    let apart = hidden_apart(node, hidden);
+    let columns = Columns::of(ctx.kernels, unit, cell, hidden);
+    let n = columns.count();
     let mut weights = Vec::new();
     for d in 0..dirs {
         weights.push((
-            packed_floats(packed, 4 * d, gemm::packed_len(ctx.kernels, input, width))?,
-            packed_floats(packed, 4 * d + 1, gemm::packed_len(ctx.kernels, hidden, width - apart))?,
-            packed_floats(packed, 4 * d + 2, gemm::packed_len(ctx.kernels, hidden, apart))?,
-            packed_floats(packed, 4 * d + 3, 2 * width)?,
+            packed_weights(ctx, packed, 4 * d, (input, n), unit)?,
+            packed_weights(ctx, packed, 4 * d + 1, (hidden, n), unit)?,
+            packed_floats(packed, 4 * d + 2, n)?,
+            packed_floats(packed, 4 * d + 3, if cell.joins() { 0 } else { n })?,
         ));
     }
     let (clip, coupled) =
@@ -130,11 +177,13 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
         makes_states(args, steps, dirs, batch, hidden)?;
         holds(args, 7, dirs * 3 * hidden)?;
         let (ctx, weights) = (ctx.clone(), weights.clone());
-        // Two directions do not wait for each other; with few threads that saves them waiting for each other at every step.
-        let apart = dirs == 2 && (2..=4).contains(&ctx.threads());
-        let alone = apart || ctx.threads() == 1;
-        let layer = Layer { cell, steps, batch, input, hidden, reverse: false, alone };
-        let own = layer.workspace_len().next_multiple_of(16);
+        // Two directions do not wait for each other, which saves few threads the waiting at every step; unless the weights of
+        // one direction are more than a thread's caches hold, and half of them are not.
+        let bytes = n * hidden * if unit.is_some() { 2 } else { 4 };
+        let apart = dirs == 2 && (2..=4).contains(&ctx.threads()) && bytes <= CACHE_BYTES;
+        let threads = if apart { 1 } else { ctx.threads() };
+        let layer = Layer::new(ctx.kernels, unit, cell, [steps, batch, input, hidden], threads);
+        let own = layer.workspace_bytes().next_multiple_of(64);
         bound(move |io| {
             let lengths = io.input::<i32>(4);
             // SAFETY: there is a length for each sequence.
@@ -144,18 +193,26 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
             }
             let state = batch * hidden;
             let direction = |d: usize| {
-                let (w, r, r_hidden, bias) = &weights[d];
+                let (w, r, bias, state_bias) = &weights[d];
                 let floats = |t: &Tensor| t.as_slice::<f32>().as_ptr();
+                let packed = |t: &Tensor| match unit {
+                    None => Weights::F32(floats(t)),
+                    Some(_) => Weights::Bf16(t.as_slice::<u16>().as_ptr()),
+                };
                 let at = |p: *const f32, n: usize| if p.is_null() { p } else { p.wrapping_add(n) };
                 let out = |i: usize| at(io.output::<f32>(i), d * state).cast_mut();
                 let op = Operands {
                     x: io.input(0),
-                    w: floats(w),
-                    r: floats(r),
-                    r_hidden: floats(r_hidden),
+                    w: packed(w),
+                    r: packed(r),
                     bias: floats(bias),
-                    state_bias: floats(bias).wrapping_add(width),
-                    extras: extras.then(|| LstmExtras { peepholes: at(io.input(7), d * 3 * hidden), clip, coupled }),
+                    state_bias: if cell.joins() { core::ptr::null() } else { floats(state_bias) },
+                    extras: extras.then(|| LstmExtras {
+                        peepholes: at(io.input(7), d * 3 * hidden),
+                        peephole_step: hidden,
+                        clip,
+                        coupled,
+                    }),
                     h0: at(io.input(5), d * state),
                     c0: if cell == Cell::Lstm { at(io.input(6), d * state) } else { core::ptr::null() },
                     lengths: io.input(4),
@@ -164,9 +221,9 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
                     y_h: out(1),
                     y_c: if cell == Cell::Lstm { out(2) } else { core::ptr::null_mut() },
                 };
-                (Layer { reverse: backwards || d == 1, ..layer }, op)
+                (layer.reversed(backwards || d == 1), op)
             };
-            let workspace = Shared(io.workspace.cast::<f32>());
+            let workspace = Shared(io.workspace);
             if apart {
                 let both = [direction(0), direction(1)];
                 // SAFETY: buffers have the bound sizes, the weights were packed for these kernels; directions write parts of the
@@ -181,7 +238,7 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
             }
             Ok(())
         })
-        .workspace(if apart { 2 } else { 1 } * own * 4)
+        .workspace(if apart { 2 } else { 1 } * own)
         .flops(dirs * layer.flops())
         .boxed()
     })

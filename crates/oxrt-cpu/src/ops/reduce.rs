@@ -113,7 +113,9 @@ fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
     kernel(move |args| {
         let layout = Layout::new(args, &attrs, 4, log_sum_exp)?;
         let Middle { outer, n, inner } = layout.middle;
-        let (len, out_len, workspace) = (layout.len, outer * inner, layout.workspace());
+        let (len, out_len) = (layout.len, outer * inner);
+        let parts = if log_sum_exp { 1 } else { reduce::row_parts(&ctx.pool, outer, n, inner) };
+        let workspace = if parts > 1 { 4 * parts * inner } else { layout.workspace() };
         let ctx = ctx.clone();
         bound(move |io| {
             let y = io.output::<f32>(0);
@@ -122,6 +124,9 @@ fn load(ctx: &Ctx, node: &NodeView, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
                 let x = layout.turned(&ctx.pool, io).cast();
                 if log_sum_exp {
                     reduce::log_sum_exp(ctx.kernels, &ctx.pool, x, y, outer, n);
+                } else if parts > 1 {
+                    let (columns, scratch) = (ctx.kernels.reduce_columns, io.workspace.cast());
+                    reduce::reduce_by_rows(ctx.kernels, columns, &ctx.pool, kind, x, y, (n, inner), parts, scratch);
                 } else {
                     reduce::reduce(ctx.kernels, &ctx.pool, kind, x, y, outer, n, inner);
                 }

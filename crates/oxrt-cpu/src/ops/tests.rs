@@ -2,7 +2,7 @@
 
 use crate::backend::CpuBackend;
 use crate::simd::Isa;
-use oxrt_backend::{Backend, BindArgs, BindInput, Io, NodeView};
+use oxrt_backend::{Backend, BindArgs, BindInput, Io, NodeView, Precision};
 use oxrt_ir::{Attrs, Graph, TensorType, ValueId};
 use oxrt_tensor::{DType, Tensor};
 
@@ -16,6 +16,11 @@ pub(super) struct Case {
 
 /// Runs the case on a tier by each candidate, and gives the outputs per candidate.
 pub(super) fn run(case: &Case, isa: Isa) -> Vec<(&'static str, Vec<Tensor>)> {
+    run_at(case, isa, Precision::F32)
+}
+
+/// The same with the candidates of a precision.
+fn run_at(case: &Case, isa: Isa, precision: Precision) -> Vec<(&'static str, Vec<Tensor>)> {
     let mut graph = Graph::new("test");
     let ids: Vec<Option<ValueId>> = (case.inputs.iter().enumerate())
         .map(|(i, input)| {
@@ -32,7 +37,7 @@ pub(super) fn run(case: &Case, isa: Isa) -> Vec<(&'static str, Vec<Tensor>)> {
     for (v, (dtype, shape)) in out_ids.iter().zip(&case.outputs) {
         graph[*v].ty = TensorType::new(*dtype, shape.iter().map(|&d| d.into()).collect()).into();
     }
-    let backend = CpuBackend::for_target(isa.name(), 2).unwrap();
+    let backend = CpuBackend::for_target(isa.name(), 2).unwrap().with_precision(precision);
     let view = NodeView::new(&graph, id);
     let candidates = backend.candidates(view);
     candidates
@@ -72,8 +77,14 @@ pub(super) fn run(case: &Case, isa: Isa) -> Vec<(&'static str, Vec<Tensor>)> {
 /// Runs the case on every tier by every candidate (there must be one) and compares floats with `want`.
 #[track_caller]
 pub(super) fn check(case: &Case, want: &[Vec<f64>], tolerance: f64) {
+    check_at(case, want, tolerance, Precision::F32);
+}
+
+/// The same by the candidates of a precision.
+#[track_caller]
+pub(super) fn check_at(case: &Case, want: &[Vec<f64>], tolerance: f64, precision: Precision) {
     for isa in Isa::all_available() {
-        let runs = run(case, isa);
+        let runs = run_at(case, isa, precision);
         assert!(!runs.is_empty(), "no candidate for {}", case.op);
         for (name, got) in runs {
             for (got, want) in got.iter().zip(want) {

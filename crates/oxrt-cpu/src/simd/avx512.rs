@@ -270,6 +270,14 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
+    unsafe fn load_bf16_mask(self, p: *const u16, m: __mmask16) -> __m512 {
+        // SAFETY: as the caller promises of the memory; the token says that the CPU has the instructions.
+        unsafe {
+            let wide = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, p.cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+        }
+    }
+    #[inline(always)]
     unsafe fn store_bf16(self, p: *mut u16, v: __m512) {
         // SAFETY: as the caller promises of the memory; the token says that the CPU has the instructions.
         unsafe {
