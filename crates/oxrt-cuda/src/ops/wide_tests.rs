@@ -905,11 +905,14 @@ fn spectra_are_summed_up() {
                 ("<inverse=1, onesided=1>", "_"),
                 ("<inverse=1, onesided=1>", "i64{11}"),
             ] {
-                if n == 1 && length == "_" && attributes.contains("onesided") {
+                let half = attributes.contains("onesided");
+                if n == 1 && length == "_" && half {
                     continue;
                 }
                 let text = format!("({dtype}[2, {n}, 3, 2] x) {{ y = DFT{attributes}(x, {length}, i64{{-3}}) }} => y");
-                check(&text, std::slice::from_ref(&complex), t);
+                let names = run(&backend(), &text, std::slice::from_ref(&complex), t).unwrap();
+                // The evaluator's roundings are asked for.
+                assert_eq!(names.is_empty(), dtype == DType::F32 && !half, "{text}");
             }
         }
         let x = sample(dtype, &[2, 50, 1], 3);
