@@ -135,6 +135,22 @@ class InPlaceForms(nn.Module):
 
 
 @entry("write", **ROWS)
+class ListsOfTensors(nn.Module):
+    """`torch._foreach_*`: lists of tensors at a time, in place and not, two of them in the same memory."""
+
+    def forward(self, x):
+        y = x.clone()
+        a, b = list(y[:2].unbind(0)), [x[2], x[3:].sum(0)]
+        c = torch._foreach_add(torch._foreach_mul(a, [2.0, -3.0]), b, alpha=0.5)
+        torch._foreach_add_([y, y[:, 1:]], [x, x[:, 1:]])
+        torch._foreach_clamp_min_(c, -1.0)
+        torch._foreach_lerp_(c, b, 0.25)
+        torch._foreach_addcdiv_(c, b, torch._foreach_exp(b), value=2)
+        d = torch._foreach_maximum(torch._foreach_div(b, x[0].max()), [0.0, -0.5])
+        return y, *c, *d, *torch._foreach_norm(b, 1), *torch._foreach_pow(2.0, b), *torch._foreach_addcmul(b, c, c, [1.0, 2.0])
+
+
+@entry("write", **ROWS)
 class OutArguments(nn.Module):
     def forward(self, x):
         a, b = torch.empty_like(x), torch.empty(x.shape[0])
@@ -593,6 +609,16 @@ class MaskAndBack(nn.Module):
         m = self.m(s.abs()).unflatten(1, (2, 33))
         y = s * torch.complex(m[:, 0], m[:, 1].tanh())
         return torch.istft(y, 64, 16, window=w, normalized=True, length=x.shape[1]), torch.polar(y.abs(), s.angle()).real
+
+
+@entry("sound", inputs=lambda r, b=3, n=64: (r.n(b, n),), dyn=({0: "b", 1: "n"},), sizes=dict(b=3, n=64), alt=dict(b=5, n=80))
+class Phases(nn.Module):
+    """Phases and their differences: those of the first and the middle frequency are 0 or π, which rounding must not turn into −π."""
+
+    def forward(self, x):
+        s = torch.stft(x, 16, 8, window=torch.hann_window(16), center=False, return_complex=True)
+        f = torch.fft.rfft(x)
+        return s.angle(), torch.atan2(f.imag, f.real).diff(dim=-1), torch.fft.fft(x[:, :12]).angle()[:, :7], torch.fft.rfft2(x.view(-1, 2, x.shape[1] // 2)).abs()
 
 
 @entry("sound", inputs=lambda r, b=2, n=300: (r.n(b, 1, n),), dyn=({0: "b", 2: "n"},), sizes=dict(b=2, n=300), alt=dict(b=3, n=411))

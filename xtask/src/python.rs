@@ -79,7 +79,16 @@ fn odd_models() -> Outcome {
         .arg(&cases)
         .arg("--out")
         .arg(cases.join("results.tsv"))
-        .args(["write/In", "cache/GrowingCache", "heads/RegionOps", "kinds/F", "layers/ConvKinds", "func/"]))
+        .args([
+            "write/In",
+            "write/Lists",
+            "sound/Phases",
+            "cache/GrowingCache",
+            "heads/RegionOps",
+            "kinds/F",
+            "layers/ConvKinds",
+            "func/",
+        ]))
 }
 
 /// Operators whose samples are judged in every test run: one or two of each kind. `cargo xtask opinfo` takes them all.

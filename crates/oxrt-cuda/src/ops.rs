@@ -334,6 +334,8 @@ mod counted_tests;
 #[cfg(test)]
 mod decoder_tests;
 #[cfg(test)]
+mod q_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod wide_tests;

@@ -3,7 +3,7 @@
 use crate::archive::Archive;
 use crate::argument::{Argument, ScalarArg};
 use crate::cx::{Cx, Problem, Scope, Val};
-use crate::lower::{rule_of, run_graph, short_target, used_names, value_of};
+use crate::lower::{is_lowered, run_graph, short_target, used_names, value_of};
 use crate::program::Program;
 use crate::schema::{Graph, InputSpec, OutputSpec};
 use oxrt_ir::{Dim, Graph as IrGraph, Model, Range, Symbol, Symbols, Tensor, ValueId, ValueType};
@@ -454,7 +454,7 @@ fn walk_targets(graph: &Graph, depth: usize, problems: &mut Vec<Problem>) -> Res
             }
         }
         let target = short_target(&node.target);
-        if rule_of(target).is_some() || crate::lower::functional_of_out(node, target).is_some() {
+        if is_lowered(node, target) {
             continue;
         }
         match problems.iter_mut().find(|p| p.what == target) {

@@ -3,6 +3,7 @@
 use crate::alias::{Shown, View};
 use crate::args::{Arg, Args};
 use crate::argument::{Argument, ScalarArg};
+use crate::aten::foreach;
 use crate::aten::table::{Rule, find, find_complex};
 use crate::cx::{Cx, Scope, Val, real_dtype};
 use crate::schema::{Graph, Metadata, Node, dtype_of};
@@ -42,8 +43,13 @@ pub(crate) fn rule_of(target: &str) -> Option<(Rule, bool)> {
     crate::aten::custom::is_custom(target).then_some((Rule::Many(crate::aten::custom::lower), false))
 }
 
+/// Whether there is a lowering for a node.
+pub(crate) fn is_lowered(node: &Node, target: &str) -> bool {
+    rule_of(target).is_some() || foreach::find(target).is_some() || functional_of_out(node, target).is_some()
+}
+
 /// `aten.maximum.out` → `aten.maximum.default`: the overload that takes the same arguments and makes its result itself.
-pub(crate) fn functional_of_out(node: &Node, target: &str) -> Option<&'static str> {
+fn functional_of_out(node: &Node, target: &str) -> Option<&'static str> {
     let (name, overload) = target.rsplit_once('.')?;
     if !overload.contains("out") || !node.inputs.iter().any(|i| i.name == "out") {
         return None;
@@ -279,6 +285,9 @@ fn stand_in<'a>(cx: &mut Cx<'a, '_>, name: &'a str) -> Result<()> {
 
 fn lower_node<'a>(cx: &mut Cx<'a, '_>, node: &'a Node, target: &'a str) -> Result<()> {
     let Some((rule, in_place)) = rule_of(target) else {
+        if let Some((each, in_place)) = foreach::find(target) {
+            return lower_each(cx, node, &each, in_place);
+        }
         if let Some(functional) = functional_of_out(node, target) {
             return write_out(cx, node, functional);
         }
@@ -288,10 +297,32 @@ fn lower_node<'a>(cx: &mut Cx<'a, '_>, node: &'a Node, target: &'a str) -> Resul
         return Ok(());
     }
     let first_new = cx.b.graph.num_nodes();
-    let mut args = build_args(cx, node)?;
-    let mut rule = rule;
+    let args = build_args(cx, node)?;
+    lower_call(cx, args, rule, in_place, first_new)
+}
+
+/// `_foreach_op`: `op` on the elements of its lists, one after the other.
+fn lower_each<'a>(cx: &mut Cx<'a, '_>, node: &'a Node, each: &foreach::Each, in_place: bool) -> Result<()> {
+    let all = build_args(cx, node)?;
+    for i in 0..foreach::count(&all)? {
+        let first_new = cx.b.graph.num_nodes();
+        let args = each.element(cx, &all, i)?;
+        lower_call(cx, args, each.rule, in_place, first_new)?;
+    }
+    Ok(())
+}
+
+fn lower_call<'a>(
+    cx: &mut Cx<'a, '_>,
+    mut args: Args<'a>,
+    mut rule: Rule,
+    in_place: bool,
+    first_new: usize,
+) -> Result<()> {
+    let target = args.target;
     if !cx.complex.is_empty() && !matches!(rule, Rule::Vals(_)) && args.tensors().iter().any(|&v| cx.is_complex(v)) {
-        let found = if in_place { functional_of(target).and_then(|t| find_complex(&t)) } else { find_complex(target) };
+        let functional = if in_place { functional_of(target) } else { None };
+        let found = find_complex(functional.as_deref().unwrap_or(target));
         rule = found.ok_or_else(|| Error::unsupported("this operator on complex tensors"))?;
     }
     if cx.autocast.is_some() && !matches!(rule, Rule::View(_) | Rule::Views(_) | Rule::Vals(_)) {

@@ -128,7 +128,11 @@ fn pickle(call: &str) -> Vec<u8> {
 
 fn old_layout(call: &str) -> Vec<u8> {
     let data: Vec<u8> = (0..6).flat_map(|i| (i as f32).to_le_bytes()).collect();
-    let saved = zip(&[("archive/data.pkl", &pickle(call)), ("archive/data/0", &data)]);
+    old_layout_with(call, &data)
+}
+
+fn old_layout_with(call: &str, data: &[u8]) -> Vec<u8> {
+    let saved = zip(&[("archive/data.pkl", &pickle(call)), ("archive/data/0", data)]);
     let json = PROGRAM.json().replace("\"major\": 8, \"minor\": 20", "\"major\": 7, \"minor\": 3");
     zip(&[
         ("serialized_exported_program.json", json.as_bytes()),
@@ -145,6 +149,14 @@ fn old_layouts_are_read_and_their_pickles_execute_nothing() {
     assert_eq!(w.to_f64_vec().unwrap(), [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
     let e = error(&old_layout("os\nsystem"));
     assert!(e.contains("the pickle calls `os.system`") && e.contains("no code is executed"), "{e}");
+}
+
+#[test]
+fn storages_of_pickles_that_are_too_small_are_refused() {
+    for size in [0, 1, 20, 23] {
+        let e = error(&old_layout_with("torch._utils\n_rebuild_tensor_v2", &vec![0; size]));
+        assert!(e.contains(&format!("the storage has {}", size / 4)), "{size}: {e}");
+    }
 }
 
 #[test]

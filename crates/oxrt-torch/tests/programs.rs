@@ -255,3 +255,22 @@ fn a_wrong_assertion_on_a_type_is_an_error() {
     let e = import_bytes(&wrong, &ImportOptions::default()).unwrap_err().to_string();
     assert!(e.contains("asserts"), "{e}");
 }
+
+#[test]
+fn lists_of_tensors_are_taken_element_by_element() {
+    let program = |call: &'static str| {
+        let nodes = ["aten.clone.default(self=t:x) -> y", call];
+        let values: &[(&str, i64, &[&str])] = &[("x", 7, &["2", "3"]), ("y", 7, &["2", "3"])];
+        Tiny { values, nodes: &nodes, output: "y", weight: false, guards: "" }.bytes()
+    };
+    // The second element is the first: it reads what was written there.
+    let twice = program("aten._foreach_add_.List(self=T:y, y; other=T:x, x) -> ");
+    let m = import_bytes(&twice, &ImportOptions::default()).unwrap().model;
+    let x = Tensor::from_slice(&[2, 3], &[1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    let out = Interpreter::new(&m.graph).run(vec![Datum::Tensor(x)]).unwrap();
+    let Datum::Tensor(y) = &out[0] else { panic!() };
+    assert_eq!(y.to_f64_vec().unwrap(), [3.0, 6.0, 9.0, 12.0, 15.0, 18.0]);
+    let short = program("aten._foreach_add_.List(self=T:y, y; other=T:x) -> ");
+    let e = import_bytes(&short, &ImportOptions::default()).map(|_| ()).unwrap_err().to_string();
+    assert!(e.contains("`other` has no element 1"), "{e}");
+}

@@ -238,6 +238,33 @@ fn pickle_error(pickle: &[u8]) -> String {
 }
 
 #[test]
+fn storages_that_are_too_small_are_refused() {
+    // M.a: six floats, over a storage of `size` bytes.
+    let text = |s: &str| [&b"X"[..], &(s.len() as u32).to_le_bytes(), s.as_bytes()].concat();
+    let mut pickle =
+        b"\x80\x02c__torch__\nM\n)\x81}(X\x08\0\0\0training\x89X\x01\0\0\0actorch._utils\n_rebuild_tensor_v2\n(("
+            .to_vec();
+    pickle.extend([text("storage"), b"ctorch\nFloatStorage\n".to_vec(), text("0"), text("cpu")].concat());
+    pickle.extend(b"K\x06tQK\0K\x06\x85K\x01\x85\x89ccollections\nOrderedDict\n)RtRub.");
+    let code = "class M(Module):\n  training : bool\n  a : Tensor\n  def forward(self: __torch__.M,\n    x: Tensor) -> Tensor:\n    return torch.add(x, self.a)\n";
+    let open = |size: usize| {
+        let bytes = zip(&[
+            ("m/data.pkl", &pickle),
+            ("m/data/0", &vec![0; size]),
+            ("m/code/__torch__.py", code.as_bytes()),
+            ("m/constants.pkl", b"\x80\x02)."),
+            ("m/version", b"3\n"),
+        ]);
+        import_bytes(&bytes, &ImportOptions { inputs: vec!["x=f32[6]".into()], ..Default::default() }).map(|_| ())
+    };
+    open(24).unwrap();
+    for size in [0, 1, 20, 23] {
+        let e = open(size).unwrap_err().to_string();
+        assert!(e.contains(&format!("the storage has {}", size / 4)), "{size}: {e}");
+    }
+}
+
+#[test]
 fn modules_that_hold_themselves_are_refused() {
     // An object M (memo 1) whose attribute `a` is itself.
     let own = b"\x80\x02c__torch__\nM\n)\x81q\x01}(X\x08\0\0\0training\x89X\x01\0\0\0ah\x01ub.";

@@ -9,31 +9,50 @@ use oxrt_tensor::{Error, Result, bail};
 /// Matrices up to this many elements are constants.
 const INLINE: i64 = 1 << 16;
 
-/// Cosines and sines of `2π·row·column/n` as `rows × columns` matrices.
-fn waves(cx: &mut Cx, n: &Dim, rows: &Dim, columns: &Dim, dtype: DType) -> Result<(ValueId, ValueId)> {
+/// Cosine and sine of `2π·k/n`, exact at quarters of a turn.
+fn wave(k: i64, n: i64) -> (f64, f64) {
+    match ((4 * k) % n, 4 * k / n % 4) {
+        (0, 0) => (1.0, 0.0),
+        (0, 1) => (0.0, 1.0),
+        (0, 2) => (-1.0, 0.0),
+        (0, _) => (0.0, -1.0),
+        _ => {
+            let (sin, cos) = (std::f64::consts::TAU * k as f64 / n as f64).sin_cos();
+            (cos, sin)
+        }
+    }
+}
+
+/// Cosines and sines of `∓2π·row·column/n` (minus when `forward`) as `rows × columns` matrices. Sines of half turns are
+/// zeros, not rounding errors: the phase of a real spectrum's middle frequency is 0 or π, never −π.
+fn waves(cx: &mut Cx, n: &Dim, rows: &Dim, columns: &Dim, dtype: DType, forward: bool) -> Result<(ValueId, ValueId)> {
     let known = (n.as_const(), rows.as_const(), columns.as_const());
     if let (Some(n @ 1..), Some(r @ 0..), Some(c @ 0..)) = known {
         if r.saturating_mul(c) <= INLINE {
-            let angle = |i: i64| std::f64::consts::TAU * ((i / c) * (i % c) % n) as f64 / n as f64;
-            let make = |f: fn(f64) -> f64| {
-                let values: Vec<f64> = (0..r * c).map(|i| f(angle(i))).collect();
-                Tensor::from_f64(dtype, &[r as usize, c as usize], &values)
-            };
-            let (c, s) = (make(f64::cos)?, make(f64::sin)?);
+            let cells = (0..r * c).map(|i| wave((i / c) * (i % c) % n, n));
+            let (cos, sin): (Vec<f64>, Vec<f64>) = cells.map(|(c, s)| (c, if forward { 0.0 - s } else { s })).unzip();
+            let shape = [r as usize, c as usize];
+            let (c, s) = (Tensor::from_f64(dtype, &shape, &cos)?, Tensor::from_f64(dtype, &shape, &sin)?);
             return Ok((cx.b.constant(c), cx.b.constant(s)));
         }
     }
     let (r, c) = (super::create::range(cx, rows)?, super::create::range(cx, columns)?);
-    let r = cx.b.unsqueeze(r, &[1])?;
-    let size = cx.dim_scalar(n)?;
+    let mut r = cx.b.unsqueeze(r, &[1])?;
+    if forward {
+        r = cx.call("Neg", &[r])?;
+    }
+    let n = cx.dim_scalar(n)?;
     // Taken modulo n while still integer, so that large sizes lose no digits.
-    let turns = cx.call("Mul", &[r, c])?;
-    let turns = cx.call("Mod", &[turns, size])?;
-    let (turns, size) = (cx.cast(turns, dtype)?, cx.cast(size, dtype)?);
+    let k = cx.call("Mul", &[r, c])?;
+    let k = cx.call("Mod", &[k, n])?;
+    let (turns, size) = (cx.cast(k, dtype)?, cx.cast(n, dtype)?);
     let turns = cx.call("Div", &[turns, size])?;
     let tau = cx.b.scalar(dtype, std::f64::consts::TAU)?;
     let angle = cx.call("Mul", &[turns, tau])?;
-    Ok((cx.call("Cos", &[angle])?, cx.call("Sin", &[angle])?))
+    let (cos, sin) = (cx.call("Cos", &[angle])?, cx.call("Sin", &[angle])?);
+    let twice = cx.call("Add", &[k, k])?;
+    let (half, zero) = (cx.call("Equal", &[twice, n])?, cx.b.scalar(dtype, 0.0)?);
+    Ok((cos, cx.call("Where", &[half, zero, sin])?))
 }
 
 /// A real tensor times a matrix along an axis.
@@ -55,17 +74,11 @@ fn transform(
     forward: bool,
 ) -> Result<(ValueId, ValueId)> {
     let (n, dtype) = (cx.size(re, axis)?, cx.dtype(re)?);
-    let (c, s) = waves(cx, &n, &n, columns, dtype)?;
+    let (c, s) = waves(cx, &n, &n, columns, dtype, forward)?;
     let (rc, rs) = (along(cx, re, axis, c)?, along(cx, re, axis, s)?);
-    let Some(im) = im else {
-        return Ok((rc, if forward { cx.call("Neg", &[rs])? } else { rs }));
-    };
+    let Some(im) = im else { return Ok((rc, rs)) };
     let (ic, is) = (along(cx, im, axis, c)?, along(cx, im, axis, s)?);
-    // e^∓iθ = cos θ ∓ i·sin θ
-    Ok(match forward {
-        true => (cx.call("Add", &[rc, is])?, cx.call("Sub", &[ic, rs])?),
-        false => (cx.call("Sub", &[rc, is])?, cx.call("Add", &[ic, rs])?),
-    })
+    Ok((cx.call("Sub", &[rc, is])?, cx.call("Add", &[ic, rs])?))
 }
 
 /// What the result is divided by: nothing, the root of the sizes, or the sizes.
@@ -280,7 +293,7 @@ fn irfft_of(cx: &mut Cx, a: &Args, x: ValueId, norm: Norm) -> Result<ValueId> {
     // x[t] = Σ w_k (re_k cos θ - im_k sin θ); every frequency but the first (and the middle one of an even
     // length) stands for two.
     let dtype = cx.dtype(re)?;
-    let (c, s) = waves(cx, &n, &half, &n, dtype)?;
+    let (c, s) = waves(cx, &n, &half, &n, dtype, false)?;
     let weights = match half.as_const() {
         Some(h @ 0..=65536) => {
             let even = n.as_const().is_some_and(|n| n % 2 == 0);

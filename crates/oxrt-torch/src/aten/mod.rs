@@ -9,6 +9,7 @@ pub(crate) mod conv;
 pub(crate) mod create;
 pub(crate) mod custom;
 pub(crate) mod elementwise;
+pub(crate) mod foreach;
 pub(crate) mod formula;
 pub(crate) mod fourier;
 pub(crate) mod gradient;

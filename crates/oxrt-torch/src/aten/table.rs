@@ -32,8 +32,13 @@ pub(crate) enum Rule {
 
 /// The rule of a target such as `aten.add.Tensor`.
 pub(crate) fn find(target: &str) -> Option<Rule> {
+    entry(target).map(|(_, rule)| rule)
+}
+
+/// The rule of a target, with its name as the table holds it.
+pub(crate) fn entry(target: &str) -> Option<(&'static str, Rule)> {
     static INDEX: OnceLock<FxHashMap<&'static str, Rule>> = OnceLock::new();
-    INDEX.get_or_init(|| index(TABLE)).get(target).copied()
+    INDEX.get_or_init(|| index(TABLE)).get_key_value(target).map(|(&name, &rule)| (name, rule))
 }
 
 /// The rule of a target with a complex argument.
