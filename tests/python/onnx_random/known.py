@@ -264,6 +264,15 @@ def logarithm_of_what_cancels(graph, bad):
     return all(m and all(not float(x) >= -14 for x in m.groups()) for m in found)
 
 
+def exponentials_that_overflow(graph, bad):
+    """A half whose exponential halves do not hold."""
+    node = only(graph, "ReduceLogSumExp")
+    x = array(graph, node, 0) if node is not None else None
+    if x is None or x.dtype != np.float16 or not np.isfinite(x).all() or not (x > 11).any():
+        return False
+    return all_ways(bad) and bad["fixed"][1].endswith("want inf")
+
+
 def products_beyond_single(graph, bad):
     """Finite numbers whose products are more than float32 holds, in whatever order they are summed."""
     node = only(graph, "Conv")
@@ -451,6 +460,8 @@ KNOWN = [
     ("Shrink of unsigned integers near 2^64: oxrt is right. \"If x > lambd, y = x - bias\", which is x without a bias; onnxruntime goes by a float, which "
      "is 2^64 then.", shrink_of_large_integers),
     ("ReduceLogSum of numbers that cancel: oxrt sums in more than single precision; the logarithm shows what rounding leaves of nothing.", logarithm_of_what_cancels),
+    ("ReduceLogSumExp of large float16: oxrt is right, as onnxruntime is of float; of halves its exponentials overflow.",
+     exponentials_that_overflow),
     ("Conv of numbers whose products overflow: unspecified, infinite or not depends on the order of summing.", products_beyond_single),
     ("ReduceMean of float16 that cancel: both round what stands before it to half precision, a last place apart.", mean_of_halves_that_cancel),
     ("InstanceNormalization of equal elements: oxrt is nearer to y = scale · (x - mean) / √(variance + ε) + B, which is B; onnxruntime multiplies out, and "
