@@ -24,5 +24,6 @@ mod plan;
 pub use file::{is_engine, read_plan, write_plan};
 pub use plan::{PackedKernel, Plan, Profile, SizeRange, Step, StepKind};
 
-/// Version of the file format; engines of another version are refused.
-pub const FORMAT_VERSION: u32 = 2;
+/// Version of the file format; engines of another version are refused. It rises too when kernels take other parameters or weights in another
+/// order: an engine holds compiled code and packed weights, which this program's kernels have to fit.
+pub const FORMAT_VERSION: u32 = 3;
