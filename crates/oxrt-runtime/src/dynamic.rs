@@ -298,6 +298,10 @@ fn done(
 /// The results of a node of which every element is a size, or follows from sizes: nothing has to run for them.
 fn by_sizes(inner: &Inner, node: &Node, sizes: &Sizes) -> Result<Option<Vec<Held>>> {
     let g = &inner.plan.graph;
+    // A check has no result, and runs for that.
+    if node.outputs().is_empty() {
+        return Ok(None);
+    }
     let mut outs = Vec::with_capacity(node.outputs().len());
     for v in node.outputs() {
         let value = v.map(|v| &g[v]);
