@@ -338,3 +338,18 @@ fn floats_of_8_bits_are_multiplied() {
     assert_eq!(ops, ["QuantizeLinear", "oxrt.QGemm"]);
     close(run(&gpu).as_slice::<f32>(), run(&build(text, Device::Cpu)).as_slice::<f32>());
 }
+
+#[test]
+fn checks_of_sizes_that_data_decides_run() {
+    let text = "(f32[n] x) { i = NonZero(x); s = Size(i); c = GreaterOrEqual(s, i64{2}); oxrt.Assert<message=\"too few\">(c) } => i";
+    for device in [Device::Cpu, Device::CudaEmulator] {
+        let engine = build(text, device);
+        let run = |x: &[f32]| {
+            let x = Tensor::from_slice(&[x.len()], x);
+            engine.session().run_ordered(&[x.view().unwrap()]).map(|y| y[0].shape().to_vec())
+        };
+        assert_eq!(run(&[1.0, 0.0, 2.0]).unwrap(), [1, 2]);
+        let error = run(&[0.0, 0.0, 2.0]).unwrap_err().to_string();
+        assert!(error.contains("too few"), "{error}");
+    }
+}
