@@ -3,6 +3,21 @@
 //! A family writes the kernel text for the node's element types when an engine is built (`pack`); sizes are fixed when they
 //! are bound, so one text serves all of them.
 
+/// Entries `S9` to `S18` of a family, one for each tile that streams, by its functions `pack` and `load`.
+macro_rules! stream_entries {
+    ($family:literal, $ops:expr, $supports:ident, mixes: $mixes:literal) => {
+        stream_entries!(@ $family, $ops, $supports, $mixes, 9 S9 "256x128" 10 S10 "128x192" 11 S11 "128x128" 12 S12 "256x64"
+            13 S13 "128x64" 14 S14 "128x64_two" 15 S15 "64x64" 16 S16 "128x128_turns" 17 S17 "256x64_turns" 18 S18 "192x192");
+    };
+    (@ $family:literal, $ops:expr, $supports:ident, $mixes:literal, $($i:literal $id:ident $tile:literal)*) => {
+        $(pub(super) const $id: Entry = Entry {
+            mixes: $mixes,
+            timed: true,
+            ..Entry::new(concat!($family, "_stream_", $tile), $ops, $supports, pack::<$i>, load::<$i>)
+        };)*
+    };
+}
+
 mod attention;
 mod channels;
 mod col2im;

@@ -136,14 +136,9 @@ impl DeviceContext {
         ends: &Ends,
         profile: Option<&mut Vec<StepProfile>>,
     ) -> Result<()> {
-        let started = Instant::now();
         let at = self.prepare(inner, on, binding)?;
-        let prepared = started.elapsed();
         self.bring(at, ends)?;
-        let known = self.bound[at].base == self.base();
-        let queueing = Instant::now();
         self.execute(inner, on, at, ends, profile)?;
-        tracing::debug!(?prepared, queued = ?queueing.elapsed(), known, "run queued");
         self.fetch(at, ends)
     }
 

@@ -14,21 +14,7 @@ use oxrt_tensor::{DType, Error, Result, Tensor, bail};
 const OPS: &[&str] = &["oxrt.QGemm"];
 const F8: DType = DType::F8E4M3FN;
 
-macro_rules! tiles {
-    ($($i:literal $id:ident $name:literal)*) => {
-        $(pub(super) const $id: Entry = Entry {
-            mixes: true,
-            timed: true,
-            ..Entry::new($name, OPS, streams, pack::<$i>, load::<$i>)
-        };)*
-    };
-}
-tiles! {
-    9 S9 "f8_stream_256x128" 10 S10 "f8_stream_128x192" 11 S11 "f8_stream_128x128"
-    12 S12 "f8_stream_256x64" 13 S13 "f8_stream_128x64" 14 S14 "f8_stream_128x64_two"
-    15 S15 "f8_stream_64x64" 16 S16 "f8_stream_128x128_turns" 17 S17 "f8_stream_256x64_turns"
-    18 S18 "f8_stream_192x192"
-}
+stream_entries!("f8", OPS, streams, mixes: true);
 pub(super) const PLAIN: Entry = Entry::new("f8_plain", OPS, supports, pack_plain, load_plain);
 
 fn supports(_: &Ctx, node: &NodeView) -> Option<()> {

@@ -9,21 +9,7 @@ use crate::gpu::Params;
 use oxrt_backend::{Kernel, NodeView, Packing, bound, kernel};
 use oxrt_tensor::{DType, Error, Result, Tensor, bail};
 
-macro_rules! tiles {
-    ($($i:literal $id:ident $name:literal)*) => {
-        $(pub(super) const $id: Entry = Entry {
-            mixes: false,
-            timed: true,
-            ..Entry::new($name, &["oxrt.QGemm", "oxrt.QConv"], supports, pack::<$i>, load::<$i>)
-        };)*
-    };
-}
-tiles! {
-    9 S9 "q_stream_256x128" 10 S10 "q_stream_128x192" 11 S11 "q_stream_128x128"
-    12 S12 "q_stream_256x64" 13 S13 "q_stream_128x64" 14 S14 "q_stream_128x64_two"
-    15 S15 "q_stream_64x64" 16 S16 "q_stream_128x128_turns" 17 S17 "q_stream_256x64_turns"
-    18 S18 "q_stream_192x192"
-}
+stream_entries!("q", &["oxrt.QGemm", "oxrt.QConv"], supports, mixes: false);
 
 /// Bytes that rows of operands, and of results in bytes, are a multiple of.
 const CHUNK: usize = 16;
