@@ -1,6 +1,7 @@
 //! From a graph to a plan: profiles, engine passes, the choice of kernels, packing of weights.
 
 mod narrow;
+mod norms;
 mod profiles;
 mod tune;
 mod unify;
@@ -128,7 +129,15 @@ pub fn finish(
     };
     // Kernels of a device take narrow tensors whichever of them is chosen: they are timed on what they will get.
     if storage != DType::F32 && on_device {
-        narrow::narrow(&mut model.graph, storage, backend, &HashMap::new(), &wide);
+        narrow::narrow(&mut model.graph, storage, backend, &HashMap::new(), &wide)?;
+        if !options.no_fusion && !options.passes.disabled.iter().any(|d| d == oxrt_passes::FOLD_NORMS) {
+            let ranges = profiles.first().map(|p| &p.ranges);
+            let usual = |s: &Symbol| ranges?.get(s).map(|r| r.opt);
+            let folded = norms::fold_norms(&mut model.graph, backend, &usual)?;
+            if folded > 0 {
+                report.rules.push((oxrt_passes::FOLD_NORMS.to_string(), folded));
+            }
+        }
     }
     let chosen = match record {
         Some(record) => {
@@ -140,15 +149,15 @@ pub fn finish(
             // Kernels that take tensors of either width are timed on what they will get where their neighbours do so too.
             let narrowed = (storage != DType::F32 && !on_device).then(|| {
                 let mut g = model.graph.clone();
-                narrow::narrow(&mut g, storage, backend, &HashMap::new(), &wide);
-                g
+                narrow::narrow(&mut g, storage, backend, &HashMap::new(), &wide).map(|()| g)
             });
+            let narrowed = narrowed.transpose()?;
             tune::tune(&model.graph, narrowed.as_ref(), backend, &sizes, record, progress)?
         }
         None => HashMap::new(),
     };
     if storage != DType::F32 && !on_device {
-        narrow::narrow(&mut model.graph, storage, backend, &chosen, &wide);
+        narrow::narrow(&mut model.graph, storage, backend, &chosen, &wide)?;
     }
     report.nodes_after = model.graph.num_nodes();
     let steps = choose(&mut model, backend, &chosen, &mut report, progress)?;

@@ -1,8 +1,9 @@
 //! Tensors between steps in half the bytes, where the build allows it and no step has to convert for it.
 
 use oxrt_backend::{Backend, NodeView, WIDE};
-use oxrt_ir::{DType, Graph, NodeId, Tensor, ValueId, ValueType};
+use oxrt_ir::{Attrs, DType, Graph, NodeId, Tensor, ValueId, ValueType};
 use oxrt_plan::choose::Chosen;
+use oxrt_tensor::Result;
 use std::collections::{BTreeSet, HashMap};
 
 /// Gives every value the type `narrow` (bfloat16, half precision) whose maker and readers, by the kernels `chosen` or else
@@ -10,14 +11,17 @@ use std::collections::{BTreeSet, HashMap};
 ///
 /// All values are narrow to begin with; around a node that does not take its operands so they are widened again, until
 /// every node takes what it gets. Operands that must have one type (of attention) so stay narrow together. Values of `wide` are
-/// not narrow.
+/// not narrow. A constant that is joined with narrow values is narrow too: the result would round it as well.
+///
+/// # Errors
+/// A constant that cannot be converted.
 pub fn narrow(
     g: &mut Graph,
     narrow: DType,
     backend: &dyn Backend,
     chosen: &HashMap<NodeId, Chosen>,
     wide: &BTreeSet<ValueId>,
-) {
+) -> Result<()> {
     let mut narrowed: Vec<ValueId> = Vec::new();
     for v in g.value_ids() {
         let between = g[v].producer().is_some() && !g[v].users().is_empty() && !g.outputs.contains(&v);
@@ -26,6 +30,7 @@ pub fn narrow(
             narrowed.push(v);
         }
     }
+    let joined = join_narrow(g, narrow)?;
     let takes = |g: &Graph, id: NodeId| {
         let candidates = backend.candidates(NodeView::new(g, id));
         let name = chosen.get(&id).map(|c| &c.usual).or(candidates.first());
@@ -46,6 +51,32 @@ pub fn narrow(
             }
         }
     }
+    for (id, i, constant) in joined {
+        if g[id].output(0).is_some_and(|y| g[y].ty.dtype() != Some(narrow)) {
+            g.set_input(id, i, Some(constant));
+        }
+    }
+    Ok(())
+}
+
+/// Gives each `Concat` of a narrow result narrow constants; node, place and the constant that stood there.
+fn join_narrow(g: &mut Graph, narrow: DType) -> Result<Vec<(NodeId, usize, ValueId)>> {
+    let mut changed = Vec::new();
+    for id in g.node_ids() {
+        let result = g[id].output(0).and_then(|y| g[y].ty.dtype());
+        if &*g[id].op != "Concat" || result != Some(narrow) {
+            continue;
+        }
+        for (i, v) in g[id].inputs().to_vec().into_iter().enumerate() {
+            let Some((v, t)) = v.and_then(|v| Some((v, g.constant(v)?))) else { continue };
+            let t = oxrt_ops::cast::cast(t, narrow, &Attrs::new())?;
+            let name = g.unused_value_name(&format!("{}/narrow", g[v].name));
+            let to = g.add_constant(&name, t);
+            g.set_input(id, i, Some(to));
+            changed.push((id, i, v));
+        }
+    }
+    Ok(changed)
 }
 
 /// The largest number of half precision.

@@ -5,13 +5,14 @@
 
 /// Entries `S9` to `S18` of a family, one for each tile that streams, by its functions `pack` and `load`.
 macro_rules! stream_entries {
-    ($family:literal, $ops:expr, $supports:ident, mixes: $mixes:literal) => {
-        stream_entries!(@ $family, $ops, $supports, $mixes, 9 S9 "256x128" 10 S10 "128x192" 11 S11 "128x128" 12 S12 "256x64"
-            13 S13 "128x64" 14 S14 "128x64_two" 15 S15 "64x64" 16 S16 "128x128_turns" 17 S17 "256x64_turns" 18 S18 "192x192");
+    ($family:literal, $ops:expr, $supports:ident, mixes: $mixes:literal, narrow: $narrow:literal) => {
+        stream_entries!(@ $family, $ops, $supports, $mixes, $narrow, 9 S9 "256x128" 10 S10 "128x192" 11 S11 "128x128" 12 S12 "256x64"
+            13 S13 "128x64" 14 S14 "128x64_two" 15 S15 "64x64" 16 S16 "128x128_turns" 17 S17 "256x64_turns" 18 S18 "192x192" 19 S19 "192x128_turns");
     };
-    (@ $family:literal, $ops:expr, $supports:ident, $mixes:literal, $($i:literal $id:ident $tile:literal)*) => {
+    (@ $family:literal, $ops:expr, $supports:ident, $mixes:literal, $narrow:literal, $($i:literal $id:ident $tile:literal)*) => {
         $(pub(super) const $id: Entry = Entry {
             mixes: $mixes,
+            narrow: $narrow,
             timed: true,
             ..Entry::new(concat!($family, "_stream_", $tile), $ops, $supports, pack::<$i>, load::<$i>)
         };)*
@@ -44,6 +45,7 @@ mod non_max_suppression;
 mod non_zero;
 mod norm;
 mod norm_any;
+mod norm_gemm;
 mod pad;
 mod pool;
 mod pool_any;
@@ -124,6 +126,7 @@ pub(crate) static OPS: &[&Entry] = &[
     &conv::C16,
     &conv::C17,
     &conv::C18,
+    &conv::C19,
     &library::CONV,
     &conv::PLAIN,
     &conv_any::CONV_ANY,
@@ -148,6 +151,7 @@ pub(crate) static OPS: &[&Entry] = &[
     &gemm::G16,
     &gemm::G17,
     &gemm::G18,
+    &gemm::G19,
     &library::GEMM,
     &gemm::PLAIN,
     &gemm::M0,
@@ -160,6 +164,17 @@ pub(crate) static OPS: &[&Entry] = &[
     &gemm::M7,
     &gemm::PLAIN_MATMUL,
     &gemm_any::GEMM_ANY,
+    &norm_gemm::S9,
+    &norm_gemm::S10,
+    &norm_gemm::S11,
+    &norm_gemm::S12,
+    &norm_gemm::S13,
+    &norm_gemm::S14,
+    &norm_gemm::S15,
+    &norm_gemm::S16,
+    &norm_gemm::S17,
+    &norm_gemm::S18,
+    &norm_gemm::S19,
     &attention::ATTENTION_WGMMA,
     &attention::ATTENTION_WGMMA_TWO,
     &attention::ATTENTION,
@@ -180,6 +195,7 @@ pub(crate) static OPS: &[&Entry] = &[
     &q_stream::S16,
     &q_stream::S17,
     &q_stream::S18,
+    &q_stream::S19,
     &q_product::FUSED,
     &f8::S9,
     &f8::S10,
@@ -191,6 +207,7 @@ pub(crate) static OPS: &[&Entry] = &[
     &f8::S16,
     &f8::S17,
     &f8::S18,
+    &f8::S19,
     &f8::PLAIN,
     &q_product::INTEGER,
     &q_misc::BINARY,
@@ -348,6 +365,8 @@ fn as_type(shape: &[usize], values: &[f32], dtype: DType) -> Result<Tensor> {
 mod counted_tests;
 #[cfg(test)]
 mod decoder_tests;
+#[cfg(test)]
+mod norm_gemm_tests;
 #[cfg(test)]
 mod q_tests;
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Kernel texts: the prelude that all share, and C for scalar programs.
 
-use oxrt_ops::scalar::{Binary, Instr, Program, Unary};
-use oxrt_tensor::DType;
+use oxrt_ir::Attrs;
+use oxrt_ops::scalar::{Binary, Emit, Instr, Program, Unary};
+use oxrt_tensor::{DType, Result};
 use std::fmt::Write;
 
 const PRELUDE: &str = include_str!("text/prelude.cuh");
@@ -109,6 +110,23 @@ pub(crate) fn statements(program: &Program, args: &[String], n: Number, fast: bo
         let _ = write!(out, "{ty} r{i} = {value}; ");
     }
     (out, format!("r{}", program.instrs.len() - 1))
+}
+
+/// The function `activate`, for the activation that a node's attributes name.
+///
+/// # Errors
+/// An activation that is unknown.
+pub(crate) fn activation(attrs: &Attrs, n: Number, fast: bool) -> Result<String> {
+    let c = n.name();
+    let gelu = attrs.string_or("activation", "none")? == "gelu";
+    if fast && gelu && n == Number::F32 {
+        return Ok("DEVICE f32 activate(f32 x) { return fast_gelu(x); }\n".to_string());
+    }
+    let mut e = Emit::default();
+    let input = e.input(0);
+    let result = oxrt_ops::activation::emit_attrs(&mut e, attrs, input)?;
+    let (body, y) = statements(&e.finish(result), &["x".to_string()], n, fast);
+    Ok(format!("DEVICE {c} activate({c} x) {{ {body}return {y}; }}\n"))
 }
 
 fn unary(op: Unary, a: &str, n: Number, fast: bool) -> String {

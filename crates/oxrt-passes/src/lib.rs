@@ -30,6 +30,9 @@ pub const BLOCK_WEIGHTS: &str = "lower-block-weights";
 /// Likewise of tables, for `oxrt.GatherBlocks`.
 pub const BLOCK_TABLE: &str = "lower-block-table";
 
+/// The rewrite of builds for devices that puts normalisations into products; it is named like a rule to be kept off.
+pub const FOLD_NORMS: &str = "fold-norms";
+
 /// Replaces symbols throughout the model and infers types again.
 pub fn substitute_symbols(model: &mut Model, replace: &dyn Fn(&Symbol) -> Option<Dim>) -> Result<()> {
     oxrt_ir::substitute_conditions(model, replace);
@@ -127,5 +130,7 @@ pub fn rule_names() -> (Vec<&'static str>, Vec<&'static str>) {
         fuse::MOVES,
         fuse::ELEMENTWISE,
     ];
-    (names(&[simplify::RULES]), names(&engine))
+    let mut of_engines: Vec<&str> = names(&engine);
+    of_engines.push(FOLD_NORMS);
+    (names(&[simplify::RULES]), of_engines)
 }

@@ -343,6 +343,45 @@ fn repeated_heads_are_shared() {
     check(&attention(one, "1"), engine, &["share-heads"], &[]);
 }
 
+/// The end of a classifier that reads one token: all behind the keys and values works on that one alone.
+#[test]
+fn rows_are_picked_early() {
+    let text = "(f32[n, 6, 8] x, f32[6, 1] c) {
+        n0 = LayerNormalization(x, f32[8]{1, 2, 1, 2, 1, 2, 1, 2}, f32[8]{0.5})
+        a0 = oxrt.Attention<layout=\"bsw\", heads=2, kv_heads=2, size=4, value_size=4, at=[0, 0, 0]>(n0, x, x)
+        p = MatMul(a0, f32[8, 8]{0.2})
+        s = Add(p, x)
+        n1 = LayerNormalization(s, f32[8]{1}, f32[8]{0.1})
+        h = MatMul(n1, f32[8, 4]{0.3})
+        g = Gelu(h)
+        k = Mul(g, c)
+        d = MatMul(k, f32[4, 8]{0.4})
+        t = Add(d, s)
+        e = Softmax<axis=-1>(t)
+        y = Gather<axis=1>(e, i64{2})
+    } => y";
+    let m = check(text, engine, &["select-rows-early"], &[]);
+    // Of x, for the queries and for the residual, and of the column that is read by each row.
+    assert_eq!(count(&m, "Gather"), 2, "{}", m.graph);
+    let widths = |m: &Model| -> Vec<i64> {
+        let of = |op: &str| m.graph.nodes().filter(|(_, n)| &*n.op == op).map(|(_, n)| n.output(0).unwrap()).collect::<Vec<_>>();
+        let all = ["oxrt.Gemm", "LayerNormalization", "oxrt.Attention"].map(of).concat();
+        let mut widths: Vec<i64> =
+            all.into_iter().map(|v| m.graph.dims(v).unwrap()[1].as_const().unwrap()).collect();
+        widths.sort_unstable();
+        widths
+    };
+    assert!(widths(&m).iter().all(|&w| w == 1), "{}", m.graph);
+    // Two rows of six, still an axis; five of six are no gain; the axis that a norm works along stays whole.
+    check(&text.replace("i64{2}", "i64[2]{-1, 0}"), engine, &["select-rows-early"], &[]);
+    check(&text.replace("i64{2}", "i64[5]{0, 1, 2, 3, 4}"), engine, &[], &["select-rows-early"]);
+    check(&text.replace("Gather<axis=1>", "Gather<axis=2>"), engine, &[], &["select-rows-early"]);
+    // What others read too is made whole anyway, and each query of causal attention knows its place.
+    check(&text.replace("=> y", "=> y, e"), engine, &[], &["select-rows-early"]);
+    let m = check(&text.replace("at=[0, 0, 0]", "at=[0, 0, 0], is_causal=1"), engine, &["select-rows-early"], &[]);
+    assert_eq!(widths(&m), [1, 1, 1, 1, 6, 6], "{}", m.graph);
+}
+
 /// Self-attention as exporters write it, between a way to get q, k and v [n, 2, 5, 4] from x and what follows `o` [n, 2, 5, 4].
 fn self_attention(x: &str, before: &str, after: &str) -> String {
     format!(

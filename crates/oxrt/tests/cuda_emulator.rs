@@ -353,3 +353,83 @@ fn checks_of_sizes_that_data_decides_run() {
         assert!(error.contains("too few"), "{error}");
     }
 }
+
+/// Blocks of a transformer with the norm first: what normalises the rows is a step that writes little, and the products behind it normalise.
+#[test]
+fn norms_go_into_products() {
+    let list = |n: usize, seed: usize, size: f32, around: f32| {
+        let value = |i: usize| around + size * (((i * 7919 + seed * 31) % 101) as f32 / 50.0 - 1.0);
+        (0..n).map(|i| format!("{:.4}", value(i))).collect::<Vec<_>>().join(", ")
+    };
+    let matrix = |k: usize, n: usize, seed| format!("f32[{k}, {n}]{{{}}}", list(k * n, seed, 0.4, 0.03));
+    let row = |n: usize, seed, around| format!("f32[{n}]{{{}}}", list(n, seed, 0.5, around));
+    let text = |read: &str| {
+        format!(
+            "(f32[b, 5, 64] x) {{
+        a = Tanh(x)
+        n0 = LayerNormalization<epsilon=0.001>(a, {}, {})
+        p0 = MatMul(n0, {})
+        s = Add(p0, a)
+        n1 = LayerNormalization(s, {}, {})
+        q = MatMul(n1, {})
+        k0 = MatMul(n1, {})
+        k = Add(k0, {})
+        g = Gelu(k)
+        m = Mul(g, q)
+        p1 = MatMul(m, {})
+        t = Add(p1, s)
+        n2 = RMSNormalization<epsilon=0.01>(t, {})
+        y = MatMul(n2, {})
+    }} => y{read}",
+            row(64, 1, 1.0),
+            row(64, 2, 0.0),
+            matrix(64, 64, 3),
+            row(64, 4, 1.0),
+            row(64, 5, 0.2),
+            matrix(64, 128, 6),
+            matrix(64, 128, 7),
+            row(128, 8, 0.0),
+            matrix(128, 64, 9),
+            row(64, 10, 1.0),
+            matrix(64, 40, 11),
+        )
+    };
+    let built = |text: &str, disabled: &[&str], usual: i64| {
+        let graph = oxrt::ir::parse_graph(text).unwrap();
+        let mut ir = oxrt::ir::Model { graph, ..Default::default() };
+        oxrt::ops::infer::infer_model(&mut ir).unwrap();
+        let mut options =
+            BuildOptions { device: Device::CudaEmulator, precision: Precision::F16, ..BuildOptions::default() };
+        // Few rows are not worth it: the engine is for many, and takes few.
+        let rows = usual.to_string();
+        options.profiles = vec![vec![format!("b=1:{rows}:{rows}").parse().unwrap()]];
+        options.passes.disabled.extend(disabled.iter().map(|d| d.to_string()));
+        Model::from_ir(ir).build(&options).unwrap()
+    };
+    let count = |engine: &oxrt::Engine, op: &str| {
+        let g = &engine.plan().graph;
+        engine.plan().steps.iter().filter(|s| g[s.node].op.contains(op)).count()
+    };
+    let many = 1 << 13;
+    let (folded, plain) = (built(&text(""), &[], many), built(&text(""), &["fold-norms"], many));
+    assert_eq!([count(&folded, "Normalization"), count(&folded, "NormGemm"), count(&folded, "NormFactors")], [0, 4, 3]);
+    assert_eq!([count(&plain, "Normalization"), count(&plain, "NormGemm"), count(&plain, "NormFactors")], [3, 0, 0]);
+    // A norm that something else reads too stays.
+    let read = built(&text(", n1"), &[], many);
+    assert_eq!([count(&read, "Normalization"), count(&read, "NormGemm")], [1, 2]);
+    assert_eq!(count(&built(&text(""), &[], 64), "NormGemm"), 0);
+    let cpu = build(&text(""), Device::Cpu);
+    for batch in [3, 30] {
+        let x = list(batch * 5 * 64, 12, 1.0, 0.3).split(", ").map(|v| v.parse().unwrap()).collect::<Vec<f32>>();
+        let x = Tensor::from_slice(&[batch, 5, 64], &x);
+        let run = |engine: &oxrt::Engine| {
+            engine.session().run_ordered(&[x.view().unwrap()]).unwrap()[0].to_tensor().unwrap().to_f64_vec().unwrap()
+        };
+        let (want, got, before) = (run(&cpu), run(&folded), run(&plain));
+        let error = |y: &[f64]| {
+            let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|v| v * v).sum::<f64>().sqrt();
+            norm(&mut y.iter().zip(&want).map(|(y, w)| y - w)) / norm(&mut want.iter().copied())
+        };
+        assert!(error(&got) < 2e-3 && error(&got) < 1.3 * error(&before), "{} {}", error(&got), error(&before));
+    }
+}

@@ -34,7 +34,7 @@ tiles! {
     9 C9 "conv_stream_256x128" 10 C10 "conv_stream_128x192" 11 C11 "conv_stream_128x128"
     12 C12 "conv_stream_256x64" 13 C13 "conv_stream_128x64" 14 C14 "conv_stream_128x64_two"
     15 C15 "conv_stream_64x64" 16 C16 "conv_stream_128x128_turns" 17 C17 "conv_stream_256x64_turns"
-    18 C18 "conv_stream_192x192"
+    18 C18 "conv_stream_192x192" 19 C19 "conv_stream_192x128_turns"
 }
 pub(super) const PLAIN: Entry = Entry::new("conv_plain", OPS, supports, pack_plain, load_plain);
 

@@ -14,7 +14,7 @@ use oxrt_tensor::{DType, Error, Result, Tensor, bail};
 const OPS: &[&str] = &["oxrt.QGemm"];
 const F8: DType = DType::F8E4M3FN;
 
-stream_entries!("f8", OPS, streams, mixes: true);
+stream_entries!("f8", OPS, streams, mixes: true, narrow: false);
 pub(super) const PLAIN: Entry = Entry::new("f8_plain", OPS, supports, pack_plain, load_plain);
 
 fn supports(_: &Ctx, node: &NodeView) -> Option<()> {
@@ -74,7 +74,7 @@ fn load<const I: usize>(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result
             let operands = [io.input(0), weights.ptr().cast_const(), io.input(3), std::ptr::null()];
             let scale = |p: Params| p.ptr(io.input::<u8>(2));
             // SAFETY: buffers have the bound sizes, the weights were packed for this node.
-            unsafe { product.run_bytes(&plan, io, operands, io.output(0), scale) }
+            unsafe { product.run_ended(&plan, io, operands, io.output(0), scale) }
         })
         .workspace(workspace)
         .flops(2 * m * n * k)

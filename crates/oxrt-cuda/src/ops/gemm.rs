@@ -36,7 +36,7 @@ packed! {
     9 G9 "gemm_stream_256x128" 10 G10 "gemm_stream_128x192" 11 G11 "gemm_stream_128x128"
     12 G12 "gemm_stream_256x64" 13 G13 "gemm_stream_128x64" 14 G14 "gemm_stream_128x64_two"
     15 G15 "gemm_stream_64x64" 16 G16 "gemm_stream_128x128_turns" 17 G17 "gemm_stream_256x64_turns"
-    18 G18 "gemm_stream_192x192"
+    18 G18 "gemm_stream_192x192" 19 G19 "gemm_stream_192x128_turns"
 }
 dynamic! {
     0 M0 "matmul_128x128" 1 M1 "matmul_128x64" 2 M2 "matmul_64x128" 3 M3 "matmul_64x64" 4 M4 "matmul_256x128"
@@ -105,7 +105,7 @@ pub(super) fn types(node: &NodeView, w: DType) -> Result<Types> {
     Ok(Types { x: dtype(node, 0)?, w, residual, y: output_dtype(node, 0)? })
 }
 
-fn weights_fixed(node: &NodeView) -> Option<()> {
+pub(super) fn weights_fixed(node: &NodeView) -> Option<()> {
     let shape = node.ty(1)?.static_shape()?;
     require(shape.len() == 2 && node.constant(1)?.dtype() == DType::F32)
 }
@@ -124,7 +124,7 @@ fn plain_supports(_: &Ctx, node: &NodeView) -> Option<()> {
 }
 
 /// [n, k] of the weights.
-fn weight_sizes(node: &NodeView) -> Result<[usize; 2]> {
+pub(super) fn weight_sizes(node: &NodeView) -> Result<[usize; 2]> {
     let shape = node.ty(1).and_then(|t| t.static_shape());
     let turned = node.attrs().bool_or("trans_b", false)?;
     match shape.as_deref() {
@@ -135,7 +135,7 @@ fn weight_sizes(node: &NodeView) -> Result<[usize; 2]> {
 }
 
 /// The weights as [n][k], each row filled up with zeros to `pitch`, as factors of type `of`.
-fn pack_rows(ctx: &Ctx, node: &NodeView, of: DType, pitch: usize) -> Result<Tensor> {
+pub(super) fn pack_rows(ctx: &Ctx, node: &NodeView, of: DType, pitch: usize) -> Result<Tensor> {
     super::as_factors(&[weight_sizes(node)?[0], pitch], rows_of(node, pitch)?, of, exact(ctx, of))
 }
 

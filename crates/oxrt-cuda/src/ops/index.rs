@@ -15,7 +15,7 @@ const fn entry(
     supports: fn(&Ctx, &NodeView) -> Option<()>,
     load: fn(&Ctx, &NodeView, &[Tensor]) -> Result<Box<dyn Kernel>>,
 ) -> Entry {
-    Entry { name, ops, supports, pack, load, mixes: false, narrow: false, timed: false, counts: false }
+    Entry::new(name, ops, supports, pack, load)
 }
 
 pub(super) const GATHER: Entry = entry("gather", &["Gather"], indexed, gather);

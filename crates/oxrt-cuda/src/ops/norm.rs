@@ -6,15 +6,24 @@ use crate::backend::Ctx;
 use crate::gpu::Params;
 use crate::text::{self, Number};
 use oxrt_backend::{Kernel, NodeView, Packing, Precision, bound, kernel};
-use oxrt_ops::scalar::Emit;
 use oxrt_tensor::{DType, Result, Tensor, bail};
 
 const ROWS_TEXT: &str = include_str!("../text/rows.cuh");
 const GROUPS_TEXT: &str = include_str!("../text/group_norm.cuh");
 
+/// What normalises rows, by itself.
+const FACTORS: &str = "oxrt.NormFactors";
+
 pub(super) const ROWS: Entry = Entry::new(
     "rows",
-    &["Softmax", "LogSoftmax", "LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"],
+    &[
+        "Softmax",
+        "LogSoftmax",
+        "LayerNormalization",
+        "RMSNormalization",
+        "SimplifiedLayerNormalization",
+        FACTORS,
+    ],
     rows_supports,
     pack_rows,
     rows,
@@ -51,15 +60,17 @@ fn pack_rows(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     let double = dtype(node, 0)? == DType::F64;
     let fast = ctx.precision != Precision::F32;
     let flag = |b: bool| u8::from(b);
+    let of_factors = node.op() == FACTORS;
     let body = format!(
-        "typedef {} TX;\ntypedef {} TY;\ntypedef {} C;\n#define SOFTMAX {}\n#define LOG {}\n#define CENTER {}\n\
+        "typedef {} TX;\ntypedef {} TY;\ntypedef {} C;\n#define SOFTMAX {}\n#define LOG {}\n#define CENTER {}\n#define FACTORS {}\n\
          #define VECTORS_FIXED {}\n#define EXP {}\n#define LOGARITHM {}\n#define SQUARE_ROOT {}\n{ROWS_TEXT}",
         c_type(dtype(node, 0)?)?,
         c_type(output_dtype(node, 0)?)?,
         if double { "f64" } else { "f32" },
         flag(node.op().ends_with("oftmax")),
         flag(node.op() == "LogSoftmax"),
-        flag(node.op() == "LayerNormalization"),
+        flag(node.op() == "LayerNormalization" || (of_factors && node.attrs().string_or("norm", "layer")? == "layer")),
+        flag(of_factors),
         flag((1..node.num_inputs()).all(|i| !node.has(i) || node.constant(i).is_some())),
         match (double, fast) {
             (true, _) => "exp",
@@ -73,7 +84,7 @@ fn pack_rows(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
 }
 
 fn rows(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
-    let softmax = node.op().ends_with("oftmax");
+    let (softmax, of_factors) = (node.op().ends_with("oftmax"), node.op() == FACTORS);
     let axis = node.attrs().int_or("axis", -1)?;
     let epsilon = node.attrs().float_or("epsilon", 1e-5)?;
     let code = packed.first();
@@ -86,7 +97,7 @@ fn rows(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
     kernel(move |args| {
         let shape = args.shape(0)?;
         let len = counts(shape.iter().product())?;
-        makes(args, len)?;
+        makes(args, if of_factors { len / shape.last().copied().unwrap_or(1).max(1) * 2 } else { len })?;
         // A scalar is a line of its own.
         let shape = if shape.is_empty() { &[1][..] } else { shape };
         let axis = axis_of(axis, shape.len())?;
@@ -137,16 +148,12 @@ fn groups_supports(_: &Ctx, node: &NodeView) -> Option<()> {
 }
 
 fn pack_groups(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
-    let mut e = Emit::default();
-    let input = e.input(0);
-    let result = oxrt_ops::activation::emit_attrs(&mut e, node.attrs(), input)?;
-    let fast = ctx.precision != Precision::F32;
-    let (body, y) = text::statements(&e.finish(result), &["x".to_string()], Number::F32, fast);
     let body = format!(
-        "typedef {} TX;\ntypedef {} TY;\n#define CHANNELS_LAST {}\nDEVICE f32 activate(f32 x) {{ {body}return {y}; }}\n{GROUPS_TEXT}",
+        "typedef {} TX;\ntypedef {} TY;\n#define CHANNELS_LAST {}\n{}{GROUPS_TEXT}",
         c_type(dtype(node, 0)?)?,
         c_type(output_dtype(node, 0)?)?,
-        u8::from(node.op().starts_with("oxrt."))
+        u8::from(node.op().starts_with("oxrt.")),
+        text::activation(node.attrs(), Number::F32, ctx.precision != Precision::F32)?,
     );
     Ok(Packing { tensors: vec![ctx.code(&body)?], consumed: Vec::new() })
 }

@@ -5,7 +5,6 @@ use crate::backend::{Ctx, Launcher};
 use crate::gpu::{Params, TensorPath, Walk};
 use crate::text::{self, Number};
 use oxrt_backend::{COUNTERS, Io, NodeView};
-use oxrt_ops::scalar::Emit;
 use oxrt_tensor::{DType, Result, Tensor, bail};
 use std::sync::Arc;
 
@@ -55,7 +54,7 @@ const fn in_turn(m: usize, n: usize, stages: usize) -> Tile {
 }
 
 /// The tiles that compete; which is quickest depends on sizes and the GPU.
-pub(super) const TILES: [Tile; 19] = [
+pub(super) const TILES: [Tile; 20] = [
     tile(128, 128, [2, 4], 3),
     tile(128, 64, [2, 2], 4),
     tile(64, 128, [2, 2], 4),
@@ -75,6 +74,7 @@ pub(super) const TILES: [Tile; 19] = [
     in_turn(128, 128, 6),
     in_turn(256, 64, 4),
     hopper(192, 192, 3, 3, 1),
+    in_turn(192, 128, 4),
 ];
 
 /// Bytes of a row of a slice of the matrix kernel.
@@ -144,33 +144,32 @@ impl Method {
     }
 }
 
+/// Types and the activation of a node, which texts of products begin with.
+pub(super) fn beginning(node: &NodeView, types: Types, fast: bool) -> Result<String> {
+    let number = if types.x == DType::F64 { Number::F64 } else { Number::F32 };
+    Ok(format!(
+        "typedef {} TX;\ntypedef {} TW;\ntypedef {} TR;\ntypedef {} TY;\ntypedef {} C;\n{}",
+        super::c_type(types.x)?,
+        super::c_type(types.w)?,
+        super::c_type(types.residual)?,
+        super::c_type(types.y)?,
+        number.name(),
+        text::activation(node.attrs(), number, fast)?
+    ))
+}
+
 /// The text of a product with the activation of a node.
 pub(super) fn text(node: &NodeView, method: Method, types: Types, fast: bool) -> Result<String> {
-    let double = types.x == DType::F64;
-    let number = if double { Number::F64 } else { Number::F32 };
-    let mut e = Emit::default();
-    let input = e.input(0);
-    let result = oxrt_ops::activation::emit_attrs(&mut e, node.attrs(), input)?;
-    let (body, y) = text::statements(&e.finish(result), &["x".to_string()], number, fast);
-    let c = number.name();
-    let activate = format!("DEVICE {c} activate({c} x) {{ {body}return {y}; }}\n");
-    let storage = |d: DType| super::c_type(d);
-    let types_text = format!(
-        "typedef {} TX;\ntypedef {} TW;\ntypedef {} TR;\ntypedef {} TY;\ntypedef {c} C;\n",
-        storage(types.x)?,
-        storage(types.w)?,
-        storage(types.residual)?,
-        storage(types.y)?
-    );
+    let beginning = beginning(node, types, fast)?;
     let flag = |b: bool| u8::from(b);
     Ok(match method {
         Method::Mma { tile: Tile { streams: Some(blocks), .. }, .. } => {
-            stream_text(method, blocks, types.y, &format!("{types_text}{activate}"))?
+            stream_text(method, blocks, types.y, &beginning)?
         }
         Method::Mma { tile, conv, of, exact, x_copy, w_turned, w_async } => format!(
             "#define BM {}\n#define BN {}\n#define WARPS_M {}\n#define WARPS_N {}\n#define THREADS {}\n#define STAGES {}\n\
              #define CONV {}\n#define EXACT {}\n#define ASYNC {}\n#define W_TURNED {}\n#define W_ASYNC {}\ntypedef {} T;\n\
-             {types_text}{activate}{TILE}\n{}",
+             {beginning}{TILE}\n{}",
             tile.m,
             tile.n,
             tile.warps[0],
@@ -182,10 +181,10 @@ pub(super) fn text(node: &NodeView, method: Method, types: Types, fast: bool) ->
             x_copy as u8,
             flag(w_turned),
             flag(w_async),
-            storage(of)?,
+            super::c_type(of)?,
             MMA.replace("    TILE_START\n", TILE_START).replace("    TILE_END\n", TILE_END)
         ),
-        Method::Simt { conv } => format!("#define CONV {}\n{types_text}{activate}{SIMT}", flag(conv)),
+        Method::Simt { conv } => format!("#define CONV {}\n{beginning}{SIMT}", flag(conv)),
     })
 }
 
@@ -455,11 +454,11 @@ impl Product {
         unsafe { self.kernel.run(io, plan.grid, threads, shared, &params) }
     }
 
-    /// A product of operands of 8 bits, which streams; `ends` are the parameters of its end.
+    /// A product that streams, with parameters of its own end: of operands of 8 bits, of rows that are normalised.
     ///
     /// # Safety
     /// As [`Self::run`].
-    pub unsafe fn run_bytes(
+    pub unsafe fn run_ended(
         &self,
         plan: &Plan,
         io: &Io,
@@ -467,7 +466,7 @@ impl Product {
         y: *mut u8,
         ends: impl FnOnce(Params) -> Params,
     ) -> Result<()> {
-        let Some(Tile { streams: Some(blocks), .. }) = self.tile() else { bail!(bug, "bytes that do not stream") };
+        let Some(Tile { streams: Some(blocks), .. }) = self.tile() else { bail!(bug, "a product that does not stream") };
         // SAFETY: the caller's promise.
         unsafe { self.run_stream(plan, io, operands, y, blocks, ends) }
     }

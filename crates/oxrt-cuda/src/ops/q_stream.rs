@@ -9,7 +9,7 @@ use crate::gpu::Params;
 use oxrt_backend::{Kernel, NodeView, Packing, bound, kernel};
 use oxrt_tensor::{DType, Error, Result, Tensor, bail};
 
-stream_entries!("q", &["oxrt.QGemm", "oxrt.QConv"], supports, mixes: false);
+stream_entries!("q", &["oxrt.QGemm", "oxrt.QConv"], supports, mixes: false, narrow: false);
 
 /// Bytes that rows of operands, and of results in bytes, are a multiple of.
 const CHUNK: usize = 16;
@@ -181,7 +181,7 @@ fn load<const I: usize>(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result
                     number.into_iter().fold(p.i32s(&whole), Params::f32)
                 };
                 let operands = [x, weights.ptr().cast_const(), io.input(ends[1]), io.input(ends[2])];
-                product.run_bytes(&plan, io, operands, io.output(0), end)
+                product.run_ended(&plan, io, operands, io.output(0), end)
             }
         })
         .workspace(scratch)

@@ -1,4 +1,4 @@
-// Softmax and normalisations along lines of n elements: a team of TEAM threads per line.
+// Softmax and normalisations along lines of n elements (or, FACTORS, what normalises them): a team of TEAM threads per line.
 struct P {
     const TX* x; const f32* scale; const f32* bias; TY* y;
     u32 lines, n;
@@ -99,6 +99,13 @@ template <int TEAM, int V, int HELD> DEVICE void line(const P& p) {
     each([&](C v) { square += (v - mean) * (v - mean); });
     square = team_sum<TEAM>(square, parts) / p.n;
     C factor = 1 / SQUARE_ROOT(square + p.epsilon);
+#if FACTORS
+    // What normalises the line, and not the line.
+    if (me == 0) {
+        p.y[index * 2] = put<TY>(factor);
+        p.y[index * 2 + 1] = put<TY>(-mean * factor);
+    }
+#else
     packs([&](const Pack<TX, V>& v, u32 i, int h) {
         if (!HELD || !VECTORS_FIXED) vectors(i, h);
         write(v, i, [&](C x, int j) {
@@ -108,6 +115,7 @@ template <int TEAM, int V, int HELD> DEVICE void line(const P& p) {
             return r;
         });
     });
+#endif
 #endif
 }
 

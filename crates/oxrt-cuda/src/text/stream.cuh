@@ -8,6 +8,9 @@
 // y[m][n] = act(sum_k x[m][k] w[n][k] + bias[n] + residual[m][n]). With splits, blocks of one tile take a part of k each, and
 // the last to end sums up.
 //
+// Rows can be normalised on the way (NORMED): what x is multiplied by and what is added to it are the same along a row, so the sums can make up
+// for it: factor * sum + shift * (sum of the column's weights).
+//
 // Products of floats of 8 bits (SCALED) have a scale for each column before the bias. Those of bytes (INTEGER) are summed in 32 bits (S) and end as quantised.cuh says.
 #define CONSUMERS (WGS * 128)
 // Where a block has a multiprocessor for itself, the asking warp comes with three idle ones: whole warpgroups can pass registers on.
@@ -26,6 +29,8 @@
 // Groups of eight columns of a piece that registers hold at once.
 #define AT_ONCE (BLOCKS > 1 || MT * NR > 128 ? 2 : 8)
 
+struct Row { f32 factor, shift; };
+
 struct P {
     TensorMap x, w, out, add;
     const f32* bias; const TR* residual; TY* y;
@@ -37,6 +42,10 @@ struct P {
     Divider out_w, out_pixels, by_splits, tiles_n;
 #if SCALED
     const f32* scale;
+#endif
+#if NORMED
+    // Of rows of x; of columns (CENTERED).
+    const Row* rows; const f32* sums;
 #endif
 #if INTEGER
     // Scales of columns (HAS_SCALE, or one for all); the zero point of x times the weights, summed over all taps and (in the rows behind)
@@ -217,6 +226,14 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
             barrier_expect(b, PIECE);
             copy_tile_2(my_pieces + piece % BUFFERS * PIECE, &p.add, column_of(piece), row_of(piece), b);
         };
+        // What the end reads of columns is fetched while the units multiply.
+        f32 touched[1] = {0};
+        if ((i32)lane < BN / 32 && n0 + (i32)lane * 32 < p.n) {
+            if (p.bias) touched[0] = p.bias[n0 + lane * 32];
+#if NORMED
+            if (CENTERED) touched[0] += p.sums[n0 + lane * 32];
+#endif
+        }
         auto ask_for_first = [&]() {
             if (STAGED && p.residual && leads) {
                 store_wait_read<0>();
@@ -224,6 +241,19 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
             }
         };
         if (p.splits == 1) ask_for_first();
+#if NORMED
+        auto row_of_memory = [&](int i, int h) {
+            const i32 m = m0 + row0 + i * 64 + (warp & 3) * 16 + (lane >> 2) + h * 8;
+            return m < p.m ? p.rows[m] : Row{0, 0};
+        };
+        Row rows[MT][2];
+        // Where there are registers for them beside the sums.
+        if (MT * NR <= 128) {
+            PRAGMA_UNROLL for (int i = 0; i < MT; i++)
+                PRAGMA_UNROLL for (int h = 0; h < 2; h++) rows[i][h] = row_of_memory(i, h);
+        }
+        auto row_at = [&](int i, int h) { return MT * NR <= 128 ? rows[i][h] : row_of_memory(i, h); };
+#endif
         // A phase is told by its parity, so nobody may wait for slices before those of the last tile have come. (Turn t of a
         // warpgroup follows turn t of those before it, and turn t - 1 of those behind.)
         if (IN_TURN && turn > 1) {
@@ -277,8 +307,8 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
         }
         wgmma_wait<0>();
         PRAGMA_UNROLL for (int i = 0; i < MT; i++) keep(acc[i]);
+        keep(touched);
         release(before);
-
         if (p.splits > 1) {
             const u32 tile = divide(item, p.by_splits), split = item - tile * p.by_splits.divisor;
             S* all = p.partial + (i64)tile * p.splits * (BM * BN);
@@ -328,18 +358,26 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
             u64 out[2];
             PRAGMA_UNROLL for (int h = 0; h < 2; h++) out[h] = outside(p, row_of(piece) + (warp & 3) * 16 + (lane >> 2) + h * 8);
 #endif
+#if NORMED
+            Row row[2];
+            PRAGMA_UNROLL for (int h = 0; h < 2; h++) row[h] = row_at(i, h);
+#endif
             PRAGMA_UNROLL for (int j0 = 0; j0 < 8; j0 += AT_ONCE) {
             // What is read is read before anything is written: the compiler cannot know that they do not meet.
             u32 add[2][AT_ONCE];
             PRAGMA_UNROLL for (int h = 0; h < 2; h++)
                 PRAGMA_UNROLL for (int j = 0; j < AT_ONCE; j++) add[h][j] = p.residual ? *word(h, j0 + j) : 0;
-            Pack<f32, 2> bias[AT_ONCE], scale[AT_ONCE];
+            Pack<f32, 2> bias[AT_ONCE], scale[AT_ONCE], weights[AT_ONCE];
             PRAGMA_UNROLL for (int j = 0; j < AT_ONCE; j++) {
                 const i32 column = column0 + (j0 + j) * 8 + q * 2;
                 bias[j].at[0] = bias[j].at[1] = 0;
 #if SCALED
                 scale[j].at[0] = scale[j].at[1] = 0;
                 if (column < p.n) scale[j] = *(const Pack<f32, 2>*)(p.scale + column);
+#endif
+#if NORMED
+                weights[j].at[0] = weights[j].at[1] = 0;
+                if (CENTERED && column < p.n) weights[j] = *(const Pack<f32, 2>*)(p.sums + column);
 #endif
                 if (!INTEGER && p.bias && column < p.n) bias[j] = *(const Pack<f32, 2>*)(p.bias + column);
             }
@@ -353,6 +391,9 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
                     f32 v0 = real(p, c, 0, s0, column, out[h]), v1 = real(p, c, 1, s1, column, out[h]);
 #elif SCALED
                     f32 v0 = s0 * scale[j].at[0] + bias[j].at[0], v1 = s1 * scale[j].at[1] + bias[j].at[1];
+#elif NORMED
+                    f32 v0 = fmaf(row[h].factor, s0, fmaf(row[h].shift, weights[j].at[0], bias[j].at[0]));
+                    f32 v1 = fmaf(row[h].factor, s1, fmaf(row[h].shift, weights[j].at[1], bias[j].at[1]));
 #else
                     f32 v0 = s0 + bias[j].at[0], v1 = s1 + bias[j].at[1];
 #endif
@@ -444,6 +485,10 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
                         f32 v = acc[i][j * 4 + h * 2 + e];
 #if SCALED
                         v *= p.scale[n0 + j * 8 + q * 2 + e];
+#endif
+#if NORMED
+                        const Row of = row_at(i, h);
+                        v = v * of.factor + (CENTERED ? of.shift * p.sums[n0 + j * 8 + q * 2 + e] : 0);
 #endif
                         if (p.bias) v += p.bias[n0 + j * 8 + q * 2 + e];
                         if (p.residual) v += get<f32>(p.residual[at + j * 8 + e]);

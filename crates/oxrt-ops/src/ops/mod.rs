@@ -30,7 +30,7 @@ operators! {
     negative_log_likelihood_loss, non_max_suppression, non_zero, normalizer, not, one_hot, one_hot_encoder,
     optional, optional_get_element, optional_has_element, or, oxrt_assert, oxrt_attention, oxrt_average_pool, oxrt_block_gemm, oxrt_conv,
     oxrt_conv_transpose, oxrt_elementwise, oxrt_gather_blocks, oxrt_gemm, oxrt_global_average_pool, oxrt_group_norm,
-    oxrt_lookup, oxrt_max_pool, oxrt_q_binary, oxrt_q_conv, oxrt_q_gemm, oxrt_q_global_average_pool,
+    oxrt_lookup, oxrt_max_pool, oxrt_norm_factors, oxrt_norm_gemm, oxrt_q_binary, oxrt_q_conv, oxrt_q_gemm, oxrt_q_global_average_pool,
     oxrt_q_mat_mul, oxrt_resize, p_relu, pad, pow, q_linear_conv, q_linear_mat_mul, quantize_linear,
     random_normal, random_normal_like, random_uniform, random_uniform_like, range, reciprocal, reduce_l1,
     reduce_l2, reduce_log_sum, reduce_log_sum_exp, reduce_max, reduce_mean, reduce_min, reduce_prod,

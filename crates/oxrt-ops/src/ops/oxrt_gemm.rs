@@ -18,7 +18,7 @@ pub const OP: OpDef = OpDef::new("oxrt.Gemm", &[1], 2..=4, infer, eval).examples
     "5 0",
 )]);
 
-fn infer(ctx: &mut Infer) -> Result<()> {
+pub(super) fn infer(ctx: &mut Infer) -> Result<()> {
     let dims = match (ctx.dims(0), ctx.dims(1)) {
         (Some(x), Some([a, b])) => {
             let turned = ctx.attrs().bool_or("trans_b", false)?;

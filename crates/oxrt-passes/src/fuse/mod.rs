@@ -9,6 +9,7 @@ mod packed_attention;
 mod push_reshape;
 mod residual;
 mod row_moves;
+mod select_rows;
 mod shared_heads;
 mod silu;
 mod window_mask;
@@ -37,8 +38,8 @@ pub(crate) const RULES: &[Rule] = &[
 /// Products of tensors of 16 bits.
 pub(crate) const HALVES: [Rule; 2] = [gemm::HALF_MATMUL, gemm::HALF_GEMM];
 
-/// After those: rows that are still moved more than once.
-pub(crate) const MOVES: &[Rule] = &[row_moves::RULE];
+/// After those: rows that are picked, and such as are still moved more than once.
+pub(crate) const MOVES: &[Rule] = &[select_rows::RULE, row_moves::RULE];
 
 /// Last: what is left of elementwise chains.
 pub(crate) const ELEMENTWISE: &[Rule] = &[elementwise::RULE];
