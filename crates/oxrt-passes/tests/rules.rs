@@ -372,6 +372,13 @@ fn rows_are_picked_early() {
         widths
     };
     assert!(widths(&m).iter().all(|&w| w == 1), "{}", m.graph);
+    // Past what only leaves out an axis of length 1.
+    let flat = text.replace("f32[n, 6, 8] x", "f32[1, 6, 8] x").replace(
+        "d = MatMul(k, f32[4, 8]{0.4})",
+        "k2 = Reshape(k, i64[2]{6, 4})\n d2 = MatMul(k2, f32[4, 8]{0.4})\n d = Reshape(d2, i64[3]{1, 6, 8})",
+    );
+    let m = check(&flat, engine, &["select-rows-early"], &[]);
+    assert!(widths(&m).iter().all(|&w| w == 1 || w == 8), "{}", m.graph);
     // Two rows of six, still an axis; five of six are no gain; the axis that a norm works along stays whole.
     check(&text.replace("i64{2}", "i64[2]{-1, 0}"), engine, &["select-rows-early"], &[]);
     check(&text.replace("i64{2}", "i64[5]{0, 1, 2, 3, 4}"), engine, &[], &["select-rows-early"]);

@@ -9,7 +9,7 @@
 
 use crate::driver::{Rewrite, Rule};
 use crate::query::only_user;
-use oxrt_ir::{Attrs, Graph, NodeId, ValueId};
+use oxrt_ir::{Attrs, Dim, Graph, NodeId, ValueId};
 use oxrt_ops::registry;
 use oxrt_tensor::Result;
 
@@ -29,6 +29,12 @@ fn apply(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
     let (Some(pick), Some(y)) = (pick(g, id), g[id].output(0)) else { return Ok(false) };
     let Some((maker, 0)) = g[pick.x].producer().filter(|_| only_user(g, pick.x) == Some(id)) else { return Ok(false) };
     let Some(places) = places(g, maker, &pick) else { return Ok(false) };
+    // A Reshape says what comes of it: with fewer rows it says another thing.
+    let to = (&*g[maker].op == "Reshape").then(|| {
+        let mut dims = g.dims(pick.x).unwrap_or(&[]).to_vec();
+        dims[pick.axis] = Dim::Const(pick.which.len() as i64);
+        dims
+    });
     let node = &g[maker];
     let (op, attrs, mut inputs) = (node.op.to_string(), node.attrs.clone(), node.inputs().to_vec());
     // It keeps its name, and the line that it comes from.
@@ -39,7 +45,13 @@ fn apply(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
             *input = Some(b.op("Gather", &[v, which], Attrs::new().with("axis", axis as i64))?);
         }
     }
-    let mut out = b.op_multi(&op, &inputs, attrs, 1)?[0];
+    let mut out = match to {
+        Some(dims) => {
+            let Some(x) = inputs[0] else { return Ok(false) };
+            b.reshape(x, &dims)?
+        }
+        None => b.op_multi(&op, &inputs, attrs, 1)?[0],
+    };
     if pick.single {
         out = b.squeeze(out, &[pick.axis as i64])?;
     }
@@ -97,6 +109,16 @@ fn places(g: &Graph, id: NodeId, pick: &Pick) -> Option<Vec<Option<usize>>> {
             });
             let causal = node.attrs.bool_or("is_causal", false).ok()?;
             if axis == queries && mask_is_whole && !causal { first(&[]) } else { None }
+        }
+        // One that only leaves out or puts in axes of length 1.
+        "Reshape" => {
+            let (before, after) = (g.dims(node.input(0)?)?, g.dims(pick.x)?);
+            let long = |dims: &[Dim]| (0..dims.len()).filter(|&i| !dims[i].is(1)).collect::<Vec<_>>();
+            let (from, to) = (long(before), long(after));
+            let same = from.len() == to.len() && from.iter().zip(&to).all(|(&a, &b)| before[a] == after[b]);
+            let unknown = after.iter().filter(|d| d.as_const().is_none()).count();
+            let at = to.iter().position(|&i| i == axis).filter(|_| same && unknown <= 1)?;
+            Some((0..count).map(|i| (i == 0).then_some(from[at])).collect())
         }
         op if registry::find(op).is_some_and(|op| op.scalar.is_some() && !op.random) => {
             let dims = g.dims(pick.x)?;
