@@ -25,6 +25,8 @@ import torch
 from torch import nn
 
 MARGIN = 1.1
+# A record's time of a candidate that a library turned out not to have.
+UNFIT = 1e300
 
 
 def conv_bn(i, o, k, s=1):
@@ -173,7 +175,7 @@ def forced(a, build, record, engine, folder, want):
         changed = json.loads(kept)
         for times in changed["machines"].values():
             for key in keys:
-                if name in times[key]:
+                if times[key].get(name, UNFIT) < UNFIT:
                     times[key][name] = 0.0
         with open(record, "w") as f:
             json.dump(changed, f)
@@ -181,13 +183,13 @@ def forced(a, build, record, engine, folder, want):
         return rel_l2(answer(a, engine, folder), want)
 
     found = {}
-    for name in sorted({n for times in machine.values() for n in times}):
-        keys = [key for key, times in machine.items() if name in times]
+    for name in sorted({n for times in machine.values() for n in times if times[n] < UNFIT}):
+        keys = [key for key, times in machine.items() if times.get(name, UNFIT) < UNFIT]
         found[name] = error(name, keys)
         print(f"  {name:28} on {len(keys):2} kinds of node: error {found[name]:.2e}", flush=True)
     bound = 2 * min(found.values())
     for name in [n for n, e in found.items() if e > bound]:
-        for key in [key for key, times in machine.items() if name in times]:
+        for key in [key for key, times in machine.items() if times.get(name, UNFIT) < UNFIT]:
             e = error(name, [key])
             if e > bound:
                 print(f"    {name} alone for {key}: error {e:.2e}", flush=True)

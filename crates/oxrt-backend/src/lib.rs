@@ -108,6 +108,12 @@ pub trait Backend: Send + Sync {
         Vec::new()
     }
 
+    /// Whether a rival serves a node after all: what a library has for one it may only find out at length. Asked when kernels
+    /// are timed.
+    fn serves(&self, _node: NodeView, _candidate: &str) -> bool {
+        true
+    }
+
     /// Bytes that a rival's packed weights take more than the node's weights.
     fn extra_bytes(&self, _node: NodeView, _candidate: &str) -> usize {
         0

@@ -26,6 +26,9 @@ const LARGEST: usize = 2 << 30;
 /// Most bytes that are read between two runs, so that weights come from memory as they do in a whole network.
 const FLUSH: usize = 64 << 20;
 
+/// The time of a rival that turned out not to serve a node ([`Backend::serves`]).
+const UNFIT: f64 = f64::MAX;
+
 /// Bytes that weights may grow by in packing, where the model's own are fewer; else they may double.
 const GROWTH: usize = 64 << 20;
 
@@ -171,8 +174,13 @@ pub fn tune(
             names.iter().copied().filter(|name| points.iter().any(|p| lacks(p, name, times))).collect();
         let place = || g[id].describe();
         let graph_of = |name: &str| narrowed.filter(|_| backend.mixes_floats(name)).unwrap_or(g);
-        let views: Vec<(NodeView, &'static str)> =
-            wanted.iter().map(|name| (NodeView::new(graph_of(name), id), *name)).collect();
+        let views = wanted.iter().map(|name| (NodeView::new(graph_of(name), id), *name));
+        let (views, unfit): (Vec<_>, Vec<_>) = views.partition(|(view, name)| backend.serves(*view, name));
+        for (_, name) in unfit {
+            for point in &points {
+                times.entry(point.key.clone()).or_default().insert(name.to_string(), UNFIT);
+            }
+        }
         let timed = load_all(&views, backend).at(place)?;
         for (at, point) in points.iter().enumerate() {
             let missing: Vec<&Timed> = timed.iter().filter(|t| lacks(point, t.name, times)).collect();

@@ -24,6 +24,7 @@ mod col2im;
 mod conv;
 mod conv_any;
 mod copy;
+pub(crate) mod cudnn;
 mod deform_conv;
 mod depthwise;
 mod dft;
@@ -125,6 +126,10 @@ pub(crate) static OPS: &[&Entry] = &[
     &conv::C17,
     &conv::C18,
     &library::CONV,
+    &cudnn::C0,
+    &cudnn::C1,
+    &cudnn::C2,
+    &cudnn::C3,
     &conv::PLAIN,
     &conv_any::CONV_ANY,
     &deform_conv::DEFORM_CONV,

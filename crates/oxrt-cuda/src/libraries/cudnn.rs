@@ -1,0 +1,703 @@
+//! cuDNN's graph interface: a convolution and what follows it as one graph of operations, and plans that run such graphs.
+//!
+//! A graph is asked for by [`ConvGraph`], and run by one of the library's engines with settings (knobs) of its own: a
+//! [`Choice`]. Finding choices takes the library's heuristics; making a plan of a choice again does not.
+
+use cudarc::cudnn::sys::{
+    self, cudnnBackendAttributeName_t as Name, cudnnBackendAttributeType_t as Type,
+    cudnnBackendDescriptorType_t as Kind, cudnnBackendNumericalNote_t as Note, cudnnPointwiseMode_t as Mode,
+};
+use oxrt_tensor::{DType, Error, Result, bail};
+use std::collections::HashMap;
+use std::ffi::{CStr, c_char, c_void};
+use std::fmt;
+use std::ptr::{null, null_mut};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+
+/// A convolution, channels last, and what follows it: y = activation(conv(x, w) + residual + bias). All operands are of one
+/// type; sums, and what follows them, are in single precision.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ConvGraph {
+    pub of: DType,
+    /// Images, channels, height, width.
+    pub x: [usize; 4],
+    pub y: [usize; 4],
+    /// Maps, channels of a group, height, width.
+    pub w: [usize; 4],
+    pub strides: [usize; 2],
+    pub dilations: [usize; 2],
+    pub pads_begin: [usize; 2],
+    pub pads_end: [usize; 2],
+    pub bias: bool,
+    pub residual: bool,
+    pub activation: Option<Activation>,
+}
+
+/// An activation as cuDNN has it: a mode, and its parameters as bits of doubles.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Activation {
+    mode: Mode,
+    parameters: Vec<(Name, u64)>,
+}
+
+impl Activation {
+    /// By its name in `oxrt_ops::activation`; `None` for one that the library does not have.
+    pub fn named(name: &str, alpha: f32, beta: f32) -> Option<Activation> {
+        use Mode::*;
+        use Name::*;
+        let of = |mode, parameters: &[(Name, f32)]| {
+            let finite = parameters.iter().filter(|p| p.1.is_finite());
+            Some(Activation { mode, parameters: finite.map(|&(n, v)| (n, f64::from(v).to_bits())).collect() })
+        };
+        match name {
+            "relu" => of(CUDNN_POINTWISE_RELU_FWD, &[]),
+            "leaky_relu" => {
+                of(CUDNN_POINTWISE_RELU_FWD, &[(CUDNN_ATTR_POINTWISE_RELU_LOWER_CLIP_SLOPE, alpha)])
+            }
+            "clip" => {
+                // A lower limit that is infinite would leave the operation's own, zero.
+                let limits = [
+                    (CUDNN_ATTR_POINTWISE_RELU_LOWER_CLIP, alpha.max(f32::MIN)),
+                    (CUDNN_ATTR_POINTWISE_RELU_UPPER_CLIP, beta),
+                ];
+                of(CUDNN_POINTWISE_RELU_FWD, &limits)
+            }
+            "elu" => of(CUDNN_POINTWISE_ELU_FWD, &[(CUDNN_ATTR_POINTWISE_ELU_ALPHA, alpha)]),
+            "sigmoid" => of(CUDNN_POINTWISE_SIGMOID_FWD, &[]),
+            "tanh" => of(CUDNN_POINTWISE_TANH_FWD, &[]),
+            "softplus" => of(CUDNN_POINTWISE_SOFTPLUS_FWD, &[]),
+            "silu" => of(CUDNN_POINTWISE_SWISH_FWD, &[]),
+            "swish" => of(CUDNN_POINTWISE_SWISH_FWD, &[(CUDNN_ATTR_POINTWISE_SWISH_BETA, alpha)]),
+            "gelu" => of(CUDNN_POINTWISE_GELU_FWD, &[]),
+            "gelu_tanh" => of(CUDNN_POINTWISE_GELU_APPROX_TANH_FWD, &[]),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for ConvGraph {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "conv of {} {:?} by {:?}, strides {:?}", self.of, self.x, self.w, self.strides)?;
+        write!(f, ", dilations {:?}, pads {:?} {:?}", self.dilations, self.pads_begin, self.pads_end)?;
+        for step in self.steps() {
+            match step {
+                Follows::Residual => write!(f, " + residual")?,
+                Follows::Bias => write!(f, " + bias")?,
+                Follows::Activation(a) => {
+                    write!(f, ", {:?}", a.mode)?;
+                    for (name, bits) in &a.parameters {
+                        write!(f, " {name:?} {}", f64::from_bits(*bits))?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An operation behind the convolution.
+enum Follows<'a> {
+    Residual,
+    Bias,
+    Activation(&'a Activation),
+}
+
+impl ConvGraph {
+    /// What follows, in the order that the library's compiled kernels know: residual before bias.
+    fn steps(&self) -> Vec<Follows<'_>> {
+        let mut all = Vec::new();
+        if self.residual {
+            all.push(Follows::Residual);
+        }
+        if self.bias {
+            all.push(Follows::Bias);
+        }
+        all.extend(self.activation.iter().map(Follows::Activation));
+        all
+    }
+}
+
+/// An engine of the library and its knobs, as an engine file keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Choice {
+    /// Of the library whose numbers these are.
+    pub version: usize,
+    engine: i64,
+    knobs: Vec<(u32, i64)>,
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "cudnn {} engine {}", self.version, self.engine)?;
+        self.knobs.iter().try_for_each(|(knob, value)| write!(f, " {knob}={value}"))
+    }
+}
+
+impl Choice {
+    /// Reads what [`Display`](fmt::Display) writes.
+    ///
+    /// # Errors
+    /// Other text.
+    pub fn parse(text: &str) -> Result<Choice> {
+        let read = || {
+            let mut words = text.split(' ');
+            let mut after = |word: &str| (words.next() == Some(word)).then(|| words.next()).flatten();
+            let (version, engine) = (after("cudnn")?.parse().ok()?, after("engine")?.parse().ok()?);
+            let knob = |word: &str| {
+                let (knob, value) = word.split_once('=')?;
+                Some((knob.parse().ok()?, value.parse().ok()?))
+            };
+            Some(Choice { version, engine, knobs: words.map(knob).collect::<Option<_>>()? })
+        };
+        read().ok_or_else(|| Error::invalid(format!("`{text}` is no plan of cuDNN")))
+    }
+}
+
+/// 91400 as 9.14.0.
+fn version_text(version: usize) -> String {
+    format!("{}.{}.{}", version / 10000, version / 100 % 100, version % 100)
+}
+
+/// The library, once something needs it.
+#[derive(Default)]
+pub struct Cudnn(OnceLock<std::result::Result<Arc<Library>, Option<usize>>>);
+
+impl Cudnn {
+    /// cuDNN 9, when it is installed. Opens the small library that names the large ones; these come with the first plan.
+    fn open(&self) -> std::result::Result<&Arc<Library>, Option<usize>> {
+        self.0.get_or_init(|| Library::open().map(Arc::new)).as_ref().map_err(|e| *e)
+    }
+
+    pub fn is_there(&self) -> bool {
+        self.open().is_ok()
+    }
+
+    /// The version in words, when it is there.
+    pub fn version(&self) -> Option<String> {
+        self.open().ok().map(|l| version_text(l.version))
+    }
+
+    fn library(&self) -> Result<&Arc<Library>> {
+        self.open().map_err(missing)
+    }
+
+    /// Up to [`MOST_CHOICES`] ways to run a graph, those first that the library thinks quickest. Only those whose sums are in
+    /// single precision and in a fixed order; where `exact`, of which factors count whole.
+    ///
+    /// # Errors
+    /// When the library is missing, or does not take the graph.
+    pub fn choices(&self, graph: &ConvGraph, exact: bool) -> Result<Arc<Vec<Choice>>> {
+        let library = self.library()?;
+        let mut found = library.found.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(there) = found.get(&(graph.clone(), exact)) {
+            return Ok(there.clone());
+        }
+        let all = Arc::new(library.find(graph, exact)?);
+        found.insert((graph.clone(), exact), all.clone());
+        Ok(all)
+    }
+
+    /// A plan that was chosen before.
+    ///
+    /// # Errors
+    /// When the library is missing, or has no such engine for the graph on this GPU.
+    pub fn plan(&self, graph: &ConvGraph, choice: &Choice) -> Result<Arc<Plan>> {
+        let library = self.library()?;
+        let key = (graph.clone(), choice.clone());
+        let mut plans = library.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(there) = plans.get(&key).and_then(Weak::upgrade) {
+            return Ok(there);
+        }
+        let plan = Arc::new(library.plan(graph, choice).map_err(|e| refused(choice, library.version, &e))?);
+        plans.retain(|_, p| p.strong_count() > 0);
+        plans.insert(key, Arc::downgrade(&plan));
+        Ok(plan)
+    }
+}
+
+/// The error of an engine that needs the library; `found` is the version of one that is too old.
+fn missing(found: Option<usize>) -> Error {
+    let what = match found {
+        Some(version) => format!("the engine uses cuDNN 9, and the library path has {}", version_text(version)),
+        None => "the engine uses cuDNN, and `libcudnn.so.9` is not in the library path".to_string(),
+    };
+    Error::unsupported(what).help("install cuDNN 9, or build the engine with `--self-contained`")
+}
+
+/// The error of an engine whose plan the library does not take.
+fn refused(choice: &Choice, version: usize, why: &Error) -> Error {
+    let (then, now) = (version_text(choice.version), version_text(version));
+    Error::unsupported(format!("a plan of cuDNN {then} that cuDNN {now} on this GPU does not take: {}", why.message()))
+        .help("build the engine again on this machine, or with `--self-contained`")
+}
+
+/// Choices that compete for a node.
+pub const MOST_CHOICES: usize = 4;
+/// Most bytes of scratch memory that a plan may ask for.
+const WORKSPACE: i64 = 64 << 20;
+
+/// Functions of the library by name. They give numbers: a status that the bindings do not know is no value of their type.
+macro_rules! functions {
+    ($($field:ident $name:literal ($($arg:ty),*) $result:ty;)*) => {
+        struct Functions { $($field: unsafe extern "C" fn($($arg),*) -> $result),* }
+
+        impl Functions {
+            fn find() -> Option<Functions> {
+                // SAFETY: opens the library, which stays; the functions have these signatures in all of its versions.
+                unsafe {
+                    if !sys::is_culib_present() {
+                        return None;
+                    }
+                    let library = sys::culib();
+                    Some(Functions { $($field: *library.get($name).ok()?),* })
+                }
+            }
+        }
+    };
+}
+functions! {
+    version b"cudnnGetVersion" () usize;
+    create_handle b"cudnnCreate" (*mut *mut c_void) u32;
+    set_stream b"cudnnSetStream" (*mut c_void, *mut c_void) u32;
+    error_string b"cudnnGetErrorString" (u32) *const c_char;
+    last_error b"cudnnGetLastErrorString" (*mut c_char, usize) ();
+    create b"cudnnBackendCreateDescriptor" (Kind, *mut *mut c_void) u32;
+    destroy b"cudnnBackendDestroyDescriptor" (*mut c_void) u32;
+    set b"cudnnBackendSetAttribute" (*mut c_void, Name, Type, i64, *const c_void) u32;
+    get b"cudnnBackendGetAttribute" (*mut c_void, Name, Type, i64, *mut i64, *mut c_void) u32;
+    finalize b"cudnnBackendFinalize" (*mut c_void) u32;
+    execute b"cudnnBackendExecute" (*mut c_void, *mut c_void, *mut c_void) u32;
+}
+
+impl Functions {
+    /// Turns a status into an error that says what was tried.
+    fn check(&self, status: u32, what: &str) -> Result<()> {
+        if status == 0 {
+            return Ok(());
+        }
+        let mut last = [0 as c_char; 1024];
+        // SAFETY: the library gives static strings, and fills the buffer up to its size.
+        let said = unsafe {
+            (self.last_error)(last.as_mut_ptr(), last.len());
+            last[last.len() - 1] = 0;
+            let name = CStr::from_ptr((self.error_string)(status)).to_string_lossy();
+            format!("{name} {}", CStr::from_ptr(last.as_ptr()).to_string_lossy())
+        };
+        Err(Error::unsupported(format!("cuDNN: {what}: {}", said.trim())))
+    }
+}
+
+/// Graphs with their choices.
+type Found = HashMap<(ConvGraph, bool), Arc<Vec<Choice>>>;
+
+struct Library {
+    functions: Arc<Functions>,
+    version: usize,
+    /// The library's state for the GPU, made when the first plan is; one thread at a time uses it.
+    handle: Mutex<Option<Handle>>,
+    found: Mutex<Found>,
+    plans: Mutex<HashMap<(ConvGraph, Choice), Weak<Plan>>>,
+}
+
+#[derive(Clone, Copy)]
+struct Handle(*mut c_void);
+
+// SAFETY: cuDNN's handle may be used from all threads, by one at a time.
+unsafe impl Send for Handle {}
+
+impl Library {
+    /// The library; the version of one that is too old.
+    fn open() -> std::result::Result<Library, Option<usize>> {
+        let functions = Functions::find().ok_or(None)?;
+        // SAFETY: takes nothing.
+        let version = unsafe { (functions.version)() };
+        if version < 90000 {
+            return Err(Some(version));
+        }
+        let functions = Arc::new(functions);
+        Ok(Library {
+            functions,
+            version,
+            handle: Mutex::default(),
+            found: Mutex::default(),
+            plans: Mutex::default(),
+        })
+    }
+
+    /// What `use_it` does with the handle. The thread has entered the GPU's context.
+    fn with_handle<R>(&self, use_it: impl FnOnce(Handle) -> Result<R>) -> Result<R> {
+        let mut handle = self.handle.lock().unwrap_or_else(PoisonError::into_inner);
+        let handle = match *handle {
+            Some(there) => there,
+            None => {
+                let mut new = null_mut();
+                // SAFETY: a valid out pointer.
+                self.functions.check(unsafe { (self.functions.create_handle)(&mut new) }, "opening")?;
+                *handle.insert(Handle(new))
+            }
+        };
+        use_it(handle)
+    }
+
+    fn find(&self, graph: &ConvGraph, exact: bool) -> Result<Vec<Choice>> {
+        use sys::cudnnBackendHeurMode_t::{CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK};
+        self.with_handle(|handle| {
+            let operations = self.operations(handle, graph)?;
+            let mut all: Vec<Choice> = Vec::new();
+            for mode in [CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK] {
+                let heuristics = self.descriptor(Kind::CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR)?;
+                heuristics.set(Name::CUDNN_ATTR_ENGINEHEUR_MODE, Type::CUDNN_TYPE_HEUR_MODE, &[mode])?;
+                heuristics.refer(Name::CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, &[&operations.graph])?;
+                // What the library has nothing for it says here.
+                let Ok(heuristics) = heuristics.finish("asking for engines") else { continue };
+                for config in heuristics.descriptors(
+                    Name::CUDNN_ATTR_ENGINEHEUR_RESULTS,
+                    Kind::CUDNN_BACKEND_ENGINECFG_DESCRIPTOR,
+                    MOST_ASKED,
+                )? {
+                    let Ok((choice, notes)) = self.read(&config) else { continue };
+                    if notes.iter().any(|n| unfit(*n, exact)) || all.contains(&choice) {
+                        continue;
+                    }
+                    if self.plan_of(handle, &config).is_ok() {
+                        all.push(choice);
+                    }
+                    if all.len() == MOST_CHOICES {
+                        return Ok(all);
+                    }
+                }
+            }
+            Ok(all)
+        })
+    }
+
+    /// Engine and knobs of a configuration, and what the engine notes of its numbers.
+    fn read(&self, config: &Descriptor) -> Result<(Choice, Vec<u32>)> {
+        let engine = Kind::CUDNN_BACKEND_ENGINE_DESCRIPTOR;
+        let engines = config.descriptors(Name::CUDNN_ATTR_ENGINECFG_ENGINE, engine, 1)?;
+        let Some(engine) = engines.first() else { bail!(unsupported, "cuDNN: a configuration without engine") };
+        let kind = Kind::CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR;
+        let mut knobs = Vec::new();
+        for knob in config.descriptors(Name::CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, kind, MOST_KNOBS)? {
+            let which = knob.one::<u32>(Name::CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE, Type::CUDNN_TYPE_KNOB_TYPE)?;
+            knobs.push((which, knob.one(Name::CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE, Type::CUDNN_TYPE_INT64)?));
+        }
+        let notes = engine.list(Name::CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, Type::CUDNN_TYPE_NUMERICAL_NOTE, 16)?;
+        let engine = engine.one(Name::CUDNN_ATTR_ENGINE_GLOBAL_INDEX, Type::CUDNN_TYPE_INT64)?;
+        Ok((Choice { version: self.version, engine, knobs }, notes))
+    }
+
+    fn plan(self: &Arc<Library>, graph: &ConvGraph, choice: &Choice) -> Result<Plan> {
+        self.with_handle(|handle| {
+            let operations = self.operations(handle, graph)?;
+            let engine = self.descriptor(Kind::CUDNN_BACKEND_ENGINE_DESCRIPTOR)?;
+            engine.refer(Name::CUDNN_ATTR_ENGINE_OPERATION_GRAPH, &[&operations.graph])?;
+            engine.int64(Name::CUDNN_ATTR_ENGINE_GLOBAL_INDEX, &[choice.engine])?;
+            let engine = engine.finish(&format!("engine {}", choice.engine))?;
+            let mut knobs = Vec::with_capacity(choice.knobs.len());
+            for (which, value) in &choice.knobs {
+                let knob = self.descriptor(Kind::CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR)?;
+                knob.set(Name::CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE, Type::CUDNN_TYPE_KNOB_TYPE, &[*which])?;
+                knob.int64(Name::CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE, &[*value])?;
+                knobs.push(knob.finish(&format!("knob {which}={value}"))?);
+            }
+            let config = self.descriptor(Kind::CUDNN_BACKEND_ENGINECFG_DESCRIPTOR)?;
+            config.refer(Name::CUDNN_ATTR_ENGINECFG_ENGINE, &[&engine])?;
+            let all: Vec<&Descriptor> = knobs.iter().collect();
+            if !all.is_empty() {
+                config.refer(Name::CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, &all)?;
+            }
+            let config = config.finish("an engine with its knobs")?;
+            let (plan, workspace) = self.plan_of(handle, &config)?;
+            let parts = operations.into_parts().into_iter().chain(knobs).chain([engine, config]).collect();
+            Ok(Plan { library: self.clone(), plan, workspace, _parts: parts })
+        })
+    }
+
+    /// The plan of a configuration and the scratch memory that it takes.
+    fn plan_of(&self, handle: Handle, config: &Descriptor) -> Result<(Descriptor, usize)> {
+        let plan = self.descriptor(Kind::CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR)?;
+        plan.handle(Name::CUDNN_ATTR_EXECUTION_PLAN_HANDLE, handle)?;
+        plan.refer(Name::CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, &[config])?;
+        let plan = plan.finish("making a plan")?;
+        let workspace: i64 = plan.one(Name::CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, Type::CUDNN_TYPE_INT64)?;
+        if !(0..=WORKSPACE).contains(&workspace) {
+            bail!(unsupported, "cuDNN: a plan that takes {workspace} bytes of scratch memory");
+        }
+        Ok((plan, workspace as usize))
+    }
+
+    /// The graph's operations.
+    fn operations(&self, handle: Handle, g: &ConvGraph) -> Result<Operations> {
+        let mut parts = Vec::new();
+        let single = sys::cudnnDataType_t::CUDNN_DATA_FLOAT;
+        let of = match g.of {
+            DType::F16 => sys::cudnnDataType_t::CUDNN_DATA_HALF,
+            DType::BF16 => sys::cudnnDataType_t::CUDNN_DATA_BFLOAT16,
+            DType::F32 => single,
+            other => bail!(unsupported, "cuDNN: convolutions of {other}"),
+        };
+        let x = self.tensor(X, g.x, of, false)?;
+        let w = self.tensor(W, g.w, of, false)?;
+        let steps = g.steps();
+        // Only the last result is written; between operations everything is in single precision.
+        let result = |i: usize| match i == steps.len() {
+            true => self.tensor(Y, g.y, of, false),
+            false => self.tensor(BETWEEN + i as i64, g.y, single, true),
+        };
+        let window = self.descriptor(Kind::CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR)?;
+        window.set(Name::CUDNN_ATTR_CONVOLUTION_COMP_TYPE, Type::CUDNN_TYPE_DATA_TYPE, &[single])?;
+        let mode = sys::cudnnConvolutionMode_t::CUDNN_CROSS_CORRELATION;
+        window.set(Name::CUDNN_ATTR_CONVOLUTION_CONV_MODE, Type::CUDNN_TYPE_CONVOLUTION_MODE, &[mode])?;
+        window.int64(Name::CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, &[2])?;
+        window.sizes(Name::CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, &g.pads_begin)?;
+        window.sizes(Name::CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, &g.pads_end)?;
+        window.sizes(Name::CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, &g.strides)?;
+        window.sizes(Name::CUDNN_ATTR_CONVOLUTION_DILATIONS, &g.dilations)?;
+        let window = window.finish("a window")?;
+        let mut last = result(0)?;
+        let conv = self.descriptor(Kind::CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR)?;
+        conv.refer(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC, &[&window])?;
+        conv.refer(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, &[&x])?;
+        conv.refer(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W, &[&w])?;
+        conv.refer(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y, &[&last])?;
+        conv.set(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA, Type::CUDNN_TYPE_FLOAT, &[1f32])?;
+        conv.set(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA, Type::CUDNN_TYPE_FLOAT, &[0f32])?;
+        let mut operations = vec![conv.finish("a convolution")?];
+        for (i, step) in steps.iter().enumerate() {
+            let y = result(i + 1)?;
+            let (mode, operand, parameters) = match step {
+                Follows::Residual => (Mode::CUDNN_POINTWISE_ADD, Some(self.tensor(RESIDUAL, g.y, of, false)?), &[][..]),
+                Follows::Bias => {
+                    (Mode::CUDNN_POINTWISE_ADD, Some(self.tensor(BIAS, [1, g.y[1], 1, 1], of, false)?), &[][..])
+                }
+                Follows::Activation(a) => (a.mode, None, &a.parameters[..]),
+            };
+            let pointwise = self.descriptor(Kind::CUDNN_BACKEND_POINTWISE_DESCRIPTOR)?;
+            pointwise.set(Name::CUDNN_ATTR_POINTWISE_MODE, Type::CUDNN_TYPE_POINTWISE_MODE, &[mode])?;
+            pointwise.set(Name::CUDNN_ATTR_POINTWISE_MATH_PREC, Type::CUDNN_TYPE_DATA_TYPE, &[single])?;
+            for (name, bits) in parameters {
+                pointwise.set(*name, Type::CUDNN_TYPE_DOUBLE, &[f64::from_bits(*bits)])?;
+            }
+            let pointwise = pointwise.finish(&format!("{mode:?}"))?;
+            let operation = self.descriptor(Kind::CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR)?;
+            operation.refer(Name::CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, &[&pointwise])?;
+            operation.refer(Name::CUDNN_ATTR_OPERATION_POINTWISE_XDESC, &[&last])?;
+            operation.refer(Name::CUDNN_ATTR_OPERATION_POINTWISE_YDESC, &[&y])?;
+            if let Some(operand) = &operand {
+                operation.refer(Name::CUDNN_ATTR_OPERATION_POINTWISE_BDESC, &[operand])?;
+            }
+            operations.push(operation.finish(&format!("the operation {mode:?}"))?);
+            parts.extend([pointwise, std::mem::replace(&mut last, y)]);
+            parts.extend(operand);
+        }
+        let graph = self.descriptor(Kind::CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR)?;
+        graph.handle(Name::CUDNN_ATTR_OPERATIONGRAPH_HANDLE, handle)?;
+        let all: Vec<&Descriptor> = operations.iter().collect();
+        graph.refer(Name::CUDNN_ATTR_OPERATIONGRAPH_OPS, &all)?;
+        let graph = graph.finish(&g.to_string())?;
+        parts.extend(operations);
+        parts.extend([x, w, window, last]);
+        Ok(Operations { graph, parts })
+    }
+
+    /// A tensor [n, c, h, w] that lies as [n][h][w][c].
+    fn tensor(&self, id: i64, [n, c, h, w]: [usize; 4], of: sys::cudnnDataType_t, between: bool) -> Result<Descriptor> {
+        let tensor = self.descriptor(Kind::CUDNN_BACKEND_TENSOR_DESCRIPTOR)?;
+        tensor.set(Name::CUDNN_ATTR_TENSOR_DATA_TYPE, Type::CUDNN_TYPE_DATA_TYPE, &[of])?;
+        tensor.sizes(Name::CUDNN_ATTR_TENSOR_DIMENSIONS, &[n, c, h, w])?;
+        tensor.sizes(Name::CUDNN_ATTR_TENSOR_STRIDES, &[h * w * c, 1, w * c, c])?;
+        tensor.int64(Name::CUDNN_ATTR_TENSOR_UNIQUE_ID, &[id])?;
+        tensor.int64(Name::CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, &[16])?;
+        if between {
+            tensor.set(Name::CUDNN_ATTR_TENSOR_IS_VIRTUAL, Type::CUDNN_TYPE_BOOLEAN, &[true])?;
+        }
+        tensor.finish("a tensor")
+    }
+
+    fn descriptor(&self, kind: Kind) -> Result<Descriptor> {
+        Descriptor::new(&self.functions, kind)
+    }
+}
+
+/// Configurations that the library is asked for, and knobs of one.
+const MOST_ASKED: usize = 32;
+const MOST_KNOBS: usize = 64;
+
+/// What tensors of a graph are known by.
+const X: i64 = 1;
+const W: i64 = 2;
+const Y: i64 = 3;
+const BIAS: i64 = 4;
+const RESIDUAL: i64 = 5;
+const BETWEEN: i64 = 16;
+
+/// Whether an engine of which the library notes this gives other numbers than ours may.
+fn unfit(note: u32, exact: bool) -> bool {
+    use Note::*;
+    let is = |list: &[Note]| list.iter().any(|n| *n as u32 == note);
+    is(&[
+        CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION,
+        CUDNN_NUMERICAL_NOTE_FFT,
+        CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC,
+        CUDNN_NUMERICAL_NOTE_WINOGRAD,
+        CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_4x4,
+        CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_6x6,
+        CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_13x13,
+    ]) || (exact && is(&[CUDNN_NUMERICAL_NOTE_TENSOR_CORE, CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS]))
+}
+
+/// A finished graph and what it is made of.
+struct Operations {
+    graph: Descriptor,
+    parts: Vec<Descriptor>,
+}
+
+impl Operations {
+    fn into_parts(self) -> Vec<Descriptor> {
+        self.parts.into_iter().chain([self.graph]).collect()
+    }
+}
+
+/// One of the library's descriptors.
+struct Descriptor {
+    functions: Arc<Functions>,
+    ptr: *mut c_void,
+}
+
+// SAFETY: descriptors are not changed once they are finished, and plain memory before.
+unsafe impl Send for Descriptor {}
+// SAFETY: as above.
+unsafe impl Sync for Descriptor {}
+
+impl Drop for Descriptor {
+    fn drop(&mut self) {
+        // SAFETY: nobody else has it.
+        unsafe { (self.functions.destroy)(self.ptr) };
+    }
+}
+
+impl Descriptor {
+    fn new(functions: &Arc<Functions>, kind: Kind) -> Result<Descriptor> {
+        let mut ptr = null_mut();
+        // SAFETY: a valid out pointer.
+        functions.check(unsafe { (functions.create)(kind, &mut ptr) }, &format!("{kind:?}"))?;
+        Ok(Descriptor { functions: functions.clone(), ptr })
+    }
+
+    /// Sets an attribute; `T` is what the library takes for the type.
+    fn set<T>(&self, name: Name, of: Type, values: &[T]) -> Result<()> {
+        // SAFETY: so many values lie there; the library copies them.
+        let status = unsafe { (self.functions.set)(self.ptr, name, of, values.len() as i64, values.as_ptr().cast()) };
+        self.functions.check(status, &format!("setting {name:?}"))
+    }
+
+    fn int64(&self, name: Name, values: &[i64]) -> Result<()> {
+        self.set(name, Type::CUDNN_TYPE_INT64, values)
+    }
+
+    fn sizes(&self, name: Name, values: &[usize]) -> Result<()> {
+        self.int64(name, &values.iter().map(|&n| n as i64).collect::<Vec<_>>())
+    }
+
+    fn refer(&self, name: Name, to: &[&Descriptor]) -> Result<()> {
+        let list: Vec<*mut c_void> = to.iter().map(|d| d.ptr).collect();
+        self.set(name, Type::CUDNN_TYPE_BACKEND_DESCRIPTOR, &list)
+    }
+
+    fn handle(&self, name: Name, handle: Handle) -> Result<()> {
+        self.set(name, Type::CUDNN_TYPE_HANDLE, &[handle.0])
+    }
+
+    fn finish(self, what: &str) -> Result<Descriptor> {
+        // SAFETY: a valid descriptor.
+        self.functions.check(unsafe { (self.functions.finalize)(self.ptr) }, what)?;
+        Ok(self)
+    }
+
+    /// Up to `most` values of an attribute.
+    fn list<T: Copy + Default>(&self, name: Name, of: Type, most: usize) -> Result<Vec<T>> {
+        let (mut all, mut count) = (vec![T::default(); most], 0i64);
+        // SAFETY: there is room for so many values of the type.
+        let status =
+            unsafe { (self.functions.get)(self.ptr, name, of, most as i64, &mut count, all.as_mut_ptr().cast()) };
+        self.functions.check(status, &format!("reading {name:?}"))?;
+        all.truncate(usize::try_from(count).unwrap_or(0));
+        Ok(all)
+    }
+
+    fn one<T: Copy + Default>(&self, name: Name, of: Type) -> Result<T> {
+        let list = self.list(name, of, 1)?;
+        list.first().copied().ok_or_else(|| Error::unsupported(format!("cuDNN: {name:?} has no value")))
+    }
+
+    /// Up to `most` descriptors of an attribute, filled in by the library.
+    fn descriptors(&self, name: Name, kind: Kind, most: usize) -> Result<Vec<Descriptor>> {
+        let mut count = 0i64;
+        let of = Type::CUDNN_TYPE_BACKEND_DESCRIPTOR;
+        // SAFETY: nothing is asked for but how many there are.
+        let status = unsafe { (self.functions.get)(self.ptr, name, of, 0, &mut count, null_mut()) };
+        self.functions.check(status, &format!("counting {name:?}"))?;
+        let most = usize::try_from(count).unwrap_or(0).min(most);
+        let mut all = (0..most).map(|_| Descriptor::new(&self.functions, kind)).collect::<Result<Vec<_>>>()?;
+        if all.is_empty() {
+            return Ok(all);
+        }
+        let mut list: Vec<*mut c_void> = all.iter().map(|d| d.ptr).collect();
+        // SAFETY: so many descriptors of the kind are there.
+        let status =
+            unsafe { (self.functions.get)(self.ptr, name, of, most as i64, &mut count, list.as_mut_ptr().cast()) };
+        self.functions.check(status, &format!("reading {name:?}"))?;
+        all.truncate(usize::try_from(count).unwrap_or(0));
+        Ok(all)
+    }
+}
+
+/// Operands of a plan's run on the device.
+pub struct Operands {
+    pub x: *const u8,
+    pub w: *const u8,
+    pub bias: *const u8,
+    pub residual: *const u8,
+    pub y: *mut u8,
+    pub workspace: *mut u8,
+}
+
+/// A graph that can be run.
+pub struct Plan {
+    library: Arc<Library>,
+    plan: Descriptor,
+    workspace: usize,
+    /// What the plan was made of.
+    _parts: Vec<Descriptor>,
+}
+
+impl Plan {
+    pub fn workspace(&self) -> usize {
+        self.workspace
+    }
+
+    /// Queues a run.
+    ///
+    /// # Safety
+    /// Pointers lead to operands of the graph's sizes, aligned to 16 bytes; those that it does not have may be null. The thread
+    /// has entered the GPU's context.
+    pub unsafe fn run(&self, queue: *mut c_void, operands: &Operands) -> Result<()> {
+        let o = operands;
+        let all = [(X, o.x), (W, o.w), (Y, o.y.cast_const()), (BIAS, o.bias), (RESIDUAL, o.residual)];
+        let (ids, pointers): (Vec<i64>, Vec<*const u8>) = all.into_iter().filter(|(_, p)| *p != null()).unzip();
+        let pack = self.library.descriptor(Kind::CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR)?;
+        pack.int64(Name::CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, &ids)?;
+        pack.set(Name::CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, Type::CUDNN_TYPE_VOID_PTR, &pointers)?;
+        pack.set(Name::CUDNN_ATTR_VARIANT_PACK_WORKSPACE, Type::CUDNN_TYPE_VOID_PTR, &[o.workspace])?;
+        let pack = pack.finish("operands")?;
+        let functions = &self.library.functions;
+        self.library.with_handle(|handle| {
+            // SAFETY: the caller's promise; nobody else uses the handle meanwhile.
+            unsafe {
+                functions.check((functions.set_stream)(handle.0, queue), "choosing a queue")?;
+                functions.check((functions.execute)(handle.0, self.plan.ptr, pack.ptr), "running a plan")
+            }
+        })
+    }
+}

@@ -1,0 +1,202 @@
+//! Convolutions by cuDNN, where it is installed, with bias, residual and activation in one graph of operations. An activation
+//! that the library does not have, or has no kernel for, follows in a pass of its own.
+
+use super::conv::{Filter, rows_of, supports as conv_supports, window};
+use super::gemm::{epilogue_fits, exact, narrow};
+use super::map::{Map, MapPlan};
+use super::{Entry, output_dtype, require};
+use crate::backend::Ctx;
+use crate::libraries::cudnn::{Activation, Choice, ConvGraph, Operands};
+use oxrt_backend::{Kernel, NodeView, Packing, bound, kernel};
+use oxrt_ops::scalar::Emit;
+use oxrt_ops::window::Window;
+use oxrt_tensor::{DType, Error, Result, Tensor, bail};
+use std::sync::Arc;
+
+/// One entry for each of the plans that the library thinks quickest.
+macro_rules! entries {
+    ($($i:literal $id:ident $name:literal)*) => {
+        /// Which of the library's plans a candidate is.
+        fn place(candidate: &str) -> Option<usize> {
+            match candidate {
+                $($name => Some($i),)*
+                _ => None,
+            }
+        }
+        $(pub(super) const $id: Entry = Entry {
+            narrow: true,
+            timed: true,
+            ..Entry::new($name, &["oxrt.Conv"], supports, pack::<$i>, load)
+        };)*
+    };
+}
+entries! { 0 C0 "conv_cudnn_0" 1 C1 "conv_cudnn_1" 2 C2 "conv_cudnn_2" 3 C3 "conv_cudnn_3" }
+
+fn supports(ctx: &Ctx, node: &NodeView) -> Option<()> {
+    require(ctx.libraries && ctx.gpu.as_cuda()?.libraries.cudnn.is_there())?;
+    conv_supports(ctx, node)?;
+    asked(node, narrow(ctx, node)?).map(|_| ())
+}
+
+/// The graph that a node of fixed sizes asks the library for, in elements of type `of`.
+fn asked(node: &NodeView, of: DType) -> Option<ConvGraph> {
+    // The library takes operands of one type.
+    require(node.dtype(0) == Some(of) && node.output_dtype(0) == Some(of))?;
+    require(!node.has(3) || node.dtype(3) == Some(of))?;
+    require(!node.has(2) || node.constant(2).is_some())?;
+    let f = Filter::of(node).ok()?;
+    // Depthwise filters have kernels of their own, and so have images of few channels.
+    require(!f.is_depthwise() && !f.is_thin() && f.cin % 8 == 0 && f.cout % 8 == 0)?;
+    let x = node.ty(0)?.static_shape()?;
+    let [n, spatial @ .., c] = &x[..] else { return None };
+    require(*c == f.cin * f.groups && spatial.len() == f.kernel.len())?;
+    let kernel: Vec<i64> = f.kernel.iter().map(|&k| k as i64).collect();
+    let placed = Window::new(node.attrs(), &kernel).ok()?.place(spatial).ok()?;
+    // One axis is a row of an image of height 1.
+    let two = |list: &[usize], fill: usize| match *list {
+        [w] => Some([fill, w]),
+        [h, w] => Some([h, w]),
+        _ => None,
+    };
+    let signed = |list: &[i64], fill: usize| two(&super::sizes(list)?, fill);
+    let (image, out) = (two(spatial, 1)?, two(&placed.out, 1)?);
+    require(*n > 0 && out.iter().chain(&image).all(|&s| s > 0))?;
+    let [r, s] = two(&f.kernel, 1)?;
+    let (strides, dilations) = (signed(&placed.strides, 1)?, signed(&placed.dilations, 1)?);
+    let (pads_begin, mut pads_end) = (signed(&placed.begin, 0)?, signed(&placed.end, 0)?);
+    // Equal padding on both sides, which more kernels take, where results are the same.
+    for (i, &k) in [r, s].iter().enumerate() {
+        let (room, extent) = (image[i] + 2 * pads_begin[i], dilations[i] * (k - 1) + 1);
+        if room >= extent && (room - extent) / strides[i] + 1 == out[i] {
+            pads_end[i] = pads_begin[i];
+        }
+    }
+    let attrs = node.attrs();
+    let (alpha, beta) = (attrs.float_or("act_alpha", 0.0).ok()?, attrs.float_or("act_beta", 0.0).ok()?);
+    Some(ConvGraph {
+        of,
+        x: [*n, *c, image[0], image[1]],
+        y: [*n, f.cout, out[0], out[1]],
+        w: [f.cout, f.cin, r, s],
+        strides,
+        dilations,
+        pads_begin,
+        pads_end,
+        // The library's kernels that add a residual add a bias as well.
+        bias: node.has(2) || node.has(3),
+        residual: node.has(3),
+        activation: Activation::named(attrs.string_or("activation", "none").ok()?, alpha, beta),
+    })
+}
+
+/// Whether an activation follows.
+fn is_active(node: &NodeView) -> Result<bool> {
+    Ok(node.attrs().string_or("activation", "none")? != "none")
+}
+
+/// The graph of a node and the library's choices for it, with its activation where it has one for that.
+fn offered(ctx: &Ctx, node: &NodeView) -> Result<(ConvGraph, Arc<Vec<Choice>>)> {
+    let bug = || Error::bug("no convolution for cuDNN");
+    let of = narrow(ctx, node).ok_or_else(bug)?;
+    let mut graph = asked(node, of).ok_or_else(bug)?;
+    let cuda = ctx.gpu.as_cuda().ok_or_else(bug)?;
+    cuda.enter()?;
+    let cudnn = &cuda.libraries.cudnn;
+    let mut choices = cudnn.choices(&graph, exact(ctx, of))?;
+    if choices.is_empty() && graph.activation.take().is_some() {
+        choices = cudnn.choices(&graph, exact(ctx, of))?;
+    }
+    Ok((graph, choices))
+}
+
+/// Whether a candidate, if it is one of these, has a plan for a node.
+pub(crate) fn serves(ctx: &Ctx, node: &NodeView, candidate: &str) -> bool {
+    place(candidate).is_none_or(|i| offered(ctx, node).is_ok_and(|(_, choices)| i < choices.len()))
+}
+
+/// [weights, the library's choice, bias where the graph has one, code of an activation that follows].
+fn pack<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
+    let (graph, choices) = offered(ctx, node)?;
+    let Some(choice) = choices.get(I) else {
+        bail!(unsupported, "cuDNN has {} plans for {graph}", choices.len());
+    };
+    let (of, exact) = (graph.of, exact(ctx, graph.of));
+    let f = Filter::of(node)?;
+    let mut tensors = vec![super::as_factors(&[f.cout, f.depth()], rows_of(node, &f, f.cin, f.depth())?, of, exact)?];
+    let text = choice.to_string();
+    tensors.push(Tensor::from_bytes(DType::U8, &[text.len()], text.as_bytes())?);
+    let mut consumed = vec![1];
+    if graph.bias {
+        let bias = node.constant(2).map(|b| b.to_f32_cow()).transpose()?;
+        let zeros = || vec![0f32; f.cout].into();
+        tensors.push(super::as_type(&[f.cout], &bias.unwrap_or_else(zeros), of)?);
+    }
+    if node.has(2) {
+        consumed.push(2);
+    }
+    if graph.activation.is_none() && is_active(node)? {
+        let mut e = Emit::default();
+        let x = e.input(0);
+        let y = oxrt_ops::activation::emit_attrs(&mut e, node.attrs(), x)?;
+        tensors.push(ctx.code(&super::map::text(&[of], of, &e.finish(y), true, false)?)?);
+    }
+    Ok(Packing { tensors, consumed })
+}
+
+fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
+    let missing = || Error::invalid("packed weights are missing");
+    let of = output_dtype(node, 0)?;
+    let mut graph = asked(node, of).ok_or_else(|| Error::bug("no convolution for cuDNN"))?;
+    let after = match packed.get(2 + usize::from(graph.bias)) {
+        Some(code) => Some(Arc::new(Map::load(ctx, Some(code), &[of], of)?)),
+        None => None,
+    };
+    if after.is_some() {
+        graph.activation = None;
+    }
+    let choice = packed.get(1).ok_or_else(missing)?.bytes();
+    let choice = Choice::parse(&String::from_utf8_lossy(choice))?;
+    let gpu = ctx.gpu.clone();
+    let cuda = gpu.as_cuda().ok_or_else(|| Error::unsupported("a convolution of cuDNN on the emulator"))?;
+    cuda.enter()?;
+    let plan = cuda.libraries.cudnn.plan(&graph, &choice)?;
+    let weights = ctx.weights(packed.first().ok_or_else(missing)?)?;
+    let bias = if graph.bias { Some(ctx.weights(packed.get(2).ok_or_else(missing)?)?) } else { None };
+    let (f, attrs) = (Filter::of(node)?, node.attrs().clone());
+    kernel(move |args| {
+        let laid = window(args, &attrs, &f)?;
+        epilogue_fits(args, f.cout)?;
+        let ([n, _, height, width], y) = (graph.x, graph.y);
+        if args.shape(0)?[0] != n || laid.input != [height, width] || laid.output != [y[2], y[3]] {
+            bail!(bug, "a plan of cuDNN for {graph} at {:?}", args.shape(0)?);
+        }
+        let len = y.iter().product();
+        let follows: Option<MapPlan> =
+            after.as_ref().map(|map| map.plan(&[len], &[(vec![1], 0)], (vec![1], 0))).transpose()?;
+        let (plan, weights, bias, after) = (plan.clone(), weights.clone(), bias.clone(), after.clone());
+        let (gpu, workspace) = (gpu.clone(), plan.workspace());
+        bound(move |io| {
+            gpu.as_cuda().map_or(Ok(()), |cuda| cuda.enter())?;
+            let y = io.output::<u8>(0);
+            let operands = Operands {
+                x: io.input(0),
+                w: weights.ptr().cast_const(),
+                bias: bias.as_ref().map_or(std::ptr::null(), |b| b.ptr().cast_const()),
+                residual: io.input(3),
+                y,
+                workspace: io.workspace,
+            };
+            // SAFETY: buffers have the bound sizes, the weights were packed for this node.
+            unsafe {
+                plan.run(io.device.queue, &operands)?;
+                match (&after, &follows) {
+                    (Some(map), Some(plan)) => plan.run(map, io, &[y.cast_const()], y),
+                    _ => Ok(()),
+                }
+            }
+        })
+        .workspace(workspace)
+        .flops(2 * len * f.depth())
+        .boxed()
+    })
+}
