@@ -8,6 +8,7 @@ usage: gpu.py --oxrt PROGRAM [--only NAME:BATCH,...] [--precision fp16] [--peers
        [--keep FOLDER]    (tuning records: the times of all candidates)
        (--peers best: the one that was quickest for the model when all three were tried)
        [--each]           (also builds with every candidate in turn, wherever it serves, and judges the answers)
+       [--without WORD]   (also times an engine from the same record without candidates whose names hold the word, and counts steps that have one)
 """
 
 import argparse
@@ -198,6 +199,25 @@ def forced(a, build, record, engine, folder, want):
     return max(found.values())
 
 
+def without(a, build, record, engine, folder):
+    """Device time of the engine that the record gives without some candidates, and the steps that have one of them otherwise."""
+    x = os.path.join(folder, "x.npy")
+    bench = ["bench", engine, "--in", x, "--seconds", "0.5", "--json", "--profile-steps"]
+    report, _ = oxrt(a.oxrt, *bench, parse=True)
+    steps = [s["kernel"] for s in report["report"]["steps"] if a.without in s["kernel"]]
+    kept = open(record).read()
+    changed = json.loads(kept)
+    for times in (t for m in changed["machines"].values() for t in m.values()):
+        times.update({n: UNFIT for n in times if a.without in n})
+    with open(record, "w") as f:
+        json.dump(changed, f)
+    oxrt(a.oxrt, *build)
+    report, _ = oxrt(a.oxrt, *bench[:-1], parse=True)
+    with open(record, "w") as f:
+        f.write(kept)
+    return report["report"]["device_ms"], steps
+
+
 def case(a, name, batch, folder):
     make, sample, _ = MODELS[name]
     torch.manual_seed(0)
@@ -221,6 +241,9 @@ def case(a, name, batch, folder):
     report, _ = oxrt(a.oxrt, "bench", engine, "--in", os.path.join(folder, "x.npy"), "--seconds", "0.5", "--json", *(["--profile-steps"] if a.steps else []), parse=True)
     r = report["report"]
     row.update(ms=r["device_ms"], end_to_end_ms=r["p50_ms"], first_ms=r["first_run_ms"], load_ms=report["load_ms"])
+    if a.without:
+        row["ms_without"], steps = without(a, build, record, engine, folder)
+        row["steps_with"] = len(steps)
     model, x = model.cuda(), x.cuda()
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     with torch.inference_mode():
@@ -272,6 +295,7 @@ def main():
     p.add_argument("--out", default="")
     p.add_argument("--keep", default="")
     p.add_argument("--each", action="store_true")
+    p.add_argument("--without", default="")
     p.add_argument("--budget", type=float, default=540)
     a = p.parse_args()
     started = time.time()

@@ -5,6 +5,7 @@ usage: gpu_ops.py --oxrt PROGRAM [--device cuda] [--precision fp32] [--only NAME
 """
 
 import argparse
+import json
 import os
 import struct
 import subprocess
@@ -139,6 +140,80 @@ def boxes(batch, classes, n, most, least):
     return onnx("NonMaxSuppression", inputs, ["kept"], constants)
 
 
+class Ends(nn.Module):
+    """Convolutions of every kind of end, window and type that a library's plan may have."""
+
+    ACTIVATIONS = [
+        lambda x: x,
+        F.relu,
+        lambda x: F.leaky_relu(x, 0.1),
+        F.relu6,
+        lambda x: F.hardtanh(x, -0.5, 0.75),
+        lambda x: F.elu(x, 0.7),
+        torch.sigmoid,
+        torch.tanh,
+        F.softplus,
+        F.silu,
+        F.gelu,
+        lambda x: F.gelu(x, approximate="tanh"),
+        F.hardswish,
+        F.mish,
+    ]
+
+    def __init__(self, c=32):
+        super().__init__()
+        conv = lambda **options: nn.Conv2d(c, c, 3, **{"padding": 1} | options)
+        self.first = conv()
+        self.ends = nn.ModuleList(conv() for _ in self.ACTIVATIONS)
+        self.residual = nn.ModuleList(conv() for _ in self.ACTIVATIONS)
+        self.bare = nn.ModuleList([conv(bias=False), conv(bias=False)])
+        self.windows = nn.ModuleList([conv(groups=2), conv(dilation=2, padding=2), nn.Conv2d(c, 2 * c, 1)])
+        self.shrinking = nn.ModuleList([conv(stride=2), nn.Conv2d(c, c, 1, 2), nn.Conv2d(c, c, (3, 1), 2, (1, 0))])
+        self.line = nn.Conv1d(c, c, 5, padding=2)
+        self.last, self.small = nn.Conv2d(c * (2 * len(self.ACTIVATIONS) + 6), 8, 1), nn.Conv2d(c * 4, 8, 1)
+
+    def forward(self, x):
+        h = F.relu(self.first(x))
+        large = [f(conv(h)) for f, conv in zip(self.ACTIVATIONS, self.ends)]
+        large += [f(conv(h) + h) for f, conv in zip(self.ACTIVATIONS, self.residual)]
+        large += [F.relu(self.bare[0](h)), F.relu(self.bare[1](h) + h)]
+        large += [F.relu(conv(h)) for conv in self.windows]
+        # Padding on one side alone.
+        small = [F.relu(conv(h)) for conv in self.shrinking] + [F.relu(self.shrinking[0](F.pad(h, (0, 1, 0, 1))))[..., :-1, :-1]]
+        line = self.line(F.relu(h[:, :, 0]))
+        return self.last(torch.cat(large, 1)), self.small(torch.cat(small, 1)), line
+
+
+def forced(a, folder, word="conv_cudnn"):
+    """A model of convolutions with every end, by each candidate whose name holds the word, wherever it has a plan."""
+    path, record, said = os.path.join(folder, "ends.pt2"), os.path.join(folder, "ends.json"), []
+    with torch.no_grad():
+        torch.export.save(torch.export.export(Ends().eval(), (torch.randn(2, 32, 14, 14),)), path)
+    for precision, bound in (("fp16", "2e-3"), ("bf16", "2e-2"), ("tf32", "1e-3"), ("fp32", "1e-5")):
+        options = ["--device", a.device, "--precision", precision, "--tuning", record]
+        built = subprocess.run([a.oxrt, "build", path, "-o", os.path.join(folder, "ends.engine"), *options], capture_output=True, text=True, timeout=300)
+        if built.returncode:
+            return False, f"{precision}: {built.stderr.strip()[-800:]}"
+        kept = json.load(open(record))
+        # A time this long stands for a candidate that has no plan for the node.
+        plans = {(key, name) for m in kept["machines"].values() for key, t in m.items() for name in t if word in name and t[name] < 1e300}
+        if not plans:
+            os.remove(record)
+            said.append(f"{precision}: no candidates (cuDNN is not installed)")
+            continue
+        for name in sorted({name for _, name in plans}):
+            changed = json.loads(json.dumps(kept))
+            for times in (t for m in changed["machines"].values() for t in m.values()):
+                times.update({n: 0.0 for n in times if n == name and times[n] < 1e300})
+            json.dump(changed, open(record, "w"))
+            done = subprocess.run([a.oxrt, "verify", path, *options, "--rel-l2", bound], capture_output=True, text=True, timeout=600)
+            if done.returncode:
+                return False, f"{precision}, {name}: {(done.stdout + done.stderr).strip()[-800:]}"
+        os.remove(record)
+        said.append(f"{precision}: {len(plans)} plans for {len({key for key, _ in plans})} kinds of node")
+    return True, "; ".join(said)
+
+
 torch.manual_seed(0)
 CASES = {
     "lstm": (recurrent(nn.LSTM, num_layers=2, bidirectional=True), [torch.randn(3, 11, 24)]),
@@ -179,7 +254,8 @@ def main():
     p.add_argument("--only", default="")
     p.add_argument("--times", action="store_true", help="the time of each case and of its steps, too")
     a = p.parse_args()
-    chosen = {name: case for name, case in CASES.items() if not a.only or name in a.only.split(",")}
+    asked = lambda name: not a.only or name in a.only.split(",")
+    chosen = {name: case for name, case in CASES.items() if asked(name)}
     wrong = []
     with tempfile.TemporaryDirectory() as folder:
         for name, case in chosen.items():
@@ -212,7 +288,11 @@ def main():
             if not good:
                 wrong.append(name)
                 print("\n".join(said[-8:]), flush=True)
-    print(f"{len(chosen)} cases, wrong: {wrong or 'none'}")
+        if asked("ends"):
+            good, said = forced(a, folder)
+            print(f"{'ends':14} {'ok' if good else 'WRONG'}  {said}", flush=True)
+            wrong += [] if good else ["ends"]
+    print(f"{len(chosen) + asked('ends')} cases, wrong: {wrong or 'none'}")
     sys.exit(bool(wrong))
 
 

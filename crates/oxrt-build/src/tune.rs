@@ -73,9 +73,10 @@ impl TuningRecord {
     }
 
     /// Times that were measured for a node at these sizes, in microseconds by kernel; those of the first machine that has any.
-    pub fn times(&self, g: &Graph, id: NodeId, sizes: &BTreeMap<Symbol, i64>) -> Option<&BTreeMap<String, f64>> {
+    pub fn times(&self, g: &Graph, id: NodeId, sizes: &BTreeMap<Symbol, i64>) -> Option<BTreeMap<String, f64>> {
         let key = key(g, id, &Shapes::of(g, id, sizes)?);
-        self.machines.values().find_map(|m| m.get(&key))
+        let times = self.machines.values().find_map(|m| m.get(&key))?;
+        Some(times.iter().filter(|(_, t)| **t < UNFIT).map(|(name, t)| (name.clone(), *t)).collect())
     }
 
     /// Whether nothing was measured yet.
@@ -560,6 +561,58 @@ impl<'a> DeviceBench<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use oxrt_backend::{Packing, bound, kernel};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Two rivals, of which the second turns out not to serve.
+    #[derive(Default)]
+    struct Lacking {
+        asked: AtomicUsize,
+    }
+
+    impl Backend for Lacking {
+        fn name(&self) -> &'static str {
+            "cpu"
+        }
+        fn target(&self) -> String {
+            "any".to_string()
+        }
+        fn candidates(&self, _: NodeView) -> Vec<&'static str> {
+            vec!["own", "library"]
+        }
+        fn rivals(&self, node: NodeView) -> Vec<&'static str> {
+            self.candidates(node)
+        }
+        fn serves(&self, _: NodeView, candidate: &str) -> bool {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            candidate != "library"
+        }
+        fn pack(&self, _: NodeView, candidate: &str) -> Result<Packing> {
+            assert_ne!(candidate, "library");
+            Ok(Packing { tensors: Vec::new(), consumed: Vec::new() })
+        }
+        fn load(&self, _: NodeView, _: &str, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
+            kernel(|_| bound(|_| ()).boxed())
+        }
+    }
+
+    #[test]
+    fn a_rival_that_does_not_serve_is_written_down_and_asked_about_once() {
+        let g = oxrt_ir::parse_graph("(f32[4] x) { y = Relu(x) } => y");
+        let mut g = g.unwrap();
+        oxrt_ops::infer::infer_graph(&mut g, &mut Default::default()).unwrap();
+        let (backend, sizes, id) = (Lacking::default(), [BTreeMap::new()], g.node_ids()[0]);
+        let mut record = TuningRecord::default();
+        let first = tune(&g, None, &backend, &sizes, &mut record, &mut |_, _, _| {}).unwrap();
+        assert_eq!(first[&id].usual, "own");
+        assert_eq!(backend.asked.swap(0, Ordering::Relaxed), 2);
+        let text = serde_json::to_string(&record).unwrap();
+        let mut read: TuningRecord = serde_json::from_str(&text).unwrap();
+        assert_eq!(read, record);
+        assert_eq!(read.times(&g, id, &sizes[0]).unwrap().keys().collect::<Vec<_>>(), ["own"]);
+        let again = tune(&g, None, &backend, &sizes, &mut read, &mut |_, _, _| {}).unwrap();
+        assert_eq!((again == first, backend.asked.into_inner()), (true, 0));
+    }
 
     /// Of steps down to less memory those are taken that cost least time per byte, and no more than needed.
     #[test]

@@ -51,9 +51,7 @@ impl Activation {
         };
         match name {
             "relu" => of(CUDNN_POINTWISE_RELU_FWD, &[]),
-            "leaky_relu" => {
-                of(CUDNN_POINTWISE_RELU_FWD, &[(CUDNN_ATTR_POINTWISE_RELU_LOWER_CLIP_SLOPE, alpha)])
-            }
+            "leaky_relu" => of(CUDNN_POINTWISE_RELU_FWD, &[(CUDNN_ATTR_POINTWISE_RELU_LOWER_CLIP_SLOPE, alpha)]),
             "clip" => {
                 // A lower limit that is infinite would leave the operation's own, zero.
                 let limits = [
@@ -153,9 +151,10 @@ impl Choice {
     }
 }
 
-/// 91400 as 9.14.0.
+/// 91400 as 9.14.0, 8907 as 8.9.7.
 fn version_text(version: usize) -> String {
-    format!("{}.{}.{}", version / 10000, version / 100 % 100, version % 100)
+    let major = if version < 90000 { 1000 } else { 10000 };
+    format!("{}.{}.{}", version / major, version % major / 100, version % 100)
 }
 
 /// The library, once something needs it.
@@ -192,7 +191,7 @@ impl Cudnn {
         if let Some(there) = found.get(&(graph.clone(), exact)) {
             return Ok(there.clone());
         }
-        let all = Arc::new(library.find(graph, exact)?);
+        let all = Arc::new(library.find(graph, exact, MOST_CHOICES)?);
         found.insert((graph.clone(), exact), all.clone());
         Ok(all)
     }
@@ -218,7 +217,7 @@ impl Cudnn {
 /// The error of an engine that needs the library; `found` is the version of one that is too old.
 fn missing(found: Option<usize>) -> Error {
     let what = match found {
-        Some(version) => format!("the engine uses cuDNN 9, and the library path has {}", version_text(version)),
+        Some(version) => format!("the engine needs cuDNN 9, and the library path has {}", version_text(version)),
         None => "the engine uses cuDNN, and `libcudnn.so.9` is not in the library path".to_string(),
     };
     Error::unsupported(what).help("install cuDNN 9, or build the engine with `--self-contained`")
@@ -315,13 +314,7 @@ impl Library {
             return Err(Some(version));
         }
         let functions = Arc::new(functions);
-        Ok(Library {
-            functions,
-            version,
-            handle: Mutex::default(),
-            found: Mutex::default(),
-            plans: Mutex::default(),
-        })
+        Ok(Library { functions, version, handle: Mutex::default(), found: Mutex::default(), plans: Mutex::default() })
     }
 
     /// What `use_it` does with the handle. The thread has entered the GPU's context.
@@ -339,7 +332,7 @@ impl Library {
         use_it(handle)
     }
 
-    fn find(&self, graph: &ConvGraph, exact: bool) -> Result<Vec<Choice>> {
+    fn find(&self, graph: &ConvGraph, exact: bool, most: usize) -> Result<Vec<Choice>> {
         use sys::cudnnBackendHeurMode_t::{CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK};
         self.with_handle(|handle| {
             let operations = self.operations(handle, graph)?;
@@ -362,7 +355,7 @@ impl Library {
                     if self.plan_of(handle, &config).is_ok() {
                         all.push(choice);
                     }
-                    if all.len() == MOST_CHOICES {
+                    if all.len() == most {
                         return Ok(all);
                     }
                 }
@@ -521,7 +514,7 @@ impl Library {
 }
 
 /// Configurations that the library is asked for, and knobs of one.
-const MOST_ASKED: usize = 32;
+const MOST_ASKED: usize = 48;
 const MOST_KNOBS: usize = 64;
 
 /// What tensors of a graph are known by.
@@ -633,17 +626,9 @@ impl Descriptor {
 
     /// Up to `most` descriptors of an attribute, filled in by the library.
     fn descriptors(&self, name: Name, kind: Kind, most: usize) -> Result<Vec<Descriptor>> {
-        let mut count = 0i64;
-        let of = Type::CUDNN_TYPE_BACKEND_DESCRIPTOR;
-        // SAFETY: nothing is asked for but how many there are.
-        let status = unsafe { (self.functions.get)(self.ptr, name, of, 0, &mut count, null_mut()) };
-        self.functions.check(status, &format!("counting {name:?}"))?;
-        let most = usize::try_from(count).unwrap_or(0).min(most);
         let mut all = (0..most).map(|_| Descriptor::new(&self.functions, kind)).collect::<Result<Vec<_>>>()?;
-        if all.is_empty() {
-            return Ok(all);
-        }
         let mut list: Vec<*mut c_void> = all.iter().map(|d| d.ptr).collect();
+        let (of, mut count) = (Type::CUDNN_TYPE_BACKEND_DESCRIPTOR, 0i64);
         // SAFETY: so many descriptors of the kind are there.
         let status =
             unsafe { (self.functions.get)(self.ptr, name, of, most as i64, &mut count, list.as_mut_ptr().cast()) };
@@ -699,5 +684,44 @@ impl Plan {
                 functions.check((functions.execute)(handle.0, self.plan.ptr, pack.ptr), "running a plan")
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_choice_is_read_as_it_was_written() {
+        for knobs in [vec![], vec![(2, 5), (13, -1), (46, 1 << 40)]] {
+            let choice = Choice { version: 91400, engine: 41, knobs };
+            assert_eq!(Choice::parse(&choice.to_string()).unwrap(), choice);
+        }
+        for text in ["", "cudnn", "cudnn 9 engine", "cudnn 9 engine 1 2", "cudnn 9 engine 1 a=b", "cublas 9 engine 1"] {
+            let e = Choice::parse(text).unwrap_err().to_string();
+            assert!(e.contains("no plan of cuDNN"), "{e}");
+        }
+    }
+
+    #[test]
+    fn errors_say_what_is_there_and_what_to_do() {
+        let e = missing(None).to_string();
+        assert!(e.contains("libcudnn.so.9` is not in the library path") && e.contains("--self-contained"), "{e}");
+        let e = missing(Some(8907)).to_string();
+        assert!(e.contains("needs cuDNN 9, and the library path has 8.9.7"), "{e}");
+        let choice = Choice::parse("cudnn 91400 engine 41 2=5").unwrap();
+        let e =
+            refused(&choice, 92600, &Error::unsupported("cuDNN: engine 41: CUDNN_STATUS_NOT_SUPPORTED")).to_string();
+        assert!(e.contains("of cuDNN 9.14.0 that cuDNN 9.26.0 on this GPU does not take"), "{e}");
+        assert!(e.contains("engine 41: CUDNN_STATUS_NOT_SUPPORTED") && e.contains("build the engine again"), "{e}");
+    }
+
+    #[test]
+    fn engines_that_round_more_or_add_in_any_order_do_not_compete() {
+        assert!(!unfit(Note::CUDNN_NUMERICAL_NOTE_TENSOR_CORE as u32, false));
+        assert!(unfit(Note::CUDNN_NUMERICAL_NOTE_TENSOR_CORE as u32, true));
+        assert!(unfit(Note::CUDNN_NUMERICAL_NOTE_WINOGRAD as u32, false));
+        assert!(unfit(Note::CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC as u32, false));
+        assert!(!unfit(Note::CUDNN_NUMERICAL_NOTE_STRICT_NAN_PROP as u32, true));
     }
 }

@@ -200,3 +200,103 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
         .boxed()
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use oxrt_ir::parse_graph;
+
+    /// What a node asks for, in words.
+    fn words(text: &str, of: DType) -> Option<String> {
+        let mut graph = parse_graph(text).unwrap();
+        oxrt_ops::infer::infer_graph(&mut graph, &mut Default::default()).unwrap();
+        let id = *graph.node_ids().last().unwrap();
+        asked(&NodeView::new(&graph, id), of).map(|g| g.to_string())
+    }
+
+    #[test]
+    fn a_node_asks_for_one_graph_of_operations() {
+        let node = |x: &str, w: &str, attrs: &str, rest: &str| {
+            format!("({x}) {{ y = oxrt.Conv<{attrs}>(x, {w}{{0.5}}{rest}) }} => y")
+        };
+        let bias = ", f32[32]{1}";
+        let cases = [
+            (
+                node(
+                    "f16[2, 9, 8, 16] x, f16[2, 5, 4, 32] r",
+                    "f32[32, 16, 3, 3]",
+                    "kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1], activation=\"relu\"",
+                    ", f32[32]{1}, r",
+                ),
+                DType::F16,
+                "conv of f16 [2, 16, 9, 8] by [32, 16, 3, 3], strides [2, 2], dilations [1, 1], pads [1, 1] [1, 1] + residual + bias, CUDNN_POINTWISE_RELU_FWD",
+            ),
+            // A row is an image of height 1.
+            (
+                node("bf16[2, 9, 16] x", "f32[32, 16, 3]", "kernel_shape=[3], pads=[2, 2], dilations=[2]", bias),
+                DType::BF16,
+                "conv of bf16 [2, 16, 1, 9] by [32, 16, 1, 3], strides [1, 1], dilations [1, 2], pads [0, 2] [0, 2] + bias",
+            ),
+            // Padding behind that no window reaches is as good as padding on both sides; other padding stays.
+            (
+                node(
+                    "f16[1, 8, 9, 16] x",
+                    "f32[32, 16, 3, 3]",
+                    "kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 0, 2]",
+                    "",
+                ),
+                DType::F16,
+                "conv of f16 [1, 16, 8, 9] by [32, 16, 3, 3], strides [2, 2], dilations [1, 1], pads [1, 1] [1, 1]",
+            ),
+            (
+                node(
+                    "f16[1, 8, 8, 16] x",
+                    "f32[32, 16, 3, 3]",
+                    "kernel_shape=[3, 3], strides=[2, 2], pads=[0, 0, 1, 1]",
+                    "",
+                ),
+                DType::F16,
+                "conv of f16 [1, 16, 8, 8] by [32, 16, 3, 3], strides [2, 2], dilations [1, 1], pads [0, 0] [1, 1]",
+            ),
+            // A residual comes with a bias, and limits and slopes with the activation.
+            (
+                node(
+                    "f32[1, 8, 8, 32] x",
+                    "f32[32, 8, 1, 1]",
+                    "kernel_shape=[1, 1], group=4, activation=\"clip\", act_alpha=-0.5, act_beta=6.0",
+                    ", _, x",
+                ),
+                DType::F32,
+                "conv of f32 [1, 32, 8, 8] by [32, 8, 1, 1], strides [1, 1], dilations [1, 1], pads [0, 0] [0, 0] + residual + bias, CUDNN_POINTWISE_RELU_FWD CUDNN_ATTR_POINTWISE_RELU_LOWER_CLIP -0.5 CUDNN_ATTR_POINTWISE_RELU_UPPER_CLIP 6",
+            ),
+            // What the library has no mode for comes after it.
+            (
+                node("f16[1, 8, 8, 16] x", "f32[32, 16, 1, 1]", "kernel_shape=[1, 1], activation=\"mish\"", bias),
+                DType::F16,
+                "conv of f16 [1, 16, 8, 8] by [32, 16, 1, 1], strides [1, 1], dilations [1, 1], pads [0, 0] [0, 0] + bias",
+            ),
+        ];
+        for (text, of, want) in &cases {
+            assert_eq!(words(text, *of).as_deref(), Some(*want), "{text}");
+        }
+        let none = [
+            // Sizes that are not known yet, operands of several types, too few channels, depthwise filters.
+            (node("f16[n, 8, 8, 16] x", "f32[32, 16, 1, 1]", "kernel_shape=[1, 1]", bias), DType::F16),
+            (node("f32[1, 8, 8, 16] x", "f32[32, 16, 1, 1]", "kernel_shape=[1, 1]", bias), DType::F16),
+            (node("f16[1, 8, 8, 3] x", "f32[32, 3, 1, 1]", "kernel_shape=[1, 1]", bias), DType::F16),
+            (node("f16[1, 8, 8, 32] x", "f32[32, 1, 3, 3]", "kernel_shape=[3, 3], group=32", bias), DType::F16),
+        ];
+        for (text, of) in &none {
+            assert_eq!(words(text, *of), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn activations_are_those_of_the_library() {
+        let has = |name: &str| Activation::named(name, 0.5, 6.0).is_some();
+        let all =
+            ["relu", "leaky_relu", "clip", "elu", "sigmoid", "tanh", "softplus", "silu", "swish", "gelu", "gelu_tanh"];
+        assert!(all.iter().all(|name| has(name)));
+        assert!(!["none", "hard_swish", "mish", "affine", "softsign"].iter().any(|name| has(name)));
+    }
+}
