@@ -1,21 +1,24 @@
 //! cuDNN's graph interface: a convolution and what follows it as one graph of operations, and plans that run such graphs.
 //!
 //! A graph is asked for by [`ConvGraph`], and run by one of the library's engines with settings (knobs) of its own: a
-//! [`Choice`]. Finding choices takes the library's heuristics; making a plan of a choice again does not.
+//! [`Choice`]. Finding choices takes the library's heuristics; making a plan of a choice again does not. Engines that the library
+//! compiles for the graph take tenths of a second for that: what engine files keep of those holds the compiled code as well.
 
 use cudarc::cudnn::sys::{
     self, cudnnBackendAttributeName_t as Name, cudnnBackendAttributeType_t as Type,
-    cudnnBackendDescriptorType_t as Kind, cudnnBackendNumericalNote_t as Note, cudnnPointwiseMode_t as Mode,
+    cudnnBackendBehaviorNote_t as Behavior, cudnnBackendDescriptorType_t as Kind, cudnnBackendNumericalNote_t as Note,
+    cudnnPointwiseMode_t as Mode,
 };
 use oxrt_tensor::{DType, Error, Result, bail};
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_void};
 use std::fmt;
+use std::hash::Hash;
 use std::ptr::{null, null_mut};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
 
-/// A convolution, channels last, and what follows it: y = activation(conv(x, w) + residual + bias). All operands are of one
-/// type; sums, and what follows them, are in single precision.
+/// A convolution, channels last, and what follows it: y = activation(conv(x, w) + residual + bias). All operands but the bias are
+/// of one type; sums, and what follows them, are in single precision.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ConvGraph {
     pub of: DType,
@@ -28,7 +31,8 @@ pub struct ConvGraph {
     pub dilations: [usize; 2],
     pub pads_begin: [usize; 2],
     pub pads_end: [usize; 2],
-    pub bias: bool,
+    /// Its type: the library's ready kernels take one like the other operands, those that it compiles one in single precision as well.
+    pub bias: Option<DType>,
     pub residual: bool,
     pub activation: Option<Activation>,
 }
@@ -80,7 +84,7 @@ impl fmt::Display for ConvGraph {
         for step in self.steps() {
             match step {
                 Follows::Residual => write!(f, " + residual")?,
-                Follows::Bias => write!(f, " + bias")?,
+                Follows::Bias(of) => write!(f, " + {of} bias")?,
                 Follows::Activation(a) => {
                     write!(f, ", {:?}", a.mode)?;
                     for (name, bits) in &a.parameters {
@@ -96,26 +100,30 @@ impl fmt::Display for ConvGraph {
 /// An operation behind the convolution.
 enum Follows<'a> {
     Residual,
-    Bias,
+    Bias(DType),
     Activation(&'a Activation),
 }
 
 impl ConvGraph {
-    /// What follows, in the order that the library's compiled kernels know: residual before bias.
+    /// Whether the library has kernels ready for what follows; for all else it compiles some.
+    pub fn has_ready_kernels(&self) -> bool {
+        let relu = |a: &Activation| a.mode == Mode::CUDNN_POINTWISE_RELU_FWD && a.parameters.is_empty();
+        self.bias.is_none_or(|b| b == self.of) && self.activation.as_ref().is_none_or(relu)
+    }
+
+    /// What follows, in the order that the library's ready kernels know: residual before bias.
     fn steps(&self) -> Vec<Follows<'_>> {
         let mut all = Vec::new();
         if self.residual {
             all.push(Follows::Residual);
         }
-        if self.bias {
-            all.push(Follows::Bias);
-        }
+        all.extend(self.bias.map(Follows::Bias));
         all.extend(self.activation.iter().map(Follows::Activation));
         all
     }
 }
 
-/// An engine of the library and its knobs, as an engine file keeps it.
+/// An engine of the library and its knobs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Choice {
     /// Of the library whose numbers these are.
@@ -185,29 +193,37 @@ impl Cudnn {
     ///
     /// # Errors
     /// When the library is missing, or does not take the graph.
-    pub fn choices(&self, graph: &ConvGraph, exact: bool) -> Result<Arc<Vec<Choice>>> {
+    pub fn choices(&self, graph: &ConvGraph, exact: bool) -> Result<Vec<Choice>> {
         let library = self.library()?;
-        let mut found = library.found.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(there) = found.get(&(graph.clone(), exact)) {
-            return Ok(there.clone());
-        }
-        let all = Arc::new(library.find(graph, exact, MOST_CHOICES)?);
-        found.insert((graph.clone(), exact), all.clone());
-        Ok(all)
+        once(&library.choices, (graph.clone(), exact), || library.find(graph, exact))
     }
 
-    /// A plan that was chosen before.
+    /// What an engine file keeps of a plan: the choice, and the compiled plan where the library compiled it.
+    ///
+    /// # Errors
+    /// When the library cannot make the plan after all.
+    pub fn text_of(&self, graph: &ConvGraph, choice: &Choice) -> Result<String> {
+        let library = self.library()?;
+        once(&library.texts, (graph.clone(), choice.clone()), || library.make(graph, choice)?.text(choice))
+    }
+
+    /// A plan of which an engine file kept this.
     ///
     /// # Errors
     /// When the library is missing, or has no such engine for the graph on this GPU.
-    pub fn plan(&self, graph: &ConvGraph, choice: &Choice) -> Result<Arc<Plan>> {
+    pub fn plan(&self, graph: &ConvGraph, text: &str) -> Result<Arc<Plan>> {
         let library = self.library()?;
-        let key = (graph.clone(), choice.clone());
+        let key = (graph.clone(), text.to_string());
         let mut plans = library.plans.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(there) = plans.get(&key).and_then(Weak::upgrade) {
             return Ok(there);
         }
-        let plan = Arc::new(library.plan(graph, choice).map_err(|e| refused(choice, library.version, &e))?);
+        let (first, compiled) = text.split_once('\n').unwrap_or((text, ""));
+        let choice = Choice::parse(first)?;
+        // Another version of the library does not read what this one compiled, but may have the same engine.
+        let read = if compiled.is_empty() { None } else { library.read_plan(compiled).ok() };
+        let made = read.map_or_else(|| library.make(graph, &choice), Ok);
+        let plan = Arc::new(made.map_err(|e| refused(&choice, library.version, &e))?);
         plans.retain(|_, p| p.strong_count() > 0);
         plans.insert(key, Arc::downgrade(&plan));
         Ok(plan)
@@ -230,8 +246,8 @@ fn refused(choice: &Choice, version: usize, why: &Error) -> Error {
         .help("build the engine again on this machine, or with `--self-contained`")
 }
 
-/// Choices that compete for a node.
-pub const MOST_CHOICES: usize = 4;
+/// Choices of a graph that are looked at.
+const MOST_CHOICES: usize = 4;
 /// Most bytes of scratch memory that a plan may ask for.
 const WORKSPACE: i64 = 64 << 20;
 
@@ -286,16 +302,26 @@ impl Functions {
     }
 }
 
-/// Graphs with their choices.
-type Found = HashMap<(ConvGraph, bool), Arc<Vec<Choice>>>;
+/// What was found out once, by what it is about. Who asks for the same meanwhile waits.
+type Once<K, V> = Mutex<HashMap<K, Arc<OnceLock<Result<V>>>>>;
+
+fn once<K: Hash + Eq, V: Clone>(all: &Once<K, V>, key: K, find: impl FnOnce() -> Result<V>) -> Result<V> {
+    let cell = all.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default().clone();
+    match cell.get_or_init(find) {
+        Ok(found) => Ok(found.clone()),
+        Err(e) => Err(Error::new(e.kind(), e.message())),
+    }
+}
 
 struct Library {
     functions: Arc<Functions>,
     version: usize,
-    /// The library's state for the GPU, made when the first plan is; one thread at a time uses it.
-    handle: Mutex<Option<Handle>>,
-    found: Mutex<Found>,
-    plans: Mutex<HashMap<(ConvGraph, Choice), Weak<Plan>>>,
+    /// The library's state for the GPU, of which each is used by one thread at a time: those that nobody uses now.
+    handles: Mutex<Vec<Handle>>,
+    given_back: Condvar,
+    choices: Once<(ConvGraph, bool), Vec<Choice>>,
+    texts: Once<(ConvGraph, Choice), String>,
+    plans: Mutex<HashMap<(ConvGraph, String), Weak<Plan>>>,
 }
 
 #[derive(Clone, Copy)]
@@ -314,27 +340,43 @@ impl Library {
             return Err(Some(version));
         }
         let functions = Arc::new(functions);
-        Ok(Library { functions, version, handle: Mutex::default(), found: Mutex::default(), plans: Mutex::default() })
+        Ok(Library {
+            functions,
+            version,
+            handles: Mutex::default(),
+            given_back: Condvar::new(),
+            choices: Mutex::default(),
+            texts: Mutex::default(),
+            plans: Mutex::default(),
+        })
     }
 
-    /// What `use_it` does with the handle. The thread has entered the GPU's context.
-    fn with_handle<R>(&self, use_it: impl FnOnce(Handle) -> Result<R>) -> Result<R> {
-        let mut handle = self.handle.lock().unwrap_or_else(PoisonError::into_inner);
-        let handle = match *handle {
-            Some(there) => there,
-            None => {
-                let mut new = null_mut();
-                // SAFETY: a valid out pointer.
-                self.functions.check(unsafe { (self.functions.create_handle)(&mut new) }, "opening")?;
-                *handle.insert(Handle(new))
-            }
-        };
-        use_it(handle)
+    /// What `use_it` does with a handle. Opens one where all are in use, if it `may_open`; it may not where work is recorded, and
+    /// there is one when there is a plan. The thread has entered the GPU's context.
+    fn with_handle<R>(&self, may_open: bool, use_it: impl FnOnce(Handle) -> Result<R>) -> Result<R> {
+        let mut free = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        while free.is_empty() && !may_open {
+            free = self.given_back.wait(free).unwrap_or_else(PoisonError::into_inner);
+        }
+        let there = free.pop();
+        drop(free);
+        let handle = there.map_or_else(|| self.open_handle(), Ok)?;
+        let done = use_it(handle);
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner).push(handle);
+        self.given_back.notify_one();
+        done
     }
 
-    fn find(&self, graph: &ConvGraph, exact: bool, most: usize) -> Result<Vec<Choice>> {
+    fn open_handle(&self) -> Result<Handle> {
+        let mut new = null_mut();
+        // SAFETY: a valid out pointer.
+        self.functions.check(unsafe { (self.functions.create_handle)(&mut new) }, "opening")?;
+        Ok(Handle(new))
+    }
+
+    fn find(&self, graph: &ConvGraph, exact: bool) -> Result<Vec<Choice>> {
         use sys::cudnnBackendHeurMode_t::{CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK};
-        self.with_handle(|handle| {
+        self.with_handle(true, |handle| {
             let operations = self.operations(handle, graph)?;
             let mut all: Vec<Choice> = Vec::new();
             for mode in [CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK] {
@@ -349,13 +391,10 @@ impl Library {
                     MOST_ASKED,
                 )? {
                     let Ok((choice, notes)) = self.read(&config) else { continue };
-                    if notes.iter().any(|n| unfit(*n, exact)) || all.contains(&choice) {
-                        continue;
-                    }
-                    if self.plan_of(handle, &config).is_ok() {
+                    if !notes.iter().any(|n| unfit(*n, exact)) && !all.contains(&choice) {
                         all.push(choice);
                     }
-                    if all.len() == most {
+                    if all.len() == MOST_CHOICES {
                         return Ok(all);
                     }
                 }
@@ -380,8 +419,8 @@ impl Library {
         Ok((Choice { version: self.version, engine, knobs }, notes))
     }
 
-    fn plan(self: &Arc<Library>, graph: &ConvGraph, choice: &Choice) -> Result<Plan> {
-        self.with_handle(|handle| {
+    fn make(self: &Arc<Library>, graph: &ConvGraph, choice: &Choice) -> Result<Plan> {
+        self.with_handle(true, |handle| {
             let operations = self.operations(handle, graph)?;
             let engine = self.descriptor(Kind::CUDNN_BACKEND_ENGINE_DESCRIPTOR)?;
             engine.refer(Name::CUDNN_ATTR_ENGINE_OPERATION_GRAPH, &[&operations.graph])?;
@@ -402,8 +441,22 @@ impl Library {
             }
             let config = config.finish("an engine with its knobs")?;
             let (plan, workspace) = self.plan_of(handle, &config)?;
+            let notes = engine.list(Name::CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE, Type::CUDNN_TYPE_BEHAVIOR_NOTE, 16)?;
+            let compiled = notes.contains(&(Behavior::CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION as u32));
             let parts = operations.into_parts().into_iter().chain(knobs).chain([engine, config]).collect();
-            Ok(Plan { library: self.clone(), plan, workspace, _parts: parts })
+            Ok(Plan { library: self.clone(), plan, workspace, compiled, _parts: parts })
+        })
+    }
+
+    /// A plan of the text that the library wrote of one.
+    fn read_plan(self: &Arc<Library>, text: &str) -> Result<Plan> {
+        self.with_handle(true, |handle| {
+            let plan = self.descriptor(Kind::CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR)?;
+            plan.handle(Name::CUDNN_ATTR_EXECUTION_PLAN_HANDLE, handle)?;
+            let text = [text.as_bytes(), &[0]].concat();
+            plan.set(Name::CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION, Type::CUDNN_TYPE_CHAR, &text)?;
+            let (plan, workspace) = self.finish_plan(plan)?;
+            Ok(Plan { library: self.clone(), plan, workspace, compiled: true, _parts: Vec::new() })
         })
     }
 
@@ -412,6 +465,10 @@ impl Library {
         let plan = self.descriptor(Kind::CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR)?;
         plan.handle(Name::CUDNN_ATTR_EXECUTION_PLAN_HANDLE, handle)?;
         plan.refer(Name::CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, &[config])?;
+        self.finish_plan(plan)
+    }
+
+    fn finish_plan(&self, plan: Descriptor) -> Result<(Descriptor, usize)> {
         let plan = plan.finish("making a plan")?;
         let workspace: i64 = plan.one(Name::CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, Type::CUDNN_TYPE_INT64)?;
         if !(0..=WORKSPACE).contains(&workspace) {
@@ -424,12 +481,7 @@ impl Library {
     fn operations(&self, handle: Handle, g: &ConvGraph) -> Result<Operations> {
         let mut parts = Vec::new();
         let single = sys::cudnnDataType_t::CUDNN_DATA_FLOAT;
-        let of = match g.of {
-            DType::F16 => sys::cudnnDataType_t::CUDNN_DATA_HALF,
-            DType::BF16 => sys::cudnnDataType_t::CUDNN_DATA_BFLOAT16,
-            DType::F32 => single,
-            other => bail!(unsupported, "cuDNN: convolutions of {other}"),
-        };
+        let of = data_type(g.of)?;
         let x = self.tensor(X, g.x, of, false)?;
         let w = self.tensor(W, g.w, of, false)?;
         let steps = g.steps();
@@ -461,8 +513,9 @@ impl Library {
             let y = result(i + 1)?;
             let (mode, operand, parameters) = match step {
                 Follows::Residual => (Mode::CUDNN_POINTWISE_ADD, Some(self.tensor(RESIDUAL, g.y, of, false)?), &[][..]),
-                Follows::Bias => {
-                    (Mode::CUDNN_POINTWISE_ADD, Some(self.tensor(BIAS, [1, g.y[1], 1, 1], of, false)?), &[][..])
+                Follows::Bias(of) => {
+                    let bias = self.tensor(BIAS, [1, g.y[1], 1, 1], data_type(*of)?, false)?;
+                    (Mode::CUDNN_POINTWISE_ADD, Some(bias), &[][..])
                 }
                 Follows::Activation(a) => (a.mode, None, &a.parameters[..]),
             };
@@ -510,6 +563,15 @@ impl Library {
 
     fn descriptor(&self, kind: Kind) -> Result<Descriptor> {
         Descriptor::new(&self.functions, kind)
+    }
+}
+
+fn data_type(of: DType) -> Result<sys::cudnnDataType_t> {
+    match of {
+        DType::F16 => Ok(sys::cudnnDataType_t::CUDNN_DATA_HALF),
+        DType::BF16 => Ok(sys::cudnnDataType_t::CUDNN_DATA_BFLOAT16),
+        DType::F32 => Ok(sys::cudnnDataType_t::CUDNN_DATA_FLOAT),
+        other => bail!(unsupported, "cuDNN: convolutions of {other}"),
     }
 }
 
@@ -653,11 +715,28 @@ pub struct Plan {
     library: Arc<Library>,
     plan: Descriptor,
     workspace: usize,
+    /// Whether the library compiled it for the graph.
+    compiled: bool,
     /// What the plan was made of.
     _parts: Vec<Descriptor>,
 }
 
 impl Plan {
+    /// What an engine file keeps of it.
+    fn text(&self, choice: &Choice) -> Result<String> {
+        if !self.compiled {
+            return Ok(choice.to_string());
+        }
+        let (name, of, mut size) = (Name::CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION, Type::CUDNN_TYPE_CHAR, 0i64);
+        let functions = &self.library.functions;
+        // SAFETY: nothing is asked for but its size.
+        let status = unsafe { (functions.get)(self.plan.ptr, name, of, 0, &mut size, null_mut()) };
+        functions.check(status, "the size of a plan")?;
+        let text: Vec<u8> = self.plan.list(name, of, usize::try_from(size).unwrap_or(0))?;
+        let text = text.split(|&b| b == 0).next().unwrap_or_default();
+        Ok(format!("{choice}\n{}", String::from_utf8_lossy(text)))
+    }
+
     pub fn workspace(&self) -> usize {
         self.workspace
     }
@@ -677,7 +756,7 @@ impl Plan {
         pack.set(Name::CUDNN_ATTR_VARIANT_PACK_WORKSPACE, Type::CUDNN_TYPE_VOID_PTR, &[o.workspace])?;
         let pack = pack.finish("operands")?;
         let functions = &self.library.functions;
-        self.library.with_handle(|handle| {
+        self.library.with_handle(false, |handle| {
             // SAFETY: the caller's promise; nobody else uses the handle meanwhile.
             unsafe {
                 functions.check((functions.set_stream)(handle.0, queue), "choosing a queue")?;

@@ -30,20 +30,23 @@ macro_rules! entries {
         };)*
     };
 }
+/// How many there are.
+const ENTRIES: usize = 4;
 entries! { 0 C0 "conv_cudnn_0" 1 C1 "conv_cudnn_1" 2 C2 "conv_cudnn_2" 3 C3 "conv_cudnn_3" }
 
 fn supports(ctx: &Ctx, node: &NodeView) -> Option<()> {
     require(ctx.libraries && ctx.gpu.as_cuda()?.libraries.cudnn.is_there())?;
     conv_supports(ctx, node)?;
+    require(!node.has(2) || node.constant(2).is_some())?;
     asked(node, narrow(ctx, node)?).map(|_| ())
 }
 
-/// The graph that a node of fixed sizes asks the library for, in elements of type `of`.
+/// The graph that a node of fixed sizes asks the library for, in elements of type `of`. What the node's constants hold does not
+/// matter: they are gone when an engine is loaded.
 fn asked(node: &NodeView, of: DType) -> Option<ConvGraph> {
     // The library takes operands of one type.
     require(node.dtype(0) == Some(of) && node.output_dtype(0) == Some(of))?;
     require(!node.has(3) || node.dtype(3) == Some(of))?;
-    require(!node.has(2) || node.constant(2).is_some())?;
     let f = Filter::of(node).ok()?;
     // Depthwise filters have kernels of their own, and so have images of few channels.
     require(!f.is_depthwise() && !f.is_thin() && f.cin % 8 == 0 && f.cout % 8 == 0)?;
@@ -82,8 +85,8 @@ fn asked(node: &NodeView, of: DType) -> Option<ConvGraph> {
         dilations,
         pads_begin,
         pads_end,
-        // The library's kernels that add a residual add a bias as well.
-        bias: node.has(2) || node.has(3),
+        // The library's ready kernels that add a residual add a bias as well.
+        bias: (node.has(2) || node.has(3)).then_some(of),
         residual: node.has(3),
         activation: Activation::named(attrs.string_or("activation", "none").ok()?, alpha, beta),
     })
@@ -94,39 +97,60 @@ fn is_active(node: &NodeView) -> Result<bool> {
     Ok(node.attrs().string_or("activation", "none")? != "none")
 }
 
-/// The graph of a node and the library's choices for it, with its activation where it has one for that.
-fn offered(ctx: &Ctx, node: &NodeView) -> Result<(ConvGraph, Arc<Vec<Choice>>)> {
+/// Ways of the library to run a node, at most one for each entry: those that it compiles for the graph, with a bias in single
+/// precision, and those that it has ready. Where it has none for the activation, those without it.
+fn offered(ctx: &Ctx, node: &NodeView) -> Result<Vec<(ConvGraph, Choice)>> {
     let bug = || Error::bug("no convolution for cuDNN");
     let of = narrow(ctx, node).ok_or_else(bug)?;
-    let mut graph = asked(node, of).ok_or_else(bug)?;
+    let plain = asked(node, of).ok_or_else(bug)?;
     let cuda = ctx.gpu.as_cuda().ok_or_else(bug)?;
     cuda.enter()?;
-    let cudnn = &cuda.libraries.cudnn;
-    let mut choices = cudnn.choices(&graph, exact(ctx, of))?;
-    if choices.is_empty() && graph.activation.take().is_some() {
-        choices = cudnn.choices(&graph, exact(ctx, of))?;
+    let found = |graph: ConvGraph| -> Vec<(ConvGraph, Choice)> {
+        let choices = cuda.libraries.cudnn.choices(&graph, exact(ctx, of)).unwrap_or_default();
+        choices.into_iter().map(|choice| (graph.clone(), choice)).collect()
+    };
+    let single = ConvGraph { bias: plain.bias.map(|_| DType::F32), ..plain.clone() };
+    let mut compiled = if single == plain { Vec::new() } else { found(single) };
+    let mut ready = match plain.has_ready_kernels() || compiled.is_empty() {
+        true => found(plain.clone()),
+        false => Vec::new(),
+    };
+    if ready.is_empty() && compiled.is_empty() {
+        ready = found(ConvGraph { activation: None, ..plain });
     }
-    Ok((graph, choices))
+    // As many of each where there are enough of both.
+    compiled.truncate((ENTRIES / 2).max(ENTRIES.saturating_sub(ready.len())));
+    ready.truncate(ENTRIES - compiled.len());
+    ready.extend(compiled);
+    Ok(ready)
+}
+
+/// What an engine keeps of plan `i`, and its graph.
+fn plan_text(ctx: &Ctx, node: &NodeView, i: usize) -> Result<(ConvGraph, String)> {
+    let mut all = offered(ctx, node)?;
+    if i >= all.len() {
+        bail!(unsupported, "cuDNN has {} plans for this convolution", all.len());
+    }
+    let (graph, choice) = all.swap_remove(i);
+    let cuda = ctx.gpu.as_cuda().ok_or_else(|| Error::bug("no convolution for cuDNN"))?;
+    let text = cuda.libraries.cudnn.text_of(&graph, &choice)?;
+    Ok((graph, text))
 }
 
 /// Whether a candidate, if it is one of these, has a plan for a node.
 pub(crate) fn serves(ctx: &Ctx, node: &NodeView, candidate: &str) -> bool {
-    place(candidate).is_none_or(|i| offered(ctx, node).is_ok_and(|(_, choices)| i < choices.len()))
+    place(candidate).is_none_or(|i| plan_text(ctx, node, i).is_ok())
 }
 
-/// [weights, the library's choice, bias where the graph has one, code of an activation that follows].
+/// [weights, the library's plan, bias where the graph has one, code of an activation that follows].
 fn pack<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
-    let (graph, choices) = offered(ctx, node)?;
-    let Some(choice) = choices.get(I) else {
-        bail!(unsupported, "cuDNN has {} plans for {graph}", choices.len());
-    };
+    let (graph, text) = plan_text(ctx, node, I)?;
     let (of, exact) = (graph.of, exact(ctx, graph.of));
     let f = Filter::of(node)?;
     let mut tensors = vec![super::as_factors(&[f.cout, f.depth()], rows_of(node, &f, f.cin, f.depth())?, of, exact)?];
-    let text = choice.to_string();
     tensors.push(Tensor::from_bytes(DType::U8, &[text.len()], text.as_bytes())?);
     let mut consumed = vec![1];
-    if graph.bias {
+    if let Some(of) = graph.bias {
         let bias = node.constant(2).map(|b| b.to_f32_cow()).transpose()?;
         let zeros = || vec![0f32; f.cout].into();
         tensors.push(super::as_type(&[f.cout], &bias.unwrap_or_else(zeros), of)?);
@@ -147,21 +171,22 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
     let missing = || Error::invalid("packed weights are missing");
     let of = output_dtype(node, 0)?;
     let mut graph = asked(node, of).ok_or_else(|| Error::bug("no convolution for cuDNN"))?;
-    let after = match packed.get(2 + usize::from(graph.bias)) {
+    let (weights, plan) = (packed.first().ok_or_else(missing)?, packed.get(1).ok_or_else(missing)?);
+    let bias = if graph.bias.is_some() { Some(packed.get(2).ok_or_else(missing)?) } else { None };
+    graph.bias = bias.map(Tensor::dtype);
+    let after = match packed.get(2 + usize::from(bias.is_some())) {
         Some(code) => Some(Arc::new(Map::load(ctx, Some(code), &[of], of)?)),
         None => None,
     };
     if after.is_some() {
         graph.activation = None;
     }
-    let choice = packed.get(1).ok_or_else(missing)?.bytes();
-    let choice = Choice::parse(&String::from_utf8_lossy(choice))?;
     let gpu = ctx.gpu.clone();
     let cuda = gpu.as_cuda().ok_or_else(|| Error::unsupported("a convolution of cuDNN on the emulator"))?;
     cuda.enter()?;
-    let plan = cuda.libraries.cudnn.plan(&graph, &choice)?;
-    let weights = ctx.weights(packed.first().ok_or_else(missing)?)?;
-    let bias = if graph.bias { Some(ctx.weights(packed.get(2).ok_or_else(missing)?)?) } else { None };
+    let plan = cuda.libraries.cudnn.plan(&graph, &String::from_utf8_lossy(plan.bytes()))?;
+    let weights = ctx.weights(weights)?;
+    let bias = bias.map(|b| ctx.weights(b)).transpose()?;
     let (f, attrs) = (Filter::of(node)?, node.attrs().clone());
     kernel(move |args| {
         let laid = window(args, &attrs, &f)?;
@@ -229,13 +254,13 @@ mod tests {
                     ", f32[32]{1}, r",
                 ),
                 DType::F16,
-                "conv of f16 [2, 16, 9, 8] by [32, 16, 3, 3], strides [2, 2], dilations [1, 1], pads [1, 1] [1, 1] + residual + bias, CUDNN_POINTWISE_RELU_FWD",
+                "conv of f16 [2, 16, 9, 8] by [32, 16, 3, 3], strides [2, 2], dilations [1, 1], pads [1, 1] [1, 1] + residual + f16 bias, CUDNN_POINTWISE_RELU_FWD",
             ),
             // A row is an image of height 1.
             (
                 node("bf16[2, 9, 16] x", "f32[32, 16, 3]", "kernel_shape=[3], pads=[2, 2], dilations=[2]", bias),
                 DType::BF16,
-                "conv of bf16 [2, 16, 1, 9] by [32, 16, 1, 3], strides [1, 1], dilations [1, 2], pads [0, 2] [0, 2] + bias",
+                "conv of bf16 [2, 16, 1, 9] by [32, 16, 1, 3], strides [1, 1], dilations [1, 2], pads [0, 2] [0, 2] + bf16 bias",
             ),
             // Padding behind that no window reaches is as good as padding on both sides; other padding stays.
             (
@@ -267,13 +292,13 @@ mod tests {
                     ", _, x",
                 ),
                 DType::F32,
-                "conv of f32 [1, 32, 8, 8] by [32, 8, 1, 1], strides [1, 1], dilations [1, 1], pads [0, 0] [0, 0] + residual + bias, CUDNN_POINTWISE_RELU_FWD CUDNN_ATTR_POINTWISE_RELU_LOWER_CLIP -0.5 CUDNN_ATTR_POINTWISE_RELU_UPPER_CLIP 6",
+                "conv of f32 [1, 32, 8, 8] by [32, 8, 1, 1], strides [1, 1], dilations [1, 1], pads [0, 0] [0, 0] + residual + f32 bias, CUDNN_POINTWISE_RELU_FWD CUDNN_ATTR_POINTWISE_RELU_LOWER_CLIP -0.5 CUDNN_ATTR_POINTWISE_RELU_UPPER_CLIP 6",
             ),
             // What the library has no mode for comes after it.
             (
                 node("f16[1, 8, 8, 16] x", "f32[32, 16, 1, 1]", "kernel_shape=[1, 1], activation=\"mish\"", bias),
                 DType::F16,
-                "conv of f16 [1, 16, 8, 8] by [32, 16, 1, 1], strides [1, 1], dilations [1, 1], pads [0, 0] [0, 0] + bias",
+                "conv of f16 [1, 16, 8, 8] by [32, 16, 1, 1], strides [1, 1], dilations [1, 1], pads [0, 0] [0, 0] + f16 bias",
             ),
         ];
         for (text, of, want) in &cases {
