@@ -25,6 +25,7 @@ mod conv;
 mod conv_any;
 mod copy;
 pub(crate) mod cudnn;
+mod cudnn_attention;
 mod deform_conv;
 mod depthwise;
 mod dft;
@@ -168,6 +169,8 @@ pub(crate) static OPS: &[&Entry] = &[
     &attention::ATTENTION_WGMMA,
     &attention::ATTENTION_WGMMA_TWO,
     &attention::ATTENTION,
+    &cudnn_attention::A0,
+    &cudnn_attention::A1,
     &linear_attention::LINEAR_ATTENTION,
     &linear_attention::CAUSAL_CONV,
     &recurrent::RECURRENT,

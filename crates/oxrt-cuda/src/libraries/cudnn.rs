@@ -1,127 +1,23 @@
 //! cuDNN's graph interface: a convolution and what follows it as one graph of operations, and plans that run such graphs.
 //!
-//! A graph is asked for by [`ConvGraph`], and run by one of the library's engines with settings (knobs) of its own: a
+//! A graph is asked for by [`Graph`], and run by one of the library's engines with settings (knobs) of its own: a
 //! [`Choice`]. Finding choices takes the library's heuristics; making a plan of a choice again does not. Engines that the library
 //! compiles for the graph take tenths of a second for that: what engine files keep of those holds the compiled code as well.
+
+pub mod graphs;
 
 use cudarc::cudnn::sys::{
     self, cudnnBackendAttributeName_t as Name, cudnnBackendAttributeType_t as Type,
     cudnnBackendBehaviorNote_t as Behavior, cudnnBackendDescriptorType_t as Kind, cudnnBackendNumericalNote_t as Note,
-    cudnnPointwiseMode_t as Mode,
 };
-use oxrt_tensor::{DType, Error, Result, bail};
+use graphs::{Graph, Maker};
+use oxrt_tensor::{Error, Result, bail};
 use std::collections::HashMap;
 use std::ffi::{CStr, c_char, c_void};
 use std::fmt;
 use std::hash::Hash;
-use std::ptr::{null, null_mut};
+use std::ptr::null_mut;
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
-
-/// A convolution, channels last, and what follows it: y = activation(conv(x, w) + residual + bias). All operands but the bias are
-/// of one type; sums, and what follows them, are in single precision.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ConvGraph {
-    pub of: DType,
-    /// Images, channels, height, width.
-    pub x: [usize; 4],
-    pub y: [usize; 4],
-    /// Maps, channels of a group, height, width.
-    pub w: [usize; 4],
-    pub strides: [usize; 2],
-    pub dilations: [usize; 2],
-    pub pads_begin: [usize; 2],
-    pub pads_end: [usize; 2],
-    /// Its type: the library's ready kernels take one like the other operands, those that it compiles one in single precision as well.
-    pub bias: Option<DType>,
-    pub residual: bool,
-    pub activation: Option<Activation>,
-}
-
-/// An activation as cuDNN has it: a mode, and its parameters as bits of doubles.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Activation {
-    mode: Mode,
-    parameters: Vec<(Name, u64)>,
-}
-
-impl Activation {
-    /// By its name in `oxrt_ops::activation`; `None` for one that the library does not have.
-    pub fn named(name: &str, alpha: f32, beta: f32) -> Option<Activation> {
-        use Mode::*;
-        use Name::*;
-        let of = |mode, parameters: &[(Name, f32)]| {
-            let finite = parameters.iter().filter(|p| p.1.is_finite());
-            Some(Activation { mode, parameters: finite.map(|&(n, v)| (n, f64::from(v).to_bits())).collect() })
-        };
-        match name {
-            "relu" => of(CUDNN_POINTWISE_RELU_FWD, &[]),
-            "leaky_relu" => of(CUDNN_POINTWISE_RELU_FWD, &[(CUDNN_ATTR_POINTWISE_RELU_LOWER_CLIP_SLOPE, alpha)]),
-            "clip" => {
-                // A lower limit that is infinite would leave the operation's own, zero.
-                let limits = [
-                    (CUDNN_ATTR_POINTWISE_RELU_LOWER_CLIP, alpha.max(f32::MIN)),
-                    (CUDNN_ATTR_POINTWISE_RELU_UPPER_CLIP, beta),
-                ];
-                of(CUDNN_POINTWISE_RELU_FWD, &limits)
-            }
-            "elu" => of(CUDNN_POINTWISE_ELU_FWD, &[(CUDNN_ATTR_POINTWISE_ELU_ALPHA, alpha)]),
-            "sigmoid" => of(CUDNN_POINTWISE_SIGMOID_FWD, &[]),
-            "tanh" => of(CUDNN_POINTWISE_TANH_FWD, &[]),
-            "softplus" => of(CUDNN_POINTWISE_SOFTPLUS_FWD, &[]),
-            "silu" => of(CUDNN_POINTWISE_SWISH_FWD, &[]),
-            "swish" => of(CUDNN_POINTWISE_SWISH_FWD, &[(CUDNN_ATTR_POINTWISE_SWISH_BETA, alpha)]),
-            "gelu" => of(CUDNN_POINTWISE_GELU_FWD, &[]),
-            "gelu_tanh" => of(CUDNN_POINTWISE_GELU_APPROX_TANH_FWD, &[]),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for ConvGraph {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "conv of {} {:?} by {:?}, strides {:?}", self.of, self.x, self.w, self.strides)?;
-        write!(f, ", dilations {:?}, pads {:?} {:?}", self.dilations, self.pads_begin, self.pads_end)?;
-        for step in self.steps() {
-            match step {
-                Follows::Residual => write!(f, " + residual")?,
-                Follows::Bias(of) => write!(f, " + {of} bias")?,
-                Follows::Activation(a) => {
-                    write!(f, ", {:?}", a.mode)?;
-                    for (name, bits) in &a.parameters {
-                        write!(f, " {name:?} {}", f64::from_bits(*bits))?;
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// An operation behind the convolution.
-enum Follows<'a> {
-    Residual,
-    Bias(DType),
-    Activation(&'a Activation),
-}
-
-impl ConvGraph {
-    /// Whether the library has kernels ready for what follows; for all else it compiles some.
-    pub fn has_ready_kernels(&self) -> bool {
-        let relu = |a: &Activation| a.mode == Mode::CUDNN_POINTWISE_RELU_FWD && a.parameters.is_empty();
-        self.bias.is_none_or(|b| b == self.of) && self.activation.as_ref().is_none_or(relu)
-    }
-
-    /// What follows, in the order that the library's ready kernels know: residual before bias.
-    fn steps(&self) -> Vec<Follows<'_>> {
-        let mut all = Vec::new();
-        if self.residual {
-            all.push(Follows::Residual);
-        }
-        all.extend(self.bias.map(Follows::Bias));
-        all.extend(self.activation.iter().map(Follows::Activation));
-        all
-    }
-}
 
 /// An engine of the library and its knobs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -193,7 +89,7 @@ impl Cudnn {
     ///
     /// # Errors
     /// When the library is missing, or does not take the graph.
-    pub fn choices(&self, graph: &ConvGraph, exact: bool) -> Result<Vec<Choice>> {
+    pub fn choices(&self, graph: &Graph, exact: bool) -> Result<Vec<Choice>> {
         let library = self.library()?;
         once(&library.choices, (graph.clone(), exact), || library.find(graph, exact))
     }
@@ -202,7 +98,7 @@ impl Cudnn {
     ///
     /// # Errors
     /// When the library cannot make the plan after all.
-    pub fn text_of(&self, graph: &ConvGraph, choice: &Choice) -> Result<String> {
+    pub fn text_of(&self, graph: &Graph, choice: &Choice) -> Result<String> {
         let library = self.library()?;
         once(&library.texts, (graph.clone(), choice.clone()), || library.make(graph, choice)?.text(choice))
     }
@@ -211,7 +107,7 @@ impl Cudnn {
     ///
     /// # Errors
     /// When the library is missing, or has no such engine for the graph on this GPU.
-    pub fn plan(&self, graph: &ConvGraph, text: &str) -> Result<Arc<Plan>> {
+    pub fn plan(&self, graph: &Graph, text: &str) -> Result<Arc<Plan>> {
         let library = self.library()?;
         let key = (graph.clone(), text.to_string());
         let mut plans = library.plans.lock().unwrap_or_else(PoisonError::into_inner);
@@ -319,9 +215,9 @@ struct Library {
     /// The library's state for the GPU, of which each is used by one thread at a time: those that nobody uses now.
     handles: Mutex<Vec<Handle>>,
     given_back: Condvar,
-    choices: Once<(ConvGraph, bool), Vec<Choice>>,
-    texts: Once<(ConvGraph, Choice), String>,
-    plans: Mutex<HashMap<(ConvGraph, String), Weak<Plan>>>,
+    choices: Once<(Graph, bool), Vec<Choice>>,
+    texts: Once<(Graph, Choice), String>,
+    plans: Mutex<HashMap<(Graph, String), Weak<Plan>>>,
 }
 
 #[derive(Clone, Copy)]
@@ -374,10 +270,10 @@ impl Library {
         Ok(Handle(new))
     }
 
-    fn find(&self, graph: &ConvGraph, exact: bool) -> Result<Vec<Choice>> {
+    fn find(&self, graph: &Graph, exact: bool) -> Result<Vec<Choice>> {
         use sys::cudnnBackendHeurMode_t::{CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK};
         self.with_handle(true, |handle| {
-            let operations = self.operations(handle, graph)?;
+            let operations = self.maker(handle).operations(graph)?;
             let mut all: Vec<Choice> = Vec::new();
             for mode in [CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK] {
                 let heuristics = self.descriptor(Kind::CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR)?;
@@ -419,9 +315,9 @@ impl Library {
         Ok((Choice { version: self.version, engine, knobs }, notes))
     }
 
-    fn make(self: &Arc<Library>, graph: &ConvGraph, choice: &Choice) -> Result<Plan> {
+    fn make(self: &Arc<Library>, graph: &Graph, choice: &Choice) -> Result<Plan> {
         self.with_handle(true, |handle| {
-            let operations = self.operations(handle, graph)?;
+            let operations = self.maker(handle).operations(graph)?;
             let engine = self.descriptor(Kind::CUDNN_BACKEND_ENGINE_DESCRIPTOR)?;
             engine.refer(Name::CUDNN_ATTR_ENGINE_OPERATION_GRAPH, &[&operations.graph])?;
             engine.int64(Name::CUDNN_ATTR_ENGINE_GLOBAL_INDEX, &[choice.engine])?;
@@ -477,88 +373,8 @@ impl Library {
         Ok((plan, workspace as usize))
     }
 
-    /// The graph's operations.
-    fn operations(&self, handle: Handle, g: &ConvGraph) -> Result<Operations> {
-        let mut parts = Vec::new();
-        let single = sys::cudnnDataType_t::CUDNN_DATA_FLOAT;
-        let of = data_type(g.of)?;
-        let x = self.tensor(X, g.x, of, false)?;
-        let w = self.tensor(W, g.w, of, false)?;
-        let steps = g.steps();
-        // Only the last result is written; between operations everything is in single precision.
-        let result = |i: usize| match i == steps.len() {
-            true => self.tensor(Y, g.y, of, false),
-            false => self.tensor(BETWEEN + i as i64, g.y, single, true),
-        };
-        let window = self.descriptor(Kind::CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR)?;
-        window.set(Name::CUDNN_ATTR_CONVOLUTION_COMP_TYPE, Type::CUDNN_TYPE_DATA_TYPE, &[single])?;
-        let mode = sys::cudnnConvolutionMode_t::CUDNN_CROSS_CORRELATION;
-        window.set(Name::CUDNN_ATTR_CONVOLUTION_CONV_MODE, Type::CUDNN_TYPE_CONVOLUTION_MODE, &[mode])?;
-        window.int64(Name::CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, &[2])?;
-        window.sizes(Name::CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, &g.pads_begin)?;
-        window.sizes(Name::CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, &g.pads_end)?;
-        window.sizes(Name::CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, &g.strides)?;
-        window.sizes(Name::CUDNN_ATTR_CONVOLUTION_DILATIONS, &g.dilations)?;
-        let window = window.finish("a window")?;
-        let mut last = result(0)?;
-        let conv = self.descriptor(Kind::CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR)?;
-        conv.refer(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC, &[&window])?;
-        conv.refer(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, &[&x])?;
-        conv.refer(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W, &[&w])?;
-        conv.refer(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y, &[&last])?;
-        conv.set(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA, Type::CUDNN_TYPE_FLOAT, &[1f32])?;
-        conv.set(Name::CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA, Type::CUDNN_TYPE_FLOAT, &[0f32])?;
-        let mut operations = vec![conv.finish("a convolution")?];
-        for (i, step) in steps.iter().enumerate() {
-            let y = result(i + 1)?;
-            let (mode, operand, parameters) = match step {
-                Follows::Residual => (Mode::CUDNN_POINTWISE_ADD, Some(self.tensor(RESIDUAL, g.y, of, false)?), &[][..]),
-                Follows::Bias(of) => {
-                    let bias = self.tensor(BIAS, [1, g.y[1], 1, 1], data_type(*of)?, false)?;
-                    (Mode::CUDNN_POINTWISE_ADD, Some(bias), &[][..])
-                }
-                Follows::Activation(a) => (a.mode, None, &a.parameters[..]),
-            };
-            let pointwise = self.descriptor(Kind::CUDNN_BACKEND_POINTWISE_DESCRIPTOR)?;
-            pointwise.set(Name::CUDNN_ATTR_POINTWISE_MODE, Type::CUDNN_TYPE_POINTWISE_MODE, &[mode])?;
-            pointwise.set(Name::CUDNN_ATTR_POINTWISE_MATH_PREC, Type::CUDNN_TYPE_DATA_TYPE, &[single])?;
-            for (name, bits) in parameters {
-                pointwise.set(*name, Type::CUDNN_TYPE_DOUBLE, &[f64::from_bits(*bits)])?;
-            }
-            let pointwise = pointwise.finish(&format!("{mode:?}"))?;
-            let operation = self.descriptor(Kind::CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR)?;
-            operation.refer(Name::CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, &[&pointwise])?;
-            operation.refer(Name::CUDNN_ATTR_OPERATION_POINTWISE_XDESC, &[&last])?;
-            operation.refer(Name::CUDNN_ATTR_OPERATION_POINTWISE_YDESC, &[&y])?;
-            if let Some(operand) = &operand {
-                operation.refer(Name::CUDNN_ATTR_OPERATION_POINTWISE_BDESC, &[operand])?;
-            }
-            operations.push(operation.finish(&format!("the operation {mode:?}"))?);
-            parts.extend([pointwise, std::mem::replace(&mut last, y)]);
-            parts.extend(operand);
-        }
-        let graph = self.descriptor(Kind::CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR)?;
-        graph.handle(Name::CUDNN_ATTR_OPERATIONGRAPH_HANDLE, handle)?;
-        let all: Vec<&Descriptor> = operations.iter().collect();
-        graph.refer(Name::CUDNN_ATTR_OPERATIONGRAPH_OPS, &all)?;
-        let graph = graph.finish(&g.to_string())?;
-        parts.extend(operations);
-        parts.extend([x, w, window, last]);
-        Ok(Operations { graph, parts })
-    }
-
-    /// A tensor [n, c, h, w] that lies as [n][h][w][c].
-    fn tensor(&self, id: i64, [n, c, h, w]: [usize; 4], of: sys::cudnnDataType_t, between: bool) -> Result<Descriptor> {
-        let tensor = self.descriptor(Kind::CUDNN_BACKEND_TENSOR_DESCRIPTOR)?;
-        tensor.set(Name::CUDNN_ATTR_TENSOR_DATA_TYPE, Type::CUDNN_TYPE_DATA_TYPE, &[of])?;
-        tensor.sizes(Name::CUDNN_ATTR_TENSOR_DIMENSIONS, &[n, c, h, w])?;
-        tensor.sizes(Name::CUDNN_ATTR_TENSOR_STRIDES, &[h * w * c, 1, w * c, c])?;
-        tensor.int64(Name::CUDNN_ATTR_TENSOR_UNIQUE_ID, &[id])?;
-        tensor.int64(Name::CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, &[16])?;
-        if between {
-            tensor.set(Name::CUDNN_ATTR_TENSOR_IS_VIRTUAL, Type::CUDNN_TYPE_BOOLEAN, &[true])?;
-        }
-        tensor.finish("a tensor")
+    fn maker(&self, handle: Handle) -> Maker<'_> {
+        Maker { functions: &self.functions, handle }
     }
 
     fn descriptor(&self, kind: Kind) -> Result<Descriptor> {
@@ -566,26 +382,9 @@ impl Library {
     }
 }
 
-fn data_type(of: DType) -> Result<sys::cudnnDataType_t> {
-    match of {
-        DType::F16 => Ok(sys::cudnnDataType_t::CUDNN_DATA_HALF),
-        DType::BF16 => Ok(sys::cudnnDataType_t::CUDNN_DATA_BFLOAT16),
-        DType::F32 => Ok(sys::cudnnDataType_t::CUDNN_DATA_FLOAT),
-        other => bail!(unsupported, "cuDNN: convolutions of {other}"),
-    }
-}
-
 /// Configurations that the library is asked for, and knobs of one.
 const MOST_ASKED: usize = 48;
 const MOST_KNOBS: usize = 64;
-
-/// What tensors of a graph are known by.
-const X: i64 = 1;
-const W: i64 = 2;
-const Y: i64 = 3;
-const BIAS: i64 = 4;
-const RESIDUAL: i64 = 5;
-const BETWEEN: i64 = 16;
 
 /// Whether an engine of which the library notes this gives other numbers than ours may.
 fn unfit(note: u32, exact: bool) -> bool {
@@ -600,18 +399,6 @@ fn unfit(note: u32, exact: bool) -> bool {
         CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_6x6,
         CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_13x13,
     ]) || (exact && is(&[CUDNN_NUMERICAL_NOTE_TENSOR_CORE, CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS]))
-}
-
-/// A finished graph and what it is made of.
-struct Operations {
-    graph: Descriptor,
-    parts: Vec<Descriptor>,
-}
-
-impl Operations {
-    fn into_parts(self) -> Vec<Descriptor> {
-        self.parts.into_iter().chain([self.graph]).collect()
-    }
 }
 
 /// One of the library's descriptors.
@@ -700,16 +487,6 @@ impl Descriptor {
     }
 }
 
-/// Operands of a plan's run on the device.
-pub struct Operands {
-    pub x: *const u8,
-    pub w: *const u8,
-    pub bias: *const u8,
-    pub residual: *const u8,
-    pub y: *mut u8,
-    pub workspace: *mut u8,
-}
-
 /// A graph that can be run.
 pub struct Plan {
     library: Arc<Library>,
@@ -741,19 +518,18 @@ impl Plan {
         self.workspace
     }
 
-    /// Queues a run.
+    /// Queues a run with operands by what the graph knows them by; those that are null are left out.
     ///
     /// # Safety
-    /// Pointers lead to operands of the graph's sizes, aligned to 16 bytes; those that it does not have may be null. The thread
-    /// has entered the GPU's context.
-    pub unsafe fn run(&self, queue: *mut c_void, operands: &Operands) -> Result<()> {
-        let o = operands;
-        let all = [(X, o.x), (W, o.w), (Y, o.y.cast_const()), (BIAS, o.bias), (RESIDUAL, o.residual)];
-        let (ids, pointers): (Vec<i64>, Vec<*const u8>) = all.into_iter().filter(|(_, p)| *p != null()).unzip();
+    /// Pointers lead to operands of the graph's sizes, aligned to 16 bytes, on the device (a factor on the host). The thread has
+    /// entered the GPU's context.
+    pub unsafe fn run(&self, queue: *mut c_void, operands: &[(i64, *const u8)], workspace: *mut u8) -> Result<()> {
+        let there = operands.iter().copied().filter(|(_, p)| !p.is_null());
+        let (ids, pointers): (Vec<i64>, Vec<*const u8>) = there.unzip();
         let pack = self.library.descriptor(Kind::CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR)?;
         pack.int64(Name::CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, &ids)?;
         pack.set(Name::CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, Type::CUDNN_TYPE_VOID_PTR, &pointers)?;
-        pack.set(Name::CUDNN_ATTR_VARIANT_PACK_WORKSPACE, Type::CUDNN_TYPE_VOID_PTR, &[o.workspace])?;
+        pack.set(Name::CUDNN_ATTR_VARIANT_PACK_WORKSPACE, Type::CUDNN_TYPE_VOID_PTR, &[workspace])?;
         let pack = pack.finish("operands")?;
         let functions = &self.library.functions;
         self.library.with_handle(false, |handle| {

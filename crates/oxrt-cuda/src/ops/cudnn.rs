@@ -6,23 +6,17 @@ use super::gemm::{epilogue_fits, exact, narrow};
 use super::map::{Map, MapPlan};
 use super::{Entry, output_dtype, require};
 use crate::backend::Ctx;
-use crate::libraries::cudnn::{Activation, Choice, ConvGraph, Operands};
+use crate::libraries::cudnn::graphs::{Activation, BIAS, ConvGraph, Graph, RESIDUAL, W, X, Y};
+use crate::libraries::cudnn::{Choice, Plan};
 use oxrt_backend::{Kernel, NodeView, Packing, bound, kernel};
 use oxrt_ops::scalar::Emit;
 use oxrt_ops::window::Window;
 use oxrt_tensor::{DType, Error, Result, Tensor, bail};
 use std::sync::Arc;
 
-/// One entry for each of the plans that the library thinks quickest.
+/// One entry for each of the plans that compete for a node.
 macro_rules! entries {
     ($($i:literal $id:ident $name:literal)*) => {
-        /// Which of the library's plans a candidate is.
-        fn place(candidate: &str) -> Option<usize> {
-            match candidate {
-                $($name => Some($i),)*
-                _ => None,
-            }
-        }
         $(pub(super) const $id: Entry = Entry {
             narrow: true,
             timed: true,
@@ -34,8 +28,13 @@ macro_rules! entries {
 const ENTRIES: usize = 4;
 entries! { 0 C0 "conv_cudnn_0" 1 C1 "conv_cudnn_1" 2 C2 "conv_cudnn_2" 3 C3 "conv_cudnn_3" }
 
+/// Whether the library is installed, and may be used.
+pub(super) fn is_there(ctx: &Ctx) -> Option<()> {
+    require(ctx.libraries && ctx.gpu.as_cuda()?.libraries.cudnn.is_there())
+}
+
 fn supports(ctx: &Ctx, node: &NodeView) -> Option<()> {
-    require(ctx.libraries && ctx.gpu.as_cuda()?.libraries.cudnn.is_there())?;
+    is_there(ctx)?;
     conv_supports(ctx, node)?;
     require(!node.has(2) || node.constant(2).is_some())?;
     asked(node, narrow(ctx, node)?).map(|_| ())
@@ -97,18 +96,13 @@ fn is_active(node: &NodeView) -> Result<bool> {
     Ok(node.attrs().string_or("activation", "none")? != "none")
 }
 
-/// Ways of the library to run a node, at most one for each entry: those that it compiles for the graph, with a bias in single
-/// precision, and those that it has ready. Where it has none for the activation, those without it.
-fn offered(ctx: &Ctx, node: &NodeView) -> Result<Vec<(ConvGraph, Choice)>> {
+/// Ways of the library to run a convolution, at most one for each entry: those that it compiles for the graph, with a bias in
+/// single precision, and those that it has ready. Where it has none for the activation, those without it.
+fn offered(ctx: &Ctx, node: &NodeView) -> Result<Vec<(Graph, Choice)>> {
     let bug = || Error::bug("no convolution for cuDNN");
     let of = narrow(ctx, node).ok_or_else(bug)?;
     let plain = asked(node, of).ok_or_else(bug)?;
-    let cuda = ctx.gpu.as_cuda().ok_or_else(bug)?;
-    cuda.enter()?;
-    let found = |graph: ConvGraph| -> Vec<(ConvGraph, Choice)> {
-        let choices = cuda.libraries.cudnn.choices(&graph, exact(ctx, of)).unwrap_or_default();
-        choices.into_iter().map(|choice| (graph.clone(), choice)).collect()
-    };
+    let found = |graph: ConvGraph| choices(ctx, Graph::Conv(graph), exact(ctx, of)).unwrap_or_default();
     let single = ConvGraph { bias: plain.bias.map(|_| DType::F32), ..plain.clone() };
     let mut compiled = if single == plain { Vec::new() } else { found(single) };
     let mut ready = match plain.has_ready_kernels() || compiled.is_empty() {
@@ -125,30 +119,56 @@ fn offered(ctx: &Ctx, node: &NodeView) -> Result<Vec<(ConvGraph, Choice)>> {
     Ok(ready)
 }
 
-/// What an engine keeps of plan `i`, and its graph.
-fn plan_text(ctx: &Ctx, node: &NodeView, i: usize) -> Result<(ConvGraph, String)> {
-    let mut all = offered(ctx, node)?;
+/// Ways of the library to run a graph.
+pub(super) fn choices(ctx: &Ctx, graph: Graph, exact: bool) -> Result<Vec<(Graph, Choice)>> {
+    let cuda = ctx.gpu.as_cuda().ok_or_else(|| Error::bug("cuDNN on the emulator"))?;
+    cuda.enter()?;
+    let choices = cuda.libraries.cudnn.choices(&graph, exact)?;
+    Ok(choices.into_iter().map(|choice| (graph.clone(), choice)).collect())
+}
+
+/// What an engine keeps of a node's plan `i`, and its graph.
+pub(super) fn plan_text(ctx: &Ctx, node: &NodeView, i: usize) -> Result<(Graph, String)> {
+    let mut all = match node.op() {
+        "oxrt.Conv" => offered(ctx, node)?,
+        _ => super::cudnn_attention::offered(ctx, node)?,
+    };
     if i >= all.len() {
-        bail!(unsupported, "cuDNN has {} plans for this convolution", all.len());
+        bail!(unsupported, "cuDNN has {} plans for this node", all.len());
     }
     let (graph, choice) = all.swap_remove(i);
-    let cuda = ctx.gpu.as_cuda().ok_or_else(|| Error::bug("no convolution for cuDNN"))?;
+    let cuda = ctx.gpu.as_cuda().ok_or_else(|| Error::bug("cuDNN on the emulator"))?;
+    cuda.enter()?;
     let text = cuda.libraries.cudnn.text_of(&graph, &choice)?;
     Ok((graph, text))
 }
 
+/// The same as a tensor of an engine.
+pub(super) fn as_tensor(text: &str) -> Result<Tensor> {
+    Tensor::from_bytes(DType::U8, &[text.len()], text.as_bytes())
+}
+
+/// The plan of a graph that an engine kept.
+pub(super) fn plan(ctx: &Ctx, graph: Graph, kept: Option<&Tensor>) -> Result<Arc<Plan>> {
+    let kept = kept.ok_or_else(|| Error::invalid("the engine holds no plan for cuDNN"))?;
+    let cuda = ctx.gpu.as_cuda().ok_or_else(|| Error::unsupported("a plan of cuDNN on the emulator"))?;
+    cuda.enter()?;
+    cuda.libraries.cudnn.plan(&graph, &String::from_utf8_lossy(kept.bytes()))
+}
+
 /// Whether a candidate, if it is one of these, has a plan for a node.
 pub(crate) fn serves(ctx: &Ctx, node: &NodeView, candidate: &str) -> bool {
-    place(candidate).is_none_or(|i| plan_text(ctx, node, i).is_ok())
+    let place = candidate.split_once("_cudnn_").and_then(|(_, i)| i.parse().ok());
+    place.is_none_or(|i| plan_text(ctx, node, i).is_ok())
 }
 
 /// [weights, the library's plan, bias where the graph has one, code of an activation that follows].
 fn pack<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
-    let (graph, text) = plan_text(ctx, node, I)?;
+    let (Graph::Conv(graph), text) = plan_text(ctx, node, I)? else { bail!(bug, "a convolution without one") };
     let (of, exact) = (graph.of, exact(ctx, graph.of));
     let f = Filter::of(node)?;
     let mut tensors = vec![super::as_factors(&[f.cout, f.depth()], rows_of(node, &f, f.cin, f.depth())?, of, exact)?];
-    tensors.push(Tensor::from_bytes(DType::U8, &[text.len()], text.as_bytes())?);
+    tensors.push(as_tensor(&text)?);
     let mut consumed = vec![1];
     if let Some(of) = graph.bias {
         let bias = node.constant(2).map(|b| b.to_f32_cow()).transpose()?;
@@ -171,7 +191,6 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
     let missing = || Error::invalid("packed weights are missing");
     let of = output_dtype(node, 0)?;
     let mut graph = asked(node, of).ok_or_else(|| Error::bug("no convolution for cuDNN"))?;
-    let (weights, plan) = (packed.first().ok_or_else(missing)?, packed.get(1).ok_or_else(missing)?);
     let bias = if graph.bias.is_some() { Some(packed.get(2).ok_or_else(missing)?) } else { None };
     graph.bias = bias.map(Tensor::dtype);
     let after = match packed.get(2 + usize::from(bias.is_some())) {
@@ -181,11 +200,8 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
     if after.is_some() {
         graph.activation = None;
     }
-    let gpu = ctx.gpu.clone();
-    let cuda = gpu.as_cuda().ok_or_else(|| Error::unsupported("a convolution of cuDNN on the emulator"))?;
-    cuda.enter()?;
-    let plan = cuda.libraries.cudnn.plan(&graph, &String::from_utf8_lossy(plan.bytes()))?;
-    let weights = ctx.weights(weights)?;
+    let plan = plan(ctx, Graph::Conv(graph.clone()), packed.get(1))?;
+    let weights = ctx.weights(packed.first().ok_or_else(missing)?)?;
     let bias = bias.map(|b| ctx.weights(b)).transpose()?;
     let (f, attrs) = (Filter::of(node)?, node.attrs().clone());
     kernel(move |args| {
@@ -199,21 +215,15 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
         let follows: Option<MapPlan> =
             after.as_ref().map(|map| map.plan(&[len], &[(vec![1], 0)], (vec![1], 0))).transpose()?;
         let (plan, weights, bias, after) = (plan.clone(), weights.clone(), bias.clone(), after.clone());
-        let (gpu, workspace) = (gpu.clone(), plan.workspace());
+        let workspace = plan.workspace();
         bound(move |io| {
-            gpu.as_cuda().map_or(Ok(()), |cuda| cuda.enter())?;
-            let y = io.output::<u8>(0);
-            let operands = Operands {
-                x: io.input(0),
-                w: weights.ptr().cast_const(),
-                bias: bias.as_ref().map_or(std::ptr::null(), |b| b.ptr().cast_const()),
-                residual: io.input(3),
-                y,
-                workspace: io.workspace,
-            };
+            let (y, bias) = (io.output::<u8>(0), bias.as_ref().map_or(std::ptr::null(), |b| b.ptr().cast_const()));
+            let x = (X, io.input(0));
+            let operands =
+                [x, (W, weights.ptr().cast_const()), (Y, y.cast_const()), (BIAS, bias), (RESIDUAL, io.input(3))];
             // SAFETY: buffers have the bound sizes, the weights were packed for this node.
             unsafe {
-                plan.run(io.device.queue, &operands)?;
+                plan.run(io.device.queue, &operands, io.workspace)?;
                 match (&after, &follows) {
                     (Some(map), Some(plan)) => plan.run(map, io, &[y.cast_const()], y),
                     _ => Ok(()),
