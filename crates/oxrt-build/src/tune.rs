@@ -37,6 +37,9 @@ const GROWTH: usize = 64 << 20;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TuningRecord {
     machines: BTreeMap<String, BTreeMap<String, BTreeMap<String, f64>>>,
+    /// What chosen kernels are packed by ([`Backend::note`]), in the same order.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    notes: BTreeMap<String, BTreeMap<String, BTreeMap<String, String>>>,
 }
 
 impl TuningRecord {
@@ -229,8 +232,35 @@ pub fn tune(
         chosen.insert(id, Chosen { usual: best, by_work });
     }
     fit(&mut chosen, &rated, weights.max(GROWTH));
+    keep_notes(g, backend, sizes, &chosen, record);
     progress("timing kernels", total, total);
     Ok(chosen)
+}
+
+/// Gives the backend the record's notes of kernels that were chosen, and the record those that it lacks.
+fn keep_notes(
+    g: &Graph,
+    backend: &dyn Backend,
+    sizes: &[BTreeMap<Symbol, i64>],
+    chosen: &HashMap<NodeId, Chosen>,
+    record: &mut TuningRecord,
+) {
+    for (id, chosen) in chosen {
+        let view = NodeView::new(g, *id);
+        let Some(shapes) = sizes.first().and_then(|s| Shapes::of(g, *id, s)) else { continue };
+        let key = key(g, *id, &shapes);
+        for name in chosen.by_work.iter().map(|(_, name)| *name).chain([chosen.usual]) {
+            let machine = record.notes.get(&backend.timing_context());
+            let there = machine.and_then(|m| m.get(&key)?.get(name));
+            if there.is_some_and(|note| backend.recall(view, name, note)) {
+                continue;
+            }
+            if let Some(note) = backend.note(view, name) {
+                let machine = record.notes.entry(backend.timing_context()).or_default();
+                machine.entry(key.clone()).or_default().insert(name.to_string(), note);
+            }
+        }
+    }
 }
 
 /// Kernels of a node with their times and the bytes that their weights take more than the node's own.
@@ -564,10 +594,11 @@ mod tests {
     use oxrt_backend::{Packing, bound, kernel};
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    /// Two rivals, of which the second turns out not to serve.
+    /// Two rivals, of which the second turns out not to serve. The first is packed by a note.
     #[derive(Default)]
     struct Lacking {
         asked: AtomicUsize,
+        recalled: AtomicUsize,
     }
 
     impl Backend for Lacking {
@@ -587,6 +618,13 @@ mod tests {
             self.asked.fetch_add(1, Ordering::Relaxed);
             candidate != "library"
         }
+        fn note(&self, _: NodeView, candidate: &str) -> Option<String> {
+            Some(format!("a note of {candidate}"))
+        }
+        fn recall(&self, _: NodeView, candidate: &str, note: &str) -> bool {
+            self.recalled.fetch_add(1, Ordering::Relaxed);
+            note == format!("a note of {candidate}")
+        }
         fn pack(&self, _: NodeView, candidate: &str) -> Result<Packing> {
             assert_ne!(candidate, "library");
             Ok(Packing { tensors: Vec::new(), consumed: Vec::new() })
@@ -597,7 +635,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rival_that_does_not_serve_is_written_down_and_asked_about_once() {
+    fn rivals_that_do_not_serve_and_notes_are_written_down() {
         let g = oxrt_ir::parse_graph("(f32[4] x) { y = Relu(x) } => y");
         let mut g = g.unwrap();
         oxrt_ops::infer::infer_graph(&mut g, &mut Default::default()).unwrap();
@@ -612,6 +650,9 @@ mod tests {
         assert_eq!(read.times(&g, id, &sizes[0]).unwrap().keys().collect::<Vec<_>>(), ["own"]);
         let again = tune(&g, None, &backend, &sizes, &mut read, &mut |_, _, _| {}).unwrap();
         assert_eq!((again == first, backend.asked.into_inner()), (true, 0));
+        // The note was kept, and given back.
+        assert_eq!((read == record, backend.recalled.into_inner()), (true, 1));
+        assert!(text.contains("a note of own") && !text.contains("a note of library"), "{text}");
     }
 
     /// Of steps down to less memory those are taken that cost least time per byte, and no more than needed.

@@ -228,6 +228,14 @@ impl Backend for CudaBackend {
         cudnn::serves(&self.ctx, &node, candidate)
     }
 
+    fn note(&self, node: NodeView, candidate: &str) -> Option<String> {
+        cudnn::note(&self.ctx, &node, candidate)
+    }
+
+    fn recall(&self, node: NodeView, candidate: &str, note: &str) -> bool {
+        cudnn::recall(&self.ctx, &node, candidate, note).is_some()
+    }
+
     fn timing_context(&self) -> String {
         format!("{}, {}", self.ctx.gpu.name(), self.target())
     }

@@ -94,6 +94,20 @@ impl Cudnn {
         once(&library.choices, (graph.clone(), exact), || library.find(graph, exact))
     }
 
+    /// Takes what was found for node graph `asked` and place `i` in an earlier build; `None` when another version found it.
+    pub fn recall(&self, asked: Graph, i: usize, found: Graph, text: &str) -> Option<()> {
+        let library = self.library().ok()?;
+        let choice = Choice::parse(text.split('\n').next()?).ok()?;
+        let mut recalled = library.recalled.lock().unwrap_or_else(PoisonError::into_inner);
+        (choice.version == library.version).then(|| _ = recalled.insert((asked, i), (found, text.to_string())))
+    }
+
+    /// What was taken so.
+    pub fn recalled(&self, asked: &Graph, i: usize) -> Option<(Graph, String)> {
+        let recalled = self.library().ok()?.recalled.lock().unwrap_or_else(PoisonError::into_inner);
+        recalled.get(&(asked.clone(), i)).cloned()
+    }
+
     /// What an engine file keeps of a plan: the choice, and the compiled plan where the library compiled it.
     ///
     /// # Errors
@@ -218,6 +232,8 @@ struct Library {
     choices: Once<(Graph, bool), Vec<Choice>>,
     texts: Once<(Graph, Choice), String>,
     plans: Mutex<HashMap<(Graph, String), Weak<Plan>>>,
+    /// What earlier builds found: graph and text of a plan, by the graph of a node and the plan's place.
+    recalled: Mutex<HashMap<(Graph, usize), (Graph, String)>>,
 }
 
 #[derive(Clone, Copy)]
@@ -244,6 +260,7 @@ impl Library {
             choices: Mutex::default(),
             texts: Mutex::default(),
             plans: Mutex::default(),
+            recalled: Mutex::default(),
         })
     }
 

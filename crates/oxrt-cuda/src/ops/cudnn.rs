@@ -6,6 +6,7 @@ use super::gemm::{epilogue_fits, exact, narrow};
 use super::map::{Map, MapPlan};
 use super::{Entry, output_dtype, require};
 use crate::backend::Ctx;
+use crate::driver::Cuda;
 use crate::libraries::cudnn::graphs::{Activation, BIAS, ConvGraph, Graph, RESIDUAL, W, X, Y};
 use crate::libraries::cudnn::{Choice, Plan};
 use oxrt_backend::{Kernel, NodeView, Packing, bound, kernel};
@@ -96,50 +97,73 @@ fn is_active(node: &NodeView) -> Result<bool> {
     Ok(node.attrs().string_or("activation", "none")? != "none")
 }
 
-/// Ways of the library to run a convolution, at most one for each entry: those that it compiles for the graph, with a bias in
-/// single precision, and those that it has ready. Where it has none for the activation, those without it.
-fn offered(ctx: &Ctx, node: &NodeView) -> Result<Vec<(Graph, Choice)>> {
-    let bug = || Error::bug("no convolution for cuDNN");
-    let of = narrow(ctx, node).ok_or_else(bug)?;
-    let plain = asked(node, of).ok_or_else(bug)?;
-    let found = |graph: ConvGraph| choices(ctx, Graph::Conv(graph), exact(ctx, of)).unwrap_or_default();
+/// Graphs that serve a convolution: with a bias of the operands' type, which the library's ready kernels take; with one in single
+/// precision; without the activation, which then follows in a pass of its own.
+fn variants(plain: ConvGraph) -> [ConvGraph; 3] {
     let single = ConvGraph { bias: plain.bias.map(|_| DType::F32), ..plain.clone() };
+    let bare = ConvGraph { activation: None, ..plain.clone() };
+    [plain, single, bare]
+}
+
+/// Ways of the library to run a convolution, at most one for each entry: those that it has ready, and those that it compiles for
+/// the graph. Where it has none for the activation, those without it.
+fn conv_choices(ctx: &Ctx, graph: ConvGraph) -> Vec<(Graph, Choice)> {
+    let exact = exact(ctx, graph.of);
+    let found = |graph: ConvGraph| choices(ctx, Graph::Conv(graph), exact).unwrap_or_default();
+    let [plain, single, bare] = variants(graph);
     let mut compiled = if single == plain { Vec::new() } else { found(single) };
     let mut ready = match plain.has_ready_kernels() || compiled.is_empty() {
-        true => found(plain.clone()),
+        true => found(plain),
         false => Vec::new(),
     };
     if ready.is_empty() && compiled.is_empty() {
-        ready = found(ConvGraph { activation: None, ..plain });
+        ready = found(bare);
     }
     // As many of each where there are enough of both.
     compiled.truncate((ENTRIES / 2).max(ENTRIES.saturating_sub(ready.len())));
     ready.truncate(ENTRIES - compiled.len());
     ready.extend(compiled);
-    Ok(ready)
+    ready
+}
+
+/// The graph that a node asks for in plain form.
+fn node_graph(ctx: &Ctx, node: &NodeView) -> Result<Graph> {
+    let graph = match node.op() {
+        "oxrt.Conv" => narrow(ctx, node).and_then(|of| asked(node, of)).map(Graph::Conv),
+        _ => super::cudnn_attention::asked(node).map(Graph::Attention),
+    };
+    graph.ok_or_else(|| Error::bug(format!("{} is not for cuDNN", node.op())))
 }
 
 /// Ways of the library to run a graph.
-pub(super) fn choices(ctx: &Ctx, graph: Graph, exact: bool) -> Result<Vec<(Graph, Choice)>> {
-    let cuda = ctx.gpu.as_cuda().ok_or_else(|| Error::bug("cuDNN on the emulator"))?;
-    cuda.enter()?;
-    let choices = cuda.libraries.cudnn.choices(&graph, exact)?;
+fn choices(ctx: &Ctx, graph: Graph, exact: bool) -> Result<Vec<(Graph, Choice)>> {
+    let choices = cuda(ctx)?.libraries.cudnn.choices(&graph, exact)?;
     Ok(choices.into_iter().map(|choice| (graph.clone(), choice)).collect())
+}
+
+/// The GPU, whose context the thread then has entered.
+fn cuda(ctx: &Ctx) -> Result<&Cuda> {
+    let cuda = ctx.gpu.as_cuda().ok_or_else(|| Error::unsupported("cuDNN on the emulator"))?;
+    cuda.enter()?;
+    Ok(cuda)
 }
 
 /// What an engine keeps of a node's plan `i`, and its graph.
 pub(super) fn plan_text(ctx: &Ctx, node: &NodeView, i: usize) -> Result<(Graph, String)> {
-    let mut all = match node.op() {
-        "oxrt.Conv" => offered(ctx, node)?,
-        _ => super::cudnn_attention::offered(ctx, node)?,
+    let asked = node_graph(ctx, node)?;
+    let cudnn = &cuda(ctx)?.libraries.cudnn;
+    if let Some(there) = cudnn.recalled(&asked, i) {
+        return Ok(there);
+    }
+    let mut all = match asked {
+        Graph::Conv(graph) => conv_choices(ctx, graph),
+        Graph::Attention(_) => choices(ctx, asked, false)?,
     };
     if i >= all.len() {
         bail!(unsupported, "cuDNN has {} plans for this node", all.len());
     }
     let (graph, choice) = all.swap_remove(i);
-    let cuda = ctx.gpu.as_cuda().ok_or_else(|| Error::bug("cuDNN on the emulator"))?;
-    cuda.enter()?;
-    let text = cuda.libraries.cudnn.text_of(&graph, &choice)?;
+    let text = cudnn.text_of(&graph, &choice)?;
     Ok((graph, text))
 }
 
@@ -151,15 +175,35 @@ pub(super) fn as_tensor(text: &str) -> Result<Tensor> {
 /// The plan of a graph that an engine kept.
 pub(super) fn plan(ctx: &Ctx, graph: Graph, kept: Option<&Tensor>) -> Result<Arc<Plan>> {
     let kept = kept.ok_or_else(|| Error::invalid("the engine holds no plan for cuDNN"))?;
-    let cuda = ctx.gpu.as_cuda().ok_or_else(|| Error::unsupported("a plan of cuDNN on the emulator"))?;
-    cuda.enter()?;
-    cuda.libraries.cudnn.plan(&graph, &String::from_utf8_lossy(kept.bytes()))
+    cuda(ctx)?.libraries.cudnn.plan(&graph, &String::from_utf8_lossy(kept.bytes()))
+}
+
+/// Which plan a candidate is, if it is one of cuDNN's.
+fn place(candidate: &str) -> Option<usize> {
+    candidate.split_once("_cudnn_").and_then(|(_, i)| i.parse().ok())
 }
 
 /// Whether a candidate, if it is one of these, has a plan for a node.
 pub(crate) fn serves(ctx: &Ctx, node: &NodeView, candidate: &str) -> bool {
-    let place = candidate.split_once("_cudnn_").and_then(|(_, i)| i.parse().ok());
-    place.is_none_or(|i| plan_text(ctx, node, i).is_ok())
+    place(candidate).is_none_or(|i| plan_text(ctx, node, i).is_ok())
+}
+
+/// Graph and plan of a candidate, for later builds: plans that the library compiles are never twice the same bytes.
+pub(crate) fn note(ctx: &Ctx, node: &NodeView, candidate: &str) -> Option<String> {
+    let (graph, text) = plan_text(ctx, node, place(candidate)?).ok()?;
+    Some(format!("{graph}\n{text}"))
+}
+
+/// Takes what [`note`] gave an earlier build.
+pub(crate) fn recall(ctx: &Ctx, node: &NodeView, candidate: &str, note: &str) -> Option<()> {
+    let asked = node_graph(ctx, node).ok()?;
+    let (words, text) = note.split_once('\n')?;
+    let all = match &asked {
+        Graph::Conv(graph) => variants(graph.clone()).map(Graph::Conv).to_vec(),
+        Graph::Attention(_) => vec![asked.clone()],
+    };
+    let found = all.into_iter().find(|graph| graph.to_string() == words)?;
+    cuda(ctx).ok()?.libraries.cudnn.recall(asked, place(candidate)?, found, text)
 }
 
 /// [weights, the library's plan, bias where the graph has one, code of an activation that follows].

@@ -1,10 +1,9 @@
 //! Attention by cuDNN, where it is installed: without masks, windows or caches.
 
 use super::attention::{reach, scale, scores_wanted, supports as any_supports};
-use super::cudnn::{as_tensor, choices, is_there, plan, plan_text};
+use super::cudnn::{as_tensor, is_there, plan, plan_text};
 use super::{Entry, makes, require};
 use crate::backend::Ctx;
-use crate::libraries::cudnn::Choice;
 use crate::libraries::cudnn::graphs::{AttentionGraph, Graph, Heads, K, Q, SCALE, V, Y};
 use oxrt_backend::{Kernel, NodeView, Packing, bound, kernel};
 use oxrt_ops::attention::{Operand, Placed};
@@ -19,8 +18,6 @@ macro_rules! entries {
         };)*
     };
 }
-/// How many there are.
-const ENTRIES: usize = 2;
 entries! { 0 A0 "attention_cudnn_0" 1 A1 "attention_cudnn_1" }
 
 fn supports(ctx: &Ctx, node: &NodeView) -> Option<()> {
@@ -30,7 +27,7 @@ fn supports(ctx: &Ctx, node: &NodeView) -> Option<()> {
 }
 
 /// The graph that a node of fixed sizes asks the library for.
-fn asked(node: &NodeView) -> Option<AttentionGraph> {
+pub(super) fn asked(node: &NodeView) -> Option<AttentionGraph> {
     let of = node.dtype(0)?;
     require(matches!(of, DType::F16 | DType::BF16) && node.output_dtype(0) == Some(of))?;
     require((3..7).all(|i| !node.has(i)) && (1..node.num_outputs()).all(|i| node.node().output(i).is_none()))?;
@@ -52,14 +49,6 @@ fn asked(node: &NodeView) -> Option<AttentionGraph> {
     let fits = k.dims == [batch, shared, keys, size] && v.dims[..3] == [batch, shared, keys];
     require(fits && heads % shared == 0 && y.dims == [batch, heads, rows, v.dims[3]])?;
     Some(AttentionGraph { of, q, k, v, y })
-}
-
-/// Ways of the library to run attention, at most one for each entry.
-pub(super) fn offered(ctx: &Ctx, node: &NodeView) -> Result<Vec<(Graph, Choice)>> {
-    let graph = asked(node).ok_or_else(|| Error::bug("no attention for cuDNN"))?;
-    let mut all = choices(ctx, Graph::Attention(graph), false)?;
-    all.truncate(ENTRIES);
-    Ok(all)
 }
 
 fn pack<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
