@@ -184,32 +184,60 @@ class Ends(nn.Module):
         return self.last(torch.cat(large, 1)), self.small(torch.cat(small, 1)), line
 
 
-def forced(a, folder, word="conv_cudnn"):
-    """A model of convolutions with every end, by each candidate whose name holds the word, wherever it has a plan."""
-    path, record, said = os.path.join(folder, "ends.pt2"), os.path.join(folder, "ends.json"), []
+class Heads(nn.Module):
+    """Attention to itself, to a longer sequence, and with shared heads of keys and values."""
+
+    def __init__(self, width=128, heads=4):
+        super().__init__()
+        self.own, self.other = (nn.MultiheadAttention(width, heads, batch_first=True) for _ in range(2))
+        self.q, self.k, self.v, self.o = nn.Linear(width, width), nn.Linear(width, width // 2), nn.Linear(width, width // 2), nn.Linear(width, width)
+        self.size = width // heads
+
+    def forward(self, x, longer):
+        x = x + self.own(x, x, x, need_weights=False)[0]
+        x = x + self.other(x, longer, longer, need_weights=False)[0]
+        q, k, v = (f(x).unflatten(2, (-1, self.size)).transpose(1, 2) for f in (self.q, self.k, self.v))
+        y = F.scaled_dot_product_attention(q, k.repeat_interleave(2, 1), v.repeat_interleave(2, 1))
+        return self.o(y.transpose(1, 2).flatten(2))
+
+
+# Models that are run by each candidate whose name holds a word, wherever it has a plan: inputs, and bounds of the error by precision.
+FORCED = {
+    "ends": ("conv_cudnn", Ends(), [torch.randn(2, 32, 14, 14)], {"fp16": "2e-3", "bf16": "2e-2", "tf32": "1e-3", "fp32": "1e-5"}),
+    "heads": ("attention_cudnn", Heads(), [torch.randn(2, 37, 128), torch.randn(2, 150, 128)], {"fp16": "2e-3", "bf16": "2e-2"}),
+}
+
+
+def forced(a, folder, name):
+    if a.device != "cuda":
+        return True, f"skipped: {a.device} has no libraries"
+    word, model, inputs, bounds = FORCED[name]
+    path, record, said = os.path.join(folder, f"{name}.pt2"), os.path.join(folder, f"{name}.json"), []
     with torch.no_grad():
-        torch.export.save(torch.export.export(Ends().eval(), (torch.randn(2, 32, 14, 14),)), path)
-    for precision, bound in (("fp16", "2e-3"), ("bf16", "2e-2"), ("tf32", "1e-3"), ("fp32", "1e-5")):
+        torch.export.save(torch.export.export(model.eval(), tuple(inputs)), path)
+    for precision, bound in bounds.items():
         options = ["--device", a.device, "--precision", precision, "--tuning", record]
-        built = subprocess.run([a.oxrt, "build", path, "-o", os.path.join(folder, "ends.engine"), *options], capture_output=True, text=True, timeout=300)
+        built = subprocess.run([a.oxrt, "build", path, "-o", os.path.join(folder, f"{name}.engine"), *options], capture_output=True, text=True, timeout=300)
         if built.returncode:
             return False, f"{precision}: {built.stderr.strip()[-800:]}"
-        kept = json.load(open(record))
+        with open(record) as f:
+            kept = json.load(f)
+        os.remove(record)
         # A time this long stands for a candidate that has no plan for the node.
-        plans = {(key, name) for m in kept["machines"].values() for key, t in m.items() for name in t if word in name and t[name] < 1e300}
+        plans = {(key, n) for m in kept["machines"].values() for key, t in m.items() for n in t if word in n and t[n] < 1e300}
         if not plans:
-            os.remove(record)
             said.append(f"{precision}: no candidates (cuDNN is not installed)")
             continue
-        for name in sorted({name for _, name in plans}):
+        for candidate in sorted({n for _, n in plans}):
             changed = json.loads(json.dumps(kept))
             for times in (t for m in changed["machines"].values() for t in m.values()):
-                times.update({n: 0.0 for n in times if n == name and times[n] < 1e300})
-            json.dump(changed, open(record, "w"))
+                times.update({n: 0.0 for n in times if n == candidate and times[n] < 1e300})
+            with open(record, "w") as f:
+                json.dump(changed, f)
             done = subprocess.run([a.oxrt, "verify", path, *options, "--rel-l2", bound], capture_output=True, text=True, timeout=600)
+            os.remove(record)
             if done.returncode:
-                return False, f"{precision}, {name}: {(done.stdout + done.stderr).strip()[-800:]}"
-        os.remove(record)
+                return False, f"{precision}, {candidate}: {(done.stdout + done.stderr).strip()[-800:]}"
         said.append(f"{precision}: {len(plans)} plans for {len({key for key, _ in plans})} kinds of node")
     return True, "; ".join(said)
 
@@ -288,11 +316,11 @@ def main():
             if not good:
                 wrong.append(name)
                 print("\n".join(said[-8:]), flush=True)
-        if asked("ends"):
-            good, said = forced(a, folder)
-            print(f"{'ends':14} {'ok' if good else 'WRONG'}  {said}", flush=True)
-            wrong += [] if good else ["ends"]
-    print(f"{len(chosen) + asked('ends')} cases, wrong: {wrong or 'none'}")
+        for name in filter(asked, FORCED):
+            good, said = forced(a, folder, name)
+            print(f"{name:14} {'ok' if good else 'WRONG'}  {said}", flush=True)
+            wrong += [] if good else [name]
+    print(f"{len(chosen) + len(list(filter(asked, FORCED)))} cases, wrong: {wrong or 'none'}")
     sys.exit(bool(wrong))
 
 
