@@ -1,4 +1,4 @@
-//! cuDNN's graph interface: a convolution and what follows it as one graph of operations, and plans that run such graphs.
+//! cuDNN's graph interface: plans that run graphs of operations, such as a convolution and what follows it.
 //!
 //! A graph is asked for by [`Graph`], and run by one of the library's engines with settings (knobs) of its own: a
 //! [`Choice`]. Finding choices takes the library's heuristics; making a plan of a choice again does not. Engines that the library
@@ -23,7 +23,7 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Choice {
     /// Of the library whose numbers these are.
-    pub version: usize,
+    version: usize,
     engine: i64,
     knobs: Vec<(u32, i64)>,
 }

@@ -160,7 +160,11 @@ pub(super) fn plan_text(ctx: &Ctx, node: &NodeView, i: usize) -> Result<(Graph, 
         Graph::Attention(_) => choices(ctx, asked, false)?,
     };
     if i >= all.len() {
-        bail!(unsupported, "cuDNN has {} plans for this node", all.len());
+        return Err(Error::unsupported(format!(
+            "cuDNN has {} plans for this node, and number {i} is wanted",
+            all.len()
+        ))
+        .help("a tuning record of another version of cuDNN may name more: give `--tuning` another file"));
     }
     let (graph, choice) = all.swap_remove(i);
     let text = cudnn.text_of(&graph, &choice)?;
