@@ -8,6 +8,7 @@ usage: gpu.py --oxrt PROGRAM [--only NAME:BATCH,...] [--precision fp16] [--peers
        [--keep FOLDER]    (tuning records: the times of all candidates)
        (--peers best: the one that was quickest for the model when all three were tried)
        [--each]           (also builds with every candidate in turn, wherever it serves, and judges the answers)
+       [--without WORD]   (also times an engine from the same record without candidates whose names hold the word, and counts steps that have one)
 """
 
 import argparse
@@ -25,6 +26,8 @@ import torch
 from torch import nn
 
 MARGIN = 1.1
+# A record's time of a candidate that a library turned out not to have.
+UNFIT = 1e300
 
 
 def conv_bn(i, o, k, s=1):
@@ -173,7 +176,7 @@ def forced(a, build, record, engine, folder, want):
         changed = json.loads(kept)
         for times in changed["machines"].values():
             for key in keys:
-                if name in times[key]:
+                if times[key].get(name, UNFIT) < UNFIT:
                     times[key][name] = 0.0
         with open(record, "w") as f:
             json.dump(changed, f)
@@ -181,19 +184,38 @@ def forced(a, build, record, engine, folder, want):
         return rel_l2(answer(a, engine, folder), want)
 
     found = {}
-    for name in sorted({n for times in machine.values() for n in times}):
-        keys = [key for key, times in machine.items() if name in times]
+    for name in sorted({n for times in machine.values() for n in times if times[n] < UNFIT}):
+        keys = [key for key, times in machine.items() if times.get(name, UNFIT) < UNFIT]
         found[name] = error(name, keys)
         print(f"  {name:28} on {len(keys):2} kinds of node: error {found[name]:.2e}", flush=True)
     bound = 2 * min(found.values())
     for name in [n for n, e in found.items() if e > bound]:
-        for key in [key for key, times in machine.items() if name in times]:
+        for key in [key for key, times in machine.items() if times.get(name, UNFIT) < UNFIT]:
             e = error(name, [key])
             if e > bound:
                 print(f"    {name} alone for {key}: error {e:.2e}", flush=True)
     with open(record, "w") as f:
         f.write(kept)
     return max(found.values())
+
+
+def without(a, build, record, engine, folder):
+    """Device time of the engine that the record gives without some candidates, and the steps that have one of them otherwise."""
+    x = os.path.join(folder, "x.npy")
+    bench = ["bench", engine, "--in", x, "--seconds", "0.5", "--json", "--profile-steps"]
+    report, _ = oxrt(a.oxrt, *bench, parse=True)
+    steps = [s["kernel"] for s in report["report"]["steps"] if a.without in s["kernel"]]
+    kept = open(record).read()
+    changed = json.loads(kept)
+    for times in (t for m in changed["machines"].values() for t in m.values()):
+        times.update({n: UNFIT for n in times if a.without in n})
+    with open(record, "w") as f:
+        json.dump(changed, f)
+    oxrt(a.oxrt, *build)
+    report, _ = oxrt(a.oxrt, *bench[:-1], parse=True)
+    with open(record, "w") as f:
+        f.write(kept)
+    return report["report"]["device_ms"], steps
 
 
 def case(a, name, batch, folder):
@@ -219,6 +241,9 @@ def case(a, name, batch, folder):
     report, _ = oxrt(a.oxrt, "bench", engine, "--in", os.path.join(folder, "x.npy"), "--seconds", "0.5", "--json", *(["--profile-steps"] if a.steps else []), parse=True)
     r = report["report"]
     row.update(ms=r["device_ms"], end_to_end_ms=r["p50_ms"], first_ms=r["first_run_ms"], load_ms=report["load_ms"])
+    if a.without:
+        row["ms_without"], steps = without(a, build, record, engine, folder)
+        row["steps_with"] = len(steps)
     model, x = model.cuda(), x.cuda()
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     with torch.inference_mode():
@@ -270,6 +295,7 @@ def main():
     p.add_argument("--out", default="")
     p.add_argument("--keep", default="")
     p.add_argument("--each", action="store_true")
+    p.add_argument("--without", default="")
     p.add_argument("--budget", type=float, default=540)
     a = p.parse_args()
     started = time.time()

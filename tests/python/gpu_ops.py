@@ -5,6 +5,7 @@ usage: gpu_ops.py --oxrt PROGRAM [--device cuda] [--precision fp32] [--only NAME
 """
 
 import argparse
+import json
 import os
 import struct
 import subprocess
@@ -139,6 +140,108 @@ def boxes(batch, classes, n, most, least):
     return onnx("NonMaxSuppression", inputs, ["kept"], constants)
 
 
+class Ends(nn.Module):
+    """Convolutions of every kind of end, window and type that a library's plan may have."""
+
+    ACTIVATIONS = [
+        lambda x: x,
+        F.relu,
+        lambda x: F.leaky_relu(x, 0.1),
+        F.relu6,
+        lambda x: F.hardtanh(x, -0.5, 0.75),
+        lambda x: F.elu(x, 0.7),
+        torch.sigmoid,
+        torch.tanh,
+        F.softplus,
+        F.silu,
+        F.gelu,
+        lambda x: F.gelu(x, approximate="tanh"),
+        F.hardswish,
+        F.mish,
+    ]
+
+    def __init__(self, c=32):
+        super().__init__()
+        conv = lambda **options: nn.Conv2d(c, c, 3, **{"padding": 1} | options)
+        self.first = conv()
+        self.ends = nn.ModuleList(conv() for _ in self.ACTIVATIONS)
+        self.residual = nn.ModuleList(conv() for _ in self.ACTIVATIONS)
+        self.bare = nn.ModuleList([conv(bias=False), conv(bias=False)])
+        self.windows = nn.ModuleList([conv(groups=2), conv(dilation=2, padding=2), nn.Conv2d(c, 2 * c, 1)])
+        self.shrinking = nn.ModuleList([conv(stride=2), nn.Conv2d(c, c, 1, 2), nn.Conv2d(c, c, (3, 1), 2, (1, 0))])
+        self.line = nn.Conv1d(c, c, 5, padding=2)
+        self.last, self.small = nn.Conv2d(c * (2 * len(self.ACTIVATIONS) + 6), 8, 1), nn.Conv2d(c * 4, 8, 1)
+
+    def forward(self, x):
+        h = F.relu(self.first(x))
+        large = [f(conv(h)) for f, conv in zip(self.ACTIVATIONS, self.ends)]
+        large += [f(conv(h) + h) for f, conv in zip(self.ACTIVATIONS, self.residual)]
+        large += [F.relu(self.bare[0](h)), F.relu(self.bare[1](h) + h)]
+        large += [F.relu(conv(h)) for conv in self.windows]
+        # Padding on one side alone.
+        small = [F.relu(conv(h)) for conv in self.shrinking] + [F.relu(self.shrinking[0](F.pad(h, (0, 1, 0, 1))))[..., :-1, :-1]]
+        line = self.line(F.relu(h[:, :, 0]))
+        return self.last(torch.cat(large, 1)), self.small(torch.cat(small, 1)), line
+
+
+class Heads(nn.Module):
+    """Attention to itself, to a longer sequence, and with shared heads of keys and values."""
+
+    def __init__(self, width=128, heads=4):
+        super().__init__()
+        self.own, self.other = (nn.MultiheadAttention(width, heads, batch_first=True) for _ in range(2))
+        self.q, self.k, self.v, self.o = nn.Linear(width, width), nn.Linear(width, width // 2), nn.Linear(width, width // 2), nn.Linear(width, width)
+        self.size = width // heads
+
+    def forward(self, x, longer):
+        x = x + self.own(x, x, x, need_weights=False)[0]
+        x = x + self.other(x, longer, longer, need_weights=False)[0]
+        q, k, v = (f(x).unflatten(2, (-1, self.size)).transpose(1, 2) for f in (self.q, self.k, self.v))
+        y = F.scaled_dot_product_attention(q, k.repeat_interleave(2, 1), v.repeat_interleave(2, 1))
+        return self.o(y.transpose(1, 2).flatten(2))
+
+
+# Models that are run by each candidate whose name holds a word, wherever it has a plan: inputs, and bounds of the error by precision.
+FORCED = {
+    "ends": ("conv_cudnn", Ends(), [torch.randn(2, 32, 14, 14)], {"fp16": "2e-3", "bf16": "2e-2", "tf32": "1e-3", "fp32": "1e-5"}),
+    "heads": ("attention_cudnn", Heads(), [torch.randn(2, 37, 128), torch.randn(2, 150, 128)], {"fp16": "2e-3", "bf16": "2e-2"}),
+}
+
+
+def forced(a, folder, name):
+    if a.device != "cuda":
+        return True, f"skipped: {a.device} has no libraries"
+    word, model, inputs, bounds = FORCED[name]
+    path, record, said = os.path.join(folder, f"{name}.pt2"), os.path.join(folder, f"{name}.json"), []
+    with torch.no_grad():
+        torch.export.save(torch.export.export(model.eval(), tuple(inputs)), path)
+    for precision, bound in bounds.items():
+        options = ["--device", a.device, "--precision", precision, "--tuning", record]
+        built = subprocess.run([a.oxrt, "build", path, "-o", os.path.join(folder, f"{name}.engine"), *options], capture_output=True, text=True, timeout=300)
+        if built.returncode:
+            return False, f"{precision}: {built.stderr.strip()[-800:]}"
+        with open(record) as f:
+            kept = json.load(f)
+        os.remove(record)
+        # A time this long stands for a candidate that has no plan for the node.
+        plans = {(key, n) for m in kept["machines"].values() for key, t in m.items() for n in t if word in n and t[n] < 1e300}
+        if not plans:
+            said.append(f"{precision}: no candidates (cuDNN is not installed)")
+            continue
+        for candidate in sorted({n for _, n in plans}):
+            changed = json.loads(json.dumps(kept))
+            for times in (t for m in changed["machines"].values() for t in m.values()):
+                times.update({n: 0.0 for n in times if n == candidate and times[n] < 1e300})
+            with open(record, "w") as f:
+                json.dump(changed, f)
+            done = subprocess.run([a.oxrt, "verify", path, *options, "--rel-l2", bound], capture_output=True, text=True, timeout=600)
+            os.remove(record)
+            if done.returncode:
+                return False, f"{precision}, {candidate}: {(done.stdout + done.stderr).strip()[-800:]}"
+        said.append(f"{precision}: {len(plans)} plans for {len({key for key, _ in plans})} kinds of node")
+    return True, "; ".join(said)
+
+
 torch.manual_seed(0)
 CASES = {
     "lstm": (recurrent(nn.LSTM, num_layers=2, bidirectional=True), [torch.randn(3, 11, 24)]),
@@ -179,7 +282,8 @@ def main():
     p.add_argument("--only", default="")
     p.add_argument("--times", action="store_true", help="the time of each case and of its steps, too")
     a = p.parse_args()
-    chosen = {name: case for name, case in CASES.items() if not a.only or name in a.only.split(",")}
+    asked = lambda name: not a.only or name in a.only.split(",")
+    chosen = {name: case for name, case in CASES.items() if asked(name)}
     wrong = []
     with tempfile.TemporaryDirectory() as folder:
         for name, case in chosen.items():
@@ -212,7 +316,11 @@ def main():
             if not good:
                 wrong.append(name)
                 print("\n".join(said[-8:]), flush=True)
-    print(f"{len(chosen)} cases, wrong: {wrong or 'none'}")
+        for name in filter(asked, FORCED):
+            good, said = forced(a, folder, name)
+            print(f"{name:14} {'ok' if good else 'WRONG'}  {said}", flush=True)
+            wrong += [] if good else [name]
+    print(f"{len(chosen) + len(list(filter(asked, FORCED)))} cases, wrong: {wrong or 'none'}")
     sys.exit(bool(wrong))
 
 

@@ -12,7 +12,7 @@ set -u
 cd "$(dirname "$0")"
 export LD_LIBRARY_PATH="/usr/local/cuda/lib64:${LD_LIBRARY_PATH:-}"
 date -u
-./oxrt doctor | grep CUDA
+./oxrt doctor | grep -A1 CUDA
 tar xJf cases.tar.xz
 # The suite `light` is not in the archive.
 python3 -c "

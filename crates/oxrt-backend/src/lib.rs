@@ -108,6 +108,23 @@ pub trait Backend: Send + Sync {
         Vec::new()
     }
 
+    /// Whether a rival serves a node after all: what a library has for one it may only find out at length. Asked when kernels
+    /// are timed.
+    fn serves(&self, _node: NodeView, _candidate: &str) -> bool {
+        true
+    }
+
+    /// What a later build needs to pack a candidate to the same bytes, where that does not follow from the node: what a library
+    /// chose for it, or compiled.
+    fn note(&self, _node: NodeView, _candidate: &str) -> Option<String> {
+        None
+    }
+
+    /// Takes such a note of an earlier build; `false` where it is of no use any more.
+    fn recall(&self, _node: NodeView, _candidate: &str, _note: &str) -> bool {
+        false
+    }
+
     /// Bytes that a rival's packed weights take more than the node's weights.
     fn extra_bytes(&self, _node: NodeView, _candidate: &str) -> usize {
         0

@@ -26,6 +26,9 @@ const LARGEST: usize = 2 << 30;
 /// Most bytes that are read between two runs, so that weights come from memory as they do in a whole network.
 const FLUSH: usize = 64 << 20;
 
+/// The time of a rival that turned out not to serve a node ([`Backend::serves`]).
+const UNFIT: f64 = f64::MAX;
+
 /// Bytes that weights may grow by in packing, where the model's own are fewer; else they may double.
 const GROWTH: usize = 64 << 20;
 
@@ -34,6 +37,9 @@ const GROWTH: usize = 64 << 20;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TuningRecord {
     machines: BTreeMap<String, BTreeMap<String, BTreeMap<String, f64>>>,
+    /// What chosen kernels are packed by ([`Backend::note`]), in the same order.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    notes: BTreeMap<String, BTreeMap<String, BTreeMap<String, String>>>,
 }
 
 impl TuningRecord {
@@ -70,9 +76,10 @@ impl TuningRecord {
     }
 
     /// Times that were measured for a node at these sizes, in microseconds by kernel; those of the first machine that has any.
-    pub fn times(&self, g: &Graph, id: NodeId, sizes: &BTreeMap<Symbol, i64>) -> Option<&BTreeMap<String, f64>> {
+    pub fn times(&self, g: &Graph, id: NodeId, sizes: &BTreeMap<Symbol, i64>) -> Option<BTreeMap<String, f64>> {
         let key = key(g, id, &Shapes::of(g, id, sizes)?);
-        self.machines.values().find_map(|m| m.get(&key))
+        let times = self.machines.values().find_map(|m| m.get(&key))?;
+        Some(times.iter().filter(|(_, t)| **t < UNFIT).map(|(name, t)| (name.clone(), *t)).collect())
     }
 
     /// Whether nothing was measured yet.
@@ -171,8 +178,13 @@ pub fn tune(
             names.iter().copied().filter(|name| points.iter().any(|p| lacks(p, name, times))).collect();
         let place = || g[id].describe();
         let graph_of = |name: &str| narrowed.filter(|_| backend.mixes_floats(name)).unwrap_or(g);
-        let views: Vec<(NodeView, &'static str)> =
-            wanted.iter().map(|name| (NodeView::new(graph_of(name), id), *name)).collect();
+        let views = wanted.iter().map(|name| (NodeView::new(graph_of(name), id), *name));
+        let (views, unfit): (Vec<_>, Vec<_>) = views.partition(|(view, name)| backend.serves(*view, name));
+        for (_, name) in unfit {
+            for point in &points {
+                times.entry(point.key.clone()).or_default().insert(name.to_string(), UNFIT);
+            }
+        }
         let timed = load_all(&views, backend).at(place)?;
         for (at, point) in points.iter().enumerate() {
             let missing: Vec<&Timed> = timed.iter().filter(|t| lacks(point, t.name, times)).collect();
@@ -220,8 +232,35 @@ pub fn tune(
         chosen.insert(id, Chosen { usual: best, by_work });
     }
     fit(&mut chosen, &rated, weights.max(GROWTH));
+    keep_notes(g, backend, sizes, &chosen, record);
     progress("timing kernels", total, total);
     Ok(chosen)
+}
+
+/// Gives the backend the record's notes of kernels that were chosen, and the record those that it lacks.
+fn keep_notes(
+    g: &Graph,
+    backend: &dyn Backend,
+    sizes: &[BTreeMap<Symbol, i64>],
+    chosen: &HashMap<NodeId, Chosen>,
+    record: &mut TuningRecord,
+) {
+    for (id, chosen) in chosen {
+        let view = NodeView::new(g, *id);
+        let Some(shapes) = sizes.first().and_then(|s| Shapes::of(g, *id, s)) else { continue };
+        let key = key(g, *id, &shapes);
+        for name in chosen.by_work.iter().map(|(_, name)| *name).chain([chosen.usual]) {
+            let machine = record.notes.get(&backend.timing_context());
+            let there = machine.and_then(|m| m.get(&key)?.get(name));
+            if there.is_some_and(|note| backend.recall(view, name, note)) {
+                continue;
+            }
+            if let Some(note) = backend.note(view, name) {
+                let machine = record.notes.entry(backend.timing_context()).or_default();
+                machine.entry(key.clone()).or_default().insert(name.to_string(), note);
+            }
+        }
+    }
 }
 
 /// Kernels of a node with their times and the bytes that their weights take more than the node's own.
@@ -552,6 +591,69 @@ impl<'a> DeviceBench<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use oxrt_backend::{Packing, bound, kernel};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Two rivals, of which the second turns out not to serve. The first is packed by a note.
+    #[derive(Default)]
+    struct Lacking {
+        asked: AtomicUsize,
+        recalled: AtomicUsize,
+    }
+
+    impl Backend for Lacking {
+        fn name(&self) -> &'static str {
+            "cpu"
+        }
+        fn target(&self) -> String {
+            "any".to_string()
+        }
+        fn candidates(&self, _: NodeView) -> Vec<&'static str> {
+            vec!["own", "library"]
+        }
+        fn rivals(&self, node: NodeView) -> Vec<&'static str> {
+            self.candidates(node)
+        }
+        fn serves(&self, _: NodeView, candidate: &str) -> bool {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            candidate != "library"
+        }
+        fn note(&self, _: NodeView, candidate: &str) -> Option<String> {
+            Some(format!("a note of {candidate}"))
+        }
+        fn recall(&self, _: NodeView, candidate: &str, note: &str) -> bool {
+            self.recalled.fetch_add(1, Ordering::Relaxed);
+            note == format!("a note of {candidate}")
+        }
+        fn pack(&self, _: NodeView, candidate: &str) -> Result<Packing> {
+            assert_ne!(candidate, "library");
+            Ok(Packing { tensors: Vec::new(), consumed: Vec::new() })
+        }
+        fn load(&self, _: NodeView, _: &str, _: &[Tensor]) -> Result<Box<dyn Kernel>> {
+            kernel(|_| bound(|_| ()).boxed())
+        }
+    }
+
+    #[test]
+    fn rivals_that_do_not_serve_and_notes_are_written_down() {
+        let g = oxrt_ir::parse_graph("(f32[4] x) { y = Relu(x) } => y");
+        let mut g = g.unwrap();
+        oxrt_ops::infer::infer_graph(&mut g, &mut Default::default()).unwrap();
+        let (backend, sizes, id) = (Lacking::default(), [BTreeMap::new()], g.node_ids()[0]);
+        let mut record = TuningRecord::default();
+        let first = tune(&g, None, &backend, &sizes, &mut record, &mut |_, _, _| {}).unwrap();
+        assert_eq!(first[&id].usual, "own");
+        assert_eq!(backend.asked.swap(0, Ordering::Relaxed), 2);
+        let text = serde_json::to_string(&record).unwrap();
+        let mut read: TuningRecord = serde_json::from_str(&text).unwrap();
+        assert_eq!(read, record);
+        assert_eq!(read.times(&g, id, &sizes[0]).unwrap().keys().collect::<Vec<_>>(), ["own"]);
+        let again = tune(&g, None, &backend, &sizes, &mut read, &mut |_, _, _| {}).unwrap();
+        assert_eq!((again == first, backend.asked.into_inner()), (true, 0));
+        // The note was kept, and given back.
+        assert_eq!((read == record, backend.recalled.into_inner()), (true, 1));
+        assert!(text.contains("a note of own") && !text.contains("a note of library"), "{text}");
+    }
 
     /// Of steps down to less memory those are taken that cost least time per byte, and no more than needed.
     #[test]

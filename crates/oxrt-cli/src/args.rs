@@ -65,7 +65,7 @@ pub struct BuildArgs {
     /// An input for `--find-overflow` (picture, .npy, .npz), once for each
     #[arg(long = "sample", value_name = "NAME=FILE", requires = "find_overflow")]
     pub samples: Vec<String>,
-    /// Leaves kernels of installed libraries (cuBLASLt) out: the engine needs the GPU's driver alone
+    /// Leaves kernels of installed libraries (cuBLASLt, cuDNN) out: the engine needs the GPU's driver alone
     #[arg(long)]
     pub self_contained: bool,
     /// Threads; 0 takes all that the process may use

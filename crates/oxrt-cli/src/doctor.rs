@@ -25,12 +25,12 @@ pub fn run(a: Args) -> Result<ExitCode> {
     let threads = oxrt::cpu::pool::default_threads();
     let tier = oxrt::best_target();
     let bf16 = oxrt::cpu::CpuBackend::bf16_unit();
-    let gpu = oxrt::cuda::Cuda::open(0).map(|gpu| (gpu.name(), gpu.arch()));
+    let gpu = oxrt::cuda::Cuda::open(0).map(|gpu| (gpu.name(), gpu.arch(), gpu.libraries()));
     if a.json {
         ui::print_json(&serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"), "cpu": cpu, "features": features, "caches": caches, "threads": threads,
             "tier": tier, "bf16_unit": bf16,
-            "gflop_per_s": ceilings.gflops, "bf16_gflop_per_s": ceilings.bf16_gflops, "gb_per_s": ceilings.gb_per_s, "cuda": gpu.as_ref().ok().map(|(name, arch)| serde_json::json!({ "name": name, "arch": arch })),
+            "gflop_per_s": ceilings.gflops, "bf16_gflop_per_s": ceilings.bf16_gflops, "gb_per_s": ceilings.gb_per_s, "cuda": gpu.as_ref().ok().map(|(name, arch, libraries)| serde_json::json!({ "name": name, "arch": arch, "libraries": libraries })),
             "cuda_error": gpu.as_ref().err().map(ToString::to_string),
         }))?;
         return Ok(ExitCode::SUCCESS);
@@ -50,7 +50,11 @@ pub fn run(a: Args) -> Result<ExitCode> {
         ceilings.gflops, ceilings.gb_per_s
     );
     match &gpu {
-        Ok((name, arch)) => println!("  CUDA        {name}, compute capability {}.{}", arch / 10, arch % 10),
+        Ok((name, arch, libraries)) => {
+            println!("  CUDA        {name}, compute capability {}.{}", arch / 10, arch % 10);
+            let found = if libraries.is_empty() { "none" } else { &libraries.join(", ") };
+            println!("  libraries   {found} (of cuBLASLt and cuDNN 9, whose kernels compete with ours)");
+        }
         Err(e) => println!("  CUDA        {e}"),
     }
     if tier == "portable" {

@@ -3,7 +3,7 @@
 use crate::driver::Cuda;
 use crate::emulate::Emulator;
 use crate::gpu::{Function, Gpu};
-use crate::ops::{Entry, OPS};
+use crate::ops::{Entry, OPS, cudnn};
 use crate::text;
 use oxrt_backend::{Backend, Block, Device, Kernel, NodeView, Packing, Precision};
 use oxrt_tensor::{DType, Error, Result, Tensor};
@@ -222,6 +222,18 @@ impl Backend for CudaBackend {
         } else {
             Vec::new()
         }
+    }
+
+    fn serves(&self, node: NodeView, candidate: &str) -> bool {
+        cudnn::serves(&self.ctx, &node, candidate)
+    }
+
+    fn note(&self, node: NodeView, candidate: &str) -> Option<String> {
+        cudnn::note(&self.ctx, &node, candidate)
+    }
+
+    fn recall(&self, node: NodeView, candidate: &str, note: &str) -> bool {
+        cudnn::recall(&self.ctx, &node, candidate, note).is_some()
     }
 
     fn timing_context(&self) -> String {

@@ -111,6 +111,13 @@ impl Cuda {
         }
     }
 
+    /// Installed libraries whose kernels compete when engines are built, in words.
+    pub fn libraries(&self) -> Vec<String> {
+        let blas = self.enter().is_ok() && self.libraries.has_matmul();
+        let cudnn = self.libraries.cudnn.version().map(|v| format!("cuDNN {v}"));
+        blas.then(|| "cuBLASLt".to_string()).into_iter().chain(cudnn).collect()
+    }
+
     /// Makes the context the thread's own, as the driver wants it before each call.
     pub(crate) fn enter(&self) -> Result<()> {
         // SAFETY: the context lives as long as the process.

@@ -1,5 +1,7 @@
 //! NVIDIA's libraries, where they are installed: candidates beside our own kernels.
 
+pub mod cudnn;
+
 use crate::gpu::Gpu;
 use cudarc::cublaslt::{result, sys};
 use oxrt_tensor::{DType, Error, Result};
@@ -15,6 +17,7 @@ pub struct Libraries {
     opened: OnceLock<()>,
     /// What the library chose for products of these sizes: it takes its time to.
     choices: Mutex<HashMap<Choice, (sys::cublasLtMatmulAlgo_t, usize)>>,
+    pub cudnn: cudnn::Cudnn,
 }
 
 /// Rows that were chosen for, n, k, pitch, type, bias, relu.

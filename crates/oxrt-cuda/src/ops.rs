@@ -25,6 +25,8 @@ mod col2im;
 mod conv;
 mod conv_any;
 mod copy;
+pub(crate) mod cudnn;
+mod cudnn_attention;
 mod deform_conv;
 mod depthwise;
 mod dft;
@@ -128,6 +130,10 @@ pub(crate) static OPS: &[&Entry] = &[
     &conv::C18,
     &conv::C19,
     &library::CONV,
+    &cudnn::C0,
+    &cudnn::C1,
+    &cudnn::C2,
+    &cudnn::C3,
     &conv::PLAIN,
     &conv_any::CONV_ANY,
     &deform_conv::DEFORM_CONV,
@@ -178,6 +184,8 @@ pub(crate) static OPS: &[&Entry] = &[
     &attention::ATTENTION_WGMMA,
     &attention::ATTENTION_WGMMA_TWO,
     &attention::ATTENTION,
+    &cudnn_attention::A0,
+    &cudnn_attention::A1,
     &linear_attention::LINEAR_ATTENTION,
     &linear_attention::CAUSAL_CONV,
     &recurrent::RECURRENT,

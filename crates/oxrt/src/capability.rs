@@ -134,7 +134,7 @@ pub fn choices(plan: &Plan, record: Option<&TuningRecord>) -> Vec<Why> {
         let others = backend.as_ref().map(|b| b.candidates(NodeView::new(&plan.graph, step.node))).unwrap_or_default();
         Why {
             others: others.into_iter().filter(|o| *o != candidate).map(String::from).collect(),
-            times_us: record.and_then(|r| r.times(&plan.graph, step.node, &sizes)).cloned().unwrap_or_default(),
+            times_us: record.and_then(|r| r.times(&plan.graph, step.node, &sizes)).unwrap_or_default(),
         }
     };
     plan.steps.iter().map(why).collect()

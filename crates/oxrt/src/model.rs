@@ -505,7 +505,7 @@ impl Model {
             Tuning::Measure => Some(TuningRecord::default()),
             Tuning::Record(path) => Some(TuningRecord::read(path)?),
         };
-        let before = record.as_ref().map_or(0, TuningRecord::len);
+        let before = record.clone();
         let prepared = oxrt_build::prepare(&self.ir, &*backend, &build, progress)?;
         let mut found = Vec::new();
         let mut remarks = Vec::new();
@@ -526,8 +526,9 @@ impl Model {
         report.notes.extend(found.iter().map(|(name, most)| {
             format!("`{name}` reaches {most:.3e}, more than half precision holds: it and products of it stay in single precision")
         }));
-        if let (Tuning::Record(path), Some(record)) = (&options.tuning, &record)
-            && (record.len() != before || !path.exists())
+        if let Tuning::Record(path) = &options.tuning
+            && let Some(record) = &record
+            && (before.as_ref() != Some(record) || !path.exists())
         {
             record.write(path)?;
         }

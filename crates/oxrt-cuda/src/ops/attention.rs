@@ -77,7 +77,7 @@ fn rows_begin_well(node: &NodeView) -> bool {
 /// Attributes of ONNX's operator beside [`ATTRIBUTES`]. Softmax is taken in single precision whatever is asked.
 const WIDER: &[&str] = &["left_window_size", "right_window_size", "qk_matmul_output_mode", "softmax_precision"];
 
-fn supports(_: &Ctx, node: &NodeView) -> Option<()> {
+pub(super) fn supports(_: &Ctx, node: &NodeView) -> Option<()> {
     let t = node.dtype(0)?;
     require(is_float(t) && node.dtype(1) == Some(t) && node.dtype(2) == Some(t) && is_float(node.output_dtype(0)?))?;
     if node.has(3) {
@@ -101,14 +101,14 @@ fn appends(node: &NodeView) -> bool {
 }
 
 /// Which scores are a result: 0 for none, else one more than `qk_matmul_output_mode`.
-fn scores_wanted(node: &NodeView) -> Result<usize> {
+pub(super) fn scores_wanted(node: &NodeView) -> Result<usize> {
     let mode = node.attrs().int_or("qk_matmul_output_mode", 0)?;
     let wanted = node.node().output(3).is_some();
     Ok(if wanted { usize::try_from(mode).map_or(usize::MAX, |m| m.saturating_add(1)) } else { 0 })
 }
 
 /// How far a query sees: keys before it and behind it, where that has an end.
-fn reach(node: &NodeView) -> Result<[Option<i64>; 2]> {
+pub(super) fn reach(node: &NodeView) -> Result<[Option<i64>; 2]> {
     let size = |name: &str| Ok::<_, Error>(Some(node.attrs().int_or(name, -1)?).filter(|&n| n >= 0));
     let (left, right) = (size("left_window_size")?, size("right_window_size")?);
     Ok([left, if node.attrs().bool_or("is_causal", false)? { Some(0) } else { right }])
@@ -151,7 +151,7 @@ fn known_rows(node: &NodeView, operand: Operand) -> Option<usize> {
     rows(1).filter(|&n| rows(2) == Some(n) && n > 0)
 }
 
-fn scale(node: &NodeView, size: usize) -> Result<f32> {
+pub(super) fn scale(node: &NodeView, size: usize) -> Result<f32> {
     Ok(node.attrs().get_float("scale")?.copied().unwrap_or(1.0 / (size as f32).sqrt()))
 }
 
