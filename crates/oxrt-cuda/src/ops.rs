@@ -191,6 +191,7 @@ pub(crate) static OPS: &[&Entry] = &[
     &f8::S16,
     &f8::S17,
     &f8::S18,
+    &f8::DEPTHWISE,
     &f8::PLAIN,
     &q_product::INTEGER,
     &q_misc::BINARY,

@@ -340,6 +340,45 @@ fn floats_of_8_bits_are_multiplied() {
 }
 
 #[test]
+fn convolutions_of_floats_of_8_bits_are_a_chain() {
+    let quantised = |from: &str, to: &str| {
+        format!("{to}q = QuantizeLinear<output_dtype=17>({from}, f32{{0.02}}); {to} = DequantizeLinear({to}q, f32{{0.02}})")
+    };
+    // The first block adds what is not rounded before, the second what is.
+    let text = format!(
+        "(f32[b, 16, 6, 5] x) {{
+        {}; w = DequantizeLinear<axis=0>(f8e4m3fn[16, 16, 3, 3]{{0.5}}, f32[16]{{0.02}}); c = Conv<pads=[1, 1, 1, 1]>(x0, w, f32[16]{{0.1}}); r = Relu(c)
+        {}; d = Conv<pads=[1, 1, 1, 1]>(x1, w); s = Add(d, x0); t = Relu(s)
+        {}; e = Conv<pads=[1, 1, 1, 1]>(x2, w)
+        {}; u = Add(x3, x2); v = Relu(u)
+        {}; y = Conv<pads=[1, 1, 1, 1]>(x4, w)
+    }} => y",
+        quantised("x", "x0"),
+        quantised("r", "x1"),
+        quantised("t", "x2"),
+        quantised("e", "x3"),
+        quantised("v", "x4")
+    );
+    let x: Vec<f32> = (0..2 * 16 * 30).map(|i| (i % 17) as f32 / 8.0 - 0.9).collect();
+    let x = Tensor::from_slice(&[2, 16, 6, 5], &x);
+    let run = |engine: &oxrt::Engine| {
+        let mut session = engine.session();
+        session.run_ordered(&[x.view().unwrap()]).unwrap()[0].to_tensor().unwrap()
+    };
+    let gpu = build(&text, Device::CudaEmulator);
+    let ops: Vec<String> = gpu.plan().graph.nodes().map(|(_, n)| n.op.to_string()).collect();
+    assert_eq!(ops.iter().filter(|o| *o == "oxrt.QConv").count(), 4, "{ops:?}");
+    // Rounding stands at the start alone.
+    assert_eq!(ops.iter().filter(|o| o.contains("Linear") || *o == "Add").count(), 1, "{ops:?}");
+    let (got, want) = (run(&gpu), run(&build(&text, Device::Cpu)));
+    let (got, want) = (got.to_f64_vec().unwrap(), want.to_f64_vec().unwrap());
+    let sum = |f: &dyn Fn(usize) -> f64| (0..got.len()).map(f).sum::<f64>();
+    // A value may fall to the other side of a half.
+    let error = (sum(&|i| (got[i] - want[i]).powi(2)) / sum(&|i| want[i].powi(2))).sqrt();
+    assert!(error < 1e-2, "{error}");
+}
+
+#[test]
 fn checks_of_sizes_that_data_decides_run() {
     let text = "(f32[n] x) { i = NonZero(x); s = Size(i); c = GreaterOrEqual(s, i64{2}); oxrt.Assert<message=\"too few\">(c) } => i";
     for device in [Device::Cpu, Device::CudaEmulator] {

@@ -142,12 +142,10 @@ impl Fold {
     }
 
     /// The weights as [M][window], with zeros where a window has more than the kernel.
-    pub fn rows(&self, node: &NodeView, f: &Filter) -> Result<Vec<f32>> {
-        let w = node.constant(1).ok_or_else(|| Error::bug("the weights are not constant"))?;
-        let data = w.to_f32_cow()?;
+    pub fn rows<T: std::marker::Copy + Default>(&self, data: &[T], f: &Filter) -> Vec<T> {
         let kernel = if let [w] = f.kernel[..] { [1, w] } else { [f.kernel[0], f.kernel[1]] };
         let (depth, taps) = (self.depth(), kernel[0] * kernel[1]);
-        let mut rows = vec![0f32; f.cout * depth];
+        let mut rows = vec![T::default(); f.cout * depth];
         for m in 0..f.cout {
             for (h, w) in (0..kernel[0]).flat_map(|h| (0..kernel[1]).map(move |w| (h, w))) {
                 let tap = h / self.block[0] * self.taps[1] + w / self.block[1];
@@ -158,7 +156,7 @@ impl Fold {
                 }
             }
         }
-        Ok(rows)
+        rows
     }
 
     /// The text that folds an image.
@@ -309,11 +307,9 @@ pub(super) fn window(args: &BindArgs, attrs: &Attrs, f: &Filter) -> Result<Windo
 
 /// The weights as [M][tap][channel], each row filled up with zeros to `pitch`.
 /// A pixel has `cin` places, of which channels that are not there stay zero.
-pub(super) fn rows_of(node: &NodeView, f: &Filter, cin: usize, pitch: usize) -> Result<Vec<f32>> {
-    let w = node.constant(1).ok_or_else(|| Error::bug("the weights are not constant"))?;
-    let data = w.to_f32_cow()?;
+pub(super) fn rows_of<T: std::marker::Copy + Default>(data: &[T], f: &Filter, cin: usize, pitch: usize) -> Vec<T> {
     let taps: usize = f.kernel.iter().product();
-    let mut rows = vec![0f32; f.cout * pitch];
+    let mut rows = vec![T::default(); f.cout * pitch];
     for m in 0..f.cout {
         for c in 0..f.cin {
             for t in 0..taps {
@@ -321,12 +317,17 @@ pub(super) fn rows_of(node: &NodeView, f: &Filter, cin: usize, pitch: usize) -> 
             }
         }
     }
-    Ok(rows)
+    rows
+}
+
+fn weights<'a>(node: &'a NodeView) -> Result<&'a [f32]> {
+    let w = node.constant(1).ok_or_else(|| Error::bug("the weights are not constant"))?;
+    w.get_slice().ok_or_else(|| Error::bug("weights that are not in single precision"))
 }
 
 /// The same as factors of type `of`.
 fn pack_rows(ctx: &Ctx, node: &NodeView, f: &Filter, of: DType, cin: usize, pitch: usize) -> Result<Tensor> {
-    super::as_factors(&[f.cout, pitch], rows_of(node, f, cin, pitch)?, of, exact(ctx, of))
+    super::as_factors(&[f.cout, pitch], rows_of(weights(node)?, f, cin, pitch), of, exact(ctx, of))
 }
 
 fn pack<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
@@ -340,7 +341,7 @@ fn pack<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
         let code = ctx.code(&text(node, method, types, true)?)?;
         let folds = ctx.code(&fold.text(from, of, f.cin)?)?;
         return Ok(Packing {
-            tensors: vec![code, super::as_factors(&[f.cout, fold.depth()], fold.rows(node, &f)?, of, false)?, folds],
+            tensors: vec![code, super::as_factors(&[f.cout, fold.depth()], fold.rows(weights(node)?, &f), of, false)?, folds],
             consumed: vec![1],
         });
     }
@@ -424,7 +425,7 @@ fn load_folded(ctx: &Ctx, node: &NodeView, packed: &[Tensor], tile: Tile) -> Res
 fn pack_plain(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     let f = Filter::of(node)?;
     let code = ctx.code(&text(node, Method::Simt { conv: true }, types(node, DType::F32)?, false)?)?;
-    let rows = Tensor::from_slice(&[f.cout, f.depth()], &rows_of(node, &f, f.cin, f.depth())?);
+    let rows = Tensor::from_slice(&[f.cout, f.depth()], &rows_of(weights(node)?, &f, f.cin, f.depth()));
     Ok(Packing { tensors: vec![code, rows], consumed: vec![1] })
 }
 

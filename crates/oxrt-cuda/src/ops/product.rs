@@ -198,15 +198,14 @@ pub(super) fn stream_text(method: Method, blocks: Blocks, y: DType, before: &str
     let integer = matches!(of, DType::U8 | DType::I8);
     Ok(format!(
         "#define BM {m}\n#define BN {n}\n#define WGS {}\n#define STAGES {stages}\n#define BLOCKS {}\n#define BUFFERS {}\n\
-         #define IN_TURN {}\n#define TY_BYTES {}\n#define CONV {}\n#define INTEGER {}\n#define SCALED {}\ntypedef {} T;\ntypedef {} S;\n{before}{WGMMA}{}",
+         #define IN_TURN {}\n#define TY_BYTES {}\n#define CONV {}\n#define QUANTA {}\ntypedef {} T;\ntypedef {} S;\n{before}{WGMMA}{}",
         warps[0] / 4,
         blocks.each,
         blocks.buffers,
         flag(blocks.in_turn),
         y.bytes_for(1),
         flag(conv),
-        flag(integer),
-        flag(of == DType::F8E4M3FN),
+        flag(of.bytes_for(1) == 1),
         super::c_type(of)?,
         if integer { "i32" } else { "f32" },
         STREAM.replace("WGMMA_ASM", &wgmma(n, of, Left::Shared))

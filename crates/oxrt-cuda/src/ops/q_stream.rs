@@ -1,12 +1,13 @@
-//! Products and convolutions of bytes on Hopper's units, by the text that streams.
+//! Products and convolutions of bytes, or of floats of 8 bits, on Hopper's units, by the text that streams.
 
 use super::conv::{Filter, Fold, is_pointwise, rows_of, window, windows_stream};
 use super::product::{Method, Product, Sizes, TILES, Types, Window2, stream_text};
-use super::q_product::{end_text, ends, ends_fit, fused_supports, has_text, numbers, row_residual};
+use super::q_product::{end_text, ends, ends_fit, fused_supports, has_text, is_small, numbers, row_residual};
 use super::{Entry, c_type, counts, dtype, makes, output_dtype, require};
 use crate::backend::Ctx;
 use crate::gpu::Params;
 use oxrt_backend::{Kernel, NodeView, Packing, bound, kernel};
+use oxrt_ops::quantised::Linear;
 use oxrt_tensor::{DType, Error, Result, Tensor, bail};
 
 stream_entries!("q", &["oxrt.QGemm", "oxrt.QConv"], supports, mixes: false);
@@ -15,9 +16,15 @@ stream_entries!("q", &["oxrt.QGemm", "oxrt.QConv"], supports, mixes: false);
 const CHUNK: usize = 16;
 
 fn supports(ctx: &Ctx, node: &NodeView) -> Option<()> {
+    require(!is_small(node))?;
+    streams(ctx, node)
+}
+
+pub(super) fn streams(ctx: &Ctx, node: &NodeView) -> Option<()> {
     fused_supports(ctx, node)?;
     require(ctx.gpu.arch() == 90)?;
-    require(node.constant(1)?.dtype() == DType::I8 && node.attrs().int_or("w_zero", 0).ok()? == 0)?;
+    let weights = node.constant(1)?.dtype();
+    require(matches!(weights, DType::I8 | DType::F8E4M3FN) && node.attrs().int_or("w_zero", 0).ok()? == 0)?;
     // Results of 16 bits go out by the copy engine, which a residual of bytes and tables do not come by.
     let halves = node.output_dtype(0)?.bytes_for(1) == 2;
     let [_, _, residual, table, _] = ends(node.op());
@@ -32,7 +39,7 @@ fn supports(ctx: &Ctx, node: &NodeView) -> Option<()> {
     require(matches!(node.rank(0)?, 3 | 4) && f.cout % columns == 0)?;
     windows_stream(node, &f)?;
     if f.is_thin() {
-        return Fold::of(node, &f, DType::I8).map(|_| ());
+        return Fold::of(node, &f, weights).map(|_| ());
     }
     require(f.cin % CHUNK == 0)
 }
@@ -43,17 +50,17 @@ fn method<const I: usize>(node: &NodeView) -> Result<Method> {
 }
 
 /// The weights as rows of maps, [n][tap][channel], and how many taps they have.
-fn rows(node: &NodeView, fold: Option<&Fold>) -> Result<(Vec<f32>, usize, usize)> {
+fn rows(node: &NodeView, fold: Option<&Fold>) -> Result<(Vec<u8>, usize, usize)> {
+    let w = node.constant(1).ok_or_else(|| Error::bug("the weights are not constant"))?;
+    let data = w.bytes();
     if node.op() == "oxrt.QGemm" {
-        let w = node.constant(1).ok_or_else(|| Error::bug("the weights are not constant"))?;
         let [k, n] = *w.shape() else { bail!(bug, "weights of shape {:?}", w.shape()) };
-        let data = w.as_slice::<i8>();
-        return Ok(((0..n * k).map(|i| f32::from(data[i % k * n + i / k])).collect(), n, 1));
+        return Ok(((0..n * k).map(|i| data[i % k * n + i / k]).collect(), n, 1));
     }
     let f = Filter::of(node)?;
     Ok(match fold {
-        Some(fold) => (fold.rows(node, &f)?, f.cout, 1),
-        None => (rows_of(node, &f, f.cin, f.depth())?, f.cout, f.kernel.iter().product()),
+        Some(fold) => (fold.rows(data, &f), f.cout, 1),
+        None => (rows_of(data, &f, f.cin, f.depth()), f.cout, f.kernel.iter().product()),
     })
 }
 
@@ -65,23 +72,22 @@ fn fold_of(node: &NodeView) -> Result<Option<Fold>> {
     if !f.is_thin() {
         return Ok(None);
     }
-    Fold::of(node, &f, DType::I8).map(Some).ok_or_else(|| Error::bug("an image that does not fold"))
+    Fold::of(node, &f, dtype(node, 1)?).map(Some).ok_or_else(|| Error::bug("an image that does not fold"))
 }
 
 /// Tensors: code; weights; the zero point of x times the weights, summed over all taps and over each (nothing when it is zero);
 /// for images of few channels, the code that folds them.
-fn pack<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
+pub(super) fn pack<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     let fold = fold_of(node)?;
-    let (rows, n, taps) = rows(node, fold.as_ref())?;
-    let depth = rows.len() / n.max(1);
-    let bytes: Vec<i8> = rows.iter().map(|&v| v as i8).collect();
+    let (bytes, n, taps) = rows(node, fold.as_ref())?;
+    let depth = bytes.len() / n.max(1);
     let zero = node.attrs().int_or("x_zero", 0)?;
     let mut sums = Vec::new();
     if zero != 0 {
         sums = vec![0i32; (1 + taps) * n];
         for (m, row) in bytes.chunks_exact(depth).enumerate() {
             for (tap, part) in row.chunks_exact(depth / taps).enumerate() {
-                let sum: i64 = part.iter().map(|&v| i64::from(v)).sum::<i64>() * zero;
+                let sum = part.iter().map(|&v| i64::from(v as i8)).sum::<i64>() * zero;
                 sums[(1 + tap) * n + m] = sum as i32;
                 sums[m] += sum as i32;
             }
@@ -91,10 +97,13 @@ fn pack<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     let Some(blocks) = TILES[I].streams else { bail!(bug, "a tile that does not stream") };
     let y = output_dtype(node, 0)?;
     let zeros = u8::from(zero != 0);
-    let types = format!("typedef i8 TW;\ntypedef {} TY;\n#define HAS_ZERO {zeros}\n{}", c_type(y)?, has_text(node));
+    let w = dtype(node, 1)?;
+    let types =
+        format!("typedef {} TW;\ntypedef {} TY;\n#define HAS_ZERO {zeros}\n{}", c_type(w)?, c_type(y)?, has_text(node));
+    let types = types + &limits_text(node, &bytes, n)?;
     let before = format!("{types}{}", end_text(ctx, node, ends(node.op()))?);
     let code = ctx.code(&stream_text(method, blocks, y, &before)?)?;
-    let weights = Tensor::from_slice(&[n, depth], &bytes);
+    let weights = Tensor::from_bytes(w, &[n, depth], &bytes)?;
     let mut tensors = vec![code, weights, Tensor::from_slice(&[sums.len()], &sums)];
     if let Some(fold) = fold {
         let x = dtype(node, 0)?;
@@ -103,14 +112,48 @@ fn pack<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     Ok(Packing { tensors, consumed: vec![1] })
 }
 
-fn load<const I: usize>(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
+/// Largest quotient by a scale of the result that `rounded` of the text takes.
+const MOST_QUANTA: f64 = 4_194_304.0;
+
+/// Which bounds the end has to keep, where packing keeps those of the type.
+fn limits_text(node: &NodeView, weights: &[u8], n: usize) -> Result<String> {
+    let Some(y) = Linear::from_attrs(node.attrs(), "y").ok().filter(|y| !y.dtype.is_float()) else {
+        return Ok(String::new());
+    };
+    let all = Linear::new(y.scale, y.zero, y.dtype);
+    let most = if node.has(ends(node.op())[2]) {
+        let [mid, r] = ["mid", "r"].map(|name| Linear::from_attrs(node.attrs(), name).map(|l| 255.0 * f64::from(l.scale)));
+        mid? + r?
+    } else {
+        most_of_sums(node, weights, n)
+    };
+    // Comparisons with NaN are false.
+    let bounded = most / f64::from(y.scale) < MOST_QUANTA;
+    let flag = |b: bool| u8::from(b);
+    Ok(format!("#define BOUNDED {}\n#define LOWEST {}\n#define HIGHEST {}\n", flag(bounded), flag(y.low > all.low), flag(y.high < all.high)))
+}
+
+/// No result of bytes times weights (rows of n maps) is further from zero.
+fn most_of_sums(node: &NodeView, weights: &[u8], n: usize) -> f64 {
+    // Of an activation is known what does not make numbers larger.
+    let tame = matches!(node.attrs().string_or("activation", "none"), Ok("none" | "relu" | "hard_swish"));
+    let list = |i: usize| node.constant(i).and_then(|t| t.to_f64_vec().ok()).filter(|l| l.len() == n);
+    let [scale, bias, ..] = ends(node.op());
+    let bias = if node.has(bias) { list(bias) } else { Some(vec![0.0; n]) };
+    let (Some(scale), Some(bias), true) = (list(scale), bias, tame) else { return f64::INFINITY };
+    let rows = weights.chunks_exact((weights.len() / n.max(1)).max(1));
+    let sums = rows.map(|row| row.iter().map(|&w| i64::from((w as i8).unsigned_abs())).sum::<i64>() as f64 * 255.0);
+    sums.zip(scale.iter().zip(&bias)).map(|(sum, (s, b))| sum * s.abs() + b.abs()).fold(0.0, f64::max)
+}
+
+pub(super) fn load<const I: usize>(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
     let missing = || Error::invalid("the engine holds no weights for the kernel");
     let method = method::<I>(node)?;
     let (x, y) = (dtype(node, 0)?, output_dtype(node, 0)?);
     let ends = ends(node.op());
     let residual = node.dtype(ends[2]).unwrap_or(DType::U8);
-    let product = Product::load(ctx, packed.first(), method, Types { x, w: DType::I8, residual, y })?;
     let weights = packed.get(1).ok_or_else(missing)?;
+    let product = Product::load(ctx, packed.first(), method, Types { x, w: weights.dtype(), residual, y })?;
     let [n, depth] = *weights.shape() else { return Err(missing()) };
     let weights = ctx.weights(weights)?;
     let sums = packed.get(2).ok_or_else(missing)?;

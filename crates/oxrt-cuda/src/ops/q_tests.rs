@@ -208,6 +208,74 @@ fn floats_of_8_bits() {
     }
 }
 
+/// Small integers as floats of 8 bits: sums of their products are exact, and roundings of those meet halves.
+fn small(shape: &[usize], seed: u64) -> Tensor {
+    let whole: Vec<f64> = bytes(DType::I8, shape, seed).to_f64_vec().unwrap().iter().map(|v| (v / 16.0).trunc()).collect();
+    Tensor::from_f64(DType::F8E4M3FN, shape, &whole).unwrap()
+}
+
+const F8: &str = "f8e4m3fn";
+
+#[test]
+fn floats_of_8_bits_end_products() {
+    let ends = [
+        "y_scale=8.0, y_dtype=17",
+        "y_scale=2.0, y_dtype=17, y_low=0, y_high=128",
+        "y_scale=0.5, y_dtype=17, activation=\"relu\"",
+        "y_dtype=10",
+    ];
+    for (m, k, n) in [(1, 1040, 16), (70, 144, 208), (130, 32, 80), (5, 37, 7)] {
+        let w = format!("{F8}[{k}, {n}]{{{}}}, f32[{n}]{{0.25}}, f32[{n}]{{-8}}", list(&small(&[k, n], 2)));
+        let x = small(&[m, k], 1);
+        let streams = if k % 16 == 0 { 10 } else { 0 };
+        for end in ends {
+            let text = format!("({F8}[{m}, {k}] x) {{ y = oxrt.QGemm<{end}>(x, {w}) }} => y");
+            let names = check(&text, std::slice::from_ref(&x), if end == "y_dtype=10" { 1e-3 } else { 0.0 });
+            assert_eq!(names.iter().filter(|n| n.starts_with("f8_stream")).count(), streams, "{names:?}");
+        }
+        for middle in ["mid_dtype=1", "mid_scale=4.0, mid_dtype=17, mid_low=0"] {
+            for r in [vec![m, n], vec![n]] {
+                let text = format!(
+                    "({F8}[{m}, {k}] x, {F8}{r:?} r) {{ y = oxrt.QGemm<{middle}, r_scale=32.0, r_dtype=17, {}>(x, {w}, r) }} => y",
+                    ends[1]
+                );
+                let names = check(&text, &[x.clone(), small(&r, 3)], 0.0);
+                assert_eq!(names.iter().filter(|n| n.starts_with("f8_stream")).count(), streams, "{names:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn floats_of_8_bits_are_convolved() {
+    for (shape, w, attrs) in [
+        (vec![2, 9, 7, 16], vec![32, 16, 3, 3], "pads=[1, 1, 1, 1]"),
+        (vec![2, 8, 9, 144], vec![16, 144, 3, 3], "pads=[2, 0, 1, 2], strides=[2, 1]"),
+        (vec![1, 9, 9, 32], vec![80, 32, 3, 2], "dilations=[2, 3]"),
+        (vec![3, 5, 6, 32], vec![16, 32, 1, 1], "strides=[2, 2]"),
+        (vec![2, 11, 48], vec![16, 48, 3], "auto_pad=\"SAME_UPPER\", strides=[2]"),
+        (vec![2, 15, 14, 3], vec![16, 3, 7, 7], "pads=[3, 3, 3, 3], strides=[2, 2]"),
+        (vec![2, 6, 7, 24], vec![9, 24, 3, 3], "pads=[1, 1, 1, 1]"),
+        (vec![1, 4, 3, 5, 16], vec![9, 16, 2, 1, 2], "pads=[1, 0, 1, 0, 1, 0]"),
+        (vec![2, 9, 12, 24], vec![24, 1, 3, 3], "group=24, pads=[1, 1, 1, 1]"),
+        (vec![1, 11, 10, 12], vec![12, 1, 5, 5], "group=12, pads=[2, 2, 2, 2], strides=[2, 2]"),
+    ] {
+        let maps = w[0];
+        let weights = format!("{F8}{w:?}{{{}}}, f32[{maps}]{{0.5}}, f32[{maps}]{{3}}", list(&small(&w, 2)));
+        let kernel = format!("kernel_shape={:?}", &w[2..]);
+        let x = small(&shape, 1);
+        for end in ["y_scale=2.0, y_dtype=17, y_low=0", "y_dtype=1, activation=\"relu\"", "y_dtype=10"] {
+            let text = format!("({F8}{shape:?} x) {{ y = oxrt.QConv<{kernel}, {attrs}, {end}>(x, {weights}) }} => y");
+            let names = check(&text, std::slice::from_ref(&x), if end == "y_dtype=10" { 1e-3 } else { 0.0 });
+            if attrs.contains("group") {
+                assert_eq!(names[0], "f8_depthwise");
+            } else if maps != 9 {
+                assert_eq!(names.iter().filter(|n| n.starts_with("f8_stream")).count(), 10, "{names:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn bytes_one_by_one() {
     for (a, b) in [(DType::U8, DType::U8), (DType::I8, DType::U8), (DType::I8, DType::I8)] {

@@ -4,7 +4,7 @@ struct P {
     u32 count; i32 channels, height, width, out_h, out_w;
     i32 kernel_h, kernel_w, pad_h, pad_w, stride_h, stride_w, dilation_h, dilation_w;
     Divider groups, columns, rows;
-#if INTEGER
+#if QUANTA
     const f32* scale; const TT* table; const TM* middle;
     f32 zero;
     i32 whole[12]; f32 number[11];
@@ -12,7 +12,7 @@ struct P {
 };
 
 // Sums of products of bytes are exact in single precision.
-#if INTEGER
+#if QUANTA
 #define LESS_ZERO(x) ((x) - p.zero)
 #else
 #define LESS_ZERO(x) (x)
@@ -28,7 +28,7 @@ template <int V, int WIDE, bool ROW> DEVICE void run(const P& p) {
     u32 image = divide(line, p.rows), oh = line - image * p.rows.divisor;
     f32 acc[WIDE][V];
     PRAGMA_UNROLL for (int o = 0; o < WIDE; o++)
-        PRAGMA_UNROLL for (int j = 0; j < V; j++) acc[o][j] = !INTEGER && p.bias ? p.bias[c + j] : 0.0f;
+        PRAGMA_UNROLL for (int j = 0; j < V; j++) acc[o][j] = !QUANTA && p.bias ? p.bias[c + j] : 0.0f;
     for (i32 kh = 0; kh < p.kernel_h; kh++) {
         i32 ih = (i32)oh * p.stride_h - p.pad_h + kh * p.dilation_h;
         if ((u32)ih >= (u32)p.height) continue;
@@ -70,7 +70,7 @@ template <int V, int WIDE, bool ROW> DEVICE void run(const P& p) {
         Pack<TY, V> out;
         PRAGMA_UNROLL for (int j = 0; j < V; j++) {
             f32 v = acc[o][j];
-#if INTEGER
+#if QUANTA
             v *= HAS_SCALE ? p.scale[c + j] : p.number[4];
             if (HAS_BIAS) v += p.bias[c + j];
             const i64 residual_at = ROW_RESIDUAL ? c + j : at + j;

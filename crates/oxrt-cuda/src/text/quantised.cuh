@@ -8,10 +8,25 @@ DEVICE i32 integer_of(f32 rounded) { return (i32)(bits_of(rounded) - 0x4b400000u
 // A small integer as a number.
 DEVICE f32 small(i32 i) { return float_of((u32)(i + 0x4b400000)) - INTEGERS; }
 
+#if SMALL_FLOATS
+// The nearest float of 8 bits of v times the inverse of a scale, between bounds. (NaN stays.)
+DEVICE f8e4m3 rounded_small(f32 v, f32 inverse, f32 least, f32 most) {
+    v *= inverse;
+    if (LIMITED) v = v < least ? least : v > most ? most : v;
+    return narrow_f8(v);
+}
+#endif
+
 // `residual_at`: where the second operand lies; null pointers where there is none.
 template <class N> DEVICE TY end(const N& p, f32 v, const TR* residual, i64 residual_at, const TT* table, const TM* middle) {
     v = activate(v);
-#if QUANTISED
+#if SMALL_FLOATS
+    if (residual) {
+        if (MIDDLE_ROUNDED) v = get<f32>(rounded_small(v, p.number[5], p.number[7], p.number[8])) * p.number[0];
+        v += get<f32>(residual[residual_at]) * p.number[2];
+    }
+    return rounded_small(v, p.number[6], p.number[9], p.number[10]);
+#elif QUANTISED
     if (residual) {
         const f32 q = rounded(v, p.number[5], p.number[7], p.number[8]);
         f32 own = (q - INTEGERS) * p.number[0];

@@ -8,7 +8,8 @@
 // y[m][n] = act(sum_k x[m][k] w[n][k] + bias[n] + residual[m][n]). With splits, blocks of one tile take a part of k each, and
 // the last to end sums up.
 //
-// Products of floats of 8 bits (SCALED) have a scale for each column before the bias. Those of bytes (INTEGER) are summed in 32 bits (S) and end as quantised.cuh says.
+// Products of quantised operands (QUANTA: bytes, summed in 32 bits, or floats of 8 bits) have a scale for each column before the bias, and end as
+// quantised.cuh says.
 #define CONSUMERS (WGS * 128)
 // Where a block has a multiprocessor for itself, the asking warp comes with three idle ones: whole warpgroups can pass registers on.
 #define ASKERS (BLOCKS == 1 && WGS > 1 ? 128 : 32)
@@ -25,6 +26,7 @@
 #define PIECE (64 * 128)
 // Groups of eight columns of a piece that registers hold at once.
 #define AT_ONCE (BLOCKS > 1 || MT * NR > 128 ? 2 : 8)
+#define BYTES_AT_ONCE (MT * NR > 96 ? 2 : 4)
 
 struct P {
     TensorMap x, w, out, add;
@@ -35,10 +37,7 @@ struct P {
     i32 tap_slices, slices, split_slices;
     i32 low_h, low_w, stride_h, stride_w, dilation_h, dilation_w, kernel_w;
     Divider out_w, out_pixels, by_splits, tiles_n;
-#if SCALED
-    const f32* scale;
-#endif
-#if INTEGER
+#if QUANTA
     // Scales of columns (HAS_SCALE, or one for all); the zero point of x times the weights, summed over all taps and (in the rows behind)
     // over each (HAS_ZERO, where it is not zero); tables of bytes.
     const f32* scale; const i32* sums; const TT* table; const TM* middle;
@@ -49,7 +48,7 @@ struct P {
     Status status;
 };
 
-#if INTEGER
+#if QUANTA
 #define STAGED_RESIDUAL (HAS_RESIDUAL && !ROW_RESIDUAL)
 #define TABLE (HAS_TABLE ? p.table : (const TT*)0)
 #define MIDDLE (HAS_MIDDLE ? p.middle : (const TM*)0)
@@ -79,7 +78,7 @@ DEVICE Columns columns(const P& p, i32 column) {
 }
 
 // The number that a sum stands for. Outside of the image is the zero point, for which the engine gave zeros.
-DEVICE f32 real(const P& p, const Columns& c, int e, i32 sum, i32 column, u64 out) {
+DEVICE f32 real(const P& p, const Columns& c, int e, S sum, i32 column, u64 out) {
     if (HAS_ZERO) {
         sum -= c.sums.at[e];
         for (i32 tap = 1; out; tap++, out >>= 1)
@@ -88,6 +87,55 @@ DEVICE f32 real(const P& p, const Columns& c, int e, i32 sum, i32 column, u64 ou
     f32 v = (f32)sum * (HAS_SCALE ? c.scale.at[e] : p.number[4]);
     return HAS_BIAS ? v + c.bias.at[e] : v;
 }
+
+#if TY_BYTES == 1
+// Two results that lie side by side, as `end` makes them one by one; `residual`: the two bytes of the other operand. Bounds are left out where
+// packing keeps them, and no sum leaves what `rounded` takes (BOUNDED).
+DEVICE u16 end_two(const P& p, f32 v0, f32 v1, u16 residual) {
+#if SMALL_FLOATS
+    Pair v = {activate(v0), activate(v1)};
+    auto rounded_two = [&](const f32 inverse, f32 least, f32 most) {
+        auto limited = [&](f32 x) { return LIMITED ? x < least ? least : x > most ? most : x : x; };
+        return narrow_two(limited(v.lo * inverse), limited(v.hi * inverse), TY());
+    };
+    if (HAS_RESIDUAL) {
+        if (MIDDLE_ROUNDED) {
+            v = widen_two(rounded_two(p.number[5], p.number[7], p.number[8]), TY());
+            v.lo *= p.number[0];
+            v.hi *= p.number[0];
+        }
+        const Pair r = widen_two(residual, TY());
+        v.lo += r.lo * p.number[2];
+        v.hi += r.hi * p.number[2];
+    }
+    return rounded_two(p.number[6], p.number[9], p.number[10]);
+#elif HAS_TABLE || HAS_MIDDLE
+    union { u16 bits; TR at[2]; } r;
+    union { u16 bits; TY at[2]; } y;
+    r.bits = residual;
+    y.at[0] = end(p, v0, HAS_RESIDUAL ? r.at : (const TR*)0, 0, TABLE, MIDDLE);
+    y.at[1] = end(p, v1, HAS_RESIDUAL ? r.at : (const TR*)0, 1, TABLE, MIDDLE);
+    return y.bits;
+#else
+    // Signed bytes are moved up by 128, and their zero point with them.
+    const bool SIGNED = (TR)-1 < (TR)0;
+    const Pair r = bytes_less(residual ^ (SIGNED ? 0x8080u : 0u), p.whole[6] + (SIGNED ? 128 : 0));
+    i32 q[2];
+    PRAGMA_UNROLL for (int e = 0; e < 2; e++) {
+        f32 v = activate(e ? v1 : v0);
+        if (HAS_RESIDUAL) {
+            const f32 own = (rounded(v, p.number[5], p.number[7], p.number[8]) - INTEGERS) * p.number[0];
+            v = own + (e ? r.hi : r.lo) * p.number[2];
+        }
+        v = fmaf(v, p.number[6], INTEGERS);
+        if (!BOUNDED || LOWEST) v = fmaxf(v, p.number[9]);
+        if (!BOUNDED || HIGHEST) v = fminf(v, p.number[10]);
+        q[e] = integer_of(v) + p.whole[7];
+    }
+    return pack_bytes(q[0], q[1], TY());
+#endif
+}
+#endif
 #endif
 
 // d[64][BN] = (fresh ? 0 : d) + a[64][32 bytes] b[BN][32 bytes], operands at bytes 32 kk of a slice.
@@ -231,7 +279,7 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
             barrier_wait(turns + before, (wg ? mine : mine - 1) & 1);
         }
         mine++;
-#if INTEGER && TY_BYTES == 1
+#if QUANTA && TY_BYTES == 1
         // A warp's chunks of the residual of its sixteen rows of part i, zeros where there are none.
         uint4 ahead[BN / 32];
         auto ask_ahead = [&](int i) {
@@ -324,7 +372,7 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
                 }
                 barrier_of<128>(2 + wg);
             }
-#if INTEGER
+#if QUANTA
             u64 out[2];
             PRAGMA_UNROLL for (int h = 0; h < 2; h++) out[h] = outside(p, row_of(piece) + (warp & 3) * 16 + (lane >> 2) + h * 8);
 #endif
@@ -333,26 +381,20 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
             u32 add[2][AT_ONCE];
             PRAGMA_UNROLL for (int h = 0; h < 2; h++)
                 PRAGMA_UNROLL for (int j = 0; j < AT_ONCE; j++) add[h][j] = p.residual ? *word(h, j0 + j) : 0;
-            Pack<f32, 2> bias[AT_ONCE], scale[AT_ONCE];
+            Pack<f32, 2> bias[AT_ONCE];
             PRAGMA_UNROLL for (int j = 0; j < AT_ONCE; j++) {
                 const i32 column = column0 + (j0 + j) * 8 + q * 2;
                 bias[j].at[0] = bias[j].at[1] = 0;
-#if SCALED
-                scale[j].at[0] = scale[j].at[1] = 0;
-                if (column < p.n) scale[j] = *(const Pack<f32, 2>*)(p.scale + column);
-#endif
-                if (!INTEGER && p.bias && column < p.n) bias[j] = *(const Pack<f32, 2>*)(p.bias + column);
+                if (!QUANTA && p.bias && column < p.n) bias[j] = *(const Pack<f32, 2>*)(p.bias + column);
             }
             PRAGMA_UNROLL for (int j = 0; j < AT_ONCE; j++)
                 PRAGMA_UNROLL for (int h = 0; h < 2; h++) {
                     const S s0 = acc[i][(g0 + j0 + j) * 4 + h * 2], s1 = acc[i][(g0 + j0 + j) * 4 + h * 2 + 1];
-#if INTEGER
+#if QUANTA
                     const i32 column = column0 + (j0 + j) * 8 + q * 2;
                     if (column >= p.n) continue;
                     const Columns c = columns(p, column);
                     f32 v0 = real(p, c, 0, s0, column, out[h]), v1 = real(p, c, 1, s1, column, out[h]);
-#elif SCALED
-                    f32 v0 = s0 * scale[j].at[0] + bias[j].at[0], v1 = s1 * scale[j].at[1] + bias[j].at[1];
 #else
                     f32 v0 = s0 + bias[j].at[0], v1 = s1 + bias[j].at[1];
 #endif
@@ -401,20 +443,31 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
             }
             u64 out[2];
             PRAGMA_UNROLL for (int h = 0; h < 2; h++) out[h] = outside(p, top + (lane >> 2) + h * 8);
-            PRAGMA_UNROLL for (int j = 0; j < BN / 8; j++) {
-                const i32 column = n0 + j * 8 + q * 2;
-                // What lies behind the last column is computed, and not written.
-                const i32 known = min(column, p.n - 2);
-                const Columns c = columns(p, known);
-                PRAGMA_UNROLL for (int h = 0; h < 2; h++) {
-                    u8* const here = chunk_at((lane >> 2) + h * 8, j >> 1) + (j & 1) * 8 + q * 2;
-                    Pack<TR, 2> residual;
-                    if (HAS_RESIDUAL) residual = *(const Pack<TR, 2>*)(STAGED_RESIDUAL ? (const TR*)here : p.residual + known);
-                    Pack<TY, 2> two;
-                    PRAGMA_UNROLL for (int e = 0; e < 2; e++)
-                        two.at[e] = end(p, real(p, c, e, acc[i][j * 4 + h * 2 + e], known, out[h]), HAS_RESIDUAL ? residual.at : (const TR*)0, e, TABLE, MIDDLE);
-                    *(Pack<TY, 2>*)here = two;
+            auto pair_at = [&](int j, int h) { return chunk_at((lane >> 2) + h * 8, j >> 1) + (j & 1) * 8 + q * 2; };
+            // What lies behind the last column is computed from nothing, and not written.
+            const i32 column = n0 + q * 2;
+            const i32 left = p.n - n0;
+            auto there = [&](int j) { return j * 8 < left; };
+            // What some columns need is read before any of their results is written, so that none waits for another.
+            PRAGMA_UNROLL for (int j0 = 0; j0 < BN / 8; j0 += BYTES_AT_ONCE) {
+                Columns c[BYTES_AT_ONCE];
+                u16 pairs[BYTES_AT_ONCE][2];
+                PRAGMA_UNROLL for (int j = 0; j < BYTES_AT_ONCE; j++) {
+                    if (there(j0 + j)) c[j] = columns(p, column + (j0 + j) * 8);
+                    PRAGMA_UNROLL for (int h = 0; h < 2; h++) {
+                        if (STAGED_RESIDUAL) pairs[j][h] = *(const u16*)pair_at(j0 + j, h);
+                        if (ROW_RESIDUAL && there(j0 + j)) pairs[j][h] = *(const u16*)((const u8*)p.residual + column + (j0 + j) * 8);
+                    }
                 }
+                PRAGMA_UNROLL for (int j = 0; j < BYTES_AT_ONCE; j++)
+                    PRAGMA_UNROLL for (int h = 0; h < 2; h++) {
+                        const S* sums = acc[i] + (j0 + j) * 4 + h * 2;
+                        const i32 known = HAS_ZERO ? min(column + (j0 + j) * 8, p.n - 2) : 0;
+                        const f32 v0 = real(p, c[j], 0, sums[0], known, out[h]), v1 = real(p, c[j], 1, sums[1], known, out[h]);
+                        pairs[j][h] = end_two(p, v0, v1, pairs[j][h]);
+                    }
+                PRAGMA_UNROLL for (int j = 0; j < BYTES_AT_ONCE; j++)
+                    PRAGMA_UNROLL for (int h = 0; h < 2; h++) *(u16*)pair_at(j0 + j, h) = pairs[j][h];
             }
             __syncwarp();
             each_chunk([&](u8* here, i64 there) { *(uint4*)((u8*)p.y + there) = *(const uint4*)here; });
@@ -425,26 +478,23 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
                 const i32 row = m0 + row0 + i * 64 + (warp & 3) * 16 + (lane >> 2) + h * 8;
                 if (row >= p.m) continue;
                 const i64 at = (i64)row * p.ldy + n0 + q * 2;
-#if INTEGER
+#if QUANTA
                 const u64 out_of = outside(p, row);
 #endif
                 PRAGMA_UNROLL for (int j = 0; j < BN / 8; j++) {
                     if (n0 + j * 8 >= p.n) break;
                     Pack<TY, 2> out;
-#if INTEGER
+#if QUANTA
                     const i32 column = n0 + j * 8 + q * 2;
                     const Columns c = columns(p, column);
 #endif
                     PRAGMA_UNROLL for (int e = 0; e < 2; e++) {
-#if INTEGER
+#if QUANTA
                         const i64 residual_at = ROW_RESIDUAL ? column + e : at + j * 8 + e;
                         const f32 v = real(p, c, e, acc[i][j * 4 + h * 2 + e], column, out_of);
                         out.at[e] = end(p, v, HAS_RESIDUAL ? p.residual : (const TR*)0, residual_at, TABLE, MIDDLE);
 #else
                         f32 v = acc[i][j * 4 + h * 2 + e];
-#if SCALED
-                        v *= p.scale[n0 + j * 8 + q * 2 + e];
-#endif
                         if (p.bias) v += p.bias[n0 + j * 8 + q * 2 + e];
                         if (p.residual) v += get<f32>(p.residual[at + j * 8 + e]);
                         out.at[e] = put<TY>(activate(v));
