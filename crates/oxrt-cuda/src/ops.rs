@@ -48,6 +48,7 @@ mod pad;
 mod pool;
 mod pool_any;
 mod product;
+mod q_line;
 mod q_misc;
 mod q_product;
 mod q_stream;

@@ -4,7 +4,7 @@ use super::map::{Map, MapPlan, broadcast, text};
 use super::{Entry, axis_of, contiguous, dtype, ints, known, makes, output_dtype, require, sizes};
 use crate::backend::Ctx;
 use crate::gpu::Params;
-use crate::text::{Number, stored};
+use crate::text::{Number, raw};
 use oxrt_backend::geometry::sliced;
 use oxrt_backend::{Bound, Kernel, NodeView, Packing, bound, kernel};
 use oxrt_ops::scalar::{Instr, Program};
@@ -26,12 +26,12 @@ pub(super) const RESHAPE: Entry =
     Entry::new("reshape", &["Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"], sized, pack, reshape);
 
 fn sized(_: &Ctx, node: &NodeView) -> Option<()> {
-    stored(node.dtype(0)?)?;
+    raw(node.dtype(0)?)?;
     // One text per node: all results have one type.
     let outputs = node.node().outputs().iter().flatten();
     let mut types = outputs.map(|&v| node.graph[v].ty.dtype());
     let first = types.next()??;
-    stored(first)?;
+    raw(first)?;
     require(types.all(|t| t == Some(first)))
 }
 

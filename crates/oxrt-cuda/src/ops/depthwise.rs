@@ -204,7 +204,8 @@ pub(super) fn byte_filters(ctx: &Ctx, node: &NodeView) -> Option<()> {
 pub(super) fn pack_bytes(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     let f = Filter::of(node)?;
     let before = format!(
-        "#define QUANTA 1\ntypedef {} TX;\ntypedef {} T;\ntypedef {} TY;\n{}{}",
+        "#define QUANTA 1\n#define X_IS_NOT_T {}\ntypedef {} TX;\ntypedef {} T;\ntypedef {} TY;\n{}{}",
+        u8::from(dtype(node, 0)? != dtype(node, 1)?),
         c_type(dtype(node, 0)?)?,
         c_type(dtype(node, 1)?)?,
         c_type(output_dtype(node, 0)?)?,
@@ -222,7 +223,7 @@ pub(super) fn load_bytes(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Resul
     let depthwise = Depthwise::load(ctx, node, packed.first())?;
     let weights = ctx.weights(packed.get(1).ok_or_else(|| Error::invalid("packed weights are missing"))?)?;
     let ends = ends(node.op());
-    let (whole, mut number) = numbers(node.attrs(), node.has(ends[2]), node.has(ends[4]))?;
+    let (whole, mut number) = numbers(node, ends)?;
     number[4] = node.attrs().float_or("scale", 1.0)?;
     let zero = node.attrs().int_or("x_zero", 0)?;
     let row = row_residual(node);
@@ -236,7 +237,7 @@ pub(super) fn load_bytes(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Resul
             let operands = [io.input(0), weights.ptr().cast_const(), io.input(ends[1]), io.input(ends[2])];
             let end = |p: Params| {
                 let p = p.ptr(io.input::<u8>(ends[0])).ptr(io.input::<u8>(ends[3])).ptr(io.input::<u8>(ends[4]));
-                let p = p.f32(zero as f32).i32s(&whole);
+                let p = p.i32(zero).i32s(&whole);
                 number.into_iter().fold(p, Params::f32)
             };
             // SAFETY: buffers have the bound sizes, the weights were packed for this node.

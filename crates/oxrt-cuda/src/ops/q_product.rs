@@ -3,6 +3,7 @@
 
 use super::each::{only, strict};
 use super::gemm::is_float;
+use super::q_line::Line;
 use super::windows::{Method, Sizes, Text, Windows, batched};
 use super::{Entry, c_type, counts, dtype, holds, makes, output_dtype, require};
 use crate::backend::{Ctx, Weights};
@@ -83,7 +84,7 @@ pub(super) fn fused_supports(ctx: &Ctx, node: &NodeView) -> Option<()> {
     }
     require(node.op() != "oxrt.QConv" || (3..=5).contains(&node.rank(0)?))?;
     require(node.op() == "oxrt.QMatMul" || node.has(2))?;
-    numbers(node.attrs(), node.has(residual), node.has(middle)).ok().map(|_| ())
+    numbers(node, ends(node.op())).ok().map(|_| ())
 }
 
 fn bytes_supports(_: &Ctx, node: &NodeView) -> Option<()> {
@@ -102,9 +103,11 @@ fn bounds(l: &Linear) -> [f32; 3] {
 }
 
 /// The numbers that the end reads, in its order (the product's own scale, `number[4]`, is left out).
-pub(super) fn numbers(attrs: &Attrs, residual: bool, middle: bool) -> Result<([i64; 12], [f32; 11])> {
+pub(super) fn numbers(node: &NodeView, ends: [usize; 5]) -> Result<([i64; 12], [f32; 11])> {
     let (mut whole, mut number) = ([0; 12], [1.0; 11]);
-    if residual {
+    let [_, _, residual, table, middle] = ends;
+    let attrs = node.attrs();
+    if node.has(residual) {
         let r = Linear::from_attrs(attrs, "r")?;
         (whole[6], number[2]) = (r.zero, r.scale);
         if is_rounded(dtype_of(attrs, "mid")?) {
@@ -113,7 +116,7 @@ pub(super) fn numbers(attrs: &Attrs, residual: bool, middle: bool) -> Result<([i
             [number[5], number[7], number[8]] = bounds(&mid);
         }
     }
-    if middle {
+    if node.has(middle) {
         let t = Linear::from_attrs(attrs, "t")?;
         (whole[5], number[1]) = (t.zero, t.scale);
     }
@@ -121,6 +124,10 @@ pub(super) fn numbers(attrs: &Attrs, residual: bool, middle: bool) -> Result<([i
         let y = Linear::from_attrs(attrs, "y")?;
         whole[7] = y.zero;
         [number[6], number[9], number[10]] = bounds(&y);
+        if let Some(line) = Line::of(node, table) {
+            whole[7..10].copy_from_slice(&[line.out_zero, line.least, line.most]);
+            number[3] = line.ratio;
+        }
     }
     Ok((whole, number))
 }
@@ -158,14 +165,15 @@ pub(super) fn end_text(ctx: &Ctx, node: &NodeView, ends: [usize; 5]) -> Result<S
     let small = rounds("y") && out == DType::F8E4M3FN;
     Ok(format!(
         "typedef {} TR;\ntypedef {} TT;\ntypedef {} TM;\n#define QUANTISED {}\n#define SMALL_FLOATS {}\n#define MIDDLE_ROUNDED {}\n\
-         #define LIMITED {}\n#define FROM_TABLE {from_table}\nDEVICE f32 activate(f32 x) {{ {body}return {y}; }}\n{END}",
+         #define LIMITED {}\n#define LINE {}\n#define FROM_TABLE {from_table}\nDEVICE f32 activate(f32 x) {{ {body}return {y}; }}\n{END}",
         ty(residual, DType::U8)?,
         ty(table, out)?,
         ty(middle, DType::U8)?,
         u8::from(rounds("y")),
         u8::from(small),
         u8::from(rounds("mid")),
-        u8::from(limited)
+        u8::from(limited),
+        u8::from(Line::of(node, table).is_some())
     ))
 }
 
@@ -233,7 +241,7 @@ pub(super) fn ends_fit(args: &BindArgs, ends: [usize; 5], maps: usize) -> Result
 fn fused(node: &NodeView, windows: Windows, weights: Option<(Arc<Weights>, Shape)>) -> Result<Box<dyn Kernel>> {
     let attrs = node.attrs().clone();
     let ends = ends(node.op());
-    let (mut whole, mut number) = numbers(&attrs, node.has(ends[2]), node.has(ends[4]))?;
+    let (mut whole, mut number) = numbers(node, ends)?;
     let conv = node.op() == "oxrt.QConv";
     let names = if node.op() == "oxrt.QMatMul" { ["a_zero", "b_zero"] } else { ["x_zero", "w_zero"] };
     let zeros = [attrs.int_or(names[0], 0)?, attrs.int_or(names[1], 0)?];

@@ -2,6 +2,7 @@
 
 use super::conv::{Filter, Fold, is_pointwise, rows_of, window, windows_stream};
 use super::product::{Method, Product, Sizes, TILES, Types, Window2, stream_text};
+use super::q_line::Line;
 use super::q_product::{end_text, ends, ends_fit, fused_supports, has_text, is_small, numbers, row_residual};
 use super::{Entry, c_type, counts, dtype, makes, output_dtype, require};
 use crate::backend::Ctx;
@@ -29,19 +30,57 @@ pub(super) fn streams(ctx: &Ctx, node: &NodeView) -> Option<()> {
     let halves = node.output_dtype(0)?.bytes_for(1) == 2;
     let [_, _, residual, table, _] = ends(node.op());
     require(node.output_dtype(0)?.bytes_for(1) <= 4 && !(halves && (node.has(residual) || node.has(table))))?;
-    let columns = if node.output_dtype(0)?.bytes_for(1) == 1 { CHUNK } else { 8 };
     if node.op() == "oxrt.QGemm" {
         let shape = node.ty(1)?.static_shape()?;
         let [k, n] = shape[..] else { return None };
-        return require(k * n > 0 && k % CHUNK == 0 && n % columns == 0);
+        return require(k * n > 0 && k % CHUNK == 0 && n % 8 == 0);
     }
     let f = Filter::of(node).ok()?;
-    require(matches!(node.rank(0)?, 3 | 4) && f.cout % columns == 0)?;
+    require(matches!(node.rank(0)?, 3 | 4) && f.cout % 8 == 0)?;
+    if pairs(node, &f) {
+        return Some(());
+    }
     windows_stream(node, &f)?;
     if f.is_thin() {
         return Fold::of(node, &f, weights).map(|_| ());
     }
     require(f.cin % CHUNK == 0)
+}
+
+/// Whether neighbouring pixels are taken together, so that rows of half a chunk become whole ones: weights stand twice in the columns of two
+/// pixels then, with zeros for the other's channels. (The units have nothing better to do; the kernels that take such rows as they are
+/// are three times slower.)
+fn pairs(node: &NodeView, f: &Filter) -> bool {
+    let even = |node: &NodeView| {
+        let dims = node.dims(0)?;
+        dims[..dims.len() - 1].iter().any(|d| d.as_size().is_some_and(|n| n % 2 == 0)).then_some(())
+    };
+    f.cin % CHUNK == CHUNK / 2
+        && f.cout % 8 == 0
+        && !f.is_thin()
+        && is_pointwise(node, f).unwrap_or(false)
+        && even(node).is_some()
+        && !row_residual(node)
+        && ends(node.op()).into_iter().take(2).all(|i| !node.has(i) || node.constant(i).is_some())
+}
+
+/// The same, of any node.
+fn is_paired(node: &NodeView) -> Result<bool> {
+    Ok(node.op() == "oxrt.QConv" && pairs(node, &Filter::of(node)?))
+}
+
+/// Weights [n][k] for pairs of pixels: [2 n][2 k].
+fn paired_rows(rows: &[u8], k: usize) -> Vec<u8> {
+    let zeros = vec![0u8; k];
+    let first = rows.chunks_exact(k).flat_map(|row| row.iter().chain(&zeros));
+    let second = rows.chunks_exact(k).flat_map(|row| zeros.iter().chain(row));
+    first.chain(second).copied().collect()
+}
+
+/// A row of numbers twice.
+fn twice(t: &Tensor) -> Result<Tensor> {
+    let list = t.get_slice::<f32>().ok_or_else(|| Error::bug("scales that are not in single precision"))?;
+    Ok(Tensor::from_slice(&[list.len() * 2], &[list, list].concat()))
 }
 
 fn method<const I: usize>(node: &NodeView) -> Result<Method> {
@@ -76,11 +115,17 @@ fn fold_of(node: &NodeView) -> Result<Option<Fold>> {
 }
 
 /// Tensors: code; weights; the zero point of x times the weights, summed over all taps and over each (nothing when it is zero);
-/// for images of few channels, the code that folds them.
+/// for images of few channels, the code that folds them; for pairs of pixels, scales and biases of both.
 pub(super) fn pack<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     let fold = fold_of(node)?;
-    let (bytes, n, taps) = rows(node, fold.as_ref())?;
-    let depth = bytes.len() / n.max(1);
+    let (mut bytes, mut n, taps) = rows(node, fold.as_ref())?;
+    let limits = limits_text(node, &bytes, n)?;
+    let paired = is_paired(node)?;
+    let mut depth = bytes.len() / n.max(1);
+    if paired {
+        bytes = paired_rows(&bytes, depth);
+        (n, depth) = (n * 2, depth * 2);
+    }
     let zero = node.attrs().int_or("x_zero", 0)?;
     let mut sums = Vec::new();
     if zero != 0 {
@@ -100,7 +145,7 @@ pub(super) fn pack<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing
     let w = dtype(node, 1)?;
     let types =
         format!("typedef {} TW;\ntypedef {} TY;\n#define HAS_ZERO {zeros}\n{}", c_type(w)?, c_type(y)?, has_text(node));
-    let types = types + &limits_text(node, &bytes, n)?;
+    let types = format!("{types}{limits}#define WHOLE_CHUNKS {}\n", u8::from(n % CHUNK == 0));
     let before = format!("{types}{}", end_text(ctx, node, ends(node.op()))?);
     let code = ctx.code(&stream_text(method, blocks, y, &before)?)?;
     let weights = Tensor::from_bytes(w, &[n, depth], &bytes)?;
@@ -108,6 +153,10 @@ pub(super) fn pack<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing
     if let Some(fold) = fold {
         let x = dtype(node, 0)?;
         tensors.push(ctx.code(&fold.text(x, x, Filter::of(node)?.cin)?)?);
+    }
+    if paired {
+        let given = ends(node.op()).into_iter().take(2).filter_map(|i| node.constant(i));
+        tensors.extend(given.map(twice).collect::<Result<Vec<_>>>()?);
     }
     Ok(Packing { tensors, consumed: vec![1] })
 }
@@ -121,6 +170,7 @@ fn limits_text(node: &NodeView, weights: &[u8], n: usize) -> Result<String> {
         return Ok(String::new());
     };
     let all = Linear::new(y.scale, y.zero, y.dtype);
+    let line = Line::of(node, ends(node.op())[3]);
     let most = if node.has(ends(node.op())[2]) {
         let [mid, r] = ["mid", "r"].map(|name| Linear::from_attrs(node.attrs(), name).map(|l| 255.0 * f64::from(l.scale)));
         mid? + r?
@@ -128,9 +178,16 @@ fn limits_text(node: &NodeView, weights: &[u8], n: usize) -> Result<String> {
         most_of_sums(node, weights, n)
     };
     // Comparisons with NaN are false.
-    let bounded = most / f64::from(y.scale) < MOST_QUANTA;
-    let flag = |b: bool| u8::from(b);
-    Ok(format!("#define BOUNDED {}\n#define LOWEST {}\n#define HIGHEST {}\n", flag(bounded), flag(y.low > all.low), flag(y.high < all.high)))
+    let ratio = line.map_or(1.0, |l| l.ratio.max(1.0));
+    let bounded = most / f64::from(y.scale) * f64::from(ratio) < MOST_QUANTA;
+    let mut flags = [bounded, y.low > all.low, y.high < all.high, false, false];
+    if let Some(line) = line {
+        // What is beyond a limit of the line need not be kept within those of the rounding before.
+        [flags[1], flags[2]] = line.limits.map(|beyond| !beyond);
+        [flags[3], flags[4]] = line.bounds(output_dtype(node, 0)?);
+    }
+    let names = ["BOUNDED", "LOWEST", "HIGHEST", "LINE_LOWEST", "LINE_HIGHEST"];
+    Ok(names.iter().zip(flags).map(|(name, flag)| format!("#define {name} {}\n", u8::from(flag))).collect())
 }
 
 /// No result of bytes times weights (rows of n maps) is further from zero.
@@ -164,10 +221,13 @@ pub(super) fn load<const I: usize>(ctx: &Ctx, node: &NodeView, packed: &[Tensor]
     };
     let filter = if node.op() == "oxrt.QConv" { Some(Filter::of(node)?) } else { None };
     let attrs = node.attrs().clone();
-    let (whole, mut number) = numbers(&attrs, node.has(ends[2]), node.has(ends[4]))?;
+    let (whole, mut number) = numbers(node, ends)?;
     number[4] = attrs.float_or("scale", 1.0)?;
     let zero = attrs.int_or("x_zero", 0)?;
     let row = row_residual(node);
+    let paired = is_paired(node)?;
+    let twice = if paired { packed[3..].iter().map(|t| ctx.weights(t)).collect::<Result<Vec<_>>>()? } else { Vec::new() };
+    let rows = if paired { 2 } else { 1 };
     kernel(move |args| {
         let x = args.shape(0)?;
         counts(x.iter().product())?;
@@ -193,16 +253,20 @@ pub(super) fn load<const I: usize>(ctx: &Ctx, node: &NodeView, packed: &[Tensor]
             (Some(f), None) => {
                 windows = window(args, &attrs, f)?;
                 padded = windows.leaves_image();
-                let m = images * windows.output[0] * windows.output[1];
-                Sizes { m, k: depth, ldx: f.cin, window: Some(windows), ..plain }
+                let pixels = images * windows.output[0] * windows.output[1];
+                if pixels % rows != 0 {
+                    bail!(bug, "{pixels} pixels in pairs");
+                }
+                windows.cin *= rows;
+                Sizes { m: pixels / rows, k: depth, ldx: f.cin * rows, window: Some(windows), ..plain }
             }
         };
-        if ends_fit(args, ends, n)? && !row {
+        if ends_fit(args, ends, n / rows)? && !row {
             bail!(bug, "a residual of one row where more were known");
         }
         let m = sizes.m;
         let plan = product.plan(sizes)?;
-        let (product, weights, sums) = (product.clone(), weights.clone(), sums.clone());
+        let (product, weights, sums, twice) = (product.clone(), weights.clone(), sums.clone(), twice.clone());
         let folds = fold.as_ref().map(|(_, launcher)| launcher.clone());
         let own = plan.workspace().next_multiple_of(256);
         let scratch = own + folding.as_ref().map_or(0, |f| f.elements());
@@ -216,14 +280,15 @@ pub(super) fn load<const I: usize>(ctx: &Ctx, node: &NodeView, packed: &[Tensor]
                     folding.run(folds, io, x, image, zero as f32)?;
                     x = image.cast_const();
                 }
+                let of_column = |i: usize| twice.get(i).map_or_else(|| io.input::<u8>(ends[i]), |w| w.ptr().cast_const());
                 let end = |p: Params| {
                     let sums = sums.as_ref().map_or(std::ptr::null(), |s| s.ptr().cast_const());
-                    let p = p.ptr(io.input::<u8>(ends[0])).ptr(sums);
+                    let p = p.ptr(of_column(0)).ptr(sums);
                     let p = p.ptr(io.input::<u8>(ends[3])).ptr(io.input::<u8>(ends[4]));
                     let p = p.u32(usize::from(padded)).u32(windows.input[0]).u32(windows.input[1]);
                     number.into_iter().fold(p.i32s(&whole), Params::f32)
                 };
-                let operands = [x, weights.ptr().cast_const(), io.input(ends[1]), io.input(ends[2])];
+                let operands = [x, weights.ptr().cast_const(), of_column(1), io.input(ends[2])];
                 product.run_bytes(&plan, io, operands, io.output(0), end)
             }
         })

@@ -6,16 +6,38 @@ struct P {
     Divider groups, columns, rows;
 #if QUANTA
     const f32* scale; const TT* table; const TM* middle;
-    f32 zero;
+    i32 zero;
     i32 whole[12]; f32 number[11];
 #endif
 };
 
-// Sums of products of bytes are exact in single precision.
+// Elements as numbers, less a zero point. (Sums of products of bytes are exact in single precision.) The unit that makes numbers of
+// integers is slow: bytes become numbers in pairs.
+template <class E, int V> DEVICE void numbers(const Pack<E, V>& from, i32 zero, f32 (&to)[V]) {
+    PRAGMA_UNROLL for (int j = 0; j < V; j++) to[j] = get<f32>(from.at[j]) - (QUANTA ? (f32)zero : 0.0f);
+}
 #if QUANTA
-#define LESS_ZERO(x) ((x) - p.zero)
+template <class E> DEVICE Pair two_numbers(u32 word, i32 zero, E) {
+    const bool SIGNED = (E)-1 < (E)0;
+    return bytes_less(word ^ (SIGNED ? 0x8080u : 0u), zero + (SIGNED ? 128 : 0));
+}
+DEVICE Pair two_numbers(u32 word, i32, f8e4m3 e) { return widen_two((u16)word, e); }
+template <class E, int V> DEVICE void numbers_by_four(const Pack<E, V>& from, i32 zero, f32 (&to)[V]) {
+    PRAGMA_UNROLL for (int j = 0; j < V; j += 4) {
+        const u32 word = *(const u32*)(from.at + j);
+        const Pair low = two_numbers(word & 0xffff, zero, E()), high = two_numbers(word >> 16, zero, E());
+        to[j] = low.lo; to[j + 1] = low.hi; to[j + 2] = high.lo; to[j + 3] = high.hi;
+    }
+}
+DEVICE void numbers(const Pack<T, 4>& from, i32 zero, f32 (&to)[4]) { numbers_by_four(from, zero, to); }
+DEVICE void numbers(const Pack<T, 8>& from, i32 zero, f32 (&to)[8]) { numbers_by_four(from, zero, to); }
+#if X_IS_NOT_T
+DEVICE void numbers(const Pack<TX, 4>& from, i32 zero, f32 (&to)[4]) { numbers_by_four(from, zero, to); }
+DEVICE void numbers(const Pack<TX, 8>& from, i32 zero, f32 (&to)[8]) { numbers_by_four(from, zero, to); }
+#endif
+#define ZERO p.zero
 #else
-#define LESS_ZERO(x) (x)
+#define ZERO 0
 #endif
 
 // With ROW, the kernel's width and the stride are those of the text: every pixel that a thread needs is read once, and its
@@ -36,15 +58,13 @@ template <int V, int WIDE, bool ROW> DEVICE void run(const P& p) {
         if (ROW) {
             f32 taps[KERNEL_W][V];
             PRAGMA_UNROLL for (int kw = 0; kw < KERNEL_W; kw++) {
-                Pack<T, V> w = *(const Pack<T, V>*)(p.w + (i64)(kh * KERNEL_W + kw) * p.channels + c);
-                PRAGMA_UNROLL for (int j = 0; j < V; j++) taps[kw][j] = get<f32>(w.at[j]);
+                numbers(*(const Pack<T, V>*)(p.w + (i64)(kh * KERNEL_W + kw) * p.channels + c), 0, taps[kw]);
             }
             i32 left = (i32)ow0 * STRIDE_W - p.pad_w;
             PRAGMA_UNROLL for (int i = 0; i < (WIDE - 1) * STRIDE_W + KERNEL_W; i++) {
                 if ((u32)(left + i) >= (u32)p.width) continue;
-                Pack<TX, V> x = *(const Pack<TX, V>*)(row + (i64)(left + i) * p.channels);
                 f32 v[V];
-                PRAGMA_UNROLL for (int j = 0; j < V; j++) v[j] = LESS_ZERO(get<f32>(x.at[j]));
+                numbers(*(const Pack<TX, V>*)(row + (i64)(left + i) * p.channels), ZERO, v);
                 PRAGMA_UNROLL for (int o = 0; o < WIDE; o++) {
                     const int kw = i - o * STRIDE_W;
                     if (kw >= 0 && kw < KERNEL_W) {
@@ -59,8 +79,9 @@ template <int V, int WIDE, bool ROW> DEVICE void run(const P& p) {
             PRAGMA_UNROLL for (int o = 0; o < WIDE; o++) {
                 i32 iw = (i32)(ow0 + o) * p.stride_w - p.pad_w + kw * p.dilation_w;
                 if ((u32)iw >= (u32)p.width) continue;
-                Pack<TX, V> x = *(const Pack<TX, V>*)(row + (i64)iw * p.channels);
-                PRAGMA_UNROLL for (int j = 0; j < V; j++) acc[o][j] += LESS_ZERO(get<f32>(x.at[j])) * get<f32>(w.at[j]);
+                f32 v[V];
+                numbers(*(const Pack<TX, V>*)(row + (i64)iw * p.channels), ZERO, v);
+                PRAGMA_UNROLL for (int j = 0; j < V; j++) acc[o][j] += v[j] * get<f32>(w.at[j]);
             }
         }
     }

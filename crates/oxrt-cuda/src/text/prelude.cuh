@@ -161,6 +161,9 @@ DEVICE f32 fast_exp2(f32 x) { f32 y; asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) 
 DEVICE f32 fast_recip(f32 x) { return __fdividef(1.0f, x); }
 DEVICE f32 short_tanh(f32 x) { f32 y; asm("tanh.approx.f32 %0, %1;" : "=f"(y) : "f"(x)); return y; }
 DEVICE u32 high_product(u32 a, u32 b) { return __umulhi(a, b); }
+// The larger of both halves of two words.
+DEVICE u32 max_halves(u32 a, u32 b) { return __vmaxu2(a, b); }
+DEVICE u32 max_halves_signed(u32 a, u32 b) { return __vmaxs2(a, b); }
 #define INFINITE_F32 __int_as_float(0x7f800000)
 #define NAN_F32 __int_as_float(0x7fffffff)
 #endif

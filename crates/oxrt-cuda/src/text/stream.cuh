@@ -109,7 +109,7 @@ DEVICE u16 end_two(const P& p, f32 v0, f32 v1, u16 residual) {
         v.hi += r.hi * p.number[2];
     }
     return rounded_two(p.number[6], p.number[9], p.number[10]);
-#elif HAS_TABLE || HAS_MIDDLE
+#elif HAS_MIDDLE || (HAS_TABLE && !LINE)
     union { u16 bits; TR at[2]; } r;
     union { u16 bits; TY at[2]; } y;
     r.bits = residual;
@@ -130,6 +130,11 @@ DEVICE u16 end_two(const P& p, f32 v0, f32 v1, u16 residual) {
         v = fmaf(v, p.number[6], INTEGERS);
         if (!BOUNDED || LOWEST) v = fmaxf(v, p.number[9]);
         if (!BOUNDED || HIGHEST) v = fminf(v, p.number[10]);
+        if (LINE) {
+            v = fmaf(v - INTEGERS, p.number[3], INTEGERS);
+            if (LINE_LOWEST) v = fmaxf(v, plus_integers(p.whole[8]));
+            if (LINE_HIGHEST) v = fminf(v, plus_integers(p.whole[9]));
+        }
         q[e] = integer_of(v) + p.whole[7];
     }
     return pack_bytes(q[0], q[1], TY());
@@ -287,7 +292,14 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
                 const u32 row = (lane + c * 32) / (BN / 16), chunk = (lane + c * 32) % (BN / 16);
                 const i32 m = m0 + row0 + i * 64 + (warp & 3) * 16 + row, n = n0 + chunk * 16;
                 ahead[c] = uint4{0, 0, 0, 0};
-                if (m < p.m && n < p.n) ahead[c] = *(const uint4*)((const u8*)p.residual + (i64)m * p.ldy + n);
+                if (m >= p.m || n >= p.n) continue;
+                const u8* from = (const u8*)p.residual + (i64)m * p.ldy + n;
+                if (WHOLE_CHUNKS) {
+                    ahead[c] = *(const uint4*)from;
+                } else {
+                    *(uint2*)&ahead[c].x = *(const uint2*)from;
+                    if (n + 8 < p.n) *(uint2*)&ahead[c].z = *(const uint2*)(from + 8);
+                }
             }
         };
         if (STAGED_RESIDUAL) ask_ahead(0);
@@ -427,14 +439,6 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
         auto chunk_at = [&](u32 row, u32 chunk) { return rows + row * BN + ((chunk ^ (BN % 128 ? row >> 1 & 3 : row & 7)) << 4); };
         PRAGMA_UNROLL for (int i = 0; i < MT; i++) {
             const i32 top = m0 + row0 + i * 64 + (warp & 3) * 16;
-            // Chunk c of the sixteen rows, and where it lies in memory; rows are multiples of 16 bytes.
-            auto each_chunk = [&](auto f) {
-                for (u32 c = lane; c < BN; c += 32) {
-                    const u32 row = c / (BN / 16), chunk = c % (BN / 16);
-                    if (top + (i32)row < p.m && n0 + (i32)chunk * 16 < p.n) f(chunk_at(row, chunk), (i64)(top + row) * p.ldy + n0 + chunk * 16);
-                }
-                __syncwarp();
-            };
             // It was asked for while the units multiplied; the next rows' comes while these are ended.
             if (STAGED_RESIDUAL) {
                 PRAGMA_UNROLL for (int c = 0; c < BN / 32; c++) *(uint4*)chunk_at((lane + c * 32) / (BN / 16), (lane + c * 32) % (BN / 16)) = ahead[c];
@@ -470,7 +474,20 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
                     PRAGMA_UNROLL for (int h = 0; h < 2; h++) *(u16*)pair_at(j0 + j, h) = pairs[j][h];
             }
             __syncwarp();
-            each_chunk([&](u8* here, i64 there) { *(uint4*)((u8*)p.y + there) = *(const uint4*)here; });
+            // Rows are multiples of 16 bytes, or (not WHOLE_CHUNKS) of 8.
+            for (u32 c = lane; c < BN; c += 32) {
+                const i32 row = c / (BN / 16), chunk = c % (BN / 16), n = n0 + chunk * 16;
+                if (top + row >= p.m || n >= p.n) continue;
+                const u8* here = chunk_at(row, chunk);
+                u8* to = (u8*)p.y + (i64)(top + row) * p.ldy + n;
+                if (WHOLE_CHUNKS) {
+                    *(uint4*)to = *(const uint4*)here;
+                } else {
+                    *(uint2*)to = *(const uint2*)here;
+                    if (n + 8 < p.n) *(uint2*)(to + 8) = *(const uint2*)(here + 8);
+                }
+            }
+            __syncwarp();
         }
 #else
         PRAGMA_UNROLL for (int i = 0; i < MT; i++)
