@@ -530,10 +530,13 @@ impl Product {
         };
         let gpu = &self.ctx.gpu;
         let mut p = Params::new().tensor_map(&gpu.tensor_map(&x_path)?).tensor_map(&gpu.tensor_map(&w_path)?);
+        let y_bytes = self.types.y.bytes_for(1);
         for base in [y.cast_const(), residual] {
-            let path = TensorPath { base, dims: vec![s.n, s.m], strides: vec![s.ldy * 2], walk: Walk::Box(vec![64]) };
-            // What is not there, or not of 16 bits, is not walked.
-            let walked = !base.is_null() && self.types.y.bytes_for(1) == 2;
+            let (dims, strides) = (vec![s.n * y_bytes / 2, s.m], vec![s.ldy * y_bytes]);
+            let path = TensorPath { base, dims, strides, walk: Walk::Box(vec![64]) };
+            // What is not there, or not written by the copy engine (STAGED in the text), is not walked.
+            let staged = y_bytes == 2 || (y_bytes == 1 && tile.n % 128 == 0 && s.n % 16 == 0);
+            let walked = !base.is_null() && staged;
             p = p.tensor_map(&if walked { gpu.tensor_map(&path)? } else { [0; 128] });
         }
         p = p

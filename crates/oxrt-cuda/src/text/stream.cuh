@@ -18,15 +18,19 @@
 #define NR (BN / 2)
 #define SLICE_X (BM * 128)
 #define SLICE_W (BN * 128)
-// Results go out by the copy engine too, in pieces of 64 x 64 by way of shared memory; the residual comes in the same way, to the
-// same place. (Results in single precision are written as they lie in registers; bytes by way of shared memory, which each warp
-// has for itself.)
-#define STAGED (TY_BYTES == 2)
-#define PIECES (MT * (BN / 64))
+// Results go out by the copy engine too, in pieces of 64 rows of 128 bytes by way of shared memory; the residual comes in the same way, to
+// the same place. (Results in single precision are written as they lie in registers; bytes of narrow tiles, and in rows that are no
+// multiple of 16 bytes, by way of shared memory which each warp has for itself.)
+#define STAGED_BYTES (TY_BYTES == 1 && BN % 128 == 0 && WHOLE_CHUNKS)
+#define STAGED (TY_BYTES == 2 || STAGED_BYTES)
+#define WIDE (STAGED_BYTES ? 128 : 64)
+#define PIECES (MT * (BN / WIDE))
 #define PIECE (64 * 128)
 // Groups of eight columns of a piece that registers hold at once.
 #define AT_ONCE (BLOCKS > 1 || MT * NR > 128 ? 2 : 8)
 #define BYTES_AT_ONCE (MT * NR > 96 ? 2 : 4)
+// Whether the residual comes by the copy engine.
+#define RESIDUAL_COMES (p.residual && !(QUANTA && ROW_RESIDUAL))
 
 struct P {
     TensorMap x, w, out, add;
@@ -139,6 +143,34 @@ DEVICE u16 end_two(const P& p, f32 v0, f32 v1, u16 residual) {
     }
     return pack_bytes(q[0], q[1], TY());
 #endif
+}
+
+// Ends JS pairs of columns of a thread's two rows, from `column` on, of which `left` are there (with those of the thread's neighbours). Where
+// a pair goes lies the residual's, where it is not a row.
+template <int JS, class At> DEVICE void end_bytes(const P& p, const S* sums, i32 column, i32 left, const u64 (&out)[2], At pair_at) {
+    // What lies behind the last column is computed from nothing, and not written.
+    auto there = [&](int j) { return j * 8 < left; };
+    // What some columns need is read before any of their results is written, so that none waits for another.
+    PRAGMA_UNROLL for (int j0 = 0; j0 < JS; j0 += BYTES_AT_ONCE) {
+        Columns c[BYTES_AT_ONCE];
+        u16 pairs[BYTES_AT_ONCE][2];
+        PRAGMA_UNROLL for (int j = 0; j < BYTES_AT_ONCE; j++) {
+            if (there(j0 + j)) c[j] = columns(p, column + (j0 + j) * 8);
+            PRAGMA_UNROLL for (int h = 0; h < 2; h++) {
+                if (STAGED_RESIDUAL) pairs[j][h] = *pair_at(j0 + j, h);
+                if (HAS_RESIDUAL && ROW_RESIDUAL && there(j0 + j)) pairs[j][h] = *(const u16*)(p.residual + column + (j0 + j) * 8);
+            }
+        }
+        PRAGMA_UNROLL for (int j = 0; j < BYTES_AT_ONCE; j++)
+            PRAGMA_UNROLL for (int h = 0; h < 2; h++) {
+                const S* two = sums + (j0 + j) * 4 + h * 2;
+                const i32 known = HAS_ZERO ? min(column + (j0 + j) * 8, p.n - 2) : 0;
+                const f32 v0 = real(p, c[j], 0, two[0], known, out[h]), v1 = real(p, c[j], 1, two[1], known, out[h]);
+                pairs[j][h] = end_two(p, v0, v1, pairs[j][h]);
+            }
+        PRAGMA_UNROLL for (int j = 0; j < BYTES_AT_ONCE; j++)
+            PRAGMA_UNROLL for (int h = 0; h < 2; h++) *pair_at(j0 + j, h) = pairs[j][h];
+    }
 }
 #endif
 #endif
@@ -260,18 +292,18 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
             continue;
         }
         // Where a piece of this warpgroup's part of the tile lies.
-        auto row_of = [&](int piece) { return m0 + row0 + piece / (BN / 64) * 64; };
-        auto column_of = [&](int piece) { return n0 + piece % (BN / 64) * 64; };
+        auto row_of = [&](int piece) { return m0 + row0 + piece / (BN / WIDE) * 64; };
+        auto column_of = [&](int piece) { return n0 + piece % (BN / WIDE) * WIDE; };
         // Of the next piece from here on that takes the same place.
         auto ask_for_residual = [&](int piece) {
             while (piece < PIECES && column_of(piece) >= p.n) piece += BUFFERS;
             if (piece >= PIECES) return;
             u64* b = my_added + piece % BUFFERS;
             barrier_expect(b, PIECE);
-            copy_tile_2(my_pieces + piece % BUFFERS * PIECE, &p.add, column_of(piece), row_of(piece), b);
+            copy_tile_2(my_pieces + piece % BUFFERS * PIECE, &p.add, column_of(piece) * TY_BYTES / 2, row_of(piece), b);
         };
         auto ask_for_first = [&]() {
-            if (STAGED && p.residual && leads) {
+            if (STAGED && RESIDUAL_COMES && leads) {
                 store_wait_read<0>();
                 PRAGMA_UNROLL for (int b = 0; b < BUFFERS; b++) ask_for_residual(b);
             }
@@ -284,7 +316,7 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
             barrier_wait(turns + before, (wg ? mine : mine - 1) & 1);
         }
         mine++;
-#if QUANTA && TY_BYTES == 1
+#if TY_BYTES == 1 && !STAGED_BYTES
         // A warp's chunks of the residual of its sixteen rows of part i, zeros where there are none.
         uint4 ahead[BN / 32];
         auto ask_ahead = [&](int i) {
@@ -367,13 +399,12 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
 #if STAGED
         if (p.splits > 1) ask_for_first();
         PRAGMA_UNROLL for (int piece = 0; piece < PIECES; piece++) {
-            const int i = piece / (BN / 64), g0 = piece % (BN / 64) * 8, buffer = piece % BUFFERS;
+            const int i = piece / (BN / WIDE), g0 = piece % (BN / WIDE) * (WIDE / 8), buffer = piece % BUFFERS;
             const i32 column0 = column_of(piece);
             if (column0 >= p.n) continue;
             u8* const base = my_pieces + buffer * PIECE;
-            const u32 place0 = ((warp & 3) * 16 + (lane >> 2)) * 128 + ((lane >> 2) << 4) + q * 4;
-            auto word = [&](int h, int j) { return (u32*)(base + ((place0 ^ (j << 4)) + h * 8 * 128)); };
-            if (p.residual) {
+            const u32 place0 = ((warp & 3) * 16 + (lane >> 2)) * 128 + ((lane >> 2) << 4) + q * 2 * TY_BYTES;
+            if (RESIDUAL_COMES) {
                 barrier_wait(my_added + buffer, add_phases >> buffer & 1);
                 add_phases ^= 1u << buffer;
             } else {
@@ -388,6 +419,11 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
             u64 out[2];
             PRAGMA_UNROLL for (int h = 0; h < 2; h++) out[h] = outside(p, row_of(piece) + (warp & 3) * 16 + (lane >> 2) + h * 8);
 #endif
+#if STAGED_BYTES
+            auto pair_at = [&](int j, int h) { return (u16*)(base + ((place0 ^ (j >> 1 << 4)) + (j & 1) * 8 + h * 8 * 128)); };
+            end_bytes<WIDE / 8>(p, acc[i] + g0 * 4, column0 + q * 2, p.n - column0, out, pair_at);
+#else
+            auto word = [&](int h, int j) { return (u32*)(base + ((place0 ^ (j << 4)) + h * 8 * 128)); };
             PRAGMA_UNROLL for (int j0 = 0; j0 < 8; j0 += AT_ONCE) {
             // What is read is read before anything is written: the compiler cannot know that they do not meet.
             u32 add[2][AT_ONCE];
@@ -422,12 +458,13 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
             PRAGMA_UNROLL for (int j = 0; j < AT_ONCE; j++)
                 PRAGMA_UNROLL for (int h = 0; h < 2; h++) *word(h, j0 + j) = add[h][j];
             }
+#endif
             fence_async();
             barrier_of<128>(2 + wg);
             if (leads) {
-                store_tile_2(&p.out, column0, row_of(piece), my_pieces + buffer * PIECE);
+                store_tile_2(&p.out, column0 * TY_BYTES / 2, row_of(piece), my_pieces + buffer * PIECE);
                 store_commit();
-                if (p.residual && piece + BUFFERS < PIECES) {
+                if (RESIDUAL_COMES && piece + BUFFERS < PIECES) {
                     store_wait_read<0>();
                     ask_for_residual(piece + BUFFERS);
                 }
@@ -447,32 +484,8 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
             }
             u64 out[2];
             PRAGMA_UNROLL for (int h = 0; h < 2; h++) out[h] = outside(p, top + (lane >> 2) + h * 8);
-            auto pair_at = [&](int j, int h) { return chunk_at((lane >> 2) + h * 8, j >> 1) + (j & 1) * 8 + q * 2; };
-            // What lies behind the last column is computed from nothing, and not written.
-            const i32 column = n0 + q * 2;
-            const i32 left = p.n - n0;
-            auto there = [&](int j) { return j * 8 < left; };
-            // What some columns need is read before any of their results is written, so that none waits for another.
-            PRAGMA_UNROLL for (int j0 = 0; j0 < BN / 8; j0 += BYTES_AT_ONCE) {
-                Columns c[BYTES_AT_ONCE];
-                u16 pairs[BYTES_AT_ONCE][2];
-                PRAGMA_UNROLL for (int j = 0; j < BYTES_AT_ONCE; j++) {
-                    if (there(j0 + j)) c[j] = columns(p, column + (j0 + j) * 8);
-                    PRAGMA_UNROLL for (int h = 0; h < 2; h++) {
-                        if (STAGED_RESIDUAL) pairs[j][h] = *(const u16*)pair_at(j0 + j, h);
-                        if (ROW_RESIDUAL && there(j0 + j)) pairs[j][h] = *(const u16*)((const u8*)p.residual + column + (j0 + j) * 8);
-                    }
-                }
-                PRAGMA_UNROLL for (int j = 0; j < BYTES_AT_ONCE; j++)
-                    PRAGMA_UNROLL for (int h = 0; h < 2; h++) {
-                        const S* sums = acc[i] + (j0 + j) * 4 + h * 2;
-                        const i32 known = HAS_ZERO ? min(column + (j0 + j) * 8, p.n - 2) : 0;
-                        const f32 v0 = real(p, c[j], 0, sums[0], known, out[h]), v1 = real(p, c[j], 1, sums[1], known, out[h]);
-                        pairs[j][h] = end_two(p, v0, v1, pairs[j][h]);
-                    }
-                PRAGMA_UNROLL for (int j = 0; j < BYTES_AT_ONCE; j++)
-                    PRAGMA_UNROLL for (int h = 0; h < 2; h++) *(u16*)pair_at(j0 + j, h) = pairs[j][h];
-            }
+            auto pair_at = [&](int j, int h) { return (u16*)(chunk_at((lane >> 2) + h * 8, j >> 1) + (j & 1) * 8 + q * 2); };
+            end_bytes<BN / 8>(p, acc[i], n0 + q * 2, p.n - n0, out, pair_at);
             __syncwarp();
             // Rows are multiples of 16 bytes, or (not WHOLE_CHUNKS) of 8.
             for (u32 c = lane; c < BN; c += 32) {

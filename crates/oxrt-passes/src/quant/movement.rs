@@ -75,10 +75,7 @@ fn small_raise(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
         return Ok(false);
     }
     raise_above(rw, id, |g, pool| {
-        let x = g[pool].input(0).filter(|_| &*g[pool].op == "MaxPool" && g[pool].outputs().iter().flatten().count() == 1)?;
-        let x = made_by(g, x, "Relu").map_or(Some(x), |relu| g[relu].input(0))?;
-        let x = made_by(g, x, "Transpose").map_or(Some(x), |turn| g[turn].input(0))?;
-        let conv = made_by(g, x, "oxrt.QConv")?;
+        let conv = g[pool].input(0).filter(|_| &*g[pool].op == "oxrt.MaxPool").and_then(|x| made_by(g, x, "oxrt.QConv"))?;
         g[conv].input(0).and_then(|x| g[x].ty.dtype()).is_some_and(DType::is_float).then_some(1)
     })
 }
