@@ -69,6 +69,63 @@ fn memory_of_the_device_is_read_and_written_in_place() {
     assert!(unsafe { session.run_on_device(&[], &[], &[]) }.is_err());
 }
 
+/// Runs on memory of the emulated device, which is the host's, with `rooms` bytes for each output. Returns shapes and bytes.
+fn run_within(engine: &oxrt::Engine, x: &Tensor, rooms: &[usize]) -> oxrt::Result<Vec<(Vec<usize>, Vec<u8>)>> {
+    let mut blocks: Vec<Vec<u64>> = rooms.iter().map(|bytes| vec![0; bytes.div_ceil(8)]).collect();
+    let outputs: Vec<(*mut u8, usize)> =
+        blocks.iter_mut().zip(rooms).map(|(b, &room)| (b.as_mut_ptr().cast(), room)).collect();
+    // SAFETY: each block has as many bytes as is said.
+    let shapes =
+        unsafe { engine.session().run_on_device_within(&[x.bytes().as_ptr()], &[x.shape()], &outputs)? };
+    let bytes = |b: &Vec<u64>| b.iter().flat_map(|w| w.to_le_bytes()).collect();
+    Ok(shapes.into_iter().zip(blocks.iter().map(bytes)).collect())
+}
+
+#[test]
+fn results_of_sizes_that_data_decides_go_to_memory_of_the_device() {
+    let text = "(f32[n, 4] x) {
+        a = Mul(x, f32{2}); s = ReduceMax<keepdims=0>(a, i64[1]{1}); c = Greater(s, f32{0}); i = NonZero(c); j = Squeeze(i, i64[1]{0})
+        y = Gather(a, j); z = Relu(y) } => z, s";
+    // The second engine has no step before the first size that data decides.
+    let alone = "(f32[n, 4] x) { i = NonZero(x); j = Cast<to=1>(i) } => j";
+    for (text, most) in [(text, vec![6 * 4 * 4, 6 * 4]), (alone, vec![2 * 24 * 4])] {
+        let (cpu, gpu) = (build(text, Device::Cpu), build(text, Device::CudaEmulator));
+        assert_eq!(gpu.session().most_output_bytes(&[&[6, 4]]).unwrap(), most);
+        for seed in 0..3 {
+            let x: Vec<f32> = (0..24).map(|i| if (i / 4 + seed) % 3 == 0 { -1.0 } else { ((i * 7 + seed) % 5) as f32 }).collect();
+            let x = Tensor::from_slice(&[6, 4], &x);
+            let mut session = cpu.session();
+            let want: Vec<Tensor> =
+                session.run_ordered(&[x.view().unwrap()]).unwrap().iter().map(|v| v.to_tensor().unwrap()).collect();
+            let got = run_within(&gpu, &x, &most).unwrap();
+            for ((shape, bytes), want) in got.iter().zip(&want) {
+                assert_eq!(shape, want.shape());
+                assert_eq!(&bytes[..want.bytes().len()], want.bytes());
+            }
+            let small: Vec<usize> = want.iter().map(|t| t.bytes().len() - 4).collect();
+            let error = run_within(&gpu, &x, &small).unwrap_err().to_string();
+            assert!(error.contains(&format!("{} bytes", want[0].bytes().len())), "{error}");
+        }
+        // SAFETY: refused before any pointer is followed.
+        let refused = unsafe { gpu.session().run_on_device(&[], &[], &[]) }.unwrap_err();
+        assert!(format!("{refused:?}").contains("run_on_device_within"), "{refused:?}");
+        let x = Tensor::from_slice(&[6, 4], &[1f32; 24]);
+        let options =
+            oxrt::BenchOptions { warmup: 1, runs: 2, duration: std::time::Duration::ZERO, ..Default::default() };
+        let report = oxrt::bench(&gpu, &[x], &options).unwrap();
+        for part in [report.device_ms, report.enqueue_ms, report.copy_in_ms, report.copy_out_ms, report.device_memory_ms] {
+            assert!(part.is_some_and(|ms| ms > 0.0), "{report:?}");
+        }
+        assert_eq!(report.device_memory_equal, Some(true));
+    }
+    // Elements of an input that are sizes have no bound that is known before they are read.
+    let gpu = build("(i64 n) { r = Range(i64{0}, n, i64{1}); y = Add(r, i64{1}) } => y", Device::CudaEmulator);
+    let error = gpu.session().most_output_bytes(&[&[]]).unwrap_err().to_string();
+    assert!(error.contains("known bound"), "{error}");
+    let got = run_within(&gpu, &Tensor::from_slice(&[], &[3i64]), &[64]).unwrap();
+    assert_eq!((&got[0].0[..], &got[0].1[..24]), (&[3][..], &[1i64, 2, 3].map(i64::to_le_bytes).concat()[..]));
+}
+
 #[test]
 fn an_index_out_of_range_names_the_node_and_leaves_the_session_usable() {
     let gpu = build("(f32[4, 2] x, i64[n] i) { y = Gather(x, i) } => y", Device::CudaEmulator);
