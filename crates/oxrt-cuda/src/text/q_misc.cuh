@@ -64,7 +64,13 @@ KERNEL(256, each, P) {
     if (index < p.count) {
         const u32 image = divide(index, p.channels), c = index - image * p.channels.divisor;
         const TX* x = p.x + (i64)image * p.pixels * p.channels.divisor + c;
-        for (u32 i = warp; i < p.pixels; i += 8) sum += get<i32>(x[(i64)i * p.channels.divisor]) - p.x_zero;
+        // Several at once, so that no read waits for another.
+        for (u32 i = warp; i < p.pixels; i += 64) {
+            i32 part = 0;
+            PRAGMA_UNROLL for (u32 j = i; j < i + 64; j += 8)
+                if (j < p.pixels) part += get<i32>(x[(i64)j * p.channels.divisor]) - p.x_zero;
+            sum += part;
+        }
     }
     sums[threadIdx.x] = sum;
     __syncthreads();

@@ -21,16 +21,25 @@
 // Results go out by the copy engine too, in pieces of 64 rows of 128 bytes by way of shared memory; the residual comes in the same way, to
 // the same place. (Results in single precision are written as they lie in registers; bytes of narrow tiles, and in rows that are no
 // multiple of 16 bytes, by way of shared memory which each warp has for itself.)
-#define STAGED_BYTES (TY_BYTES == 1 && BN % 128 == 0 && WHOLE_CHUNKS)
+#if TY_BYTES == 1 && BN % 128 == 0 && WHOLE_CHUNKS
+#define STAGED_BYTES 1
+#define WIDE 128
+#else
+#define STAGED_BYTES 0
+#define WIDE 64
+#endif
 #define STAGED (TY_BYTES == 2 || STAGED_BYTES)
-#define WIDE (STAGED_BYTES ? 128 : 64)
 #define PIECES (MT * (BN / WIDE))
 #define PIECE (64 * 128)
 // Groups of eight columns of a piece that registers hold at once.
 #define AT_ONCE (BLOCKS > 1 || MT * NR > 128 ? 2 : 8)
 #define BYTES_AT_ONCE (MT * NR > 96 ? 2 : 4)
 // Whether the residual comes by the copy engine.
-#define RESIDUAL_COMES (p.residual && !(QUANTA && ROW_RESIDUAL))
+#if QUANTA
+#define RESIDUAL_COMES (p.residual && !ROW_RESIDUAL)
+#else
+#define RESIDUAL_COMES p.residual
+#endif
 
 struct P {
     TensorMap x, w, out, add;
