@@ -49,7 +49,9 @@ impl Pieces {
         // Sums and taps of a row fill the registers.
         let most = if in_rows && kernel_w > 3 { 4 } else { 8 };
         let vector = [8, 4, 2].into_iter().find(|v| *v <= most && f.cout.is_multiple_of(*v)).unwrap_or(1);
-        let few = if f.cout.is_multiple_of(2) { 2 } else { 1 };
+        // Bytes become numbers by four.
+        let narrow = if node.op() == "oxrt.QConv" { 4 } else { 2 };
+        let few = [narrow, 2].into_iter().find(|v| f.cout.is_multiple_of(*v)).unwrap_or(1);
         Ok(Pieces { vector, few, pixels: if in_rows && kernel_w > 3 { 8 } else { 4 }, in_rows, kernel_w, stride_w })
     }
 }

@@ -159,20 +159,20 @@ pub(super) fn end_text(ctx: &Ctx, node: &NodeView, ends: [usize; 5]) -> Result<S
     // Bytes of a table are moved as they lie.
     let from_table = if node.has(table) { "" } else { "put<TY>" };
     let rounds = |name: &str| dtype_of(node.attrs(), name).is_ok_and(is_rounded);
-    let limited = ["mid", "y"].into_iter().any(|name| {
-        Linear::from_attrs(node.attrs(), name).is_ok_and(|l| l != Linear::new(l.scale, l.zero, l.dtype))
-    });
+    let limits = ["mid", "y"].map(|name| Linear::from_attrs(node.attrs(), name).map(|l| (l, Linear::new(l.scale, l.zero, l.dtype))));
+    let limited = |beyond: fn(&Linear, &Linear) -> bool| u8::from(limits.iter().flatten().any(|(l, all)| beyond(l, all)));
     let small = rounds("y") && out == DType::F8E4M3FN;
     Ok(format!(
         "typedef {} TR;\ntypedef {} TT;\ntypedef {} TM;\n#define QUANTISED {}\n#define SMALL_FLOATS {}\n#define MIDDLE_ROUNDED {}\n\
-         #define LIMITED {}\n#define LINE {}\n#define FROM_TABLE {from_table}\nDEVICE f32 activate(f32 x) {{ {body}return {y}; }}\n{END}",
+         #define LIMITED_LOW {}\n#define LIMITED_HIGH {}\n#define LINE {}\n#define FROM_TABLE {from_table}\nDEVICE f32 activate(f32 x) {{ {body}return {y}; }}\n{END}",
         ty(residual, DType::U8)?,
         ty(table, out)?,
         ty(middle, DType::U8)?,
         u8::from(rounds("y")),
         u8::from(small),
         u8::from(rounds("mid")),
-        u8::from(limited),
+        limited(|l, all| l.low > all.low),
+        limited(|l, all| l.high < all.high),
         u8::from(Line::of(node, table).is_some())
     ))
 }

@@ -191,6 +191,16 @@ DEVICE f8e4m3 narrow_f8(f32 x) {
     return y;
 }
 
+// The larger, or NaN where one of them is.
+DEVICE f32 max_or_nan(f32 a, f32 b) {
+#if !defined(OXRT_EMULATED) && __CUDA_ARCH__ >= 800
+    f32 y;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(y) : "f"(a), "f"(b));
+    return y;
+#else
+    return a != a || a > b ? a : b;
+#endif
+}
 // Two floats of 8 bits, the first in the lower bits.
 struct Pair { f32 lo, hi; };
 DEVICE Pair widen_two(u16 two, f8e4m3) {

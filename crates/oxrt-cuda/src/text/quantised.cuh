@@ -10,12 +10,14 @@ DEVICE f32 plus_integers(i32 i) { return float_of((u32)(i + 0x4b400000)); }
 DEVICE f32 small(i32 i) { return plus_integers(i) - INTEGERS; }
 
 #if SMALL_FLOATS
-// The nearest float of 8 bits of v times the inverse of a scale, between bounds. (NaN stays.)
-DEVICE f8e4m3 rounded_small(f32 v, f32 inverse, f32 least, f32 most) {
-    v *= inverse;
-    if (LIMITED) v = v < least ? least : v > most ? most : v;
-    return narrow_f8(v);
+// A number between bounds, where they are not those of the type. (NaN stays.)
+DEVICE f32 limited(f32 v, f32 least, f32 most) {
+    if (LIMITED_LOW) v = max_or_nan(v, least);
+    if (LIMITED_HIGH) v = -max_or_nan(-v, -most);
+    return v;
 }
+// The nearest float of 8 bits of v times the inverse of a scale, between bounds.
+DEVICE f8e4m3 rounded_small(f32 v, f32 inverse, f32 least, f32 most) { return narrow_f8(limited(v * inverse, least, most)); }
 #endif
 
 // `residual_at`: where the second operand lies; null pointers where there is none.

@@ -108,8 +108,7 @@ DEVICE u16 end_two(const P& p, f32 v0, f32 v1, u16 residual) {
 #if SMALL_FLOATS
     Pair v = {activate(v0), activate(v1)};
     auto rounded_two = [&](const f32 inverse, f32 least, f32 most) {
-        auto limited = [&](f32 x) { return LIMITED ? x < least ? least : x > most ? most : x : x; };
-        return narrow_two(limited(v.lo * inverse), limited(v.hi * inverse), TY());
+        return narrow_two(limited(v.lo * inverse, least, most), limited(v.hi * inverse, least, most), TY());
     };
     if (HAS_RESIDUAL) {
         if (MIDDLE_ROUNDED) {
@@ -285,13 +284,39 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
     const bool leads = (tid & 127) == 0;
     u8* const my_pieces = pieces + wg * BUFFERS * PIECE;
     u64* const my_added = added + wg * BUFFERS;
-    u32 add_phases = 0;
-    i32 stage = 0, phase = 0;
-    // First row of this warpgroup's part of a tile; the threads that share one.
+    // First row of this warpgroup's part of a tile.
     const i32 row0 = IN_TURN ? 0 : (i32)wg * WG_M;
+    // Pieces that this warpgroup has written, which take its places in turn.
+    u32 written = 0;
+    // Asks for the residual of a piece.
+    auto ask = [&](i32 m0, i32 n0, int piece, u32 place) {
+        u64* b = my_added + place;
+        barrier_expect(b, PIECE);
+        copy_tile_2(my_pieces + place * PIECE, &p.add, (n0 + piece % (BN / WIDE) * WIDE) * TY_BYTES / 2, m0 + row0 + piece / (BN / WIDE) * 64, b);
+    };
+    // The same of the piece that comes next, in this tile or (where no other block may end it) in the next.
+    auto ask_next = [&](u32 item, i32 m0, i32 n0, int piece, u32 place_of) {
+        do piece++; while (piece < PIECES && n0 + piece % (BN / WIDE) * WIDE >= p.n);
+        if (piece >= PIECES) {
+            item += gridDim.x * (IN_TURN ? WGS : 1);
+            if (p.splits > 1 || item >= p.items) return;
+            i32 first, last;
+            place(item, m0, n0, first, last);
+            piece = 0;
+        }
+        ask(m0, n0, piece, place_of);
+    };
+    i32 stage = 0, phase = 0;
+    // The threads that share a tile.
     const u32 worker = IN_TURN ? tid & 127 : tid;
     const int WORKERS = IN_TURN ? 128 : CONSUMERS;
     u32 turn = 0, mine = 0;
+    if (STAGED && RESIDUAL_COMES && leads && p.splits == 1) {
+        const u32 item = blockIdx.x + (IN_TURN ? wg * gridDim.x : 0);
+        i32 m0, n0, first, last;
+        place(item, m0, n0, first, last);
+        if (item < p.items) ask(m0, n0, 0, 0);
+    }
     for (u32 item = blockIdx.x; item < p.items; item += gridDim.x) {
         i32 m0, n0, first, last;
         place(item, m0, n0, first, last);
@@ -303,21 +328,6 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
         // Where a piece of this warpgroup's part of the tile lies.
         auto row_of = [&](int piece) { return m0 + row0 + piece / (BN / WIDE) * 64; };
         auto column_of = [&](int piece) { return n0 + piece % (BN / WIDE) * WIDE; };
-        // Of the next piece from here on that takes the same place.
-        auto ask_for_residual = [&](int piece) {
-            while (piece < PIECES && column_of(piece) >= p.n) piece += BUFFERS;
-            if (piece >= PIECES) return;
-            u64* b = my_added + piece % BUFFERS;
-            barrier_expect(b, PIECE);
-            copy_tile_2(my_pieces + piece % BUFFERS * PIECE, &p.add, column_of(piece) * TY_BYTES / 2, row_of(piece), b);
-        };
-        auto ask_for_first = [&]() {
-            if (STAGED && RESIDUAL_COMES && leads) {
-                store_wait_read<0>();
-                PRAGMA_UNROLL for (int b = 0; b < BUFFERS; b++) ask_for_residual(b);
-            }
-        };
-        if (p.splits == 1) ask_for_first();
         // A phase is told by its parity, so nobody may wait for slices before those of the last tile have come. (Turn t of a
         // warpgroup follows turn t of those before it, and turn t - 1 of those behind.)
         if (IN_TURN && turn > 1) {
@@ -406,22 +416,27 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
         }
 
 #if STAGED
-        if (p.splits > 1) ask_for_first();
+        if (RESIDUAL_COMES && p.splits > 1 && leads) {
+            store_wait_read<0>();
+            ask(m0, n0, 0, written % BUFFERS);
+        }
         PRAGMA_UNROLL for (int piece = 0; piece < PIECES; piece++) {
-            const int i = piece / (BN / WIDE), g0 = piece % (BN / WIDE) * (WIDE / 8), buffer = piece % BUFFERS;
+            const int i = piece / (BN / WIDE), g0 = piece % (BN / WIDE) * (WIDE / 8);
+            const u32 buffer = written % BUFFERS;
             const i32 column0 = column_of(piece);
             if (column0 >= p.n) continue;
             u8* const base = my_pieces + buffer * PIECE;
             const u32 place0 = ((warp & 3) * 16 + (lane >> 2)) * 128 + ((lane >> 2) << 4) + q * 2 * TY_BYTES;
             if (RESIDUAL_COMES) {
-                barrier_wait(my_added + buffer, add_phases >> buffer & 1);
-                add_phases ^= 1u << buffer;
-            } else {
-                // The place was taken BUFFERS pieces ago, unless the last tile had fewer or this one leaves columns out.
-                if (leads) {
-                    if (piece < BUFFERS || n0 + BN > p.n) store_wait_read<0>();
-                    else store_wait_read<BUFFERS - 1>();
+                barrier_wait(my_added + buffer, written / BUFFERS & 1);
+                // While this piece is ended the next one's comes to the other place, which the last piece has left.
+                if (BUFFERS > 1 && leads) {
+                    store_wait_read<0>();
+                    ask_next(item, m0, n0, piece, (written + 1) % BUFFERS);
                 }
+            } else {
+                // The place was taken BUFFERS pieces ago.
+                if (leads) store_wait_read<BUFFERS - 1>();
                 barrier_of<128>(2 + wg);
             }
 #if QUANTA
@@ -473,11 +488,12 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
             if (leads) {
                 store_tile_2(&p.out, column0 * TY_BYTES / 2, row_of(piece), my_pieces + buffer * PIECE);
                 store_commit();
-                if (RESIDUAL_COMES && piece + BUFFERS < PIECES) {
+                if (RESIDUAL_COMES && BUFFERS == 1) {
                     store_wait_read<0>();
-                    ask_for_residual(piece + BUFFERS);
+                    ask_next(item, m0, n0, piece, 0);
                 }
             }
+            written++;
         }
 #elif TY_BYTES == 1
         u8* const rows = my_pieces + (warp & 3) * (16 * BN);
