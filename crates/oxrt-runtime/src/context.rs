@@ -340,7 +340,9 @@ impl Context {
     /// As [`Context::run`], and for engines of the host.
     pub fn device_times(&mut self, inputs: &[TensorView], runs: usize) -> Result<Vec<DeviceTimes>> {
         let inner = self.inner.clone();
-        let Some(on) = inner.device.as_ref() else { bail!(unsupported, "device times of an engine that runs on the host") };
+        let Some(on) = inner.device.as_ref() else {
+            bail!(unsupported, "device times of an engine that runs on the host")
+        };
         let mut times = vec![DeviceTimes::default(); runs];
         if inner.is_static || inner.first.is_some() {
             let binding = self.binding(inputs)?;
@@ -365,7 +367,9 @@ impl Context {
         if let (Some(on), None) = (&inner.device, &self.kept.side) {
             self.kept.side = Some(Side::new(on)?);
         }
-        let set = |kept: &mut crate::kept::Kept, spent| kept.side.as_mut().and_then(|side| std::mem::replace(&mut side.spent, spent));
+        let set = |kept: &mut crate::kept::Kept, spent| {
+            kept.side.as_mut().and_then(|side| std::mem::replace(&mut side.spent, spent))
+        };
         set(&mut self.kept, Some(Spent { each_kernel, ..Spent::default() }));
         let started = Instant::now();
         let outputs = if inner.first.is_some() {

@@ -107,9 +107,16 @@ pub(crate) fn run_lent(
         for v in told {
             learn_all(inner, v, &env[&v], &mut sizes).at(|| g[v].name.clone())?;
         }
-        steps(inner, sizes, |_| false, kept, None, None, env, |sizes, kept, env| {
-            hand_out(inner, sizes, kept, env, outputs)
-        })
+        steps(
+            inner,
+            sizes,
+            |_| false,
+            kept,
+            None,
+            None,
+            env,
+            |sizes, kept, env| hand_out(inner, sizes, kept, env, outputs),
+        )
     })?;
     made.ok_or_else(|| Error::bug("a run stopped that nobody watched"))
 }

@@ -75,8 +75,7 @@ fn run_within(engine: &oxrt::Engine, x: &Tensor, rooms: &[usize]) -> oxrt::Resul
     let outputs: Vec<(*mut u8, usize)> =
         blocks.iter_mut().zip(rooms).map(|(b, &room)| (b.as_mut_ptr().cast(), room)).collect();
     // SAFETY: each block has as many bytes as is said.
-    let shapes =
-        unsafe { engine.session().run_on_device_within(&[x.bytes().as_ptr()], &[x.shape()], &outputs)? };
+    let shapes = unsafe { engine.session().run_on_device_within(&[x.bytes().as_ptr()], &[x.shape()], &outputs)? };
     let bytes = |b: &Vec<u64>| b.iter().flat_map(|w| w.to_le_bytes()).collect();
     Ok(shapes.into_iter().zip(blocks.iter().map(bytes)).collect())
 }
@@ -92,7 +91,8 @@ fn results_of_sizes_that_data_decides_go_to_memory_of_the_device() {
         let (cpu, gpu) = (build(text, Device::Cpu), build(text, Device::CudaEmulator));
         assert_eq!(gpu.session().most_output_bytes(&[&[6, 4]]).unwrap(), most);
         for seed in 0..3 {
-            let x: Vec<f32> = (0..24).map(|i| if (i / 4 + seed) % 3 == 0 { -1.0 } else { ((i * 7 + seed) % 5) as f32 }).collect();
+            let x: Vec<f32> =
+                (0..24).map(|i| if (i / 4 + seed) % 3 == 0 { -1.0 } else { ((i * 7 + seed) % 5) as f32 }).collect();
             let x = Tensor::from_slice(&[6, 4], &x);
             let mut session = cpu.session();
             let want: Vec<Tensor> =
@@ -113,7 +113,9 @@ fn results_of_sizes_that_data_decides_go_to_memory_of_the_device() {
         let options =
             oxrt::BenchOptions { warmup: 1, runs: 2, duration: std::time::Duration::ZERO, ..Default::default() };
         let report = oxrt::bench(&gpu, &[x], &options).unwrap();
-        for part in [report.device_ms, report.enqueue_ms, report.copy_in_ms, report.copy_out_ms, report.device_memory_ms] {
+        for part in
+            [report.device_ms, report.enqueue_ms, report.copy_in_ms, report.copy_out_ms, report.device_memory_ms]
+        {
             assert!(part.is_some_and(|ms| ms > 0.0), "{report:?}");
         }
         assert_eq!(report.device_memory_equal, Some(true));
@@ -399,7 +401,9 @@ fn floats_of_8_bits_are_multiplied() {
 #[test]
 fn convolutions_of_floats_of_8_bits_are_a_chain() {
     let quantised = |from: &str, to: &str| {
-        format!("{to}q = QuantizeLinear<output_dtype=17>({from}, f32{{0.02}}); {to} = DequantizeLinear({to}q, f32{{0.02}})")
+        format!(
+            "{to}q = QuantizeLinear<output_dtype=17>({from}, f32{{0.02}}); {to} = DequantizeLinear({to}q, f32{{0.02}})"
+        )
     };
     // The first block adds what is not rounded before, the second what is.
     let text = format!(

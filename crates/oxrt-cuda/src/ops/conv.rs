@@ -166,8 +166,7 @@ impl Fold {
                 let block = tap * self.pixel() + line % self.tall * self.channels;
                 let pixel = h % self.block[0] * self.block[1] + w % self.block[1];
                 for c in 0..f.cin {
-                    rows[m * depth + block + pixel * f.cin + c] =
-                        data[(m * f.cin + c) * taps + h * kernel[1] + w];
+                    rows[m * depth + block + pixel * f.cin + c] = data[(m * f.cin + c) * taps + h * kernel[1] + w];
                 }
             }
         }
@@ -356,7 +355,11 @@ fn pack<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
         let code = ctx.code(&text(node, method, types, true)?)?;
         let folds = ctx.code(&fold.text(from, of, f.cin)?)?;
         return Ok(Packing {
-            tensors: vec![code, super::as_factors(&[f.cout, fold.depth()], fold.rows(weights(node)?, &f), of, false)?, folds],
+            tensors: vec![
+                code,
+                super::as_factors(&[f.cout, fold.depth()], fold.rows(weights(node)?, &f), of, false)?,
+                folds,
+            ],
             consumed: vec![1],
         });
     }

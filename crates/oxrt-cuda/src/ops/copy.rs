@@ -50,7 +50,10 @@ fn pack_few(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     let (from, to) = types(node)?;
     let channels = node.dims(0).and_then(|d| d[1].as_size()).unwrap_or(1);
     let (c, x, y) = (Number::for_types(&[from], to).name(), super::c_type(from)?, super::c_type(to)?);
-    let body = format!("typedef {c} C;\ntypedef {x} TX;\ntypedef {y} TY;\n#define CHANNELS {channels}\n#define SIDE {}\n{FEW_TEXT}", side(from));
+    let body = format!(
+        "typedef {c} C;\ntypedef {x} TX;\ntypedef {y} TY;\n#define CHANNELS {channels}\n#define SIDE {}\n{FEW_TEXT}",
+        side(from)
+    );
     Ok(Packing { tensors: vec![ctx.code(&body)?], consumed: Vec::new() })
 }
 

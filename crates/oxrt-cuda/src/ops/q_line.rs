@@ -90,7 +90,10 @@ mod tests {
             assert_eq!((shifted.out_zero, shifted.least, shifted.bounds(DType::I8)[0]), (-128, 0, false));
             let plain = Line::through(&y, &table(|q| scaled(q, s).clamp(-128, 127))).unwrap();
             assert_eq!(plain.bounds(DType::I8), [false, false]);
-            assert_eq!(Line::through(&y, &table(|q| if q < 0 { scaled(q, s / 8.0) } else { scaled(q, s) }.clamp(-128, 127))), None);
+            assert_eq!(
+                Line::through(&y, &table(|q| if q < 0 { scaled(q, s / 8.0) } else { scaled(q, s) }.clamp(-128, 127))),
+                None
+            );
         }
         assert_eq!(Line::through(&y, &table(|q| q.abs().min(127))), None);
         assert_eq!(Line::through(&y, &table(|q| (-q).clamp(-128, 127))), None);

@@ -51,7 +51,8 @@ fn pack_binary(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
 }
 
 fn binary(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
-    let (one_by_one, by_eight) = (ctx.function(packed.first(), "each", 0)?, ctx.function(packed.first(), "by_eight", 0)?);
+    let (one_by_one, by_eight) =
+        (ctx.function(packed.first(), "each", 0)?, ctx.function(packed.first(), "by_eight", 0)?);
     let linear = |name: &str| Linear::from_attrs(node.attrs(), name);
     let (a, b, y) = (linear("a")?, linear("b")?, linear("y")?);
     kernel(move |args| {

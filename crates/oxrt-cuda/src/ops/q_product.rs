@@ -159,8 +159,10 @@ pub(super) fn end_text(ctx: &Ctx, node: &NodeView, ends: [usize; 5]) -> Result<S
     // Bytes of a table are moved as they lie.
     let from_table = if node.has(table) { "" } else { "put<TY>" };
     let rounds = |name: &str| dtype_of(node.attrs(), name).is_ok_and(is_rounded);
-    let limits = ["mid", "y"].map(|name| Linear::from_attrs(node.attrs(), name).map(|l| (l, Linear::new(l.scale, l.zero, l.dtype))));
-    let limited = |beyond: fn(&Linear, &Linear) -> bool| u8::from(limits.iter().flatten().any(|(l, all)| beyond(l, all)));
+    let limits = ["mid", "y"]
+        .map(|name| Linear::from_attrs(node.attrs(), name).map(|l| (l, Linear::new(l.scale, l.zero, l.dtype))));
+    let limited =
+        |beyond: fn(&Linear, &Linear) -> bool| u8::from(limits.iter().flatten().any(|(l, all)| beyond(l, all)));
     let small = rounds("y") && out == DType::F8E4M3FN;
     Ok(format!(
         "typedef {} TR;\ntypedef {} TT;\ntypedef {} TM;\n#define QUANTISED {}\n#define SMALL_FLOATS {}\n#define MIDDLE_ROUNDED {}\n\

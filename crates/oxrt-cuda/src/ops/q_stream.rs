@@ -172,7 +172,8 @@ fn limits_text(node: &NodeView, weights: &[u8], n: usize) -> Result<String> {
     let all = Linear::new(y.scale, y.zero, y.dtype);
     let line = Line::of(node, ends(node.op())[3]);
     let most = if node.has(ends(node.op())[2]) {
-        let [mid, r] = ["mid", "r"].map(|name| Linear::from_attrs(node.attrs(), name).map(|l| 255.0 * f64::from(l.scale)));
+        let [mid, r] =
+            ["mid", "r"].map(|name| Linear::from_attrs(node.attrs(), name).map(|l| 255.0 * f64::from(l.scale)));
         mid? + r?
     } else {
         most_of_sums(node, weights, n)
@@ -226,7 +227,8 @@ pub(super) fn load<const I: usize>(ctx: &Ctx, node: &NodeView, packed: &[Tensor]
     let zero = attrs.int_or("x_zero", 0)?;
     let row = row_residual(node);
     let paired = is_paired(node)?;
-    let twice = if paired { packed[3..].iter().map(|t| ctx.weights(t)).collect::<Result<Vec<_>>>()? } else { Vec::new() };
+    let twice =
+        if paired { packed[3..].iter().map(|t| ctx.weights(t)).collect::<Result<Vec<_>>>()? } else { Vec::new() };
     let rows = if paired { 2 } else { 1 };
     kernel(move |args| {
         let x = args.shape(0)?;
@@ -280,7 +282,8 @@ pub(super) fn load<const I: usize>(ctx: &Ctx, node: &NodeView, packed: &[Tensor]
                     folding.run(folds, io, x, image, zero as f32)?;
                     x = image.cast_const();
                 }
-                let of_column = |i: usize| twice.get(i).map_or_else(|| io.input::<u8>(ends[i]), |w| w.ptr().cast_const());
+                let of_column =
+                    |i: usize| twice.get(i).map_or_else(|| io.input::<u8>(ends[i]), |w| w.ptr().cast_const());
                 let end = |p: Params| {
                     let sums = sums.as_ref().map_or(std::ptr::null(), |s| s.ptr().cast_const());
                     let p = p.ptr(of_column(0)).ptr(sums);

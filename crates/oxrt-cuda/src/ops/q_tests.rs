@@ -167,7 +167,8 @@ fn bytes_of_lines_and_in_pairs() {
     let y = "y_scale=256.0, y_dtype=3";
     let both = "mid_scale=64.0, mid_dtype=3, r_scale=32.0, r_zero=-3, r_dtype=3";
     for (m, k, n) in [(70, 144, 200), (3, 32, 24)] {
-        let weights = format!("i8[{k}, {n}]{{{}}}, f32[{n}]{{0.25}}, f32[{n}]{{-8}}", list(&bytes(DType::I8, &[k, n], 2)));
+        let weights =
+            format!("i8[{k}, {n}]{{{}}}, f32[{n}]{{0.25}}, f32[{n}]{{-8}}", list(&bytes(DType::I8, &[k, n], 2)));
         let (a, r) = (bytes(DType::I8, &[m, k], 1), bytes(DType::I8, &[m, n], 3));
         let table = format!("i8[256]{{{relu}}}");
         let head = format!("(i8[{m}, {k}] x, i8[{m}, {n}] r) {{ y = oxrt.QGemm<x_zero=3, {both}, {y}>(x, {weights}");
@@ -181,7 +182,8 @@ fn bytes_of_lines_and_in_pairs() {
         out[n - 1] = maps;
         let scales: Vec<String> = (0..maps).map(|i| format!("{}", 0.25 * (1 + i % 3) as f32)).collect();
         let scales = scales.join(", ");
-        let weights = format!("i8{w:?}{{{}}}, f32[{maps}]{{{scales}}}, f32[{maps}]{{{scales}}}", list(&bytes(DType::I8, &w, 2)));
+        let weights =
+            format!("i8{w:?}{{{}}}, f32[{maps}]{{{scales}}}, f32[{maps}]{{{scales}}}", list(&bytes(DType::I8, &w, 2)));
         let kernel = format!("kernel_shape={:?}, x_zero=-5", &w[2..]);
         let text = format!(
             "(i8{shape:?} x, i8{out:?} r) {{ y = oxrt.QConv<{kernel}, {both}, {y}>(x, {weights}, r, i8[256]{{{relu}}}) }} => y"
@@ -249,7 +251,8 @@ fn floats_of_8_bits() {
 
 /// Small integers as floats of 8 bits: sums of their products are exact, and roundings of those meet halves.
 fn small(shape: &[usize], seed: u64) -> Tensor {
-    let whole: Vec<f64> = bytes(DType::I8, shape, seed).to_f64_vec().unwrap().iter().map(|v| (v / 16.0).trunc()).collect();
+    let whole: Vec<f64> =
+        bytes(DType::I8, shape, seed).to_f64_vec().unwrap().iter().map(|v| (v / 16.0).trunc()).collect();
     Tensor::from_f64(DType::F8E4M3FN, shape, &whole).unwrap()
 }
 
@@ -324,9 +327,11 @@ fn bytes_one_by_one() {
                 a.to_onnx(),
                 b.to_onnx()
             );
-            let text = format!("({a}[3, 1, 16] a, {b}[5, 16] b) {{ y = oxrt.QBinary<op=\"{op}\", {kinds}>(a, b) }} => y");
+            let text =
+                format!("({a}[3, 1, 16] a, {b}[5, 16] b) {{ y = oxrt.QBinary<op=\"{op}\", {kinds}>(a, b) }} => y");
             check(&text, &[bytes(a, &[3, 1, 16], 1), bytes(b, &[5, 16], 2)], 0.0);
-            let text = format!("({a}[3, 2, 16] a, {b}[3, 1, 1] b) {{ y = oxrt.QBinary<op=\"{op}\", {kinds}>(a, b) }} => y");
+            let text =
+                format!("({a}[3, 2, 16] a, {b}[3, 1, 1] b) {{ y = oxrt.QBinary<op=\"{op}\", {kinds}>(a, b) }} => y");
             check(&text, &[bytes(a, &[3, 2, 16], 1), bytes(b, &[3, 1, 1], 2)], 0.0);
             let text = format!("({a}[3, 1, 7] a, {b}[5, 1] b) {{ y = oxrt.QBinary<op=\"{op}\", {kinds}>(a, b) }} => y");
             check(&text, &[bytes(a, &[3, 1, 7], 1), bytes(b, &[5, 1], 2)], 0.0);

@@ -107,7 +107,7 @@ DEVICE f32 real(const P& p, const Columns& c, int e, S sum, i32 column, u64 out)
 DEVICE u16 end_two(const P& p, f32 v0, f32 v1, u16 residual) {
 #if SMALL_FLOATS
     Pair v = {activate(v0), activate(v1)};
-    auto rounded_two = [&](const f32 inverse, f32 least, f32 most) {
+    auto rounded_two = [&](f32 inverse, f32 least, f32 most) {
         return narrow_two(limited(v.lo * inverse, least, most), limited(v.hi * inverse, least, most), TY());
     };
     if (HAS_RESIDUAL) {

@@ -271,7 +271,8 @@ fn small_residual(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
     let found = [(a, b), (b, a)].into_iter().filter_map(|(v, other)| {
         let (product, turned, result, rounded) = own(v)?;
         let (r, from) = from_small_floats(g, other)?;
-        let free = is_small(g, product) && g[product].input(4).is_none() && same_dims(g, v, x) && same_dims(g, other, x);
+        let free =
+            is_small(g, product) && g[product].input(4).is_none() && same_dims(g, v, x) && same_dims(g, other, x);
         free.then_some((product, turned, result, rounded, r, from))
     });
     let Some((product, turned, result, rounded, r, from)) = found.max_by_key(|f| place(f.0)) else { return Ok(false) };

@@ -75,7 +75,8 @@ fn small_raise(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
         return Ok(false);
     }
     raise_above(rw, id, |g, pool| {
-        let conv = g[pool].input(0).filter(|_| &*g[pool].op == "oxrt.MaxPool").and_then(|x| made_by(g, x, "oxrt.QConv"))?;
+        let conv =
+            g[pool].input(0).filter(|_| &*g[pool].op == "oxrt.MaxPool").and_then(|x| made_by(g, x, "oxrt.QConv"))?;
         g[conv].input(0).and_then(|x| g[x].ty.dtype()).is_some_and(DType::is_float).then_some(1)
     })
 }
