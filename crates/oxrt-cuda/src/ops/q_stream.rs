@@ -56,7 +56,7 @@ fn pairs(node: &NodeView, f: &Filter) -> bool {
         dims[..dims.len() - 1].iter().any(|d| d.as_size().is_some_and(|n| n % 2 == 0)).then_some(())
     };
     f.cin % CHUNK == CHUNK / 2
-        && f.cout % 8 == 0
+        && f.cout.is_multiple_of(8)
         && !f.is_thin()
         && is_pointwise(node, f).unwrap_or(false)
         && even(node).is_some()
