@@ -52,6 +52,7 @@ mod pad;
 mod pool;
 mod pool_any;
 mod product;
+mod q_line;
 mod q_misc;
 mod q_product;
 mod q_stream;
@@ -216,6 +217,7 @@ pub(crate) static OPS: &[&Entry] = &[
     &f8::S17,
     &f8::S18,
     &f8::S19,
+    &f8::DEPTHWISE,
     &f8::PLAIN,
     &q_product::INTEGER,
     &q_misc::BINARY,

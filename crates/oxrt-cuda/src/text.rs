@@ -37,7 +37,9 @@ pub(crate) fn stored(dtype: DType) -> Option<&'static str> {
 
 /// Unsigned integers of an element's size, for copies that do not look at it.
 pub(crate) fn raw(dtype: DType) -> Option<&'static str> {
-    stored(dtype)?;
+    if dtype != DType::F8E4M3FN {
+        stored(dtype)?;
+    }
     Some(match dtype.bytes_for(1) {
         1 => "u8",
         2 => "u16",

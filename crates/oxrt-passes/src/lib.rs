@@ -80,7 +80,7 @@ pub fn drop_assertions(graph: &mut Graph) -> usize {
 pub const HALVES: &[Rule] = &[layout::HALVES[0], layout::HALVES[1], fuse::HALVES[0], fuse::HALVES[1]];
 
 /// The same for devices that multiply floats of 8 bits.
-pub const SMALL_FLOATS: &[Rule] = &[quant::SMALL_FLOATS];
+pub const SMALL_FLOATS: &[Rule] = &quant::SMALL_FLOATS;
 
 /// Fuses and lays out for the engine.
 ///

@@ -26,4 +26,4 @@ pub use plan::{PackedKernel, Plan, Profile, SizeRange, Step, StepKind};
 
 /// Version of the file format; engines of another version are refused. It rises too when kernels take other parameters or weights in another
 /// order: an engine holds compiled code and packed weights, which this program's kernels have to fit.
-pub const FORMAT_VERSION: u32 = 3;
+pub const FORMAT_VERSION: u32 = 4;

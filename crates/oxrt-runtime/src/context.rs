@@ -6,6 +6,7 @@ use crate::bodies::runner;
 use crate::device::{DeviceContext, DeviceTimes, Ends};
 use crate::dynamic::{self, Watch};
 use crate::engine::{Engine, Inner};
+use crate::loose::{Side, Spent};
 use crate::memory::MemoryPlan;
 use crate::sizes;
 use oxrt_backend::Io;
@@ -244,7 +245,8 @@ impl Context {
     /// device, as large as its tensor; types and ranks are the engine's. Returns the shapes of the outputs.
     ///
     /// # Errors
-    /// As [`Context::run`], and for engines of the host and engines whose sizes depend on data.
+    /// As [`Context::run`], and for engines of the host and engines whose sizes depend on data
+    /// ([`Context::run_on_device_within`]).
     ///
     /// # Safety
     /// The pointers lead to that many bytes of the device's memory, which nobody else uses during the run.
@@ -254,17 +256,82 @@ impl Context {
         shapes: &[&[usize]],
         outputs: &[*mut u8],
     ) -> Result<Vec<Vec<usize>>> {
-        let types = self.inner.inputs.iter().map(|p| p.ty.dtype().unwrap_or(DType::F32));
-        let named: Vec<_> = types.zip(shapes.iter().copied()).collect();
-        if self.inner.device.is_none() || !self.inner.is_static {
-            bail!(unsupported, "memory of a device for an engine that runs on the host, or whose sizes depend on data");
+        if !self.inner.is_static {
+            return Err(Error::unsupported("the sizes of this engine's results depend on data")
+                .help("say how many bytes each output has room for: `run_on_device_within`"));
         }
-        if inputs.len() != self.inner.inputs.len() || outputs.len() != self.inner.outputs.len() {
-            bail!(invalid, "{} input and {} output pointers", inputs.len(), outputs.len());
-        }
-        let binding = self.bound_to(&named)?;
+        let binding = self.ends_bound(inputs, shapes, outputs.len())?;
         self.on_device(&binding, &Ends::Device(inputs, outputs))?;
         Ok(binding.outputs.iter().map(|o| o.shape.clone()).collect())
+    }
+
+    /// The same for outputs whose memory has so many bytes, which may be more than they need: also for engines whose sizes depend on data
+    /// ([`Context::most_output_bytes`] says what is enough).
+    ///
+    /// # Errors
+    /// As [`Context::run`]; for engines of the host; an output that does not fit into its memory (both sizes are named).
+    ///
+    /// # Safety
+    /// As [`Context::run_on_device`].
+    pub unsafe fn run_on_device_within(
+        &mut self,
+        inputs: &[*const u8],
+        shapes: &[&[usize]],
+        outputs: &[(*mut u8, usize)],
+    ) -> Result<Vec<Vec<usize>>> {
+        let inner = self.inner.clone();
+        let types = self.typed(shapes);
+        if !inner.is_static && inner.first.is_none() {
+            self.ends_fit(inputs.len(), outputs.len())?;
+            return dynamic::run_lent(&inner, inputs, &types, outputs, &mut self.kept);
+        }
+        let binding = self.ends_bound(inputs, shapes, outputs.len())?;
+        if inner.is_static {
+            for ((o, port), (_, room)) in binding.outputs.iter().zip(&inner.outputs).zip(outputs) {
+                dynamic::fits(&port.name, o.bytes, *room)?;
+            }
+            let pointers: Vec<*mut u8> = outputs.iter().map(|o| o.0).collect();
+            self.on_device(&binding, &Ends::Device(inputs, &pointers))?;
+            return Ok(binding.outputs.iter().map(|o| o.shape.clone()).collect());
+        }
+        self.on_device(&binding, &Ends::Device(inputs, &[]))?;
+        let Some(device) = &self.device else { bail!(bug, "no context on the device") };
+        dynamic::run_rest_on_device(&inner, &types, outputs, device, &binding, &mut self.kept)
+    }
+
+    /// The most bytes that each output can have for inputs of these shapes.
+    ///
+    /// # Errors
+    /// Sizes outside every profile; an output whose size has no bound that is known before the run.
+    pub fn most_output_bytes(&mut self, shapes: &[&[usize]]) -> Result<Vec<usize>> {
+        let types = self.typed(shapes);
+        if !self.inner.is_static {
+            return dynamic::most_bytes(&self.inner, &types);
+        }
+        Ok(self.bound_to(&types)?.outputs.iter().map(|o| o.bytes).collect())
+    }
+
+    /// Shapes of the inputs with their types.
+    fn typed<'a>(&self, shapes: &[&'a [usize]]) -> Vec<(DType, &'a [usize])> {
+        let types = self.inner.inputs.iter().map(|p| p.ty.dtype().unwrap_or(DType::F32));
+        types.zip(shapes.iter().copied()).collect()
+    }
+
+    /// Refuses memory of the device where there is none, and other numbers of inputs and outputs.
+    fn ends_fit(&self, inputs: usize, outputs: usize) -> Result<()> {
+        if self.inner.device.is_none() {
+            bail!(unsupported, "memory of a device for an engine that runs on the host");
+        }
+        if inputs != self.inner.inputs.len() || outputs != self.inner.outputs.len() {
+            bail!(invalid, "{inputs} input and {outputs} output pointers");
+        }
+        Ok(())
+    }
+
+    fn ends_bound(&mut self, inputs: &[*const u8], shapes: &[&[usize]], outputs: usize) -> Result<Arc<Binding>> {
+        self.ends_fit(inputs.len(), outputs)?;
+        let types = self.typed(shapes);
+        self.bound_to(&types)
     }
 
     /// Where the time goes of each of `runs` runs on a device.
@@ -273,11 +340,50 @@ impl Context {
     /// As [`Context::run`], and for engines of the host.
     pub fn device_times(&mut self, inputs: &[TensorView], runs: usize) -> Result<Vec<DeviceTimes>> {
         let inner = self.inner.clone();
-        let Some(on) = inner.device.as_ref().filter(|_| inner.is_static) else {
-            bail!(unsupported, "device times of an engine that runs on the host, or whose sizes depend on data");
+        let Some(on) = inner.device.as_ref() else {
+            bail!(unsupported, "device times of an engine that runs on the host")
         };
-        let binding = self.binding(inputs)?;
-        self.device_context()?.times(&inner, on, &binding, &Ends::Host(inputs), runs)
+        let mut times = vec![DeviceTimes::default(); runs];
+        if inner.is_static || inner.first.is_some() {
+            let binding = self.binding(inputs)?;
+            times = self.device_context()?.times(&inner, on, &binding, &Ends::Host(inputs), runs)?;
+        }
+        if !inner.is_static {
+            // What goes step by step: once as it always does, then with every kernel timed.
+            for t in &mut times {
+                let (all, spent) = self.spent_on_rest(inputs, false)?;
+                t.enqueue += all - spent.waited;
+                t.copy_in += spent.copy_in;
+                t.copy_out += spent.copy_out;
+                t.kernels += self.spent_on_rest(inputs, true)?.1.kernels;
+            }
+        }
+        Ok(times)
+    }
+
+    /// Does the steps of a run that go one by one, on what the others left. Returns the host's seconds, and where they went.
+    fn spent_on_rest(&mut self, inputs: &[TensorView], each_kernel: bool) -> Result<(f64, Spent)> {
+        let inner = self.inner.clone();
+        if let (Some(on), None) = (&inner.device, &self.kept.side) {
+            self.kept.side = Some(Side::new(on)?);
+        }
+        let set = |kept: &mut crate::kept::Kept, spent| {
+            kept.side.as_mut().and_then(|side| std::mem::replace(&mut side.spent, spent))
+        };
+        set(&mut self.kept, Some(Spent { each_kernel, ..Spent::default() }));
+        let started = Instant::now();
+        let outputs = if inner.first.is_some() {
+            let binding = self.binding(inputs)?;
+            let Some(device) = &self.device else { bail!(bug, "no context on the device") };
+            dynamic::run_rest(&inner, inputs, device, &binding, &mut self.kept)
+        } else {
+            let tensors = inputs.iter().map(|t| Ok(t.to_tensor()?.into())).collect::<Result<Vec<Datum>>>()?;
+            self.run_datums(tensors)
+        };
+        let all = started.elapsed().as_secs_f64();
+        let spent = set(&mut self.kept, None).unwrap_or_default();
+        self.kept.put(outputs?.into_iter().filter_map(|d| d.into_tensor().ok()));
+        Ok((all, spent))
     }
 
     fn device_context(&mut self) -> Result<&mut DeviceContext> {

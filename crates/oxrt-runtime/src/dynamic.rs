@@ -9,12 +9,12 @@ use crate::kept::{BoundStep, Kept};
 use crate::loose::{Held, Operand, Resident, Side};
 use crate::sizes::{Sizes, eval, shape_of, shapes};
 use oxrt_backend::{ALIGN, BindArgs, BindInput, Bound, Greatest, Io};
-use oxrt_ir::{Contents, Graph, Node, Symbol, ValueId, ValueType};
+use oxrt_ir::{Contents, Dim, Graph, Node, Symbol, ValueId, ValueType};
 use oxrt_ops::Datum;
 use oxrt_ops::eval::{eval_node, eval_node_by};
 use oxrt_plan::StepKind;
 use oxrt_plan::choose::follows_from_sizes;
-use oxrt_tensor::{Context as _, DType, Error, Result, Tensor, TensorView, bail};
+use oxrt_tensor::{Context as _, DType, Error, Result, Tensor, TensorView, bail, num_elements};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
@@ -53,6 +53,15 @@ pub(crate) fn run_watched(
     run_by(inner, inputs, kept, profile, Some(watch))
 }
 
+/// The inputs of a run that goes on a device: on the host, or (their sizes) there.
+pub(crate) enum Given<'a> {
+    Host(&'a [TensorView<'a>]),
+    Device(&'a [(DType, &'a [usize])]),
+}
+
+/// Memory of the device for an output, and its bytes.
+pub(crate) type Room = (*mut u8, usize);
+
 /// The rest of a run whose first steps are done: what they left is on the device, and stays until the run is over.
 pub(crate) fn run_rest(
     inner: &Inner,
@@ -61,13 +70,77 @@ pub(crate) fn run_rest(
     binding: &Arc<Binding>,
     kept: &mut Kept,
 ) -> Result<Vec<Datum>> {
+    rest(inner, &Given::Host(inputs), begun, binding, kept, |sizes, kept, env| home(inner, sizes, kept, env))
+}
+
+/// The same, from and to memory of the device. Returns the shapes of the outputs.
+pub(crate) fn run_rest_on_device(
+    inner: &Inner,
+    inputs: &[(DType, &[usize])],
+    outputs: &[Room],
+    begun: &DeviceContext,
+    binding: &Arc<Binding>,
+    kept: &mut Kept,
+) -> Result<Vec<Vec<usize>>> {
+    let end = |sizes: &Sizes, kept: &mut Kept, env: &mut Values| hand_out(inner, sizes, kept, env, outputs);
+    rest(inner, &Given::Device(inputs), begun, binding, kept, end)
+}
+
+/// A run of which no step can be done before, from and to memory of the device.
+pub(crate) fn run_lent(
+    inner: &Inner,
+    inputs: &[*const u8],
+    types: &[(DType, &[usize])],
+    outputs: &[Room],
+    kept: &mut Kept,
+) -> Result<Vec<Vec<usize>>> {
     let g = &inner.plan.graph;
-    let mut sizes = Learned::new(Engine::sizes(inner, &shapes(inputs))?);
+    let mut sizes = Learned::new(Engine::sizes(inner, types)?);
+    let lent = |(&ptr, (dtype, shape)): (&*const u8, &(DType, &[usize]))| Held {
+        host: None,
+        device: Some(Resident::lent(ptr.cast_mut(), *dtype, shape.to_vec())),
+    };
+    let env = g.inputs.iter().copied().zip(inputs.iter().zip(types).map(lent)).collect();
+    let made = settled(inner, kept, env, |kept, env| {
+        let told: Vec<ValueId> = g.inputs.iter().copied().filter(|&v| tells_sizes(g[v].contents.as_ref())).collect();
+        bring_home(inner, env, kept, told.iter().copied())?;
+        for v in told {
+            learn_all(inner, v, &env[&v], &mut sizes).at(|| g[v].name.clone())?;
+        }
+        steps(
+            inner,
+            sizes,
+            |_| false,
+            kept,
+            None,
+            None,
+            env,
+            |sizes, kept, env| hand_out(inner, sizes, kept, env, outputs),
+        )
+    })?;
+    made.ok_or_else(|| Error::bug("a run stopped that nobody watched"))
+}
+
+fn rest<T>(
+    inner: &Inner,
+    inputs: &Given,
+    begun: &DeviceContext,
+    binding: &Arc<Binding>,
+    kept: &mut Kept,
+    end: impl FnOnce(&Sizes, &mut Kept, &mut Values) -> Result<T>,
+) -> Result<T> {
+    let g = &inner.plan.graph;
+    let mut sizes = Learned::new(match inputs {
+        Given::Host(inputs) => Engine::sizes(inner, &shapes(inputs))?,
+        Given::Device(types) => Engine::sizes(inner, types)?,
+    });
     let mut env = Values::new();
     for (v, dtype, shape, loc) in &binding.left {
         let device = Resident::lent(begun.place(binding, *loc)?, *dtype, shape.clone());
-        let input = g.inputs.iter().position(|i| i == v);
-        let host = input.map(|i| Ok::<_, Error>(kept.free.copied(&inputs[i])?.into())).transpose()?;
+        let host = match (inputs, g.inputs.iter().position(|i| i == v)) {
+            (Given::Host(inputs), Some(i)) => Some(kept.free.copied(&inputs[i])?.into()),
+            _ => None,
+        };
         env.insert(*v, Held { host, device: Some(device) });
     }
     for (counted, found) in binding.counted.iter().zip(begun.found(binding)) {
@@ -77,19 +150,29 @@ pub(crate) fn run_rest(
             env.insert(*v, Held { host: None, device: Some(device) });
         }
     }
-    for (v, t) in g.inputs.iter().zip(inputs).filter(|(v, _)| tells_sizes(g[**v].contents.as_ref())) {
-        learn_elements(g[*v].contents.as_ref(), &t.to_tensor()?, &mut sizes)?;
+    let telling: Vec<usize> = (0..g.inputs.len()).filter(|&i| tells_sizes(g[g.inputs[i]].contents.as_ref())).collect();
+    if let Given::Host(inputs) = inputs {
+        for &i in &telling {
+            learn_elements(g[g.inputs[i]].contents.as_ref(), &inputs[i].to_tensor()?, &mut sizes)?;
+        }
     }
-    let outputs = settled(inner, kept, env, |kept, env| {
+    let made = settled(inner, kept, env, |kept, env| {
         let made: Vec<ValueId> = env.keys().copied().collect();
         bring_home(inner, env, kept, made.iter().copied().filter(|&v| tells_sizes(g[v].contents.as_ref())))?;
         for v in made {
             learn_all(inner, v, &env[&v], &mut sizes).at(|| g[v].name.clone())?;
         }
+        if let (Given::Device(types), Some(side)) = (inputs, kept.side.as_mut()) {
+            for &i in &telling {
+                let (dtype, shape) = types[i];
+                let there = Resident::lent(begun.place(binding, Loc::Input(i))?, dtype, shape.to_vec());
+                learn_elements(g[g.inputs[i]].contents.as_ref(), &side.fetch(inner, &there)?, &mut sizes)?;
+            }
+        }
         let done = |index: usize| inner.first.as_ref().is_some_and(|first| first.steps[index]);
-        steps(inner, sizes, done, kept, None, None, env)
+        steps(inner, sizes, done, kept, None, None, env, end)
     })?;
-    outputs.ok_or_else(|| Error::bug("a run stopped that nobody watched"))
+    made.ok_or_else(|| Error::bug("a run stopped that nobody watched"))
 }
 
 /// Values of a run, by their ids.
@@ -113,7 +196,9 @@ fn run_by(
         }
     }
     let env = g.inputs.iter().copied().zip(inputs.into_iter().map(Held::from)).collect();
-    settled(inner, kept, env, |kept, env| steps(inner, sizes, |_| false, kept, profile, watch, env))
+    settled(inner, kept, env, |kept, env| {
+        steps(inner, sizes, |_| false, kept, profile, watch, env, |sizes, kept, env| home(inner, sizes, kept, env))
+    })
 }
 
 /// Work on values; memory of the device that they held is taken back when it is done.
@@ -154,8 +239,8 @@ fn bring_home(
     Ok(())
 }
 
-/// Does the steps that are not `done` yet.
-fn steps(
+/// Does the steps that are not `done` yet, and what makes an `end` of the outputs.
+fn steps<T>(
     inner: &Inner,
     mut sizes: Learned,
     is_done: impl Fn(usize) -> bool,
@@ -163,7 +248,8 @@ fn steps(
     mut profile: Option<&mut Vec<StepProfile>>,
     mut watch: Option<Watch>,
     env: &mut Values,
-) -> Result<Option<Vec<Datum>>> {
+    end: impl FnOnce(&Sizes, &mut Kept, &mut Values) -> Result<T>,
+) -> Result<Option<T>> {
     let plan = &inner.plan;
     let g = &plan.graph;
     let rest = || plan.steps.iter().enumerate().filter(|(index, _)| !is_done(*index));
@@ -227,17 +313,116 @@ fn steps(
         }
     }
     kept.free.end();
+    end(&sizes.known, kept, env).map(Some)
+}
+
+/// The outputs, on the host.
+fn home(inner: &Inner, sizes: &Sizes, kept: &mut Kept, env: &mut Values) -> Result<Vec<Datum>> {
+    let g = &inner.plan.graph;
     bring_home(inner, env, kept, g.outputs.iter().copied())?;
     if let Some(side) = &mut kept.side {
         side.judge(inner)?;
     }
     let outputs = g.outputs.iter().map(|&v| match env.get(&v).and_then(|held| held.host.as_ref()) {
         Some(d) => Ok(d.clone()),
-        None => known_tensor(plan, v, &sizes.known)?
-            .map(Datum::Tensor)
-            .ok_or_else(|| Error::bug(format!("output `{}` was not made", g[v].name))),
+        None => known_output(inner, sizes, v).map(Datum::Tensor),
     });
-    outputs.collect::<Result<Vec<Datum>>>().map(Some)
+    outputs.collect()
+}
+
+/// An output that no step makes.
+fn known_output(inner: &Inner, sizes: &Sizes, v: ValueId) -> Result<Tensor> {
+    let made = known_tensor(&inner.plan, v, sizes)?;
+    made.ok_or_else(|| Error::bug(format!("output `{}` was not made", inner.plan.graph[v].name)))
+}
+
+/// Copies the outputs to memory of the device. Returns their shapes.
+///
+/// # Errors
+/// An output for which there is not enough.
+fn hand_out(
+    inner: &Inner,
+    sizes: &Sizes,
+    kept: &mut Kept,
+    env: &mut Values,
+    rooms: &[Room],
+) -> Result<Vec<Vec<usize>>> {
+    let g = &inner.plan.graph;
+    let Some(side) = &mut kept.side else { bail!(bug, "a run on a device without a queue") };
+    let mut shapes = Vec::with_capacity(rooms.len());
+    for (&v, &(to, room)) in g.outputs.iter().zip(rooms) {
+        let fits = |bytes: usize| fits(&g[v].name, bytes, room);
+        let shape = match env.get(&v) {
+            Some(Held { device: Some(r), .. }) => {
+                fits(r.bytes()?)?;
+                // SAFETY: the caller of the run gave memory of that size.
+                unsafe { side.give(r, to)? };
+                r.shape.clone()
+            }
+            held => {
+                let t = match held.and_then(|held| held.host.as_ref()) {
+                    Some(Datum::Tensor(t)) => t.clone(),
+                    Some(_) => bail!(unsupported, "output `{}` is no tensor, so no memory holds it", g[v].name),
+                    None => known_output(inner, sizes, v)?,
+                };
+                fits(t.bytes().len())?;
+                // SAFETY: as above.
+                unsafe { side.write(&t, to)? };
+                t.shape().to_vec()
+            }
+        };
+        shapes.push(shape);
+    }
+    side.judge(inner)?;
+    Ok(shapes)
+}
+
+/// Refuses memory of `room` bytes for an output that has more.
+pub(crate) fn fits(name: &str, bytes: usize, room: usize) -> Result<()> {
+    if bytes > room {
+        bail!(invalid, "output `{name}` has {bytes} bytes, its memory {room}");
+    }
+    Ok(())
+}
+
+/// The most bytes that each output can have: by the greatest sizes that kernels find.
+pub(crate) fn most_bytes(inner: &Inner, inputs: &[(DType, &[usize])]) -> Result<Vec<usize>> {
+    let plan = &inner.plan;
+    let g = &plan.graph;
+    let sizes = Engine::sizes(inner, inputs)?;
+    let mut most = sizes.clone();
+    for (index, step) in plan.steps.iter().enumerate().filter(|(index, _)| inner.counting[*index]) {
+        let node = &g[step.node];
+        let shapes: Vec<Option<Vec<usize>>> =
+            node.inputs().iter().map(|v| v.and_then(|v| shape_of(&g[v].ty, &most))).collect();
+        let told = node.inputs().iter().zip(&shapes).all(|(v, shape)| v.is_none() || shape.is_some());
+        if !told {
+            continue;
+        }
+        let known = node.inputs().iter().map(|v| v.map_or(Ok(None), |v| known_tensor(plan, v, &sizes)));
+        let known = known.collect::<Result<Vec<_>>>()?;
+        for (v, greatest) in node.outputs().iter().zip(greatest(inner, index, &shapes, &known)?) {
+            let dims = v.and_then(|v| g[v].ty.dims()).unwrap_or_default();
+            for (d, &size) in dims.iter().zip(&greatest.shape) {
+                if let Some(s) = d.as_symbol().filter(|s| !sizes.contains_key(*s)) {
+                    most.insert(s.clone(), size as i64);
+                }
+            }
+        }
+    }
+    let bytes = g.outputs.iter().map(|&v| {
+        let ty = &g[v].ty;
+        // Of an expression of sizes that are found nobody knows that it grows with them.
+        let bound = |d: &Dim| eval(d, &sizes).or_else(|| d.as_symbol().and_then(|s| most.get(s).copied()));
+        let dims: Option<Vec<usize>> =
+            ty.dims().and_then(|dims| dims.iter().map(|d| usize::try_from(bound(d)?).ok()).collect());
+        let unknown = || {
+            Error::unsupported(format!("output `{}` {ty} has a size without a known bound", g[v].name))
+                .help("run it from the host's memory")
+        };
+        Ok(ty.dtype().unwrap_or(DType::F32).bytes_for(num_elements(&dims.ok_or_else(unknown)?)?))
+    });
+    bytes.collect()
 }
 
 /// Does a step.

@@ -6,6 +6,7 @@ use oxrt_backend::{Block, Bound, Io, Queue, Words, status_error};
 use oxrt_ops::Datum;
 use oxrt_tensor::{DType, Error, Result, Tensor, num_elements};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// A value: on the host, on the device, or on both.
 #[derive(Default)]
@@ -80,9 +81,24 @@ impl Resident {
     }
 }
 
+/// Where the time of a run step by step goes, in seconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Spent {
+    /// Copies to the device and from it, by events.
+    pub copy_in: f64,
+    pub copy_out: f64,
+    /// The host's time for both, and for waiting.
+    pub waited: f64,
+    /// Kernels, by events; only where each is timed (which waits for it).
+    pub kernels: f64,
+    pub each_kernel: bool,
+}
+
 /// The queue of a context's runs step by step, and memory that they left.
 pub(crate) struct Side {
     queue: Box<dyn Queue>,
+    /// Where runs are timed.
+    pub spent: Option<Spent>,
     words: Words,
     /// With the run that put it here.
     free: Vec<(u64, Block)>,
@@ -93,7 +109,7 @@ impl Side {
     pub fn new(on: &OnDevice) -> Result<Side> {
         let queue = on.device.queue()?;
         let words = Words::new(&on.device, &*queue)?;
-        Ok(Side { queue, words, free: Vec::new(), run: 0 })
+        Ok(Side { queue, spent: None, words, free: Vec::new(), run: 0 })
     }
 
     /// Memory of any contents: what is free and not more than twice as large, else new. Work is queued in order, so memory that
@@ -124,10 +140,42 @@ impl Side {
     /// Copies a tensor to the device, and waits for it.
     pub fn upload(&mut self, on: &OnDevice, t: &Tensor) -> Result<Resident> {
         let resident = self.room(on, t.dtype(), t.shape())?;
-        // SAFETY: the block has room for the tensor; both stay until the queue has come past.
-        unsafe { self.queue.copy_in(resident.ptr(), t.bytes().as_ptr(), t.bytes().len())? };
-        self.queue.synchronize()?;
+        // SAFETY: the block has room for the tensor.
+        unsafe { self.write(t, resident.ptr())? };
         Ok(resident)
+    }
+
+    /// Copies a tensor to memory of the device, and waits for it.
+    ///
+    /// # Safety
+    /// The memory has room for it.
+    pub unsafe fn write(&mut self, t: &Tensor, to: *mut u8) -> Result<()> {
+        let bytes = t.bytes();
+        // SAFETY: the caller's promise; the tensor stays until the queue has come past.
+        let seconds = self.timed(|queue| unsafe { queue.copy_in(to, bytes.as_ptr(), bytes.len()) })?;
+        if let Some(spent) = &mut self.spent {
+            spent.copy_in += seconds;
+        }
+        self.queue.synchronize()
+    }
+
+    /// Copies a value to memory of the device.
+    ///
+    /// # Safety
+    /// The memory has room for it.
+    pub unsafe fn give(&mut self, resident: &Resident, to: *mut u8) -> Result<()> {
+        // SAFETY: the caller's promise; the value lies there until the queue has come past.
+        unsafe { self.queue.copy(to, resident.ptr(), resident.bytes()?) }
+    }
+
+    /// Queues a copy. Where runs are timed it waits: for what is under way, then for the copy, whose seconds on the device it returns.
+    fn timed(&mut self, copy: impl Fn(&dyn Queue) -> Result<()>) -> Result<f64> {
+        let Some(spent) = &mut self.spent else { return copy(&*self.queue).map(|()| 0.0) };
+        let started = Instant::now();
+        self.queue.synchronize()?;
+        let seconds = self.queue.seconds(&mut || copy(&*self.queue));
+        spent.waited += started.elapsed().as_secs_f64();
+        seconds
     }
 
     /// Copies a value to the host.
@@ -136,9 +184,12 @@ impl Side {
     /// What a kernel before it reported, at its step.
     pub fn fetch(&mut self, inner: &Inner, resident: &Resident) -> Result<Tensor> {
         let mut t = Tensor::try_zeros(resident.dtype, &resident.shape)?;
-        let bytes = t.bytes_mut();
+        let (len, to) = (t.bytes().len(), t.bytes_mut().as_mut_ptr());
         // SAFETY: the block holds the tensor, and the queue is waited for.
-        unsafe { self.queue.copy_out(bytes.as_mut_ptr(), resident.ptr(), bytes.len())? };
+        let seconds = self.timed(|queue| unsafe { queue.copy_out(to, resident.ptr(), len) })?;
+        if let Some(spent) = &mut self.spent {
+            spent.copy_out += seconds;
+        }
         self.judge(inner)?;
         Ok(t)
     }
@@ -148,10 +199,13 @@ impl Side {
     /// # Errors
     /// What a kernel reported, at its step.
     pub fn judge(&mut self, inner: &Inner) -> Result<()> {
-        let mut word = 0u32;
+        let (mut word, started) = (0u32, Instant::now());
         // SAFETY: the status has four bytes and more.
         unsafe { self.queue.copy_out((&raw mut word).cast(), self.words.status(), 4)? };
         self.queue.synchronize()?;
+        if let Some(spent) = &mut self.spent {
+            spent.waited += started.elapsed().as_secs_f64();
+        }
         let Some((step, error)) = status_error(word) else { return Ok(()) };
         self.words.clear_status(&*self.queue)?;
         self.queue.synchronize()?;
@@ -190,8 +244,15 @@ impl Side {
         let workspace = if need > 0 { Some(self.take(on, need)?) } else { None };
         let device = self.words.io(&*self.queue, step);
         let ptr = workspace.as_ref().map_or(std::ptr::null_mut(), Block::ptr);
-        // SAFETY: all buffers have the bound sizes, and are not given away before the queue has come past.
-        let done = unsafe { bound.run(&Io { inputs: &in_ptrs, outputs: &out_ptrs, workspace: ptr, device }) };
+        let io = Io { inputs: &in_ptrs, outputs: &out_ptrs, workspace: ptr, device };
+        let done = match &mut self.spent {
+            Some(spent) if spent.each_kernel => {
+                // SAFETY: all buffers have the bound sizes, and are not given away before the queue has come past.
+                self.queue.seconds(&mut || unsafe { bound.run(&io) }).map(|seconds| spent.kernels += seconds)
+            }
+            // SAFETY: as above.
+            _ => unsafe { bound.run(&io) },
+        };
         if let Some(block) = workspace {
             self.free.push((self.run, block));
         }

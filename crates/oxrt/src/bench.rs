@@ -107,7 +107,7 @@ pub fn bench(engine: &Engine, inputs: &[Tensor], options: &BenchOptions) -> Resu
         let shapes: Vec<_> = inputs.iter().map(|t| (t.dtype(), t.shape())).collect();
         (report.arena_bytes, report.arena_lower_bound_bytes) = session.memory_for(&shapes)?;
     }
-    if engine.is_static() && engine.device().starts_with("cuda") {
+    if engine.device().starts_with("cuda") {
         let times = session.device_times(&views, report.runs.clamp(10, 100))?;
         let of = |part: fn(&DeviceTimes) -> f64| Some(median(times.iter().map(part).collect()) * 1e3);
         report.device_ms = of(|t| t.kernels);
@@ -145,13 +145,13 @@ fn device_memory(engine: &Engine, session: &mut Session, inputs: &[Tensor], runs
     }
     queue.synchronize()?;
     let in_ptrs: Vec<*const u8> = ins.iter().map(|b| b.ptr().cast_const()).collect();
-    let out_ptrs: Vec<*mut u8> = outs.iter().map(Block::ptr).collect();
+    let rooms: Vec<(*mut u8, usize)> = outs.iter().map(|b| (b.ptr(), b.len())).collect();
     let shapes: Vec<&[usize]> = inputs.iter().map(Tensor::shape).collect();
     let mut times = Vec::with_capacity(runs);
     for _ in 0..runs {
         let start = Instant::now();
         // SAFETY: each block was made for its tensor; nobody else uses them.
-        unsafe { session.run_on_device(&in_ptrs, &shapes, &out_ptrs)? };
+        unsafe { session.run_on_device_within(&in_ptrs, &shapes, &rooms)? };
         times.push(start.elapsed().as_secs_f64() * 1e3);
     }
     let mut equal = true;

@@ -286,6 +286,32 @@ impl Session {
         unsafe { self.context.run_on_device(inputs, shapes, outputs) }
     }
 
+    /// The same for outputs whose memory has so many bytes, of engines whose sizes depend on data too (see
+    /// [`oxrt_runtime::Context::run_on_device_within`]).
+    ///
+    /// # Errors
+    /// As [`Session::run`]; for engines of the host; an output that does not fit into its memory.
+    ///
+    /// # Safety
+    /// As [`Session::run_on_device`].
+    pub unsafe fn run_on_device_within(
+        &mut self,
+        inputs: &[*const u8],
+        shapes: &[&[usize]],
+        outputs: &[(*mut u8, usize)],
+    ) -> Result<Vec<Vec<usize>>> {
+        // SAFETY: the caller's promise.
+        unsafe { self.context.run_on_device_within(inputs, shapes, outputs) }
+    }
+
+    /// The most bytes that each output can have for inputs of these shapes.
+    ///
+    /// # Errors
+    /// Sizes outside every profile; an output whose size has no bound that is known before the run.
+    pub fn most_output_bytes(&mut self, shapes: &[&[usize]]) -> Result<Vec<usize>> {
+        self.context.most_output_bytes(shapes)
+    }
+
     /// Runs with inputs in the engine's order.
     pub fn run_ordered(&mut self, inputs: &[TensorView]) -> Result<Vec<TensorView<'_>>> {
         self.context.run(inputs)

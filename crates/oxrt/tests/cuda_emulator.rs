@@ -69,6 +69,65 @@ fn memory_of_the_device_is_read_and_written_in_place() {
     assert!(unsafe { session.run_on_device(&[], &[], &[]) }.is_err());
 }
 
+/// Runs on memory of the emulated device, which is the host's, with `rooms` bytes for each output. Returns shapes and bytes.
+fn run_within(engine: &oxrt::Engine, x: &Tensor, rooms: &[usize]) -> oxrt::Result<Vec<(Vec<usize>, Vec<u8>)>> {
+    let mut blocks: Vec<Vec<u64>> = rooms.iter().map(|bytes| vec![0; bytes.div_ceil(8)]).collect();
+    let outputs: Vec<(*mut u8, usize)> =
+        blocks.iter_mut().zip(rooms).map(|(b, &room)| (b.as_mut_ptr().cast(), room)).collect();
+    // SAFETY: each block has as many bytes as is said.
+    let shapes = unsafe { engine.session().run_on_device_within(&[x.bytes().as_ptr()], &[x.shape()], &outputs)? };
+    let bytes = |b: &Vec<u64>| b.iter().flat_map(|w| w.to_le_bytes()).collect();
+    Ok(shapes.into_iter().zip(blocks.iter().map(bytes)).collect())
+}
+
+#[test]
+fn results_of_sizes_that_data_decides_go_to_memory_of_the_device() {
+    let text = "(f32[n, 4] x) {
+        a = Mul(x, f32{2}); s = ReduceMax<keepdims=0>(a, i64[1]{1}); c = Greater(s, f32{0}); i = NonZero(c); j = Squeeze(i, i64[1]{0})
+        y = Gather(a, j); z = Relu(y) } => z, s";
+    // The second engine has no step before the first size that data decides.
+    let alone = "(f32[n, 4] x) { i = NonZero(x); j = Cast<to=1>(i) } => j";
+    for (text, most) in [(text, vec![6 * 4 * 4, 6 * 4]), (alone, vec![2 * 24 * 4])] {
+        let (cpu, gpu) = (build(text, Device::Cpu), build(text, Device::CudaEmulator));
+        assert_eq!(gpu.session().most_output_bytes(&[&[6, 4]]).unwrap(), most);
+        for seed in 0..3 {
+            let x: Vec<f32> =
+                (0..24).map(|i| if (i / 4 + seed) % 3 == 0 { -1.0 } else { ((i * 7 + seed) % 5) as f32 }).collect();
+            let x = Tensor::from_slice(&[6, 4], &x);
+            let mut session = cpu.session();
+            let want: Vec<Tensor> =
+                session.run_ordered(&[x.view().unwrap()]).unwrap().iter().map(|v| v.to_tensor().unwrap()).collect();
+            let got = run_within(&gpu, &x, &most).unwrap();
+            for ((shape, bytes), want) in got.iter().zip(&want) {
+                assert_eq!(shape, want.shape());
+                assert_eq!(&bytes[..want.bytes().len()], want.bytes());
+            }
+            let small: Vec<usize> = want.iter().map(|t| t.bytes().len() - 4).collect();
+            let error = run_within(&gpu, &x, &small).unwrap_err().to_string();
+            assert!(error.contains(&format!("{} bytes", want[0].bytes().len())), "{error}");
+        }
+        // SAFETY: refused before any pointer is followed.
+        let refused = unsafe { gpu.session().run_on_device(&[], &[], &[]) }.unwrap_err();
+        assert!(format!("{refused:?}").contains("run_on_device_within"), "{refused:?}");
+        let x = Tensor::from_slice(&[6, 4], &[1f32; 24]);
+        let options =
+            oxrt::BenchOptions { warmup: 1, runs: 2, duration: std::time::Duration::ZERO, ..Default::default() };
+        let report = oxrt::bench(&gpu, &[x], &options).unwrap();
+        for part in
+            [report.device_ms, report.enqueue_ms, report.copy_in_ms, report.copy_out_ms, report.device_memory_ms]
+        {
+            assert!(part.is_some_and(|ms| ms > 0.0), "{report:?}");
+        }
+        assert_eq!(report.device_memory_equal, Some(true));
+    }
+    // Elements of an input that are sizes have no bound that is known before they are read.
+    let gpu = build("(i64 n) { r = Range(i64{0}, n, i64{1}); y = Add(r, i64{1}) } => y", Device::CudaEmulator);
+    let error = gpu.session().most_output_bytes(&[&[]]).unwrap_err().to_string();
+    assert!(error.contains("known bound"), "{error}");
+    let got = run_within(&gpu, &Tensor::from_slice(&[], &[3i64]), &[64]).unwrap();
+    assert_eq!((&got[0].0[..], &got[0].1[..24]), (&[3][..], &[1i64, 2, 3].map(i64::to_le_bytes).concat()[..]));
+}
+
 #[test]
 fn an_index_out_of_range_names_the_node_and_leaves_the_session_usable() {
     let gpu = build("(f32[4, 2] x, i64[n] i) { y = Gather(x, i) } => y", Device::CudaEmulator);
@@ -337,6 +396,47 @@ fn floats_of_8_bits_are_multiplied() {
     let ops: Vec<String> = gpu.plan().graph.nodes().map(|(_, n)| n.op.to_string()).collect();
     assert_eq!(ops, ["QuantizeLinear", "oxrt.QGemm"]);
     close(run(&gpu).as_slice::<f32>(), run(&build(text, Device::Cpu)).as_slice::<f32>());
+}
+
+#[test]
+fn convolutions_of_floats_of_8_bits_are_a_chain() {
+    let quantised = |from: &str, to: &str| {
+        format!(
+            "{to}q = QuantizeLinear<output_dtype=17>({from}, f32{{0.02}}); {to} = DequantizeLinear({to}q, f32{{0.02}})"
+        )
+    };
+    // The first block adds what is not rounded before, the second what is.
+    let text = format!(
+        "(f32[b, 16, 6, 5] x) {{
+        {}; w = DequantizeLinear<axis=0>(f8e4m3fn[16, 16, 3, 3]{{0.5}}, f32[16]{{0.02}}); c = Conv<pads=[1, 1, 1, 1]>(x0, w, f32[16]{{0.1}}); r = Relu(c)
+        {}; d = Conv<pads=[1, 1, 1, 1]>(x1, w); s = Add(d, x0); t = Relu(s)
+        {}; e = Conv<pads=[1, 1, 1, 1]>(x2, w)
+        {}; u = Add(x3, x2); v = Relu(u)
+        {}; y = Conv<pads=[1, 1, 1, 1]>(x4, w)
+    }} => y",
+        quantised("x", "x0"),
+        quantised("r", "x1"),
+        quantised("t", "x2"),
+        quantised("e", "x3"),
+        quantised("v", "x4")
+    );
+    let x: Vec<f32> = (0..2 * 16 * 30).map(|i| (i % 17) as f32 / 8.0 - 0.9).collect();
+    let x = Tensor::from_slice(&[2, 16, 6, 5], &x);
+    let run = |engine: &oxrt::Engine| {
+        let mut session = engine.session();
+        session.run_ordered(&[x.view().unwrap()]).unwrap()[0].to_tensor().unwrap()
+    };
+    let gpu = build(&text, Device::CudaEmulator);
+    let ops: Vec<String> = gpu.plan().graph.nodes().map(|(_, n)| n.op.to_string()).collect();
+    assert_eq!(ops.iter().filter(|o| *o == "oxrt.QConv").count(), 4, "{ops:?}");
+    // Rounding stands at the start alone.
+    assert_eq!(ops.iter().filter(|o| o.contains("Linear") || *o == "Add").count(), 1, "{ops:?}");
+    let (got, want) = (run(&gpu), run(&build(&text, Device::Cpu)));
+    let (got, want) = (got.to_f64_vec().unwrap(), want.to_f64_vec().unwrap());
+    let sum = |f: &dyn Fn(usize) -> f64| (0..got.len()).map(f).sum::<f64>();
+    // A value may fall to the other side of a half.
+    let error = (sum(&|i| (got[i] - want[i]).powi(2)) / sum(&|i| want[i].powi(2))).sqrt();
+    assert!(error < 1e-2, "{error}");
 }
 
 #[test]

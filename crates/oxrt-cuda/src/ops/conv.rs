@@ -109,15 +109,21 @@ pub(super) fn windows_stream(node: &NodeView, f: &Filter) -> Option<()> {
 }
 
 /// An image of few channels, folded for the copy engine: blocks of pixels, as large as the stride, become pixels with the channels of
-/// all of them, and the padding becomes zeros. So a window begins at a folded pixel, and a row of it is one piece of memory.
+/// all of them, and the padding becomes zeros. So a window begins at a folded pixel, and a row of it is one piece of memory. Where such a row
+/// is short, a pixel holds the block below as well: the engine is asked row by row, however long they are.
 pub(super) struct Fold {
     /// Pixels of a block.
     block: [usize; 2],
+    /// Blocks of a folded pixel, one below the other.
+    tall: usize,
     /// Folded pixels of a window.
     taps: [usize; 2],
-    /// Channels of a folded pixel: a multiple of 8, and of 16 bytes.
+    /// Channels of a block: a multiple of 8, and of 16 bytes.
     channels: usize,
 }
+
+/// Bytes of a window's row up to which a folded pixel is two blocks tall: half a slice.
+const SHORT_ROW: usize = 64;
 
 impl Fold {
     /// For an image whose channels will be of type `of`.
@@ -129,36 +135,42 @@ impl Fold {
         let strides = if strides.is_empty() { vec![1; f.kernel.len()] } else { super::sizes(&strides)? };
         require(strides.len() == f.kernel.len() && !strides.contains(&0))?;
         let (block, kernel) = (two(&strides), two(&f.kernel));
-        let taps = [kernel[0].div_ceil(block[0]), kernel[1].div_ceil(block[1])];
+        let mut taps = [kernel[0].div_ceil(block[0]), kernel[1].div_ceil(block[1])];
         let channels = (block[0] * block[1] * f.cin).next_multiple_of((16 / of.bytes_for(1)).max(8));
         // What the copy engine's windows can be.
         require(taps[0] <= 32 && taps[1] * channels <= 4096)?;
-        Some(Fold { block, taps, channels })
+        let tall = if taps[0] > 1 && of.bytes_for(taps[1] * channels) <= SHORT_ROW { 2 } else { 1 };
+        taps[0] = taps[0].div_ceil(tall);
+        Some(Fold { block, tall, taps, channels })
+    }
+
+    /// Channels of a folded pixel.
+    fn pixel(&self) -> usize {
+        self.tall * self.channels
     }
 
     /// Elements of a window.
     pub fn depth(&self) -> usize {
-        self.taps[0] * self.taps[1] * self.channels
+        self.taps[0] * self.taps[1] * self.pixel()
     }
 
     /// The weights as [M][window], with zeros where a window has more than the kernel.
-    pub fn rows(&self, node: &NodeView, f: &Filter) -> Result<Vec<f32>> {
-        let w = node.constant(1).ok_or_else(|| Error::bug("the weights are not constant"))?;
-        let data = w.to_f32_cow()?;
+    pub fn rows<T: std::marker::Copy + Default>(&self, data: &[T], f: &Filter) -> Vec<T> {
         let kernel = if let [w] = f.kernel[..] { [1, w] } else { [f.kernel[0], f.kernel[1]] };
         let (depth, taps) = (self.depth(), kernel[0] * kernel[1]);
-        let mut rows = vec![0f32; f.cout * depth];
+        let mut rows = vec![T::default(); f.cout * depth];
         for m in 0..f.cout {
             for (h, w) in (0..kernel[0]).flat_map(|h| (0..kernel[1]).map(move |w| (h, w))) {
-                let tap = h / self.block[0] * self.taps[1] + w / self.block[1];
+                let line = h / self.block[0];
+                let tap = line / self.tall * self.taps[1] + w / self.block[1];
+                let block = tap * self.pixel() + line % self.tall * self.channels;
                 let pixel = h % self.block[0] * self.block[1] + w % self.block[1];
                 for c in 0..f.cin {
-                    rows[m * depth + tap * self.channels + pixel * f.cin + c] =
-                        data[(m * f.cin + c) * taps + h * kernel[1] + w];
+                    rows[m * depth + block + pixel * f.cin + c] = data[(m * f.cin + c) * taps + h * kernel[1] + w];
                 }
             }
         }
-        Ok(rows)
+        rows
     }
 
     /// The text that folds an image.
@@ -187,15 +199,15 @@ pub(super) struct Folding {
 impl Fold {
     /// The product over the windows of the folded image, and the folding.
     pub fn place(&self, f: &Filter, window: Window2, images: usize) -> Result<(Sizes, Folding)> {
-        let (out, taps, channels) = (window.output, self.taps, self.channels);
-        let [rows, columns] = [out[0] + taps[0] - 1, out[1] + taps[1] - 1];
+        let (out, taps, channels) = (window.output, self.taps, self.pixel());
+        let [rows, columns] = [out[0] + (taps[0] - 1) * self.tall, out[1] + taps[1] - 1];
         let chunks = counts(images * rows * columns * channels)? / 8;
         let folded = Window2 {
             input: [rows, out[1]],
             output: out,
             kernel: [taps[0], 1],
             strides: [1, 1],
-            dilations: [1, 1],
+            dilations: [self.tall, 1],
             pads: [0, 0],
             cin: taps[1] * channels,
             row: columns * channels,
@@ -247,8 +259,8 @@ KERNEL(256, fold, P) {
     Pack<T, 8> out;
     const T fill = put<T>(p.fill);
     PRAGMA_UNROLL for (int e = 0; e < 8; e++) {
-        u32 at = chunk * 8 + e, inner = at / CIN, c = at % CIN;
-        i32 h = row * BLOCK_H + inner / BLOCK_W - p.pad_h, w = column * BLOCK_W + inner % BLOCK_W - p.pad_w;
+        u32 all = chunk * 8 + e, at = all % FOLDED, inner = at / CIN, c = at % CIN;
+        i32 h = (row + all / FOLDED) * BLOCK_H + inner / BLOCK_W - p.pad_h, w = column * BLOCK_W + inner % BLOCK_W - p.pad_w;
         bool inside = at < BLOCK_H * BLOCK_W * CIN && (u32)h < (u32)p.height && (u32)w < (u32)p.width;
         const i64 from = (((i64)image * p.height + h) * p.width + w) * CIN + c;
 #if SAME
@@ -309,11 +321,9 @@ pub(super) fn window(args: &BindArgs, attrs: &Attrs, f: &Filter) -> Result<Windo
 
 /// The weights as [M][tap][channel], each row filled up with zeros to `pitch`.
 /// A pixel has `cin` places, of which channels that are not there stay zero.
-pub(super) fn rows_of(node: &NodeView, f: &Filter, cin: usize, pitch: usize) -> Result<Vec<f32>> {
-    let w = node.constant(1).ok_or_else(|| Error::bug("the weights are not constant"))?;
-    let data = w.to_f32_cow()?;
+pub(super) fn rows_of<T: std::marker::Copy + Default>(data: &[T], f: &Filter, cin: usize, pitch: usize) -> Vec<T> {
     let taps: usize = f.kernel.iter().product();
-    let mut rows = vec![0f32; f.cout * pitch];
+    let mut rows = vec![T::default(); f.cout * pitch];
     for m in 0..f.cout {
         for c in 0..f.cin {
             for t in 0..taps {
@@ -321,12 +331,17 @@ pub(super) fn rows_of(node: &NodeView, f: &Filter, cin: usize, pitch: usize) -> 
             }
         }
     }
-    Ok(rows)
+    rows
+}
+
+fn weights<'a>(node: &'a NodeView) -> Result<&'a [f32]> {
+    let w = node.constant(1).ok_or_else(|| Error::bug("the weights are not constant"))?;
+    w.get_slice().ok_or_else(|| Error::bug("weights that are not in single precision"))
 }
 
 /// The same as factors of type `of`.
-fn pack_rows(ctx: &Ctx, node: &NodeView, f: &Filter, of: DType, cin: usize, pitch: usize) -> Result<Tensor> {
-    super::as_factors(&[f.cout, pitch], rows_of(node, f, cin, pitch)?, of, exact(ctx, of))
+pub(super) fn pack_rows(ctx: &Ctx, node: &NodeView, f: &Filter, of: DType, cin: usize, pitch: usize) -> Result<Tensor> {
+    super::as_factors(&[f.cout, pitch], rows_of(weights(node)?, f, cin, pitch), of, exact(ctx, of))
 }
 
 fn pack<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
@@ -340,7 +355,11 @@ fn pack<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
         let code = ctx.code(&text(node, method, types, true)?)?;
         let folds = ctx.code(&fold.text(from, of, f.cin)?)?;
         return Ok(Packing {
-            tensors: vec![code, super::as_factors(&[f.cout, fold.depth()], fold.rows(node, &f)?, of, false)?, folds],
+            tensors: vec![
+                code,
+                super::as_factors(&[f.cout, fold.depth()], fold.rows(weights(node)?, &f), of, false)?,
+                folds,
+            ],
             consumed: vec![1],
         });
     }
@@ -424,7 +443,7 @@ fn load_folded(ctx: &Ctx, node: &NodeView, packed: &[Tensor], tile: Tile) -> Res
 fn pack_plain(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     let f = Filter::of(node)?;
     let code = ctx.code(&text(node, Method::Simt { conv: true }, types(node, DType::F32)?, false)?)?;
-    let rows = Tensor::from_slice(&[f.cout, f.depth()], &rows_of(node, &f, f.cin, f.depth())?);
+    let rows = Tensor::from_slice(&[f.cout, f.depth()], &rows_of(weights(node)?, &f, f.cin, f.depth()));
     Ok(Packing { tensors: vec![code, rows], consumed: vec![1] })
 }
 

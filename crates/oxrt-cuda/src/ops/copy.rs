@@ -4,7 +4,7 @@ use super::map::{Map, MapPlan, broadcast, text};
 use super::{Entry, axis_of, contiguous, dtype, ints, known, makes, output_dtype, require, sizes};
 use crate::backend::Ctx;
 use crate::gpu::Params;
-use crate::text::{Number, stored};
+use crate::text::{Number, raw};
 use oxrt_backend::geometry::sliced;
 use oxrt_backend::{Bound, Kernel, NodeView, Packing, bound, kernel};
 use oxrt_ops::scalar::{Instr, Program};
@@ -26,12 +26,12 @@ pub(super) const RESHAPE: Entry =
     Entry::new("reshape", &["Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"], sized, pack, reshape);
 
 fn sized(_: &Ctx, node: &NodeView) -> Option<()> {
-    stored(node.dtype(0)?)?;
+    raw(node.dtype(0)?)?;
     // One text per node: all results have one type.
     let outputs = node.node().outputs().iter().flatten();
     let mut types = outputs.map(|&v| node.graph[v].ty.dtype());
     let first = types.next()??;
-    stored(first)?;
+    raw(first)?;
     require(types.all(|t| t == Some(first)))
 }
 
@@ -50,27 +50,41 @@ fn pack_few(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     let (from, to) = types(node)?;
     let channels = node.dims(0).and_then(|d| d[1].as_size()).unwrap_or(1);
     let (c, x, y) = (Number::for_types(&[from], to).name(), super::c_type(from)?, super::c_type(to)?);
-    let body = format!("typedef {c} C;\ntypedef {x} TX;\ntypedef {y} TY;\n#define CHANNELS {channels}\n{FEW_TEXT}");
+    let body = format!(
+        "typedef {c} C;\ntypedef {x} TX;\ntypedef {y} TY;\n#define CHANNELS {channels}\n#define SIDE {}\n{FEW_TEXT}",
+        side(from)
+    );
     Ok(Packing { tensors: vec![ctx.code(&body)?], consumed: Vec::new() })
 }
 
-/// A pixel per thread: neighbours read each plane side by side, and write side by side.
+/// Pixels of a thread, where rows of planes have a multiple of them: 16 bytes of each.
+fn side(from: DType) -> usize {
+    16 / from.bytes_for(1).max(1)
+}
+
+/// Some pixels per thread: neighbours read each plane side by side, and write side by side.
 const FEW_TEXT: &str = r#"
 struct P { const TX* x; TY* y; u32 count; Divider pixels; };
-KERNEL(256, few_last, P) {
+template <int V> DEVICE void run(const P& p) {
     u32 index = blockIdx.x * 256 + threadIdx.x;
     if (index >= p.count) return;
+    index *= V;
     u32 image = divide(index, p.pixels), pixel = index - image * p.pixels.divisor;
     const TX* from = p.x + (i64)image * CHANNELS * p.pixels.divisor + pixel;
     TY* to = p.y + (i64)index * CHANNELS;
-    TX all[CHANNELS];
-    PRAGMA_UNROLL for (int c = 0; c < CHANNELS; c++) all[c] = from[(i64)c * p.pixels.divisor];
-    PRAGMA_UNROLL for (int c = 0; c < CHANNELS; c++) to[c] = put<TY>(get<C>(all[c]));
+    Pack<TX, V> all[CHANNELS];
+    Pack<TY, V> out[CHANNELS];
+    PRAGMA_UNROLL for (int c = 0; c < CHANNELS; c++) all[c] = *(const Pack<TX, V>*)(from + (i64)c * p.pixels.divisor);
+    PRAGMA_UNROLL for (int e = 0; e < V * CHANNELS; e++) out[e / V].at[e % V] = put<TY>(get<C>(all[e % CHANNELS].at[e / CHANNELS]));
+    PRAGMA_UNROLL for (int c = 0; c < CHANNELS; c++) *(Pack<TY, V>*)(to + c * V) = out[c];
 }
+KERNEL(256, few_last, P) { run<1>(p); }
+KERNEL(256, few_last_side, P) { run<SIDE>(p); }
 "#;
 
 fn few_last(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
-    let launcher = ctx.function(packed.first(), "few_last", 0)?;
+    let [one, side_by_side] = ["few_last", "few_last_side"].map(|name| ctx.function(packed.first(), name, 0));
+    let (one, side_by_side, side) = (one?, side_by_side?, side(types(node)?.0));
     let channels = node.dims(0).and_then(|d| d[1].as_size()).unwrap_or(1);
     kernel(move |args| {
         let x = args.shape(0)?;
@@ -80,7 +94,9 @@ fn few_last(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Ker
         makes(args, x.iter().product())?;
         let pixels: usize = x[2..].iter().product();
         let count = super::counts(x[0] * pixels * channels)? / channels;
-        let launcher = launcher.clone();
+        let whole = pixels.is_multiple_of(side);
+        let launcher = if whole { &side_by_side } else { &one }.clone();
+        let count = if whole { count / side } else { count };
         bound(move |io| {
             let p = Params::new().ptr(io.input::<u8>(0)).ptr(io.output::<u8>(0)).u32(count).divider(pixels.max(1));
             // SAFETY: buffers have the bound sizes.

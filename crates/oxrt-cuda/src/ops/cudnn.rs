@@ -1,7 +1,7 @@
 //! Convolutions by cuDNN, where it is installed, with bias, residual and activation in one graph of operations. An activation
 //! that the library does not have, or has no kernel for, follows in a pass of its own.
 
-use super::conv::{Filter, rows_of, supports as conv_supports, window};
+use super::conv::{Filter, pack_rows, supports as conv_supports, window};
 use super::gemm::{epilogue_fits, exact, narrow};
 use super::map::{Map, MapPlan};
 use super::{Entry, output_dtype, require};
@@ -213,9 +213,9 @@ pub(crate) fn recall(ctx: &Ctx, node: &NodeView, candidate: &str, note: &str) ->
 /// [weights, the library's plan, bias where the graph has one, code of an activation that follows].
 fn pack<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     let (Graph::Conv(graph), text) = plan_text(ctx, node, I)? else { bail!(bug, "a convolution without one") };
-    let (of, exact) = (graph.of, exact(ctx, graph.of));
+    let of = graph.of;
     let f = Filter::of(node)?;
-    let mut tensors = vec![super::as_factors(&[f.cout, f.depth()], rows_of(node, &f, f.cin, f.depth())?, of, exact)?];
+    let mut tensors = vec![pack_rows(ctx, node, &f, of, f.cin, f.depth())?];
     tensors.push(as_tensor(&text)?);
     let mut consumed = vec![1];
     if let Some(of) = graph.bias {

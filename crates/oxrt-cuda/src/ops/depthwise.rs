@@ -3,7 +3,7 @@
 use super::conv::{Filter, supports as conv_supports, window};
 use super::gemm::{epilogue_fits, narrow, types};
 use super::product::Window2;
-use super::q_product::{end_text, ends, ends_fit, fused_supports, has_text, numbers, row_residual};
+use super::q_product::{end_text, ends, ends_fit, fused_supports, has_text, is_small, numbers, row_residual};
 use super::{Entry, c_type, counts, dtype, output_dtype, require};
 use crate::backend::{Ctx, Launcher};
 use crate::gpu::Params;
@@ -49,7 +49,9 @@ impl Pieces {
         // Sums and taps of a row fill the registers.
         let most = if in_rows && kernel_w > 3 { 4 } else { 8 };
         let vector = [8, 4, 2].into_iter().find(|v| *v <= most && f.cout.is_multiple_of(*v)).unwrap_or(1);
-        let few = if f.cout.is_multiple_of(2) { 2 } else { 1 };
+        // Bytes become numbers by four.
+        let narrow = if node.op() == "oxrt.QConv" { 4 } else { 2 };
+        let few = [narrow, 2].into_iter().find(|v| f.cout.is_multiple_of(*v)).unwrap_or(1);
         Ok(Pieces { vector, few, pixels: if in_rows && kernel_w > 3 { 8 } else { 4 }, in_rows, kernel_w, stride_w })
     }
 }
@@ -154,7 +156,7 @@ fn pack(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     let (body, y) = text::statements(&e.finish(result), &["x".to_string()], Number::F32, fast);
     let t = types(node, of)?;
     let before = format!(
-        "#define INTEGER 0\ntypedef {} TX;\ntypedef {} T;\ntypedef {} TR;\ntypedef {} TY;\n\
+        "#define QUANTA 0\ntypedef {} TX;\ntypedef {} T;\ntypedef {} TR;\ntypedef {} TY;\n\
          DEVICE f32 activate(f32 x) {{ {body}return {y}; }}\n",
         c_type(t.x)?,
         c_type(of)?,
@@ -188,32 +190,42 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
 const MOST_TAPS: usize = 256;
 
 fn bytes_supports(ctx: &Ctx, node: &NodeView) -> Option<()> {
+    require(!is_small(node))?;
+    byte_filters(ctx, node)
+}
+
+/// Filters of bytes, and of floats of 8 bits.
+pub(super) fn byte_filters(ctx: &Ctx, node: &NodeView) -> Option<()> {
     fused_supports(ctx, node)?;
-    require(node.constant(1)?.dtype() == DType::I8 && node.attrs().int_or("w_zero", 0).ok()? == 0)?;
+    let weights = node.constant(1)?.dtype();
+    require(matches!(weights, DType::I8 | DType::F8E4M3FN) && node.attrs().int_or("w_zero", 0).ok()? == 0)?;
     let f = Filter::of(node).ok()?;
     require(matches!(node.rank(0)?, 3 | 4) && f.is_depthwise() && f.depth() <= MOST_TAPS)
 }
 
-fn pack_bytes(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
+pub(super) fn pack_bytes(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     let f = Filter::of(node)?;
     let before = format!(
-        "#define INTEGER 1\ntypedef {} TX;\ntypedef i8 T;\ntypedef {} TY;\n{}{}",
+        "#define QUANTA 1\n#define X_IS_NOT_T {}\ntypedef {} TX;\ntypedef {} T;\ntypedef {} TY;\n{}{}",
+        u8::from(dtype(node, 0)? != dtype(node, 1)?),
         c_type(dtype(node, 0)?)?,
+        c_type(dtype(node, 1)?)?,
         c_type(output_dtype(node, 0)?)?,
         has_text(node),
         end_text(ctx, node, ends(node.op()))?
     );
     let w = node.constant(1).ok_or_else(|| Error::bug("the weights are not constant"))?;
-    let weights = turned(w.as_slice::<i8>(), &f);
+    let weights = turned(w.bytes(), &f);
     let code = ctx.code(&whole_text(node, &f, &before)?)?;
-    Ok(Packing { tensors: vec![code, Tensor::from_slice(&[weights.len()], &weights)], consumed: vec![1] })
+    let weights = Tensor::from_bytes(w.dtype(), &[weights.len()], &weights)?;
+    Ok(Packing { tensors: vec![code, weights], consumed: vec![1] })
 }
 
-fn load_bytes(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
+pub(super) fn load_bytes(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
     let depthwise = Depthwise::load(ctx, node, packed.first())?;
     let weights = ctx.weights(packed.get(1).ok_or_else(|| Error::invalid("packed weights are missing"))?)?;
     let ends = ends(node.op());
-    let (whole, mut number) = numbers(node.attrs(), node.has(ends[2]), node.has(ends[4]))?;
+    let (whole, mut number) = numbers(node, ends)?;
     number[4] = node.attrs().float_or("scale", 1.0)?;
     let zero = node.attrs().int_or("x_zero", 0)?;
     let row = row_residual(node);
@@ -227,7 +239,7 @@ fn load_bytes(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn K
             let operands = [io.input(0), weights.ptr().cast_const(), io.input(ends[1]), io.input(ends[2])];
             let end = |p: Params| {
                 let p = p.ptr(io.input::<u8>(ends[0])).ptr(io.input::<u8>(ends[3])).ptr(io.input::<u8>(ends[4]));
-                let p = p.f32(zero as f32).i32s(&whole);
+                let p = p.i32(zero).i32s(&whole);
                 number.into_iter().fold(p, Params::f32)
             };
             // SAFETY: buffers have the bound sizes, the weights were packed for this node.

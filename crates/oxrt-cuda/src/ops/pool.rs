@@ -15,7 +15,7 @@ pub(super) const POOL: Entry =
 
 fn supports(_: &Ctx, node: &NodeView) -> Option<()> {
     let (x, y) = (node.dtype(0)?, node.output_dtype(0)?);
-    let bytes = matches!(x, DType::I8 | DType::U8) && node.op().ends_with("MaxPool");
+    let bytes = matches!(x, DType::I8 | DType::U8 | DType::F8E4M3FN) && node.op().ends_with("MaxPool");
     require((is_float(x) && is_float(y)) || (x == y && (x == DType::F64 || bytes)))?;
     // Positions of the maxima are left to the host.
     require((1..node.num_outputs()).all(|i| node.node().output(i).is_none()))?;
@@ -27,14 +27,15 @@ fn pack(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     let x = dtype(node, 0)?;
     let body = format!(
         "typedef {} TX;\ntypedef {} TY;\ntypedef {} C;\n#define MAXIMUM {}\n#define PADDED {}\n#define CHANNELS_LAST {}\n\
-         #define LOWEST {}\n{TEXT}",
+         #define LOWEST {}\n#define BYTES {}\n{TEXT}",
         c_type(x)?,
         c_type(output_dtype(node, 0)?)?,
         if x == DType::F64 { "f64" } else { "f32" },
         u8::from(node.op().ends_with("MaxPool")),
         u8::from(node.attrs().bool_or("count_include_pad", false)?),
         u8::from(node.op().starts_with("oxrt.")),
-        if is_float(x) || x == DType::F64 { "-INFINITE_F32" } else { "-128" },
+        if x.is_float() { "-INFINITE_F32" } else { "-128" },
+        u8::from(matches!(x, DType::I8 | DType::U8)),
     );
     Ok(Packing { tensors: vec![ctx.code(&body)?], consumed: Vec::new() })
 }
@@ -43,6 +44,8 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
     let last = node.op().starts_with("oxrt.");
     let single = ctx.function(packed.first(), "single", 0)?;
     let packs = if last { ctx.function(packed.first(), "packs", 0)? } else { single.clone() };
+    let bytes = last && matches!(dtype(node, 0)?, DType::I8 | DType::U8);
+    let wide = if bytes { ctx.function(packed.first(), "wide", 0)? } else { single.clone() };
     let attrs = node.attrs().clone();
     let kernel_shape = attrs.ints("kernel_shape")?.unwrap_or_default().to_vec();
     kernel(move |args| {
@@ -77,10 +80,14 @@ fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>
         let step = [dense * size[1] * size[2], dense * size[2], dense];
         // Channels first, every channel is an image.
         let image = if last { dense * size.iter().product::<i64>() } else { size.iter().product() };
-        let v = if last && channels % 8 == 0 { 8 } else { 1 };
+        let v = match channels % 16 {
+            0 if bytes => 16,
+            0 | 8 if last => 8,
+            _ => 1,
+        };
         let count = y.iter().product::<usize>() / v;
         let inner = if last { channels / v } else { 1 };
-        let launcher = if v == 8 { packs.clone() } else { single.clone() };
+        let launcher = [(16, &wide), (8, &packs)].into_iter().find(|l| l.0 == v).map_or(&single, |l| l.1).clone();
         let flops = y.iter().product::<usize>() * placed.taps_per_output();
         bound(move |io| {
             let mut p = Params::new().ptr(io.input::<u8>(0)).ptr(io.output::<u8>(0)).u32(count);

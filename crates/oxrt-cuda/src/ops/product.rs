@@ -197,15 +197,14 @@ pub(super) fn stream_text(method: Method, blocks: Blocks, y: DType, before: &str
     let integer = matches!(of, DType::U8 | DType::I8);
     Ok(format!(
         "#define BM {m}\n#define BN {n}\n#define WGS {}\n#define STAGES {stages}\n#define BLOCKS {}\n#define BUFFERS {}\n\
-         #define IN_TURN {}\n#define TY_BYTES {}\n#define CONV {}\n#define INTEGER {}\n#define SCALED {}\ntypedef {} T;\ntypedef {} S;\n{before}{WGMMA}{}",
+         #define IN_TURN {}\n#define TY_BYTES {}\n#define CONV {}\n#define QUANTA {}\ntypedef {} T;\ntypedef {} S;\n{before}{WGMMA}{}",
         warps[0] / 4,
         blocks.each,
         blocks.buffers,
         flag(blocks.in_turn),
         y.bytes_for(1),
         flag(conv),
-        flag(integer),
-        flag(of == DType::F8E4M3FN),
+        flag(of.bytes_for(1) == 1),
         super::c_type(of)?,
         if integer { "i32" } else { "f32" },
         STREAM.replace("WGMMA_ASM", &wgmma(n, of, Left::Shared))
@@ -530,10 +529,13 @@ impl Product {
         };
         let gpu = &self.ctx.gpu;
         let mut p = Params::new().tensor_map(&gpu.tensor_map(&x_path)?).tensor_map(&gpu.tensor_map(&w_path)?);
+        let y_bytes = self.types.y.bytes_for(1);
         for base in [y.cast_const(), residual] {
-            let path = TensorPath { base, dims: vec![s.n, s.m], strides: vec![s.ldy * 2], walk: Walk::Box(vec![64]) };
-            // What is not there, or not of 16 bits, is not walked.
-            let walked = !base.is_null() && self.types.y.bytes_for(1) == 2;
+            let (dims, strides) = (vec![s.n * y_bytes / 2, s.m], vec![s.ldy * y_bytes]);
+            let path = TensorPath { base, dims, strides, walk: Walk::Box(vec![64]) };
+            // What is not there, or not written by the copy engine (STAGED in the text), is not walked.
+            let staged = y_bytes == 2 || (y_bytes == 1 && tile.n % 128 == 0 && s.n % 16 == 0);
+            let walked = !base.is_null() && staged;
             p = p.tensor_map(&if walked { gpu.tensor_map(&path)? } else { [0; 128] });
         }
         p = p

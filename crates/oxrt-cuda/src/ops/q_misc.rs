@@ -51,7 +51,8 @@ fn pack_binary(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
 }
 
 fn binary(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
-    let launcher = ctx.function(packed.first(), "each", 0)?;
+    let (one_by_one, by_eight) =
+        (ctx.function(packed.first(), "each", 0)?, ctx.function(packed.first(), "by_eight", 0)?);
     let linear = |name: &str| Linear::from_attrs(node.attrs(), name);
     let (a, b, y) = (linear("a")?, linear("b")?, linear("y")?);
     kernel(move |args| {
@@ -66,7 +67,16 @@ fn binary(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kerne
         }
         let fields = Params::new().u32(out.len()).dividers(&eight(out, 1)).i32s(&steps(0)?).i32s(&steps(1)?);
         let fields = fields.i32s(&[a.zero, b.zero, y.zero, y.low, y.high]).f32(a.scale).f32(b.scale).f32(y.scale);
-        Each { launcher: launcher.clone(), inputs: 2, outputs: 1, count, fields }.bound().flops(4 * count).boxed()
+        // Rows of eight at once: of each operand eight neighbours, or one for all.
+        let rows = |i: usize| -> Result<bool> {
+            let steps = broadcast(args.shape(i)?, out)?;
+            let (last, before) = steps.split_last().map_or((0, &[][..]), |(l, b)| (*l, b));
+            Ok(last == 0 || before.iter().all(|s| s % 8 == 0))
+        };
+        let whole = out.last().is_some_and(|n| n % 8 == 0) && rows(0)? && rows(1)?;
+        let (launcher, threads) = if whole { (&by_eight, count / 8) } else { (&one_by_one, count) };
+        let each = Each { launcher: launcher.clone(), inputs: 2, outputs: 1, count: threads, fields };
+        each.bound().flops(4 * count).boxed()
     })
 }
 
@@ -90,21 +100,24 @@ fn lookup(ctx: &Ctx, _: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>>
     })
 }
 
+/// A mean has neither residual nor table.
+const NO_ENDS: [usize; 5] = [8; 5];
+
 fn global_supports(_: &Ctx, node: &NodeView) -> Option<()> {
     require(byte(node.dtype(0)?) && node.rank(0)? >= 2 && stored(node.output_dtype(0)?).is_some())?;
     Linear::from_attrs(node.attrs(), "x").ok()?;
-    numbers(node.attrs(), false, false).ok().map(|_| ())
+    numbers(node, NO_ENDS).ok().map(|_| ())
 }
 
 fn pack_global(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     let types = format!("typedef {} TX;\ntypedef {} TY;\n", c_type(dtype(node, 0)?)?, c_type(output_dtype(node, 0)?)?);
-    only(ctx, &format!("{types}{}{TEXT}", end_text(ctx, node, [8; 5])?))
+    only(ctx, &format!("{types}{}{TEXT}", end_text(ctx, node, NO_ENDS)?))
 }
 
 fn global(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
     let launcher = ctx.function(packed.first(), "each", 256 * 8)?;
     let from = Linear::from_attrs(node.attrs(), "x")?;
-    let (whole, number) = numbers(node.attrs(), false, false)?;
+    let (whole, number) = numbers(node, NO_ENDS)?;
     kernel(move |args| {
         let x = args.shape(0)?;
         let [images, ref spatial @ .., channels] = *x else { bail!(invalid, "an image of shape {x:?}") };

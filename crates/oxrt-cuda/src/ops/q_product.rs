@@ -2,13 +2,15 @@
 //! operators.
 
 use super::each::{only, strict};
+use super::gemm::is_float;
+use super::q_line::Line;
 use super::windows::{Method, Sizes, Text, Windows, batched};
 use super::{Entry, c_type, counts, dtype, holds, makes, output_dtype, require};
 use crate::backend::{Ctx, Weights};
 use crate::text::{self, Number, stored};
 use oxrt_backend::{BindArgs, Kernel, NodeView, Packing, Precision, bound, kernel};
 use oxrt_ir::Attrs;
-use oxrt_ops::quantised::{Linear, dtype_of};
+use oxrt_ops::quantised::{Linear, dtype_of, is_rounded};
 use oxrt_ops::scalar::Emit;
 use oxrt_ops::window::Window;
 use oxrt_tensor::{DType, Error, Result, Tensor, bail};
@@ -17,7 +19,7 @@ use std::sync::Arc;
 const END: &str = include_str!("../text/quantised.cuh");
 
 pub(super) const FUSED: Entry =
-    strict("q_product", &["oxrt.QGemm", "oxrt.QMatMul", "oxrt.QConv"], fused_supports, pack_fused, load_fused);
+    strict("q_product", &["oxrt.QGemm", "oxrt.QMatMul", "oxrt.QConv"], supports, pack_fused, load_fused);
 pub(super) const MMA_64: Entry = mma("q_mma_64x64", mma_supports, pack_mma::<0>, load_mma::<0>);
 pub(super) const MMA_128: Entry = mma("q_mma_128x128", mma_supports, pack_mma::<1>, load_mma::<1>);
 pub(super) const MMA_32: Entry = mma("q_mma_32x128", mma_supports, pack_mma::<2>, load_mma::<2>);
@@ -57,40 +59,75 @@ pub(super) fn ends(op: &str) -> [usize; 5] {
     if op == "oxrt.QMatMul" { [8, 8, 8, 2, 8] } else { [2, 3, 4, 5, 6] }
 }
 
-pub(super) fn fused_supports(_: &Ctx, node: &NodeView) -> Option<()> {
-    require(byte(node.dtype(0)?) && byte(node.dtype(1)?) && stored(node.output_dtype(0)?).is_some())?;
-    let [scale, bias, residual, table, middle] = ends(node.op());
-    require([scale, bias].into_iter().all(|i| node.dtype(i).is_none_or(|d| d == DType::F32)))?;
-    require([residual, middle].into_iter().all(|i| node.dtype(i).is_none_or(byte)))?;
-    require(node.dtype(table).is_none_or(|d| stored(d).is_some()))?;
-    require(node.op() != "oxrt.QConv" || (3..=5).contains(&node.rank(0)?))?;
-    require(node.op() == "oxrt.QMatMul" || node.has(2))?;
-    numbers(node.attrs(), node.has(residual), node.has(middle)).ok().map(|_| ())
+/// Products of floats of 8 bits (e4m3), whose results, where they are rounded, are such floats too.
+pub(super) fn is_small(node: &NodeView) -> bool {
+    node.dtype(0) == Some(DType::F8E4M3FN)
 }
 
-/// Inverse of the scale, least and most of what `rounded` of the text gives.
+fn supports(ctx: &Ctx, node: &NodeView) -> Option<()> {
+    require(!is_small(node))?;
+    fused_supports(ctx, node)
+}
+
+/// What products of bytes, and of floats of 8 bits, have in common.
+pub(super) fn fused_supports(ctx: &Ctx, node: &NodeView) -> Option<()> {
+    let [scale, bias, residual, table, middle] = ends(node.op());
+    require([scale, bias].into_iter().all(|i| node.dtype(i).is_none_or(|d| d == DType::F32)))?;
+    if is_small(node) {
+        let small = |i: usize| node.dtype(i).is_none_or(|d| d == DType::F8E4M3FN);
+        require(small(1) && small(residual) && !node.has(table) && !node.has(middle) && node.op() != "oxrt.QMatMul")?;
+        let rounds = dtype_of(node.attrs(), "y").ok()? == DType::F8E4M3FN;
+        require(if rounds { node.output_dtype(0)? == DType::F8E4M3FN } else { is_float(node.output_dtype(0)?) })?;
+        require(rounds || !node.has(residual))?;
+    } else {
+        bytes_supports(ctx, node)?;
+    }
+    require(node.op() != "oxrt.QConv" || (3..=5).contains(&node.rank(0)?))?;
+    require(node.op() == "oxrt.QMatMul" || node.has(2))?;
+    numbers(node, ends(node.op())).ok().map(|_| ())
+}
+
+fn bytes_supports(_: &Ctx, node: &NodeView) -> Option<()> {
+    let [_, _, residual, table, middle] = ends(node.op());
+    require(byte(node.dtype(0)?) && byte(node.dtype(1)?) && stored(node.output_dtype(0)?).is_some())?;
+    require([residual, middle].into_iter().all(|i| node.dtype(i).is_none_or(byte)))?;
+    require(!node.has(residual) || is_rounded(dtype_of(node.attrs(), "mid").ok()?))?;
+    require(node.dtype(table).is_none_or(|d| stored(d).is_some()))
+}
+
+/// Inverse of the scale, least and most of what `rounded` (of floats, `rounded_small`) of the text gives.
 fn bounds(l: &Linear) -> [f32; 3] {
-    let at = |q: i64| 12_582_912.0 + (q - l.zero) as f32;
+    let base = if l.dtype.is_float() { 0.0 } else { 12_582_912.0 };
+    let at = |q: i64| base + (q - l.zero) as f32;
     [1.0 / l.scale, at(l.low), at(l.high)]
 }
 
 /// The numbers that the end reads, in its order (the product's own scale, `number[4]`, is left out).
-pub(super) fn numbers(attrs: &Attrs, residual: bool, middle: bool) -> Result<([i64; 12], [f32; 11])> {
+pub(super) fn numbers(node: &NodeView, ends: [usize; 5]) -> Result<([i64; 12], [f32; 11])> {
     let (mut whole, mut number) = ([0; 12], [1.0; 11]);
-    if residual {
-        let (mid, r) = (Linear::from_attrs(attrs, "mid")?, Linear::from_attrs(attrs, "r")?);
-        (whole[2], whole[6]) = (mid.zero, r.zero);
-        (number[0], number[2]) = (mid.scale, r.scale);
-        [number[5], number[7], number[8]] = bounds(&mid);
+    let [_, _, residual, table, middle] = ends;
+    let attrs = node.attrs();
+    if node.has(residual) {
+        let r = Linear::from_attrs(attrs, "r")?;
+        (whole[6], number[2]) = (r.zero, r.scale);
+        if is_rounded(dtype_of(attrs, "mid")?) {
+            let mid = Linear::from_attrs(attrs, "mid")?;
+            (whole[2], number[0]) = (mid.zero, mid.scale);
+            [number[5], number[7], number[8]] = bounds(&mid);
+        }
     }
-    if middle {
+    if node.has(middle) {
         let t = Linear::from_attrs(attrs, "t")?;
         (whole[5], number[1]) = (t.zero, t.scale);
     }
-    if !dtype_of(attrs, "y")?.is_float() {
+    if is_rounded(dtype_of(attrs, "y")?) {
         let y = Linear::from_attrs(attrs, "y")?;
         whole[7] = y.zero;
         [number[6], number[9], number[10]] = bounds(&y);
+        if let Some(line) = Line::of(node, table) {
+            whole[7..10].copy_from_slice(&[line.out_zero, line.least, line.most]);
+            number[3] = line.ratio;
+        }
     }
     Ok((whole, number))
 }
@@ -121,17 +158,28 @@ pub(super) fn end_text(ctx: &Ctx, node: &NodeView, ends: [usize; 5]) -> Result<S
     let out = output_dtype(node, 0)?;
     // Bytes of a table are moved as they lie.
     let from_table = if node.has(table) { "" } else { "put<TY>" };
+    let rounds = |name: &str| dtype_of(node.attrs(), name).is_ok_and(is_rounded);
+    let limits = ["mid", "y"]
+        .map(|name| Linear::from_attrs(node.attrs(), name).map(|l| (l, Linear::new(l.scale, l.zero, l.dtype))));
+    let limited =
+        |beyond: fn(&Linear, &Linear) -> bool| u8::from(limits.iter().flatten().any(|(l, all)| beyond(l, all)));
+    let small = rounds("y") && out == DType::F8E4M3FN;
     Ok(format!(
-        "typedef {} TR;\ntypedef {} TT;\ntypedef {} TM;\n#define QUANTISED {}\n#define FROM_TABLE {from_table}\n\
-         DEVICE f32 activate(f32 x) {{ {body}return {y}; }}\n{END}",
+        "typedef {} TR;\ntypedef {} TT;\ntypedef {} TM;\n#define QUANTISED {}\n#define SMALL_FLOATS {}\n#define MIDDLE_ROUNDED {}\n\
+         #define LIMITED_LOW {}\n#define LIMITED_HIGH {}\n#define LINE {}\n#define FROM_TABLE {from_table}\nDEVICE f32 activate(f32 x) {{ {body}return {y}; }}\n{END}",
         ty(residual, DType::U8)?,
         ty(table, out)?,
         ty(middle, DType::U8)?,
-        u8::from(!dtype_of(node.attrs(), "y")?.is_float())
+        u8::from(rounds("y")),
+        u8::from(small),
+        u8::from(rounds("mid")),
+        limited(|l, all| l.low > all.low),
+        limited(|l, all| l.high < all.high),
+        u8::from(Line::of(node, table).is_some())
     ))
 }
 
-fn pack_fused(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
+pub(super) fn pack_fused(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     only(ctx, &fused_text(ctx, node, Method::Simt)?)
 }
 
@@ -145,7 +193,7 @@ fn fused_text(ctx: &Ctx, node: &NodeView, method: Method) -> Result<String> {
         x: c_type(dtype(node, 0)?)?,
         w: c_type(dtype(node, 1)?)?,
         y: c_type(output_dtype(node, 0)?)?,
-        sum: "i32",
+        sum: if is_small(node) { "f32" } else { "i32" },
         channels_last: true,
         transposed: false,
         x_zero: "p.whole[0]",
@@ -173,7 +221,7 @@ fn convolution(args: &BindArgs, w: &[usize], attrs: &Attrs, groups: usize, last:
     Ok((sizes, vec![[0; 3]]))
 }
 
-fn load_fused(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
+pub(super) fn load_fused(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {
     fused(node, Windows::load(ctx, packed.first(), true, Method::Simt)?, None)
 }
 
@@ -195,7 +243,7 @@ pub(super) fn ends_fit(args: &BindArgs, ends: [usize; 5], maps: usize) -> Result
 fn fused(node: &NodeView, windows: Windows, weights: Option<(Arc<Weights>, Shape)>) -> Result<Box<dyn Kernel>> {
     let attrs = node.attrs().clone();
     let ends = ends(node.op());
-    let (mut whole, mut number) = numbers(&attrs, node.has(ends[2]), node.has(ends[4]))?;
+    let (mut whole, mut number) = numbers(node, ends)?;
     let conv = node.op() == "oxrt.QConv";
     let names = if node.op() == "oxrt.QMatMul" { ["a_zero", "b_zero"] } else { ["x_zero", "w_zero"] };
     let zeros = [attrs.int_or(names[0], 0)?, attrs.int_or(names[1], 0)?];
@@ -299,7 +347,7 @@ impl Shape {
 
 fn mma_supports(ctx: &Ctx, node: &NodeView) -> Option<()> {
     fused_supports(ctx, node)?;
-    require(node.constant(1)?.dtype() == DType::I8 && node.attrs().int_or("w_zero", 0).ok()? == 0)?;
+    require(!is_small(node) && node.constant(1)?.dtype() == DType::I8 && node.attrs().int_or("w_zero", 0).ok()? == 0)?;
     let shape = Shape::of(node)?;
     // A map of few taps would leave the matrix units empty.
     let groups = usize::try_from(node.attrs().int_or("group", 1).ok()?).ok().filter(|&g| g > 0)?;

@@ -153,6 +153,47 @@ fn bytes_are_streamed() {
 }
 
 #[test]
+fn bytes_of_lines_and_in_pairs() {
+    let streamed = |text: &str, inputs: &[Tensor]| {
+        let names = check(text, inputs, 0.0);
+        assert_eq!(names.iter().filter(|n| n.starts_with("q_stream")).count(), 10, "{names:?}");
+    };
+    // What a Relu makes of a rounding, to a finer scale and with another zero point.
+    let relu: Vec<i64> = (0..256)
+        .map(|b| ((f64::from(b as u8 as i8) * 1.3).round_ties_even() as i64).clamp(0, 255) - 128)
+        .map(|q| q.min(127))
+        .collect();
+    let relu = list(&Tensor::from_i64(DType::I8, &[256], &relu).unwrap());
+    let y = "y_scale=256.0, y_dtype=3";
+    let both = "mid_scale=64.0, mid_dtype=3, r_scale=32.0, r_zero=-3, r_dtype=3";
+    for (m, k, n) in [(70, 144, 200), (3, 32, 24)] {
+        let weights =
+            format!("i8[{k}, {n}]{{{}}}, f32[{n}]{{0.25}}, f32[{n}]{{-8}}", list(&bytes(DType::I8, &[k, n], 2)));
+        let (a, r) = (bytes(DType::I8, &[m, k], 1), bytes(DType::I8, &[m, n], 3));
+        let table = format!("i8[256]{{{relu}}}");
+        let head = format!("(i8[{m}, {k}] x, i8[{m}, {n}] r) {{ y = oxrt.QGemm<x_zero=3, {both}, {y}>(x, {weights}");
+        streamed(&format!("{head}, r) }} => y"), &[a.clone(), r.clone()]);
+        streamed(&format!("{head}, r, {table}) }} => y"), &[a, r]);
+    }
+    for (shape, w) in [(vec![2, 5, 6, 24], vec![40, 24, 1, 1]), (vec![2, 9, 72], vec![24, 72, 1])] {
+        let maps = w[0];
+        let (x, n) = (bytes(DType::I8, &shape, 1), shape.len());
+        let mut out = shape.clone();
+        out[n - 1] = maps;
+        let scales: Vec<String> = (0..maps).map(|i| format!("{}", 0.25 * (1 + i % 3) as f32)).collect();
+        let scales = scales.join(", ");
+        let weights =
+            format!("i8{w:?}{{{}}}, f32[{maps}]{{{scales}}}, f32[{maps}]{{{scales}}}", list(&bytes(DType::I8, &w, 2)));
+        let kernel = format!("kernel_shape={:?}, x_zero=-5", &w[2..]);
+        let text = format!(
+            "(i8{shape:?} x, i8{out:?} r) {{ y = oxrt.QConv<{kernel}, {both}, {y}>(x, {weights}, r, i8[256]{{{relu}}}) }} => y"
+        );
+        streamed(&text, &[x.clone(), bytes(DType::I8, &out, 3)]);
+        streamed(&format!("(i8{shape:?} x) {{ y = oxrt.QConv<{kernel}, y_dtype=1>(x, {weights}) }} => y"), &[x]);
+    }
+}
+
+#[test]
 fn bytes_of_single_channels() {
     for (x, zero) in [(DType::U8, 9), (DType::I8, -3)] {
         let code = if x == DType::U8 { 2 } else { 3 };
@@ -208,6 +249,75 @@ fn floats_of_8_bits() {
     }
 }
 
+/// Small integers as floats of 8 bits: sums of their products are exact, and roundings of those meet halves.
+fn small(shape: &[usize], seed: u64) -> Tensor {
+    let whole: Vec<f64> =
+        bytes(DType::I8, shape, seed).to_f64_vec().unwrap().iter().map(|v| (v / 16.0).trunc()).collect();
+    Tensor::from_f64(DType::F8E4M3FN, shape, &whole).unwrap()
+}
+
+const F8: &str = "f8e4m3fn";
+
+#[test]
+fn floats_of_8_bits_end_products() {
+    let ends = [
+        "y_scale=8.0, y_dtype=17",
+        "y_scale=2.0, y_dtype=17, y_low=0, y_high=128",
+        "y_scale=0.5, y_dtype=17, activation=\"relu\"",
+        "y_dtype=10",
+    ];
+    for (m, k, n) in [(1, 1040, 16), (70, 144, 208), (130, 32, 80), (5, 37, 7)] {
+        let w = format!("{F8}[{k}, {n}]{{{}}}, f32[{n}]{{0.25}}, f32[{n}]{{-8}}", list(&small(&[k, n], 2)));
+        let x = small(&[m, k], 1);
+        let streams = if k % 16 == 0 { 10 } else { 0 };
+        for end in ends {
+            let text = format!("({F8}[{m}, {k}] x) {{ y = oxrt.QGemm<{end}>(x, {w}) }} => y");
+            let names = check(&text, std::slice::from_ref(&x), if end == "y_dtype=10" { 1e-3 } else { 0.0 });
+            assert_eq!(names.iter().filter(|n| n.starts_with("f8_stream")).count(), streams, "{names:?}");
+        }
+        for middle in ["mid_dtype=1", "mid_scale=4.0, mid_dtype=17, mid_low=0"] {
+            for r in [vec![m, n], vec![n]] {
+                let text = format!(
+                    "({F8}[{m}, {k}] x, {F8}{r:?} r) {{ y = oxrt.QGemm<{middle}, r_scale=32.0, r_dtype=17, {}>(x, {w}, r) }} => y",
+                    ends[1]
+                );
+                let names = check(&text, &[x.clone(), small(&r, 3)], 0.0);
+                assert_eq!(names.iter().filter(|n| n.starts_with("f8_stream")).count(), streams, "{names:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn floats_of_8_bits_are_convolved() {
+    for (shape, w, attrs) in [
+        (vec![2, 9, 7, 16], vec![32, 16, 3, 3], "pads=[1, 1, 1, 1]"),
+        (vec![2, 8, 9, 144], vec![16, 144, 3, 3], "pads=[2, 0, 1, 2], strides=[2, 1]"),
+        (vec![1, 9, 9, 32], vec![80, 32, 3, 2], "dilations=[2, 3]"),
+        (vec![3, 5, 6, 32], vec![16, 32, 1, 1], "strides=[2, 2]"),
+        (vec![2, 11, 48], vec![16, 48, 3], "auto_pad=\"SAME_UPPER\", strides=[2]"),
+        (vec![2, 15, 14, 3], vec![16, 3, 7, 7], "pads=[3, 3, 3, 3], strides=[2, 2]"),
+        (vec![2, 6, 7, 24], vec![9, 24, 3, 3], "pads=[1, 1, 1, 1]"),
+        (vec![1, 4, 3, 5, 16], vec![9, 16, 2, 1, 2], "pads=[1, 0, 1, 0, 1, 0]"),
+        (vec![2, 9, 12, 24], vec![24, 1, 3, 3], "group=24, pads=[1, 1, 1, 1]"),
+        (vec![1, 11, 10, 12], vec![12, 1, 5, 5], "group=12, pads=[2, 2, 2, 2], strides=[2, 2]"),
+    ] {
+        let maps = w[0];
+        let weights = format!("{F8}{w:?}{{{}}}, f32[{maps}]{{0.5}}, f32[{maps}]{{3}}", list(&small(&w, 2)));
+        let kernel = format!("kernel_shape={:?}", &w[2..]);
+        let x = small(&shape, 1);
+        for end in ["y_scale=2.0, y_dtype=17, y_low=0", "y_dtype=1, activation=\"relu\"", "y_dtype=10"] {
+            let text = format!("({F8}{shape:?} x) {{ y = oxrt.QConv<{kernel}, {attrs}, {end}>(x, {weights}) }} => y");
+            let names = check(&text, std::slice::from_ref(&x), if end == "y_dtype=10" { 1e-3 } else { 0.0 });
+            if attrs.contains("group") {
+                assert_eq!(names[0], "f8_depthwise");
+            } else if maps != 9 {
+                assert_eq!(names.iter().filter(|n| n.starts_with("f8_stream")).count(), 10, "{names:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn bytes_one_by_one() {
     for (a, b) in [(DType::U8, DType::U8), (DType::I8, DType::U8), (DType::I8, DType::I8)] {
@@ -217,11 +327,23 @@ fn bytes_one_by_one() {
                 a.to_onnx(),
                 b.to_onnx()
             );
+            let text =
+                format!("({a}[3, 1, 16] a, {b}[5, 16] b) {{ y = oxrt.QBinary<op=\"{op}\", {kinds}>(a, b) }} => y");
+            check(&text, &[bytes(a, &[3, 1, 16], 1), bytes(b, &[5, 16], 2)], 0.0);
+            let text =
+                format!("({a}[3, 2, 16] a, {b}[3, 1, 1] b) {{ y = oxrt.QBinary<op=\"{op}\", {kinds}>(a, b) }} => y");
+            check(&text, &[bytes(a, &[3, 2, 16], 1), bytes(b, &[3, 1, 1], 2)], 0.0);
             let text = format!("({a}[3, 1, 7] a, {b}[5, 1] b) {{ y = oxrt.QBinary<op=\"{op}\", {kinds}>(a, b) }} => y");
             check(&text, &[bytes(a, &[3, 1, 7], 1), bytes(b, &[5, 1], 2)], 0.0);
         }
     }
     for x in [DType::U8, DType::I8] {
+        for channels in [3, 8, 24, 32] {
+            let text = format!(
+                "({x}[2, 7, 6, {channels}] x) {{ y = oxrt.MaxPool<kernel_shape=[3, 2], strides=[2, 1], pads=[1, 0, 1, 1]>(x) }} => y"
+            );
+            check(&text, &[bytes(x, &[2, 7, 6, channels], 1)], 0.0);
+        }
         for table in [DType::U8, DType::F32, DType::F16] {
             let text = format!("({x}[3, 50] x, {table}[256] t) {{ y = oxrt.Lookup(x, t) }} => y");
             check(&text, &[bytes(x, &[3, 50], 1), sample(table, &[256], 2)], 0.0);

@@ -184,7 +184,14 @@ fn copies_reorder_cut_and_repeat() {
     check("(f32[2, 3, 4, 8] x) { y = Expand(x, i64[5]{2, 1, 3, 1, 1}) } => y", one, 0.0);
     check("(f32[2, 3, 4, 8] x) { y = SpaceToDepth<blocksize=2>(x) } => y", one, 0.0);
     check("(f32[2, 3, 4, 8] x) { y = SpaceToDepth<blocksize=2, mode=\"CRD\">(x) } => y", one, 0.0);
-    for (dtype, shape) in [(DType::F32, [3, 3, 7, 5]), (DType::BF16, [1, 2, 4, 9]), (DType::U8, [2, 4, 3, 3])] {
+    for (dtype, shape) in [
+        (DType::F32, [3, 3, 7, 5]),
+        (DType::BF16, [1, 2, 4, 9]),
+        (DType::U8, [2, 4, 3, 3]),
+        (DType::F32, [2, 3, 4, 6]),
+        (DType::BF16, [1, 2, 4, 6]),
+        (DType::U8, [2, 3, 8, 6]),
+    ] {
         let text = format!("({dtype}{shape:?} x) {{ y = Transpose<perm=[0, 2, 3, 1]>(x) }} => y");
         assert!(check(&text, &[sample(dtype, &shape, 3)], 0.0).contains(&"channels_last_few"));
     }

@@ -4,18 +4,40 @@ struct P {
     u32 count; i32 channels, height, width, out_h, out_w;
     i32 kernel_h, kernel_w, pad_h, pad_w, stride_h, stride_w, dilation_h, dilation_w;
     Divider groups, columns, rows;
-#if INTEGER
+#if QUANTA
     const f32* scale; const TT* table; const TM* middle;
-    f32 zero;
+    i32 zero;
     i32 whole[12]; f32 number[11];
 #endif
 };
 
-// Sums of products of bytes are exact in single precision.
-#if INTEGER
-#define LESS_ZERO(x) ((x) - p.zero)
+// Elements as numbers, less a zero point. (Sums of products of bytes are exact in single precision.) The unit that makes numbers of
+// integers is slow: bytes become numbers in pairs.
+template <class E, int V> DEVICE void numbers(const Pack<E, V>& from, i32 zero, f32 (&to)[V]) {
+    PRAGMA_UNROLL for (int j = 0; j < V; j++) to[j] = get<f32>(from.at[j]) - (QUANTA ? (f32)zero : 0.0f);
+}
+#if QUANTA
+template <class E> DEVICE Pair two_numbers(u32 word, i32 zero, E) {
+    const bool SIGNED = (E)-1 < (E)0;
+    return bytes_less(word ^ (SIGNED ? 0x8080u : 0u), zero + (SIGNED ? 128 : 0));
+}
+DEVICE Pair two_numbers(u32 word, i32, f8e4m3 e) { return widen_two((u16)word, e); }
+template <class E, int V> DEVICE void numbers_by_four(const Pack<E, V>& from, i32 zero, f32 (&to)[V]) {
+    PRAGMA_UNROLL for (int j = 0; j < V; j += 4) {
+        const u32 word = *(const u32*)(from.at + j);
+        const Pair low = two_numbers(word & 0xffff, zero, E()), high = two_numbers(word >> 16, zero, E());
+        to[j] = low.lo; to[j + 1] = low.hi; to[j + 2] = high.lo; to[j + 3] = high.hi;
+    }
+}
+DEVICE void numbers(const Pack<T, 4>& from, i32 zero, f32 (&to)[4]) { numbers_by_four(from, zero, to); }
+DEVICE void numbers(const Pack<T, 8>& from, i32 zero, f32 (&to)[8]) { numbers_by_four(from, zero, to); }
+#if X_IS_NOT_T
+DEVICE void numbers(const Pack<TX, 4>& from, i32 zero, f32 (&to)[4]) { numbers_by_four(from, zero, to); }
+DEVICE void numbers(const Pack<TX, 8>& from, i32 zero, f32 (&to)[8]) { numbers_by_four(from, zero, to); }
+#endif
+#define ZERO p.zero
 #else
-#define LESS_ZERO(x) (x)
+#define ZERO 0
 #endif
 
 // With ROW, the kernel's width and the stride are those of the text: every pixel that a thread needs is read once, and its
@@ -28,7 +50,7 @@ template <int V, int WIDE, bool ROW> DEVICE void run(const P& p) {
     u32 image = divide(line, p.rows), oh = line - image * p.rows.divisor;
     f32 acc[WIDE][V];
     PRAGMA_UNROLL for (int o = 0; o < WIDE; o++)
-        PRAGMA_UNROLL for (int j = 0; j < V; j++) acc[o][j] = !INTEGER && p.bias ? p.bias[c + j] : 0.0f;
+        PRAGMA_UNROLL for (int j = 0; j < V; j++) acc[o][j] = !QUANTA && p.bias ? p.bias[c + j] : 0.0f;
     for (i32 kh = 0; kh < p.kernel_h; kh++) {
         i32 ih = (i32)oh * p.stride_h - p.pad_h + kh * p.dilation_h;
         if ((u32)ih >= (u32)p.height) continue;
@@ -36,15 +58,13 @@ template <int V, int WIDE, bool ROW> DEVICE void run(const P& p) {
         if (ROW) {
             f32 taps[KERNEL_W][V];
             PRAGMA_UNROLL for (int kw = 0; kw < KERNEL_W; kw++) {
-                Pack<T, V> w = *(const Pack<T, V>*)(p.w + (i64)(kh * KERNEL_W + kw) * p.channels + c);
-                PRAGMA_UNROLL for (int j = 0; j < V; j++) taps[kw][j] = get<f32>(w.at[j]);
+                numbers(*(const Pack<T, V>*)(p.w + (i64)(kh * KERNEL_W + kw) * p.channels + c), 0, taps[kw]);
             }
             i32 left = (i32)ow0 * STRIDE_W - p.pad_w;
             PRAGMA_UNROLL for (int i = 0; i < (WIDE - 1) * STRIDE_W + KERNEL_W; i++) {
                 if ((u32)(left + i) >= (u32)p.width) continue;
-                Pack<TX, V> x = *(const Pack<TX, V>*)(row + (i64)(left + i) * p.channels);
                 f32 v[V];
-                PRAGMA_UNROLL for (int j = 0; j < V; j++) v[j] = LESS_ZERO(get<f32>(x.at[j]));
+                numbers(*(const Pack<TX, V>*)(row + (i64)(left + i) * p.channels), ZERO, v);
                 PRAGMA_UNROLL for (int o = 0; o < WIDE; o++) {
                     const int kw = i - o * STRIDE_W;
                     if (kw >= 0 && kw < KERNEL_W) {
@@ -59,8 +79,9 @@ template <int V, int WIDE, bool ROW> DEVICE void run(const P& p) {
             PRAGMA_UNROLL for (int o = 0; o < WIDE; o++) {
                 i32 iw = (i32)(ow0 + o) * p.stride_w - p.pad_w + kw * p.dilation_w;
                 if ((u32)iw >= (u32)p.width) continue;
-                Pack<TX, V> x = *(const Pack<TX, V>*)(row + (i64)iw * p.channels);
-                PRAGMA_UNROLL for (int j = 0; j < V; j++) acc[o][j] += LESS_ZERO(get<f32>(x.at[j])) * get<f32>(w.at[j]);
+                f32 v[V];
+                numbers(*(const Pack<TX, V>*)(row + (i64)iw * p.channels), ZERO, v);
+                PRAGMA_UNROLL for (int j = 0; j < V; j++) acc[o][j] += v[j] * get<f32>(w.at[j]);
             }
         }
     }
@@ -70,7 +91,7 @@ template <int V, int WIDE, bool ROW> DEVICE void run(const P& p) {
         Pack<TY, V> out;
         PRAGMA_UNROLL for (int j = 0; j < V; j++) {
             f32 v = acc[o][j];
-#if INTEGER
+#if QUANTA
             v *= HAS_SCALE ? p.scale[c + j] : p.number[4];
             if (HAS_BIAS) v += p.bias[c + j];
             const i64 residual_at = ROW_RESIDUAL ? c + j : at + j;

@@ -29,6 +29,16 @@ static inline bf16 narrow_bf16(f32 x) { return bf16{float_to_bfloat(x)}; }
 static inline u32 pack_f16(f32 lo, f32 hi) { return narrow_f16(lo).bits | (u32)narrow_f16(hi).bits << 16; }
 static inline u32 pack_bf16(f32 lo, f32 hi) { return narrow_bf16(lo).bits | (u32)narrow_bf16(hi).bits << 16; }
 static inline u32 high_product(u32 a, u32 b) { return (u32)((u64)a * b >> 32); }
+template <class H> static inline u32 max_of_halves(u32 a, u32 b) {
+    u32 y = 0;
+    for (int i = 0; i < 32; i += 16) {
+        H x = (H)(a >> i), z = (H)(b >> i);
+        y |= (u32)(u16)(x > z ? x : z) << i;
+    }
+    return y;
+}
+static inline u32 max_halves(u32 a, u32 b) { return max_of_halves<u16>(a, b); }
+static inline u32 max_halves_signed(u32 a, u32 b) { return max_of_halves<i16>(a, b); }
 static inline f32 fast_exp(f32 x) { return expf(x); }
 static inline f32 fast_recip(f32 x) { return 1 / x; }
 static inline f32 short_tanh(f32 x) { return tanhf(x); }

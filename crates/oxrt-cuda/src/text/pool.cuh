@@ -7,6 +7,12 @@ struct P {
     Divider inner, out[3];
 };
 
+#if BYTES
+// The larger of each half: signed or not, as TX is.
+DEVICE u32 larger_halves(u32 a, u32 b, i8) { return max_halves_signed(a, b); }
+DEVICE u32 larger_halves(u32 a, u32 b, u8) { return max_halves(a, b); }
+#endif
+
 template <int V> DEVICE void pool(const P& p) {
     u32 index = blockIdx.x * 256 + threadIdx.x;
     if (index >= p.count) return;
@@ -21,6 +27,13 @@ template <int V> DEVICE void pool(const P& p) {
     high = divide(pixel, p.out[0]); o[0] = pixel - high * p.out[0].divisor;
     u32 image = high;
     const TX* x = p.x + image * p.image_step + c;
+#if BYTES
+    // Bytes are compared as the upper halves of halves; what lies in the lower ones decides only between equal bytes.
+    const int WORDS = V < 4 ? 1 : V / 4;
+    const u32 least = (TX)-1 < (TX)0 ? 0x80808080u : 0;
+    u32 even[WORDS], odd[WORDS];
+    PRAGMA_UNROLL for (int j = 0; j < WORDS; j++) even[j] = odd[j] = least;
+#endif
     C acc[V];
     PRAGMA_UNROLL for (int j = 0; j < V; j++) acc[j] = MAXIMUM ? (C)LOWEST : (C)0;
     i32 taps = 0, room = 1;
@@ -44,6 +57,16 @@ template <int V> DEVICE void pool(const P& p) {
                 if ((u32)at[2] >= (u32)p.size[2]) continue;
                 taps++;
                 const TX* from = x + at[0] * p.step[0] + at[1] * p.step[1] + at[2] * p.step[2];
+#if BYTES
+                if (V > 1) {
+                    Pack<u32, WORDS> words = *(const Pack<u32, WORDS>*)from;
+                    PRAGMA_UNROLL for (int j = 0; j < WORDS; j++) {
+                        even[j] = larger_halves(even[j], words.at[j] << 8, TX());
+                        odd[j] = larger_halves(odd[j], words.at[j], TX());
+                    }
+                    continue;
+                }
+#endif
                 Pack<TX, V> pack;
                 if (V > 1) pack = *(const Pack<TX, V>*)from; else pack.at[0] = *from;
                 PRAGMA_UNROLL for (int j = 0; j < V; j++) {
@@ -53,6 +76,14 @@ template <int V> DEVICE void pool(const P& p) {
             }
         }
     }
+#if BYTES
+    if (V > 1) {
+        Pack<u32, WORDS> words;
+        PRAGMA_UNROLL for (int j = 0; j < WORDS; j++) words.at[j] = (even[j] >> 8 & 0x00ff00ffu) | (odd[j] & 0xff00ff00u);
+        *(Pack<u32, WORDS>*)(p.y + (i64)index * V) = words;
+        return;
+    }
+#endif
     Pack<TY, V> out;
     PRAGMA_UNROLL for (int j = 0; j < V; j++) out.at[j] = put<TY>(MAXIMUM ? acc[j] : acc[j] / (C)(PADDED ? room : taps));
     if (V > 1) *(Pack<TY, V>*)(p.y + (i64)index * V) = out; else p.y[index] = out.at[0];
@@ -61,4 +92,7 @@ template <int V> DEVICE void pool(const P& p) {
 KERNEL(256, single, P) { pool<1>(p); }
 #if CHANNELS_LAST
 KERNEL(256, packs, P) { pool<8>(p); }
+#if BYTES
+KERNEL(256, wide, P) { pool<16>(p); }
+#endif
 #endif

@@ -161,6 +161,9 @@ DEVICE f32 fast_exp2(f32 x) { f32 y; asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) 
 DEVICE f32 fast_recip(f32 x) { return __fdividef(1.0f, x); }
 DEVICE f32 short_tanh(f32 x) { f32 y; asm("tanh.approx.f32 %0, %1;" : "=f"(y) : "f"(x)); return y; }
 DEVICE u32 high_product(u32 a, u32 b) { return __umulhi(a, b); }
+// The larger of both halves of two words.
+DEVICE u32 max_halves(u32 a, u32 b) { return __vmaxu2(a, b); }
+DEVICE u32 max_halves_signed(u32 a, u32 b) { return __vmaxs2(a, b); }
 #define INFINITE_F32 __int_as_float(0x7f800000)
 #define NAN_F32 __int_as_float(0x7fffffff)
 #endif
@@ -186,6 +189,50 @@ DEVICE f8e4m3 narrow_f8(f32 x) {
     y.bits = (u8)(sign | (x != x ? 0x7f : bits));
 #endif
     return y;
+}
+
+// The larger, or NaN where one of them is.
+DEVICE f32 max_or_nan(f32 a, f32 b) {
+#if !defined(OXRT_EMULATED) && __CUDA_ARCH__ >= 800
+    f32 y;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(y) : "f"(a), "f"(b));
+    return y;
+#else
+    return a != a || a > b ? a : b;
+#endif
+}
+// Two floats of 8 bits, the first in the lower bits.
+struct Pair { f32 lo, hi; };
+DEVICE Pair widen_two(u16 two, f8e4m3) {
+#if !defined(OXRT_EMULATED) && __CUDA_ARCH__ >= 890
+    u32 halves;
+    asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(halves) : "h"(two));
+    const f16 lo = {(u16)halves}, hi = {(u16)(halves >> 16)};
+#else
+    const f8e4m3 lo = {(u8)two}, hi = {(u8)(two >> 8)};
+#endif
+    return {widen(lo), widen(hi)};
+}
+DEVICE u16 narrow_two(f32 lo, f32 hi, f8e4m3) {
+#if !defined(OXRT_EMULATED) && __CUDA_ARCH__ >= 890
+    u16 two;
+    asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(two) : "f"(hi), "f"(lo));
+    return two;
+#else
+    return (u16)(narrow_f8(lo).bits | narrow_f8(hi).bits << 8);
+#endif
+}
+// The two lower bytes of a word, less a number of at most 511: exact in halves, as whose lowest bits they begin.
+DEVICE Pair bytes_less(u32 word, i32 number) {
+#ifndef OXRT_EMULATED
+    u32 halves = __byte_perm(word, 0x64646464u, 0x4140);
+    const f32 all = (f32)(1024 + number);
+    asm("sub.rn.f16x2 %0, %0, %1;" : "+r"(halves) : "r"(pack_f16(all, all)));
+    const f16 lo = {(u16)halves}, hi = {(u16)(halves >> 16)};
+    return {widen(lo), widen(hi)};
+#else
+    return {(f32)((i32)(word & 255) - number), (f32)((i32)(word >> 8 & 255) - number)};
+#endif
 }
 
 template <class C> struct Get {
@@ -241,6 +288,14 @@ PUT_INTEGER(i64, (-9223372036854775807ll - 1), 9223372036854775807ll)
 PUT_INTEGER(u64, 0ull, 18446744073709551615ull)
 
 template <class T, class C> DEVICE T put(C x) { return Put<T>::of(x); }
+
+// Two integers as the nearest bytes, the first in the lower bits.
+#ifndef OXRT_EMULATED
+DEVICE u16 pack_bytes(i32 lo, i32 hi, i8) { u32 y; asm("cvt.pack.sat.s8.s32.b32 %0, %1, %2, 0;" : "=r"(y) : "r"(hi), "r"(lo)); return (u16)y; }
+DEVICE u16 pack_bytes(i32 lo, i32 hi, u8) { u32 y; asm("cvt.pack.sat.u8.s32.b32 %0, %1, %2, 0;" : "=r"(y) : "r"(hi), "r"(lo)); return (u16)y; }
+#else
+template <class T> DEVICE u16 pack_bytes(i32 lo, i32 hi, T) { return (u16)((u8)put<T>((f64)lo) | (u8)put<T>((f64)hi) << 8); }
+#endif
 
 // Two elements of T, the first in the lower bits.
 DEVICE u32 pack_two(f32 lo, f32 hi, f16) { return pack_f16(lo, hi); }

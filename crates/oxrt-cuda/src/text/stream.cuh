@@ -11,7 +11,8 @@
 // Rows can be normalised on the way (NORMED): what x is multiplied by and what is added to it are the same along a row, so the sums can make up
 // for it: factor * sum + shift * (sum of the column's weights).
 //
-// Products of floats of 8 bits (SCALED) have a scale for each column before the bias. Those of bytes (INTEGER) are summed in 32 bits (S) and end as quantised.cuh says.
+// Products of quantised operands (QUANTA: bytes, summed in 32 bits, or floats of 8 bits) have a scale for each column before the bias, and end as
+// quantised.cuh says.
 #define CONSUMERS (WGS * 128)
 // Where a block has a multiprocessor for itself, the asking warp comes with three idle ones: whole warpgroups can pass registers on.
 #define ASKERS (BLOCKS == 1 && WGS > 1 ? 128 : 32)
@@ -20,14 +21,28 @@
 #define NR (BN / 2)
 #define SLICE_X (BM * 128)
 #define SLICE_W (BN * 128)
-// Results go out by the copy engine too, in pieces of 64 x 64 by way of shared memory; the residual comes in the same way, to the
-// same place. (Results in single precision are written as they lie in registers; bytes by way of shared memory, which each warp
-// has for itself.)
-#define STAGED (TY_BYTES == 2)
-#define PIECES (MT * (BN / 64))
+// Results go out by the copy engine too, in pieces of 64 rows of 128 bytes by way of shared memory; the residual comes in the same way, to
+// the same place. (Results in single precision are written as they lie in registers; bytes of narrow tiles, and in rows that are no
+// multiple of 16 bytes, by way of shared memory which each warp has for itself.)
+#if TY_BYTES == 1 && BN % 128 == 0 && WHOLE_CHUNKS
+#define STAGED_BYTES 1
+#define WIDE 128
+#else
+#define STAGED_BYTES 0
+#define WIDE 64
+#endif
+#define STAGED (TY_BYTES == 2 || STAGED_BYTES)
+#define PIECES (MT * (BN / WIDE))
 #define PIECE (64 * 128)
 // Groups of eight columns of a piece that registers hold at once.
 #define AT_ONCE (BLOCKS > 1 || MT * NR > 128 ? 2 : 8)
+#define BYTES_AT_ONCE (MT * NR > 96 ? 2 : 4)
+// Whether the residual comes by the copy engine.
+#if QUANTA
+#define RESIDUAL_COMES (p.residual && !ROW_RESIDUAL)
+#else
+#define RESIDUAL_COMES p.residual
+#endif
 
 struct Row { f32 factor, shift; };
 
@@ -40,14 +55,11 @@ struct P {
     i32 tap_slices, slices, split_slices;
     i32 low_h, low_w, stride_h, stride_w, dilation_h, dilation_w, kernel_w;
     Divider out_w, out_pixels, by_splits, tiles_n;
-#if SCALED
-    const f32* scale;
-#endif
 #if NORMED
     // Of rows of x; of columns (CENTERED).
     const Row* rows; const f32* sums;
 #endif
-#if INTEGER
+#if QUANTA
     // Scales of columns (HAS_SCALE, or one for all); the zero point of x times the weights, summed over all taps and (in the rows behind)
     // over each (HAS_ZERO, where it is not zero); tables of bytes.
     const f32* scale; const i32* sums; const TT* table; const TM* middle;
@@ -58,7 +70,7 @@ struct P {
     Status status;
 };
 
-#if INTEGER
+#if QUANTA
 #define STAGED_RESIDUAL (HAS_RESIDUAL && !ROW_RESIDUAL)
 #define TABLE (HAS_TABLE ? p.table : (const TT*)0)
 #define MIDDLE (HAS_MIDDLE ? p.middle : (const TM*)0)
@@ -88,7 +100,7 @@ DEVICE Columns columns(const P& p, i32 column) {
 }
 
 // The number that a sum stands for. Outside of the image is the zero point, for which the engine gave zeros.
-DEVICE f32 real(const P& p, const Columns& c, int e, i32 sum, i32 column, u64 out) {
+DEVICE f32 real(const P& p, const Columns& c, int e, S sum, i32 column, u64 out) {
     if (HAS_ZERO) {
         sum -= c.sums.at[e];
         for (i32 tap = 1; out; tap++, out >>= 1)
@@ -97,6 +109,87 @@ DEVICE f32 real(const P& p, const Columns& c, int e, i32 sum, i32 column, u64 ou
     f32 v = (f32)sum * (HAS_SCALE ? c.scale.at[e] : p.number[4]);
     return HAS_BIAS ? v + c.bias.at[e] : v;
 }
+
+#if TY_BYTES == 1
+// Two results that lie side by side, as `end` makes them one by one; `residual`: the two bytes of the other operand. Bounds are left out where
+// packing keeps them, and no sum leaves what `rounded` takes (BOUNDED).
+DEVICE u16 end_two(const P& p, f32 v0, f32 v1, u16 residual) {
+#if SMALL_FLOATS
+    Pair v = {activate(v0), activate(v1)};
+    auto rounded_two = [&](f32 inverse, f32 least, f32 most) {
+        return narrow_two(limited(v.lo * inverse, least, most), limited(v.hi * inverse, least, most), TY());
+    };
+    if (HAS_RESIDUAL) {
+        if (MIDDLE_ROUNDED) {
+            v = widen_two(rounded_two(p.number[5], p.number[7], p.number[8]), TY());
+            v.lo *= p.number[0];
+            v.hi *= p.number[0];
+        }
+        const Pair r = widen_two(residual, TY());
+        v.lo += r.lo * p.number[2];
+        v.hi += r.hi * p.number[2];
+    }
+    return rounded_two(p.number[6], p.number[9], p.number[10]);
+#elif HAS_MIDDLE || (HAS_TABLE && !LINE)
+    union { u16 bits; TR at[2]; } r;
+    union { u16 bits; TY at[2]; } y;
+    r.bits = residual;
+    y.at[0] = end(p, v0, HAS_RESIDUAL ? r.at : (const TR*)0, 0, TABLE, MIDDLE);
+    y.at[1] = end(p, v1, HAS_RESIDUAL ? r.at : (const TR*)0, 1, TABLE, MIDDLE);
+    return y.bits;
+#else
+    // Signed bytes are moved up by 128, and their zero point with them.
+    const bool SIGNED = (TR)-1 < (TR)0;
+    const Pair r = bytes_less(residual ^ (SIGNED ? 0x8080u : 0u), p.whole[6] + (SIGNED ? 128 : 0));
+    i32 q[2];
+    PRAGMA_UNROLL for (int e = 0; e < 2; e++) {
+        f32 v = activate(e ? v1 : v0);
+        if (HAS_RESIDUAL) {
+            const f32 own = (rounded(v, p.number[5], p.number[7], p.number[8]) - INTEGERS) * p.number[0];
+            v = own + (e ? r.hi : r.lo) * p.number[2];
+        }
+        v = fmaf(v, p.number[6], INTEGERS);
+        if (!BOUNDED || LOWEST) v = fmaxf(v, p.number[9]);
+        if (!BOUNDED || HIGHEST) v = fminf(v, p.number[10]);
+        if (LINE) {
+            v = fmaf(v - INTEGERS, p.number[3], INTEGERS);
+            if (LINE_LOWEST) v = fmaxf(v, plus_integers(p.whole[8]));
+            if (LINE_HIGHEST) v = fminf(v, plus_integers(p.whole[9]));
+        }
+        q[e] = integer_of(v) + p.whole[7];
+    }
+    return pack_bytes(q[0], q[1], TY());
+#endif
+}
+
+// Ends JS pairs of columns of a thread's two rows, from `column` on, of which `left` are there (with those of the thread's neighbours). Where
+// a pair goes lies the residual's, where it is not a row.
+template <int JS, class At> DEVICE void end_bytes(const P& p, const S* sums, i32 column, i32 left, const u64 (&out)[2], At pair_at) {
+    // What lies behind the last column is computed from nothing, and not written.
+    auto there = [&](int j) { return j * 8 < left; };
+    // What some columns need is read before any of their results is written, so that none waits for another.
+    PRAGMA_UNROLL for (int j0 = 0; j0 < JS; j0 += BYTES_AT_ONCE) {
+        Columns c[BYTES_AT_ONCE];
+        u16 pairs[BYTES_AT_ONCE][2];
+        PRAGMA_UNROLL for (int j = 0; j < BYTES_AT_ONCE; j++) {
+            if (there(j0 + j)) c[j] = columns(p, column + (j0 + j) * 8);
+            PRAGMA_UNROLL for (int h = 0; h < 2; h++) {
+                if (STAGED_RESIDUAL) pairs[j][h] = *pair_at(j0 + j, h);
+                if (HAS_RESIDUAL && ROW_RESIDUAL && there(j0 + j)) pairs[j][h] = *(const u16*)(p.residual + column + (j0 + j) * 8);
+            }
+        }
+        PRAGMA_UNROLL for (int j = 0; j < BYTES_AT_ONCE; j++)
+            PRAGMA_UNROLL for (int h = 0; h < 2; h++) {
+                const S* two = sums + (j0 + j) * 4 + h * 2;
+                const i32 known = HAS_ZERO ? min(column + (j0 + j) * 8, p.n - 2) : 0;
+                const f32 v0 = real(p, c[j], 0, two[0], known, out[h]), v1 = real(p, c[j], 1, two[1], known, out[h]);
+                pairs[j][h] = end_two(p, v0, v1, pairs[j][h]);
+            }
+        PRAGMA_UNROLL for (int j = 0; j < BYTES_AT_ONCE; j++)
+            PRAGMA_UNROLL for (int h = 0; h < 2; h++) *pair_at(j0 + j, h) = pairs[j][h];
+    }
+}
+#endif
 #endif
 
 // d[64][BN] = (fresh ? 0 : d) + a[64][32 bytes] b[BN][32 bytes], operands at bytes 32 kk of a slice.
@@ -200,13 +293,39 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
     const bool leads = (tid & 127) == 0;
     u8* const my_pieces = pieces + wg * BUFFERS * PIECE;
     u64* const my_added = added + wg * BUFFERS;
-    u32 add_phases = 0;
-    i32 stage = 0, phase = 0;
-    // First row of this warpgroup's part of a tile; the threads that share one.
+    // First row of this warpgroup's part of a tile.
     const i32 row0 = IN_TURN ? 0 : (i32)wg * WG_M;
+    // Pieces that this warpgroup has written, which take its places in turn.
+    u32 written = 0;
+    // Asks for the residual of a piece.
+    auto ask = [&](i32 m0, i32 n0, int piece, u32 place) {
+        u64* b = my_added + place;
+        barrier_expect(b, PIECE);
+        copy_tile_2(my_pieces + place * PIECE, &p.add, (n0 + piece % (BN / WIDE) * WIDE) * TY_BYTES / 2, m0 + row0 + piece / (BN / WIDE) * 64, b);
+    };
+    // The same of the piece that comes next, in this tile or (where no other block may end it) in the next.
+    auto ask_next = [&](u32 item, i32 m0, i32 n0, int piece, u32 place_of) {
+        do piece++; while (piece < PIECES && n0 + piece % (BN / WIDE) * WIDE >= p.n);
+        if (piece >= PIECES) {
+            item += gridDim.x * (IN_TURN ? WGS : 1);
+            if (p.splits > 1 || item >= p.items) return;
+            i32 first, last;
+            place(item, m0, n0, first, last);
+            piece = 0;
+        }
+        ask(m0, n0, piece, place_of);
+    };
+    i32 stage = 0, phase = 0;
+    // The threads that share a tile.
     const u32 worker = IN_TURN ? tid & 127 : tid;
     const int WORKERS = IN_TURN ? 128 : CONSUMERS;
     u32 turn = 0, mine = 0;
+    if (STAGED && RESIDUAL_COMES && leads && p.splits == 1) {
+        const u32 item = blockIdx.x + (IN_TURN ? wg * gridDim.x : 0);
+        i32 m0, n0, first, last;
+        place(item, m0, n0, first, last);
+        if (item < p.items) ask(m0, n0, 0, 0);
+    }
     for (u32 item = blockIdx.x; item < p.items; item += gridDim.x) {
         i32 m0, n0, first, last;
         place(item, m0, n0, first, last);
@@ -216,16 +335,8 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
             continue;
         }
         // Where a piece of this warpgroup's part of the tile lies.
-        auto row_of = [&](int piece) { return m0 + row0 + piece / (BN / 64) * 64; };
-        auto column_of = [&](int piece) { return n0 + piece % (BN / 64) * 64; };
-        // Of the next piece from here on that takes the same place.
-        auto ask_for_residual = [&](int piece) {
-            while (piece < PIECES && column_of(piece) >= p.n) piece += BUFFERS;
-            if (piece >= PIECES) return;
-            u64* b = my_added + piece % BUFFERS;
-            barrier_expect(b, PIECE);
-            copy_tile_2(my_pieces + piece % BUFFERS * PIECE, &p.add, column_of(piece), row_of(piece), b);
-        };
+        auto row_of = [&](int piece) { return m0 + row0 + piece / (BN / WIDE) * 64; };
+        auto column_of = [&](int piece) { return n0 + piece % (BN / WIDE) * WIDE; };
         // What the end reads of columns is fetched while the units multiply.
         f32 touched[1] = {0};
         if ((i32)lane < BN / 32 && n0 + (i32)lane * 32 < p.n) {
@@ -234,13 +345,6 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
             if (CENTERED) touched[0] += p.sums[n0 + lane * 32];
 #endif
         }
-        auto ask_for_first = [&]() {
-            if (STAGED && p.residual && leads) {
-                store_wait_read<0>();
-                PRAGMA_UNROLL for (int b = 0; b < BUFFERS; b++) ask_for_residual(b);
-            }
-        };
-        if (p.splits == 1) ask_for_first();
 #if NORMED
         auto row_of_memory = [&](int i, int h) {
             const i32 m = m0 + row0 + i * 64 + (warp & 3) * 16 + (lane >> 2) + h * 8;
@@ -261,7 +365,7 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
             barrier_wait(turns + before, (wg ? mine : mine - 1) & 1);
         }
         mine++;
-#if INTEGER && TY_BYTES == 1
+#if TY_BYTES == 1 && !STAGED_BYTES
         // A warp's chunks of the residual of its sixteen rows of part i, zeros where there are none.
         uint4 ahead[BN / 32];
         auto ask_ahead = [&](int i) {
@@ -269,7 +373,14 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
                 const u32 row = (lane + c * 32) / (BN / 16), chunk = (lane + c * 32) % (BN / 16);
                 const i32 m = m0 + row0 + i * 64 + (warp & 3) * 16 + row, n = n0 + chunk * 16;
                 ahead[c] = uint4{0, 0, 0, 0};
-                if (m < p.m && n < p.n) ahead[c] = *(const uint4*)((const u8*)p.residual + (i64)m * p.ldy + n);
+                if (m >= p.m || n >= p.n) continue;
+                const u8* from = (const u8*)p.residual + (i64)m * p.ldy + n;
+                if (WHOLE_CHUNKS) {
+                    ahead[c] = *(const uint4*)from;
+                } else {
+                    *(uint2*)&ahead[c].x = *(const uint2*)from;
+                    if (n + 8 < p.n) *(uint2*)&ahead[c].z = *(const uint2*)(from + 8);
+                }
             }
         };
         if (STAGED_RESIDUAL) ask_ahead(0);
@@ -309,6 +420,7 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
         PRAGMA_UNROLL for (int i = 0; i < MT; i++) keep(acc[i]);
         keep(touched);
         release(before);
+
         if (p.splits > 1) {
             const u32 tile = divide(item, p.by_splits), split = item - tile * p.by_splits.divisor;
             S* all = p.partial + (i64)tile * p.splits * (BM * BN);
@@ -335,62 +447,65 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
         }
 
 #if STAGED
-        if (p.splits > 1) ask_for_first();
+        if (RESIDUAL_COMES && p.splits > 1 && leads) {
+            store_wait_read<0>();
+            ask(m0, n0, 0, written % BUFFERS);
+        }
         PRAGMA_UNROLL for (int piece = 0; piece < PIECES; piece++) {
-            const int i = piece / (BN / 64), g0 = piece % (BN / 64) * 8, buffer = piece % BUFFERS;
+            const int i = piece / (BN / WIDE), g0 = piece % (BN / WIDE) * (WIDE / 8);
+            const u32 buffer = written % BUFFERS;
             const i32 column0 = column_of(piece);
             if (column0 >= p.n) continue;
             u8* const base = my_pieces + buffer * PIECE;
-            const u32 place0 = ((warp & 3) * 16 + (lane >> 2)) * 128 + ((lane >> 2) << 4) + q * 4;
-            auto word = [&](int h, int j) { return (u32*)(base + ((place0 ^ (j << 4)) + h * 8 * 128)); };
-            if (p.residual) {
-                barrier_wait(my_added + buffer, add_phases >> buffer & 1);
-                add_phases ^= 1u << buffer;
-            } else {
-                // The place was taken BUFFERS pieces ago, unless the last tile had fewer or this one leaves columns out.
-                if (leads) {
-                    if (piece < BUFFERS || n0 + BN > p.n) store_wait_read<0>();
-                    else store_wait_read<BUFFERS - 1>();
+            const u32 place0 = ((warp & 3) * 16 + (lane >> 2)) * 128 + ((lane >> 2) << 4) + q * 2 * TY_BYTES;
+            if (RESIDUAL_COMES) {
+                barrier_wait(my_added + buffer, written / BUFFERS & 1);
+                // While this piece is ended the next one's comes to the other place, which the last piece has left.
+                if (BUFFERS > 1 && leads) {
+                    store_wait_read<0>();
+                    ask_next(item, m0, n0, piece, (written + 1) % BUFFERS);
                 }
+            } else {
+                // The place was taken BUFFERS pieces ago.
+                if (leads) store_wait_read<BUFFERS - 1>();
                 barrier_of<128>(2 + wg);
             }
-#if INTEGER
+#if QUANTA
             u64 out[2];
             PRAGMA_UNROLL for (int h = 0; h < 2; h++) out[h] = outside(p, row_of(piece) + (warp & 3) * 16 + (lane >> 2) + h * 8);
 #endif
+#if STAGED_BYTES
+            auto pair_at = [&](int j, int h) { return (u16*)(base + ((place0 ^ (j >> 1 << 4)) + (j & 1) * 8 + h * 8 * 128)); };
+            end_bytes<WIDE / 8>(p, acc[i] + g0 * 4, column0 + q * 2, p.n - column0, out, pair_at);
+#else
 #if NORMED
             Row row[2];
             PRAGMA_UNROLL for (int h = 0; h < 2; h++) row[h] = row_at(i, h);
 #endif
+            auto word = [&](int h, int j) { return (u32*)(base + ((place0 ^ (j << 4)) + h * 8 * 128)); };
             PRAGMA_UNROLL for (int j0 = 0; j0 < 8; j0 += AT_ONCE) {
             // What is read is read before anything is written: the compiler cannot know that they do not meet.
             u32 add[2][AT_ONCE];
             PRAGMA_UNROLL for (int h = 0; h < 2; h++)
                 PRAGMA_UNROLL for (int j = 0; j < AT_ONCE; j++) add[h][j] = p.residual ? *word(h, j0 + j) : 0;
-            Pack<f32, 2> bias[AT_ONCE], scale[AT_ONCE], weights[AT_ONCE];
+            Pack<f32, 2> bias[AT_ONCE], weights[AT_ONCE];
             PRAGMA_UNROLL for (int j = 0; j < AT_ONCE; j++) {
                 const i32 column = column0 + (j0 + j) * 8 + q * 2;
                 bias[j].at[0] = bias[j].at[1] = 0;
-#if SCALED
-                scale[j].at[0] = scale[j].at[1] = 0;
-                if (column < p.n) scale[j] = *(const Pack<f32, 2>*)(p.scale + column);
-#endif
 #if NORMED
                 weights[j].at[0] = weights[j].at[1] = 0;
                 if (CENTERED && column < p.n) weights[j] = *(const Pack<f32, 2>*)(p.sums + column);
 #endif
-                if (!INTEGER && p.bias && column < p.n) bias[j] = *(const Pack<f32, 2>*)(p.bias + column);
+                if (!QUANTA && p.bias && column < p.n) bias[j] = *(const Pack<f32, 2>*)(p.bias + column);
             }
             PRAGMA_UNROLL for (int j = 0; j < AT_ONCE; j++)
                 PRAGMA_UNROLL for (int h = 0; h < 2; h++) {
                     const S s0 = acc[i][(g0 + j0 + j) * 4 + h * 2], s1 = acc[i][(g0 + j0 + j) * 4 + h * 2 + 1];
-#if INTEGER
+#if QUANTA
                     const i32 column = column0 + (j0 + j) * 8 + q * 2;
                     if (column >= p.n) continue;
                     const Columns c = columns(p, column);
                     f32 v0 = real(p, c, 0, s0, column, out[h]), v1 = real(p, c, 1, s1, column, out[h]);
-#elif SCALED
-                    f32 v0 = s0 * scale[j].at[0] + bias[j].at[0], v1 = s1 * scale[j].at[1] + bias[j].at[1];
 #elif NORMED
                     f32 v0 = fmaf(row[h].factor, s0, fmaf(row[h].shift, weights[j].at[0], bias[j].at[0]));
                     f32 v1 = fmaf(row[h].factor, s1, fmaf(row[h].shift, weights[j].at[1], bias[j].at[1]));
@@ -409,16 +524,18 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
             PRAGMA_UNROLL for (int j = 0; j < AT_ONCE; j++)
                 PRAGMA_UNROLL for (int h = 0; h < 2; h++) *word(h, j0 + j) = add[h][j];
             }
+#endif
             fence_async();
             barrier_of<128>(2 + wg);
             if (leads) {
-                store_tile_2(&p.out, column0, row_of(piece), my_pieces + buffer * PIECE);
+                store_tile_2(&p.out, column0 * TY_BYTES / 2, row_of(piece), my_pieces + buffer * PIECE);
                 store_commit();
-                if (p.residual && piece + BUFFERS < PIECES) {
+                if (RESIDUAL_COMES && BUFFERS == 1) {
                     store_wait_read<0>();
-                    ask_for_residual(piece + BUFFERS);
+                    ask_next(item, m0, n0, piece, 0);
                 }
             }
+            written++;
         }
 #elif TY_BYTES == 1
         u8* const rows = my_pieces + (warp & 3) * (16 * BN);
@@ -426,14 +543,6 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
         auto chunk_at = [&](u32 row, u32 chunk) { return rows + row * BN + ((chunk ^ (BN % 128 ? row >> 1 & 3 : row & 7)) << 4); };
         PRAGMA_UNROLL for (int i = 0; i < MT; i++) {
             const i32 top = m0 + row0 + i * 64 + (warp & 3) * 16;
-            // Chunk c of the sixteen rows, and where it lies in memory; rows are multiples of 16 bytes.
-            auto each_chunk = [&](auto f) {
-                for (u32 c = lane; c < BN; c += 32) {
-                    const u32 row = c / (BN / 16), chunk = c % (BN / 16);
-                    if (top + (i32)row < p.m && n0 + (i32)chunk * 16 < p.n) f(chunk_at(row, chunk), (i64)(top + row) * p.ldy + n0 + chunk * 16);
-                }
-                __syncwarp();
-            };
             // It was asked for while the units multiplied; the next rows' comes while these are ended.
             if (STAGED_RESIDUAL) {
                 PRAGMA_UNROLL for (int c = 0; c < BN / 32; c++) *(uint4*)chunk_at((lane + c * 32) / (BN / 16), (lane + c * 32) % (BN / 16)) = ahead[c];
@@ -442,23 +551,23 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
             }
             u64 out[2];
             PRAGMA_UNROLL for (int h = 0; h < 2; h++) out[h] = outside(p, top + (lane >> 2) + h * 8);
-            PRAGMA_UNROLL for (int j = 0; j < BN / 8; j++) {
-                const i32 column = n0 + j * 8 + q * 2;
-                // What lies behind the last column is computed, and not written.
-                const i32 known = min(column, p.n - 2);
-                const Columns c = columns(p, known);
-                PRAGMA_UNROLL for (int h = 0; h < 2; h++) {
-                    u8* const here = chunk_at((lane >> 2) + h * 8, j >> 1) + (j & 1) * 8 + q * 2;
-                    Pack<TR, 2> residual;
-                    if (HAS_RESIDUAL) residual = *(const Pack<TR, 2>*)(STAGED_RESIDUAL ? (const TR*)here : p.residual + known);
-                    Pack<TY, 2> two;
-                    PRAGMA_UNROLL for (int e = 0; e < 2; e++)
-                        two.at[e] = end(p, real(p, c, e, acc[i][j * 4 + h * 2 + e], known, out[h]), HAS_RESIDUAL ? residual.at : (const TR*)0, e, TABLE, MIDDLE);
-                    *(Pack<TY, 2>*)here = two;
+            auto pair_at = [&](int j, int h) { return (u16*)(chunk_at((lane >> 2) + h * 8, j >> 1) + (j & 1) * 8 + q * 2); };
+            end_bytes<BN / 8>(p, acc[i], n0 + q * 2, p.n - n0, out, pair_at);
+            __syncwarp();
+            // Rows are multiples of 16 bytes, or (not WHOLE_CHUNKS) of 8.
+            for (u32 c = lane; c < BN; c += 32) {
+                const i32 row = c / (BN / 16), chunk = c % (BN / 16), n = n0 + chunk * 16;
+                if (top + row >= p.m || n >= p.n) continue;
+                const u8* here = chunk_at(row, chunk);
+                u8* to = (u8*)p.y + (i64)(top + row) * p.ldy + n;
+                if (WHOLE_CHUNKS) {
+                    *(uint4*)to = *(const uint4*)here;
+                } else {
+                    *(uint2*)to = *(const uint2*)here;
+                    if (n + 8 < p.n) *(uint2*)(to + 8) = *(const uint2*)(here + 8);
                 }
             }
             __syncwarp();
-            each_chunk([&](u8* here, i64 there) { *(uint4*)((u8*)p.y + there) = *(const uint4*)here; });
         }
 #else
         PRAGMA_UNROLL for (int i = 0; i < MT; i++)
@@ -466,26 +575,23 @@ KERNEL_LATE(CONSUMERS + ASKERS, BLOCKS, product, P) {
                 const i32 row = m0 + row0 + i * 64 + (warp & 3) * 16 + (lane >> 2) + h * 8;
                 if (row >= p.m) continue;
                 const i64 at = (i64)row * p.ldy + n0 + q * 2;
-#if INTEGER
+#if QUANTA
                 const u64 out_of = outside(p, row);
 #endif
                 PRAGMA_UNROLL for (int j = 0; j < BN / 8; j++) {
                     if (n0 + j * 8 >= p.n) break;
                     Pack<TY, 2> out;
-#if INTEGER
+#if QUANTA
                     const i32 column = n0 + j * 8 + q * 2;
                     const Columns c = columns(p, column);
 #endif
                     PRAGMA_UNROLL for (int e = 0; e < 2; e++) {
-#if INTEGER
+#if QUANTA
                         const i64 residual_at = ROW_RESIDUAL ? column + e : at + j * 8 + e;
                         const f32 v = real(p, c, e, acc[i][j * 4 + h * 2 + e], column, out_of);
                         out.at[e] = end(p, v, HAS_RESIDUAL ? p.residual : (const TR*)0, residual_at, TABLE, MIDDLE);
 #else
                         f32 v = acc[i][j * 4 + h * 2 + e];
-#if SCALED
-                        v *= p.scale[n0 + j * 8 + q * 2 + e];
-#endif
 #if NORMED
                         const Row of = row_at(i, h);
                         v = v * of.factor + (CENTERED ? of.shift * p.sums[n0 + j * 8 + q * 2 + e] : 0);

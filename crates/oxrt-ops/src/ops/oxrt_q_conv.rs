@@ -3,12 +3,13 @@
 //!
 //! x `u8` or `i8` [N, spatial…, C], weights `i8` [M, C/group, k…], scale `f32` [M] (those of x and weights multiplied),
 //! bias `f32` [M], residual `u8` or `i8` (of the result's shape, or [M]), table [256], table [256] before
-//! the residual. Attributes of `Conv`; `x_zero`,
+//! the residual. Or x, weights and residual `f8e4m3fn`, without zero points and tables. Attributes of `Conv`; `x_zero`,
 //! `w_zero`; `activation`, `act_alpha`, `act_beta` (see [`crate::activation`]); the parameters `mid`, `t`, `r` and `y` of
 //! [`crate::quantised::Linear`].
 //!
 //! y = table\[quantise(activation(conv(x - x_zero, w - w_zero) · scale + bias))\]; with a residual that sum is rounded as
-//! `mid` says, taken through the other table, and the residual added before the last rounding. `y_dtype` may be `f32`: no rounding then.
+//! `mid` says, taken through the other table, and the residual added before the last rounding. `mid_dtype` and `y_dtype` may be `f32`: no
+//! rounding then.
 
 use crate::conv::{self, Operand};
 use crate::copy::{permute, to_channels_first, to_channels_last};
@@ -33,6 +34,12 @@ pub const OP: OpDef = OpDef::new(
         y = oxrt.QConv<x_zero=1, y_scale=0.5, y_zero=3, y_low=4>(x, i8[2, 1, 1]{2, -1}, f32[2]{0.5, 1}, f32[2]{1, 0}) } => y",
     &["x = 1 3"],
     "5 4 9 4",
+), (
+    "(f8e4m3fn[1, 2, 1] x, f8e4m3fn[1, 2, 2] r) {
+        q = oxrt.QConv<mid_dtype=1, r_scale=0.5, r_dtype=17, y_scale=0.5, y_dtype=17, y_low=0>(x, f8e4m3fn[2, 1, 1]{2, -1}, f32[2]{0.5, 1}, f32[2]{1, 0}, r);
+        y = Cast<to=1>(q) } => y",
+    &["x = 1 3", "r = 1 2 30 4"],
+    "5 0 40 0",
 )]);
 
 fn eval(ctx: &Eval) -> Result<Vec<Datum>> {

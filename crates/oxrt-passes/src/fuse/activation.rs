@@ -16,8 +16,10 @@ fn apply(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
     let (Some(x), Some(y)) = (g[id].input(0), g[id].output(0)) else { return Ok(false) };
     let Some((target, 0)) = g[x].producer() else { return Ok(false) };
     // Of products of quantised operands those of floats; a rounding takes the limits of an activation in with the others.
-    let floats =
-        &*g[target].op == "oxrt.QGemm" && g[target].input(0).and_then(|x| g[x].ty.dtype()).is_some_and(DType::is_float);
+    let floats = matches!(&*g[target].op, "oxrt.QGemm" | "oxrt.QConv")
+        && g[target].input(0).and_then(|x| g[x].ty.dtype()).is_some_and(DType::is_float)
+        && g[x].ty.dtype() == Some(DType::F32)
+        && g[target].input(4).is_none();
     let fused = matches!(&*g[target].op, "oxrt.Conv" | "oxrt.ConvTranspose" | "oxrt.Gemm" | "oxrt.GroupNorm");
     if !(fused || floats) || only_user(g, x) != Some(id) || g[target].attrs.has("activation") {
         return Ok(false);

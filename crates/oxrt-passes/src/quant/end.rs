@@ -1,6 +1,6 @@
 //! What follows a product on quantised operands becomes its end: bias, activation, rounding, residual, table.
 
-use super::params::{linear_of, reals};
+use super::params::{from_small_floats, linear_of, reals, small_linear_of};
 use crate::driver::{Rewrite, Rule};
 use crate::query::{made_by, only_user, pair, perm_of, same_dims, scalar};
 use oxrt_ir::{DType, Graph, NodeId, ValueId};
@@ -14,12 +14,26 @@ pub(crate) const ACTIVATION: Rule =
     Rule { name: "fuse-q-activation", ops: &["LeakyRelu", "HardSwish"], apply: activation };
 /// Rounding, with the limits that a Relu or Clip before it gives.
 pub(crate) const QUANTIZE: Rule = Rule { name: "fuse-quantize", ops: &["QuantizeLinear"], apply: quantize };
+/// The same to floats of 8 bits, of products of such floats.
+pub(crate) const SMALL_QUANTIZE: Rule =
+    Rule { name: "fuse-f8-quantize", ops: &["QuantizeLinear"], apply: small_quantize };
+/// The sum of the result of a product of floats of 8 bits, rounded to such or not, and a tensor of them.
+pub(crate) const SMALL_RESIDUAL: Rule =
+    Rule { name: "fuse-f8-residual", ops: &["QuantizeLinear"], apply: small_residual };
 /// The sum of the rounded result and another quantised tensor.
 pub(crate) const RESIDUAL: Rule = Rule { name: "fuse-q-residual", ops: &["oxrt.QBinary"], apply: residual };
 /// A table over the rounded result.
 pub(crate) const TABLE: Rule = Rule { name: "fuse-table", ops: &["oxrt.Lookup"], apply: table };
 
 const PRODUCTS: [&str; 3] = ["oxrt.QConv", "oxrt.QGemm", "oxrt.QMatMul"];
+
+/// Products of floats of 8 bits.
+const SMALL_PRODUCTS: [&str; 2] = ["oxrt.QConv", "oxrt.QGemm"];
+
+/// Whether a product is one of floats of 8 bits.
+fn is_small(g: &Graph, id: NodeId) -> bool {
+    g[id].input(0).and_then(|x| g[x].ty.dtype()).is_some_and(DType::is_float)
+}
 
 fn is_real(g: &Graph, id: NodeId) -> bool {
     g[id].attrs.int_or("y_dtype", 2).ok() == Some(DType::F32.to_onnx() as i64)
@@ -99,13 +113,27 @@ fn limits(g: &Graph, id: NodeId, y: &Linear) -> Option<(i64, i64)> {
         "Clip" => (bound(1, f64::NEG_INFINITY)?, bound(2, f64::INFINITY)?),
         _ => return None,
     };
-    Some((y.quantise(low), y.quantise(high))).filter(|(low, high)| low <= high)
+    // Of floats of 8 bits only those that are integers.
+    let whole = |v: f64| {
+        let q = y.round(&[v], &[]).and_then(|t| t.to_f64_vec()).ok()?[0];
+        (q.fract() == 0.0).then_some(q as i64)
+    };
+    Some((whole(low)?, whole(high)?)).filter(|(low, high)| low <= high)
 }
 
 fn quantize(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
+    let Some(y) = linear_of(&rw.model.graph, id) else { return Ok(false) };
+    quantize_to(rw, id, y, &["oxrt.QConv", "oxrt.QGemm", "oxrt.QMatMul", "oxrt.QGlobalAveragePool"])
+}
+
+fn small_quantize(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
+    let Some(y) = small_linear_of(&rw.model.graph, id) else { return Ok(false) };
+    quantize_to(rw, id, y, &SMALL_PRODUCTS)
+}
+
+fn quantize_to(rw: &mut Rewrite, id: NodeId, mut y: Linear, ops: &[&str]) -> Result<bool> {
     let g = &mut rw.model.graph;
     let (Some(mut x), Some(out)) = (g[id].input(0), g[id].output(0)) else { return Ok(false) };
-    let Some(mut y) = linear_of(g, id) else { return Ok(false) };
     let mut reader = id;
     let mut gone = vec![id];
     while let Some((before, 0)) = g[x].producer() {
@@ -117,9 +145,8 @@ fn quantize(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
         (reader, x) = (before, inner);
         gone.push(before);
     }
-    let ops = [&PRODUCTS[..], &["oxrt.QGlobalAveragePool"]].concat();
-    let Some((product, turned)) = maker(g, x, reader, &ops) else { return Ok(false) };
-    if !is_real(g, product) {
+    let Some((product, turned)) = maker(g, x, reader, ops) else { return Ok(false) };
+    if !is_real(g, product) || is_small(g, product) != y.dtype.is_float() {
         return Ok(false);
     }
     let Some(real) = g[product].output(0) else { return Ok(false) };
@@ -174,10 +201,8 @@ fn residual(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
     let Some((product, turned, x, r, (own, px), pr, row)) = found.pop() else { return Ok(false) };
     let mut operand = r;
     if let Some(t) = turned {
-        let Some(perm) = perm_of(g, t) else { return Ok(false) };
-        let mut inverse = vec![0; perm.len()];
-        perm.iter().enumerate().for_each(|(i, &p)| inverse[p] = i);
-        operand = rw.builder(id).transpose(r, &inverse)?;
+        let Some(before) = before_turn(rw, id, t, r)? else { return Ok(false) };
+        operand = before;
     } else if row {
         let Some(t) = g.constant(r).cloned() else { return Ok(false) };
         let flat = t.reshaped(&[t.len()])?;
@@ -204,6 +229,75 @@ fn residual(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
     retype(g, product, turned, to.dtype);
     g.remove_node(id);
     g.replace_value(y, x);
+    Ok(true)
+}
+
+/// `r` in the order that the operand of the Transpose `t` has.
+fn before_turn(rw: &mut Rewrite, id: NodeId, t: NodeId, r: ValueId) -> Result<Option<ValueId>> {
+    let Some(perm) = perm_of(&rw.model.graph, t) else { return Ok(None) };
+    let mut inverse = vec![0; perm.len()];
+    perm.iter().enumerate().for_each(|(i, &p)| inverse[p] = i);
+    rw.builder(id).transpose(r, &inverse).map(Some)
+}
+
+fn small_residual(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
+    let g = &rw.model.graph;
+    let (Some(mut x), Some(out)) = (g[id].input(0), g[id].output(0)) else { return Ok(false) };
+    let Some(mut y) = small_linear_of(g, id) else { return Ok(false) };
+    let (mut reader, mut gone) = (id, vec![id]);
+    if let Some(relu) = made_by(g, x, "Relu").filter(|_| only_user(g, x) == Some(id)) {
+        let Some(inner) = g[relu].input(0) else { return Ok(false) };
+        (reader, x) = (relu, inner);
+        y.low = 0;
+        gone.push(relu);
+    }
+    let Some(add) = made_by(g, x, "Add").filter(|_| only_user(g, x) == Some(reader)) else { return Ok(false) };
+    let Some((a, b)) = pair(g, add) else { return Ok(false) };
+    gone.push(add);
+    // A product with a real result, or one that is rounded and made real again.
+    let own = |v: ValueId| {
+        if let Some((product, turned)) = maker(g, v, add, &SMALL_PRODUCTS) {
+            return is_real(g, product).then_some((product, turned, v, None));
+        }
+        let back = made_by(g, v, "DequantizeLinear").filter(|_| only_user(g, v) == Some(add))?;
+        let (small, from) = from_small_floats(g, v)?;
+        let (product, turned) = maker(g, small, back, &SMALL_PRODUCTS)?;
+        let mid = Linear::from_attrs(&g[product].attrs, "y").ok()?;
+        (!is_real(g, product) && mid.scale == from.scale).then_some((product, turned, small, Some((back, mid))))
+    };
+    let order: Vec<NodeId> = g.node_ids();
+    let place = |n: NodeId| order.iter().position(|&o| o == n).unwrap_or(0);
+    // Of two products the later one takes the other's result.
+    let found = [(a, b), (b, a)].into_iter().filter_map(|(v, other)| {
+        let (product, turned, result, rounded) = own(v)?;
+        let (r, from) = from_small_floats(g, other)?;
+        let free =
+            is_small(g, product) && g[product].input(4).is_none() && same_dims(g, v, x) && same_dims(g, other, x);
+        free.then_some((product, turned, result, rounded, r, from))
+    });
+    let Some((product, turned, result, rounded, r, from)) = found.max_by_key(|f| place(f.0)) else { return Ok(false) };
+    let operand = match turned {
+        Some(t) => before_turn(rw, id, t, r)?,
+        None => Some(r),
+    };
+    let Some(operand) = operand else { return Ok(false) };
+    let g = &mut rw.model.graph;
+    g.edit_attrs(product, |attrs| {
+        attrs.set("mid_dtype", DType::F32.to_onnx() as i64);
+        if let Some((_, mid)) = rounded {
+            mid.to_attrs(attrs, "mid");
+            for name in ["y_low", "y_high"] {
+                attrs.remove(name);
+            }
+        }
+        from.to_attrs(attrs, "r");
+        y.to_attrs(attrs, "y");
+    });
+    gone.extend(rounded.map(|(back, _)| back));
+    set_slot(g, product, 4, operand);
+    retype(g, product, turned, y.dtype);
+    gone.iter().for_each(|&n| g.remove_node(n));
+    g.replace_value(out, result);
     Ok(true)
 }
 

@@ -36,8 +36,9 @@ pub(crate) const RULES: &[Rule] = &[
     end::TABLE,
 ];
 
-/// Products of floats of 8 bits. For devices that multiply them.
-pub(crate) const SMALL_FLOATS: Rule = product::SMALL_FLOATS;
+/// Products of floats of 8 bits, and what follows them. For devices that multiply them.
+pub(crate) const SMALL_FLOATS: [Rule; 5] =
+    [product::SMALL_CONV, product::SMALL_GEMM, movement::SMALL_RAISE, end::SMALL_QUANTIZE, end::SMALL_RESIDUAL];
 
 /// Afterwards: constants that no fused operator took are reals again.
 pub(crate) const LEFT_OVER: &[Rule] = &[weights::RULE];

@@ -1,13 +1,17 @@
 //! Operators that move elements, or choose among them, work on bytes as well: the rounding goes before them.
 
-use super::params::{dequantised, linear_of};
+use super::params::{dequantised, linear_of, small_linear_of};
 use crate::driver::{Rewrite, Rule};
-use crate::query::only_user;
-use oxrt_ir::{Graph, NodeId, ValueId};
+use crate::query::{made_by, only_user};
+use oxrt_ir::{DType, Graph, NodeId, ValueId};
 use oxrt_tensor::Result;
 
 /// `Quantize(move(x))` → `move(Quantize(x))`.
 pub(crate) const RAISE: Rule = Rule { name: "raise-quantize", ops: &["QuantizeLinear"], apply: raise };
+
+/// The same for floats of 8 bits, where a product comes to end with the rounding so: then a pool reads bytes. For devices that multiply
+/// such floats.
+pub(crate) const SMALL_RAISE: Rule = Rule { name: "raise-f8-quantize", ops: &["QuantizeLinear"], apply: small_raise };
 
 /// `Quantize(Dequantize(x))` with the same parameters is `x`.
 pub(crate) const SAME: Rule = Rule { name: "remove-requantize", ops: &["QuantizeLinear"], apply: same };
@@ -60,13 +64,32 @@ fn raise_table(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
 }
 
 fn raise(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
+    if linear_of(&rw.model.graph, id).is_none() {
+        return Ok(false);
+    }
+    raise_above(rw, id, data_inputs)
+}
+
+fn small_raise(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
+    if small_linear_of(&rw.model.graph, id).is_none() {
+        return Ok(false);
+    }
+    raise_above(rw, id, |g, pool| {
+        let conv =
+            g[pool].input(0).filter(|_| &*g[pool].op == "oxrt.MaxPool").and_then(|x| made_by(g, x, "oxrt.QConv"))?;
+        g[conv].input(0).and_then(|x| g[x].ty.dtype()).is_some_and(DType::is_float).then_some(1)
+    })
+}
+
+/// `moves`: how many of the inputs of an operator that moves are data.
+fn raise_above(rw: &mut Rewrite, id: NodeId, moves: impl Fn(&Graph, NodeId) -> Option<usize>) -> Result<bool> {
     let g = &rw.model.graph;
     let (Some(x), Some(y)) = (g[id].input(0), g[id].output(0)) else { return Ok(false) };
-    if linear_of(g, id).is_none() || only_user(g, x) != Some(id) {
+    if only_user(g, x) != Some(id) {
         return Ok(false);
     }
     let Some((mover, 0)) = g[x].producer() else { return Ok(false) };
-    let Some(data) = data_inputs(g, mover) else { return Ok(false) };
+    let Some(data) = moves(g, mover) else { return Ok(false) };
     let (op, attrs, mut inputs) = (g[mover].op.to_string(), g[mover].attrs.clone(), g[mover].inputs().to_vec());
     let (q_attrs, params) = (g[id].attrs.clone(), g[id].inputs()[1..].to_vec());
     let is_gather = op == "Gather";

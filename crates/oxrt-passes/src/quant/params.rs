@@ -2,12 +2,21 @@
 
 use crate::query::{made_by, scalar};
 use oxrt_ir::{DType, Graph, NodeId, ValueId};
-use oxrt_ops::quantised::Linear;
+use oxrt_ops::quantised::{Linear, is_rounded};
 use oxrt_tensor::Tensor;
 
 /// The parameters of a QuantizeLinear or DequantizeLinear with one constant scale (and zero point) for the whole tensor,
 /// between `f32` and bytes.
 pub(super) fn linear_of(g: &Graph, id: NodeId) -> Option<Linear> {
+    parameters(g, id).filter(|l| !l.dtype.is_float())
+}
+
+/// The same between `f32` and floats of 8 bits.
+pub(super) fn small_linear_of(g: &Graph, id: NodeId) -> Option<Linear> {
+    parameters(g, id).filter(|l| l.dtype.is_float() && l.zero == 0)
+}
+
+fn parameters(g: &Graph, id: NodeId) -> Option<Linear> {
     let node = &g[id];
     let (real, bytes) = match &*node.op {
         "QuantizeLinear" => (node.input(0)?, node.output(0)?),
@@ -16,10 +25,11 @@ pub(super) fn linear_of(g: &Graph, id: NodeId) -> Option<Linear> {
     };
     let scale = scalar(g, node.input(1)?)?;
     let zero = node.input(2).map_or(Some(0.0), |z| scalar(g, z))?;
-    let dtype = g[bytes].ty.dtype().filter(|d| matches!(d, DType::U8 | DType::I8))?;
+    let dtype = g[bytes].ty.dtype().filter(|&d| is_rounded(d))?;
     let plain = g[node.input(1)?].ty.dtype() == Some(DType::F32)
         && g[real].ty.dtype() == Some(DType::F32)
         && node.attrs.int_or("precision", 0).ok()? == 0
+        && node.attrs.bool_or("saturate", true).ok()?
         && scale > 0.0
         && scale.is_finite();
     plain.then(|| Linear::new(scale as f32, zero as i64, dtype))
@@ -31,16 +41,10 @@ pub(super) fn dequantised(g: &Graph, v: ValueId) -> Option<(ValueId, Linear)> {
     Some((g[id].input(0)?, linear_of(g, id)?))
 }
 
-/// The floats of 8 bits that `v` is the real form of, with the scale of the whole tensor.
-pub(super) fn from_small_floats(g: &Graph, v: ValueId) -> Option<(ValueId, f32)> {
+/// The floats of 8 bits that `v` is the real form of, with their parameters.
+pub(super) fn from_small_floats(g: &Graph, v: ValueId) -> Option<(ValueId, Linear)> {
     let id = made_by(g, v, "DequantizeLinear")?;
-    let (small, scale) = (g[id].input(0)?, g[id].input(1)?);
-    let fits = g[small].ty.dtype() == Some(DType::F8E4M3FN)
-        && g[scale].ty.dtype() == Some(DType::F32)
-        && g[v].ty.dtype() == Some(DType::F32)
-        && g[id].input(2).is_none_or(|z| scalar(g, z) == Some(0.0));
-    let scale = scalar(g, scale).filter(|s| fits && s.is_finite())?;
-    Some((small, scale as f32))
+    Some((g[id].input(0)?, small_linear_of(g, id)?))
 }
 
 /// Quantised constant weights: the signed bytes, a scale per slice of the output axis, and one zero point for all.

@@ -5,12 +5,14 @@ use crate::driver::{Rewrite, Rule};
 use crate::layout::{to_first, to_last};
 use crate::query::{made_by, perm_of};
 use oxrt_ir::{Attrs, DType, Graph, NodeId, ValueId};
+use oxrt_ops::quantised::Linear;
 use oxrt_tensor::{Result, Tensor};
 
 pub(crate) const CONV: Rule = Rule { name: "lower-q-conv", ops: &["Conv"], apply: conv };
 pub(crate) const GEMM: Rule = Rule { name: "lower-q-gemm", ops: &["Gemm", "MatMul"], apply: gemm };
 /// The same of floats of 8 bits. For devices that multiply them.
-pub(crate) const SMALL_FLOATS: Rule = Rule { name: "lower-f8-gemm", ops: &["Gemm", "MatMul"], apply: small_floats };
+pub(crate) const SMALL_CONV: Rule = Rule { name: "lower-f8-conv", ops: &["Conv"], apply: small_conv };
+pub(crate) const SMALL_GEMM: Rule = Rule { name: "lower-f8-gemm", ops: &["Gemm", "MatMul"], apply: small_gemm };
 pub(crate) const MATMUL: Rule = Rule { name: "lower-q-matmul", ops: &["MatMul"], apply: matmul };
 pub(crate) const TRANSPOSED: Rule = Rule { name: "q-matmul-transposed", ops: &["oxrt.QMatMul"], apply: transposed };
 
@@ -19,12 +21,41 @@ fn real_result(attrs: &mut Attrs) {
     attrs.set("y_dtype", DType::F32.to_onnx() as i64);
 }
 
+/// What a left operand is the real form of, with its parameters.
+type From = fn(&Graph, ValueId) -> Option<(ValueId, Linear)>;
+
+/// The zero points of integers.
+fn zero_points(attrs: &mut Attrs, from: &Linear, weights: i64) {
+    if !from.dtype.is_float() {
+        attrs.set("x_zero", from.zero);
+        attrs.set("w_zero", weights);
+    }
+}
+
 fn conv(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
+    conv_of(rw, id, dequantised)
+}
+
+fn small_conv(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
+    // Those that the units take in rows of 16 bytes, images of few channels (which are folded), and filters of single channels. The
+    // units multiply others as halves.
+    let g = &rw.model.graph;
+    let shape = g[id].input(1).and_then(|w| g[w].ty.as_tensor()?.static_shape()).unwrap_or_default();
+    let group = g[id].attrs.int_or("group", 1)?;
+    let fits = match shape[..] {
+        [maps, 1, ..] if maps as i64 == group && group > 1 => true,
+        [maps, channels, ..] => group == 1 && maps % 16 == 0 && (channels <= 4 || channels % 16 == 0),
+        _ => false,
+    };
+    if fits { conv_of(rw, id, from_small_floats) } else { Ok(false) }
+}
+
+fn conv_of(rw: &mut Rewrite, id: NodeId, from: From) -> Result<bool> {
     let g = &rw.model.graph;
     let node = &g[id];
     let (Some(x), Some(w), Some(y)) = (node.input(0), node.input(1), node.output(0)) else { return Ok(false) };
-    let (Some((bytes, from)), Some(weights)) = (dequantised(g, x), weights(g, w, 0)) else { return Ok(false) };
-    if weights.bytes.dtype().is_float() {
+    let (Some((bytes, from)), Some(weights)) = (from(g, x), weights(g, w, 0)) else { return Ok(false) };
+    if weights.bytes.dtype().is_float() != from.dtype.is_float() {
         return Ok(false);
     }
     let bias = match node.input(2) {
@@ -42,8 +73,7 @@ fn conv(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
     let mut attrs = node.attrs.clone();
     let kernel: Vec<i64> = weights.bytes.shape()[2..].iter().map(|&k| k as i64).collect();
     attrs.set("kernel_shape", kernel);
-    attrs.set("x_zero", from.zero);
-    attrs.set("w_zero", weights.zero);
+    zero_points(&mut attrs, &from, weights.zero);
     real_result(&mut attrs);
     let scale: Vec<f32> = weights.scale.iter().map(|s| s * from.scale).collect();
     let mut b = rw.builder(id);
@@ -60,21 +90,14 @@ fn conv(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
 }
 
 fn gemm(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
-    let from = |g: &Graph, x: ValueId| dequantised(g, x).map(|(bytes, from)| (bytes, from.scale, from.zero));
-    gemm_of(rw, id, false, from)
+    gemm_of(rw, id, dequantised)
 }
 
-fn small_floats(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
-    gemm_of(rw, id, true, |g, x| from_small_floats(g, x).map(|(small, scale)| (small, scale, 0)))
+fn small_gemm(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
+    gemm_of(rw, id, from_small_floats)
 }
 
-/// `from`: what a left operand is the real form of, with scale and zero point.
-fn gemm_of(
-    rw: &mut Rewrite,
-    id: NodeId,
-    floats: bool,
-    from: impl Fn(&Graph, ValueId) -> Option<(ValueId, f32, i64)>,
-) -> Result<bool> {
+fn gemm_of(rw: &mut Rewrite, id: NodeId, from: From) -> Result<bool> {
     let g = &rw.model.graph;
     let node = &g[id];
     let (Some(x), Some(w), Some(y)) = (node.input(0), node.input(1), node.output(0)) else { return Ok(false) };
@@ -91,10 +114,10 @@ fn gemm_of(
         _ => (w, false),
     };
     let by_rows = turned != flipped;
-    let Some((bytes, x_scale, x_zero)) = from(g, x) else { return Ok(false) };
+    let Some((bytes, from)) = from(g, x) else { return Ok(false) };
     let Some(mut weights) = weights(g, w, if by_rows { 0 } else { 1 }) else { return Ok(false) };
     if !plain
-        || weights.bytes.dtype().is_float() != floats
+        || weights.bytes.dtype().is_float() != from.dtype.is_float()
         || weights.bytes.rank() != 2
         || g.dims(bytes).is_none_or(|d| d.len() < 2)
     {
@@ -113,11 +136,9 @@ fn gemm_of(
         },
     };
     let mut attrs = Attrs::new();
-    if !floats {
-        attrs = attrs.with("x_zero", x_zero).with("w_zero", weights.zero);
-    }
+    zero_points(&mut attrs, &from, weights.zero);
     real_result(&mut attrs);
-    let scale: Vec<f32> = weights.scale.iter().map(|s| s * x_scale).collect();
+    let scale: Vec<f32> = weights.scale.iter().map(|s| s * from.scale).collect();
     let mut b = rw.builder(id);
     let w = b.constant(weights.bytes);
     let s = b.constant(Tensor::from_slice(&[n], &scale));
