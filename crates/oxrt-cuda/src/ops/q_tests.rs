@@ -1,6 +1,6 @@
 //! Products and pools of bytes, and products of floats of 8 bits, on the emulator.
 
-use super::tests::{check, sample};
+use super::tests::{check, sample, streaming};
 use super::wide_tests::list;
 use oxrt_tensor::{DType, Tensor};
 
@@ -94,7 +94,7 @@ fn bytes_are_multiplied() {
 fn bytes_are_streamed() {
     let streamed = |text: &str, inputs: &[Tensor]| {
         let names = check(text, inputs, 1e-6);
-        assert_eq!(names.iter().filter(|n| n.starts_with("q_stream")).count(), 10, "{names:?}");
+        assert_eq!(names.iter().filter(|n| n.starts_with("q_stream")).count(), streaming(), "{names:?}");
     };
     for (x, zero) in [(DType::U8, 9), (DType::I8, 0)] {
         let code = if x == DType::U8 { 2 } else { 3 };
@@ -156,7 +156,7 @@ fn bytes_are_streamed() {
 fn bytes_of_lines_and_in_pairs() {
     let streamed = |text: &str, inputs: &[Tensor]| {
         let names = check(text, inputs, 0.0);
-        assert_eq!(names.iter().filter(|n| n.starts_with("q_stream")).count(), 10, "{names:?}");
+        assert_eq!(names.iter().filter(|n| n.starts_with("q_stream")).count(), streaming(), "{names:?}");
     };
     // What a Relu makes of a rounding, to a finer scale and with another zero point.
     let relu: Vec<i64> = (0..256)
@@ -244,7 +244,7 @@ fn floats_of_8_bits() {
         {
             let text = format!("(f8e4m3fn[{m}, {k}] x) {{ y = oxrt.QGemm<{attrs}>(x, {weights}) }} => y");
             let names = check(&text, std::slice::from_ref(&a), tolerance);
-            assert_eq!(names.iter().filter(|n| n.starts_with("f8_stream")).count(), if k % 16 == 0 { 10 } else { 0 });
+            assert_eq!(names.iter().filter(|n| n.starts_with("f8_stream")).count(), if k % 16 == 0 { streaming() } else { 0 });
         }
     }
 }
@@ -269,7 +269,7 @@ fn floats_of_8_bits_end_products() {
     for (m, k, n) in [(1, 1040, 16), (70, 144, 208), (130, 32, 80), (5, 37, 7)] {
         let w = format!("{F8}[{k}, {n}]{{{}}}, f32[{n}]{{0.25}}, f32[{n}]{{-8}}", list(&small(&[k, n], 2)));
         let x = small(&[m, k], 1);
-        let streams = if k % 16 == 0 { 10 } else { 0 };
+        let streams = if k % 16 == 0 { streaming() } else { 0 };
         for end in ends {
             let text = format!("({F8}[{m}, {k}] x) {{ y = oxrt.QGemm<{end}>(x, {w}) }} => y");
             let names = check(&text, std::slice::from_ref(&x), if end == "y_dtype=10" { 1e-3 } else { 0.0 });
@@ -312,7 +312,7 @@ fn floats_of_8_bits_are_convolved() {
             if attrs.contains("group") {
                 assert_eq!(names[0], "f8_depthwise");
             } else if maps != 9 {
-                assert_eq!(names.iter().filter(|n| n.starts_with("f8_stream")).count(), 10, "{names:?}");
+                assert_eq!(names.iter().filter(|n| n.starts_with("f8_stream")).count(), streaming(), "{names:?}");
             }
         }
     }

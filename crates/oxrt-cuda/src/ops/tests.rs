@@ -26,6 +26,11 @@ pub(super) fn sample(dtype: DType, shape: &[usize], seed: u64) -> Tensor {
     Tensor::from_f64(dtype, shape, &values).unwrap()
 }
 
+/// Tiles that stream: so many candidates does each family of products have.
+pub(super) fn streaming() -> usize {
+    super::product::TILES.iter().filter(|t| t.streams.is_some()).count()
+}
+
 /// Runs the one node of a graph by every candidate and compares with the evaluator. Returns the candidates.
 pub(super) fn check(text: &str, inputs: &[Tensor], tolerance: f64) -> Vec<&'static str> {
     check_with(&backend(), text, inputs, tolerance)
