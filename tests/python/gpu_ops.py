@@ -1,7 +1,7 @@
 """Small models of operators that no large model of gpu.py has, on an NVIDIA GPU beside the reference evaluator; what PyTorch has no
 operator for comes as ONNX. No step may run on the host.
 
-usage: gpu_ops.py --oxrt PROGRAM [--device cuda] [--precision fp32] [--only NAME,...] [--times]
+usage: gpu_ops.py --oxrt PROGRAM [--device cuda] [--precision fp32] [--only NAME,...] [--forced fp16,bf16,tf32,fp32] [--times]
 """
 
 import argparse
@@ -201,7 +201,7 @@ class Heads(nn.Module):
         return self.o(y.transpose(1, 2).flatten(2))
 
 
-# Models that are run by each candidate whose name holds a word, wherever it has a plan: inputs, and bounds of the error by precision.
+# Models that are run by candidates whose names hold a word, wherever they have a plan: inputs, and bounds of the error by precision.
 FORCED = {
     "ends": ("conv_cudnn", Ends(), [torch.randn(2, 32, 14, 14)], {"fp16": "2e-3", "bf16": "2e-2", "tf32": "1e-3", "fp32": "1e-5"}),
     "heads": ("attention_cudnn", Heads(), [torch.randn(2, 37, 128), torch.randn(2, 150, 128)], {"fp16": "2e-3", "bf16": "2e-2"}),
@@ -215,7 +215,7 @@ def forced(a, folder, name):
     path, record, said = os.path.join(folder, f"{name}.pt2"), os.path.join(folder, f"{name}.json"), []
     with torch.no_grad():
         torch.export.save(torch.export.export(model.eval(), tuple(inputs)), path)
-    for precision, bound in bounds.items():
+    for precision, bound in ((p, bounds[p]) for p in a.forced.split(",") if p in bounds):
         options = ["--device", a.device, "--precision", precision, "--tuning", record]
         built = subprocess.run([a.oxrt, "build", path, "-o", os.path.join(folder, f"{name}.engine"), *options], capture_output=True, text=True, timeout=300)
         if built.returncode:
@@ -228,7 +228,9 @@ def forced(a, folder, name):
         if not plans:
             said.append(f"{precision}: no candidates (cuDNN is not installed)")
             continue
-        for candidate in sorted({n for _, n in plans}):
+        # The first are kernels that the library has ready, where it has any, the last one that it compiles.
+        names = sorted({n for _, n in plans})
+        for candidate in {names[0], names[-1]}:
             changed = json.loads(json.dumps(kept))
             for times in (t for m in changed["machines"].values() for t in m.values()):
                 times.update({n: 0.0 for n in times if n == candidate and times[n] < 1e300})
@@ -280,6 +282,7 @@ def main():
     p.add_argument("--device", default="cuda")
     p.add_argument("--precision", default="fp32")
     p.add_argument("--only", default="")
+    p.add_argument("--forced", default="fp16", help="precisions in which models are run by candidates of libraries")
     p.add_argument("--times", action="store_true", help="the time of each case and of its steps, too")
     a = p.parse_args()
     asked = lambda name: not a.only or name in a.only.split(",")
