@@ -12,8 +12,8 @@ struct P {
 };
 
 // Elements as numbers, less a zero point. (Sums of products of bytes are exact in single precision.) The unit that makes numbers of
-// integers is slow: bytes become numbers in pairs.
-template <class E, int V> DEVICE void numbers(const Pack<E, V>& from, i32 zero, f32 (&to)[V]) {
+// integers is slow: bytes become numbers in pairs. (Packs are given by value: by reference each element is loaded by itself.)
+template <class E, int V> DEVICE void numbers(Pack<E, V> from, i32 zero, f32 (&to)[V]) {
     PRAGMA_UNROLL for (int j = 0; j < V; j++) to[j] = get<f32>(from.at[j]) - (QUANTA ? (f32)zero : 0.0f);
 }
 #if QUANTA
@@ -22,18 +22,18 @@ template <class E> DEVICE Pair two_numbers(u32 word, i32 zero, E) {
     return bytes_less(word ^ (SIGNED ? 0x8080u : 0u), zero + (SIGNED ? 128 : 0));
 }
 DEVICE Pair two_numbers(u32 word, i32, f8e4m3 e) { return widen_two((u16)word, e); }
-template <class E, int V> DEVICE void numbers_by_four(const Pack<E, V>& from, i32 zero, f32 (&to)[V]) {
+template <class E, int V> DEVICE void numbers_by_four(Pack<E, V> from, i32 zero, f32 (&to)[V]) {
     PRAGMA_UNROLL for (int j = 0; j < V; j += 4) {
         const u32 word = *(const u32*)(from.at + j);
         const Pair low = two_numbers(word & 0xffff, zero, E()), high = two_numbers(word >> 16, zero, E());
         to[j] = low.lo; to[j + 1] = low.hi; to[j + 2] = high.lo; to[j + 3] = high.hi;
     }
 }
-DEVICE void numbers(const Pack<T, 4>& from, i32 zero, f32 (&to)[4]) { numbers_by_four(from, zero, to); }
-DEVICE void numbers(const Pack<T, 8>& from, i32 zero, f32 (&to)[8]) { numbers_by_four(from, zero, to); }
+DEVICE void numbers(Pack<T, 4> from, i32 zero, f32 (&to)[4]) { numbers_by_four(from, zero, to); }
+DEVICE void numbers(Pack<T, 8> from, i32 zero, f32 (&to)[8]) { numbers_by_four(from, zero, to); }
 #if X_IS_NOT_T
-DEVICE void numbers(const Pack<TX, 4>& from, i32 zero, f32 (&to)[4]) { numbers_by_four(from, zero, to); }
-DEVICE void numbers(const Pack<TX, 8>& from, i32 zero, f32 (&to)[8]) { numbers_by_four(from, zero, to); }
+DEVICE void numbers(Pack<TX, 4> from, i32 zero, f32 (&to)[4]) { numbers_by_four(from, zero, to); }
+DEVICE void numbers(Pack<TX, 8> from, i32 zero, f32 (&to)[8]) { numbers_by_four(from, zero, to); }
 #endif
 #define ZERO p.zero
 #else
