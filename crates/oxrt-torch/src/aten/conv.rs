@@ -114,7 +114,37 @@ pub fn conv_named_padding(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     conv_op(cx, x, w, a.opt_t("bias")?, g)
 }
 
+/// As `conv_by_data`, transposed: the windows that a product per group gives are added where they overlap.
+fn transposed_by_data(cx: &mut Cx, a: &Args, x: ValueId, w: ValueId) -> Result<ValueId> {
+    if spatial(cx, w)? != 2 || cx.rank(x)? != 4 {
+        bail!(unsupported, "a dynamic number of groups, but in two axes with a batch");
+    }
+    let (groups, out) = (a.dim("groups")?, a.out_dims()?);
+    let (have, weight) = (cx.dims(x)?, cx.dims(w)?);
+    let kernel = [cx.static_size(w, 2, "a convolution kernel")?, cx.static_size(w, 3, "a convolution kernel")?];
+    let taps = weight[1].clone() * Dim::Const(kernel[0] * kernel[1]);
+    let depth = weight[0].floor_div(&groups);
+    let places = have[2].clone() * have[3].clone();
+    let x = cx.reshape(x, &[have[0].clone(), groups.clone(), depth.clone(), places.clone()])?;
+    let w = cx.reshape(w, &[groups.clone(), depth, taps.clone()])?;
+    let w = cx.b.transpose(w, &[0, 2, 1])?;
+    let y = cx.call("MatMul", &[w, x])?;
+    let y = cx.reshape(y, &[have[0].clone(), groups * taps, places])?;
+    let (image, block, p) = (cx.shape(&out[2..])?, cx.b.ints(&kernel), a.ints_n("padding", 2)?);
+    let attrs = Attrs::new()
+        .with("dilations", a.ints_n("dilation", 2)?)
+        .with("pads", [p[0], p[1], p[0], p[1]])
+        .with("strides", a.ints_n("stride", 2)?);
+    let y = cx.op("Col2Im", &[y, image, block], attrs)?;
+    let Some(b) = a.opt_t("bias")? else { return Ok(y) };
+    let b = cx.b.unsqueeze(b, &[1, 2])?;
+    cx.call("Add", &[y, b])
+}
+
 fn transposed_op(cx: &mut Cx, a: &Args, x: ValueId, w: ValueId) -> Result<ValueId> {
+    if a.dim("groups")?.as_const().is_none() {
+        return transposed_by_data(cx, a, x, w);
+    }
     let n = spatial(cx, w)?;
     let p = a.ints_n("padding", n)?;
     let (stride, output_padding) = (a.ints_n("stride", n)?, a.ints_n("output_padding", n)?);
