@@ -8,7 +8,7 @@ use oxrt_tensor::Result;
 
 pub(crate) const RULE: Rule = Rule { name: "merge-slices", ops: &["Slice"], apply };
 
-/// A slice that holds whole parts of a `Concat`, or lies within one.
+/// A slice that holds whole parts of a `Concat`, or lies within one or within another slice.
 pub(crate) const PARTS: Rule = Rule { name: "slice-parts", ops: &["Slice"], apply: of_parts };
 
 /// A `Concat` that only another one along the same axis reads.
@@ -96,7 +96,17 @@ fn touched(g: &Graph, join: NodeId, r: Range) -> Option<Vec<(ValueId, i64, i64)>
 fn of_parts(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
     let g = &rw.model.graph;
     let (Some(x), Some(y)) = (g[id].input(0), g[id].output(0)) else { return Ok(false) };
-    let Some((join, r)) = made_by(g, x, "Concat").zip(range(g, id, x)) else { return Ok(false) };
+    let Some(r) = range(g, id, x) else { return Ok(false) };
+    if only_user(g, x) == Some(id) {
+        // Of a slice that nothing else reads: one slice.
+        let outer = made_by(g, x, "Slice").and_then(|n| Some((g[n].input(0)?, range(g, n, g[n].input(0)?)?)));
+        if let Some((whole, outer)) = outer.filter(|(_, outer)| outer.axis == r.axis) {
+            let at = [outer.start + r.start, outer.start + r.end];
+            let new = sliced(rw, id, whole, r.axis, at)?;
+            return Ok(replace(rw, id, y, new));
+        }
+    }
+    let Some(join) = made_by(g, x, "Concat") else { return Ok(false) };
     if joined_axis(g, join, x) != Some(r.axis) {
         return Ok(false);
     }
@@ -108,21 +118,28 @@ fn of_parts(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
             }
             part
         }
-        [(part, begin, _)] => {
-            let mut b = rw.builder(id);
-            let at = [r.start - begin, r.end - begin, r.axis as i64].map(|i| b.ints(&[i]));
-            b.call("Slice", &[part, at[0], at[1], at[2]])?
-        }
+        [(part, begin, _)] => sliced(rw, id, part, r.axis, [r.start - begin, r.end - begin])?,
         [(_, begin, _), .., (_, _, end)] if (begin, end) == (r.start, r.end) => {
             let parts: Vec<ValueId> = parts.iter().map(|p| p.0).collect();
             rw.builder(id).op("Concat", &parts, Attrs::new().with("axis", r.axis as i64))?
         }
         _ => return Ok(false),
     };
+    Ok(replace(rw, id, y, new))
+}
+
+/// The places from `at[0]` to `at[1]` of an axis.
+fn sliced(rw: &mut Rewrite, id: NodeId, x: ValueId, axis: usize, at: [i64; 2]) -> Result<ValueId> {
+    let mut b = rw.builder(id);
+    let at = [at[0], at[1], axis as i64].map(|i| b.ints(&[i]));
+    b.call("Slice", &[x, at[0], at[1], at[2]])
+}
+
+fn replace(rw: &mut Rewrite, id: NodeId, y: ValueId, new: ValueId) -> bool {
     let g = &mut rw.model.graph;
     g.remove_nodes(&[id]);
     g.replace_value(y, new);
-    Ok(true)
+    true
 }
 
 fn concats(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
