@@ -131,6 +131,9 @@ fn by_taps(cx: &mut Cx, a: &Args, x: ValueId, filter: Filter) -> Result<ValueId>
     let n = have.len().checked_sub(2).filter(|_| want.len() == have.len());
     let n = n.ok_or_else(|| oxrt_tensor::Error::invalid(format!("resizing {have:?} to {want:?}")))?;
     let (bytes, factors) = (dtype == DType::U8, given_scales(a, n)?);
+    if let Some(factors) = &factors {
+        state_sizes(cx, &have[2..], &want[2..], factors)?;
+    }
     let mut y = if bytes { cx.cast(x, DType::F32)? } else { x };
     for axis in (2..have.len()).rev() {
         let factor = factors.as_ref().map(|f| f[axis - 2]).filter(|_| !filter.corners);
