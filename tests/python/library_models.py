@@ -272,5 +272,5 @@ class Affine(nn.Module):
         return (F.linear(y[0], w[0]), *y, *w)
 
 
-for _m, _b, _c in (("SYMMETRIC", [1, 8], (-8, 7)), ("ASYMMETRIC", [1, 32], (-128, 127)), ("SYMMETRIC_NO_CLIPPING_ERR", [16, 32], (-8, 7))):
+for _m, _b, _c in (("SYMMETRIC", [1, 8], (-7, 7)), ("ASYMMETRIC", [1, 32], (-128, 127)), ("SYMMETRIC_NO_CLIPPING_ERR", [16, 32], (-8, 7))):
     add(f"torchao/{_m}", lambda m=_m, b=_b, c=_c: Affine(m, b, c), lambda r, b=3: (r.n(b, 32),), (B,), dict(b=5), b=3)
