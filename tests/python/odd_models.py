@@ -1118,6 +1118,14 @@ class Corners(nn.Module):
 
 
 @entry("bytes", **BYTES)
+class Nearest(nn.Module):
+    """Sizes where a factor rounded to f32 finds other pixels."""
+
+    def forward(self, x):
+        return F.interpolate(x, size=(20, 24)), F.interpolate(x.float(), size=(20, 24)), F.interpolate(x, size=x.shape[2:]), F.interpolate(x.float(), scale_factor=2)
+
+
+@entry("bytes", **BYTES)
 class Prepared(nn.Module):
     """torchvision's transforms before a classifier."""
 

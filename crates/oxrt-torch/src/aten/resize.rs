@@ -81,7 +81,56 @@ pub fn nearest(cx: &mut Cx, a: &Args) -> Result<ValueId> {
         .with("mode", "nearest")
         .with("coordinate_transformation_mode", "asymmetric")
         .with("nearest_mode", "floor");
-    resize(cx, a, input(a)?, attrs)
+    let x = input(a)?;
+    let (have, want) = (cx.dims(x)?, a.out_dims()?);
+    let n = have.len().saturating_sub(2);
+    if want.len() == have.len()
+        && given_scales(a, n)?.is_none()
+        && (2..want.len()).any(|i| misplaced(&have[i], &want[i]))
+    {
+        return by_places(cx, x, &want);
+    }
+    resize(cx, a, x, attrs)
+}
+
+/// Where torch finds output `i`: at `floor(i · (from / to))`, in f32.
+fn place(i: i64, from: i64, to: i64) -> i64 {
+    ((i as f32 * (from as f32 / to as f32)) as i64).min(from - 1)
+}
+
+/// Whether onnxruntime, which divides by `to / from`, may find another place (of 40 pixels made 24, a sixth).
+fn misplaced(from: &Dim, to: &Dim) -> bool {
+    match (from.as_const(), to.as_const()) {
+        (Some(from), Some(to)) => (0..to).any(|i| {
+            let theirs = (i as f32 / (to as f32 / from as f32)) as i64;
+            theirs.min(from - 1) != place(i, from, to)
+        }),
+        (None, Some(_)) => true,
+        _ => false,
+    }
+}
+
+/// The nearest input of every output, by its place.
+fn by_places(cx: &mut Cx, x: ValueId, want: &[Dim]) -> Result<ValueId> {
+    let (have, mut y) = (cx.dims(x)?, x);
+    for (axis, (from, to)) in have.iter().zip(want).enumerate().skip(2).filter(|(_, (from, to))| from != to) {
+        let at = if let (Some(from), Some(to)) = (from.as_const(), to.as_const()) {
+            let at: Vec<i64> = (0..to).map(|i| place(i, from, to)).collect();
+            cx.b.ints(&at)
+        } else {
+            let mut size = |d: &Dim| -> Result<F> {
+                let d = cx.dim_scalar(d)?;
+                Ok(F::from(cx.cast(d, DType::F32)?))
+            };
+            let (from, count) = (size(from)?, size(to)?);
+            let outputs = super::create::range(cx, to)?;
+            let outputs = F::from(cx.cast(outputs, DType::F32)?);
+            let at = (outputs * (&from / count)).min(from - 1.0).emit(cx, DType::F32)?;
+            cx.cast(at, DType::I64)?
+        };
+        y = cx.op("Gather", &[y, at], Attrs::new().with("axis", axis as i64))?;
+    }
+    Ok(y)
 }
 
 /// `_upsample_nearest_exact2d.vec(Tensor input, SymInt[]? output_size, float[]? scale_factors)`
