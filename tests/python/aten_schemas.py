@@ -12,6 +12,12 @@ import torch
 import torchvision  # noqa: F401  registers its operators
 import torch.ao.quantization.fx._decomposed  # noqa: F401  registers `quantized_decomposed`
 
+try:
+    import torchao.quantization  # noqa: F401  registers `torchao`
+except ImportError:
+    # Lines that are there are kept.
+    pass
+
 SRC = pathlib.Path(__file__).parents[2] / "crates/oxrt-torch/src/aten"
 
 

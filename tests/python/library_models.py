@@ -1,6 +1,6 @@
 """Models of libraries that neither the zoo nor `more_models.py` holds, in the zoo's format: for `pt2_zoo.py`, static and dynamic.
 
-    pip install diffusers torch-geometric segmentation-models-pytorch monai kornia vit-pytorch x-transformers peft
+    pip install diffusers torch-geometric segmentation-models-pytorch monai kornia vit-pytorch x-transformers peft torchao
     python pt2_zoo.py --zoo library_models.py --oxrt target/fast/oxrt --cases DIR --out RESULTS.tsv [PREFIX…]
 
 Small, with random weights, seeded. A library that is not installed refuses its entries, which is said in the results.
@@ -248,3 +248,29 @@ adapted("LoHaConfig", r=4, target_modules=["q_proj", "v_proj"])
 adapted("LoKrConfig", r=4, target_modules=["q_proj", "v_proj"])
 adapted("OFTConfig", r=0, oft_block_size=4, target_modules=["q_proj", "v_proj"])
 adapted("VeraConfig", r=4, target_modules=["q_proj", "v_proj"])
+
+
+# ---- quantised in blocks (torchao) ----
+class Affine(nn.Module):
+    def __init__(self, mapping, block, codes):
+        super().__init__()
+        self.mapping, self.block, self.codes = mapping, block, codes
+        self.w = nn.Parameter(torch.randn(16, 32))
+
+    def forward(self, x):
+        import torchao.quantization  # noqa: F401  registers the operators
+
+        ops = torch.ops.torchao
+
+        def grid(v, block, codes):
+            scale, zero = ops.choose_qparams_affine(v, self.mapping, block, torch.int8, *codes, 1e-6, torch.float32, torch.int8)
+            q = ops.quantize_affine(v, block, scale, zero, torch.int8, *codes)
+            return ops.dequantize_affine(q, block, scale, zero, torch.int8, *codes), q, scale, zero
+
+        w = grid(self.w, self.block, self.codes)
+        y = grid(x, [1, 32], (None, None))
+        return (F.linear(y[0], w[0]), *y, *w)
+
+
+for _m, _b, _c in (("SYMMETRIC", [1, 8], (-7, 7)), ("ASYMMETRIC", [1, 32], (-128, 127)), ("SYMMETRIC_NO_CLIPPING_ERR", [16, 32], (-8, 7))):
+    add(f"torchao/{_m}", lambda m=_m, b=_b, c=_c: Affine(m, b, c), lambda r, b=3: (r.n(b, 32),), (B,), dict(b=5), b=3)

@@ -1059,6 +1059,101 @@ class ShortWindow(nn.Module):
         return a.abs(), torch.view_as_real(b), s.contiguous().as_strided((s.shape[0], 9, 16), (80, 8, 1)), torch.fft.rfft(s, dim=0).abs(), torch.fft.ifft(torch.fft.fft(s.mT, norm="forward"), norm="forward").real
 
 
+# ---- as many groups as a size says ----
+@entry("groups", inputs=lambda r, b=2, h=12, w=14: (r.n(b, 4, h, w), r.n(b, 4, 5, 3)), dyn=(BHW, B), sizes=dict(b=2, h=12, w=14), alt=dict(b=3, h=15, w=11))
+class CrossCorrelation(nn.Module):
+    """Trackers search for a template: one filter per channel of every sample."""
+
+    def forward(self, x, k):
+        b, c, h, w = x.shape
+        y = F.conv2d(x.reshape(1, b * c, h, w), k.reshape(b * c, 1, *k.shape[2:]), groups=b * c)
+        # The derivative along an axis, as torchaudio takes it: unbatched, one axis.
+        slope = torch.arange(-2.0, 3.0).repeat(b * c, 1, 1)
+        z = F.conv1d(F.pad(x[:, :, 0].reshape(1, b * c, w), (2, 2), "replicate"), slope, groups=b * c)
+        return y.view(b, c, *y.shape[2:]), z.view(b, c, w), F.conv1d(x[:, :, 1].reshape(b * c, w), slope, padding=2, groups=b * c)
+
+
+@entry("groups", inputs=lambda r, b=2, h=10, w=12: (r.n(b, 6, h, w), r.n(b, 8)), dyn=(BHW, B), sizes=dict(b=2, h=10, w=12), alt=dict(b=3, h=9, w=11))
+class Modulated(nn.Module):
+    """StyleGAN's convolutions, also transposed."""
+
+    def __init__(self):
+        super().__init__()
+        self.w, self.up, self.style = nn.Parameter(torch.randn(5, 6, 3, 3)), nn.Parameter(torch.randn(6, 5, 3, 3)), nn.Linear(8, 6)
+
+    def forward(self, x, s):
+        b, (h, w), style = x.shape[0], x.shape[2:], self.style(s)
+        k = self.w * style[:, None, :, None, None]
+        k = k * torch.rsqrt(k.square().sum((2, 3, 4), keepdim=True) + 1e-8)
+        y = F.conv2d(x.reshape(1, -1, h, w), k.reshape(-1, 6, 3, 3), padding=1, groups=b).view(b, 5, h, w)
+        k = self.up * style[:, :, None, None, None]
+        z = F.conv_transpose2d(x.reshape(1, -1, h, w), k.reshape(-1, 5, 3, 3), stride=2, padding=1, output_padding=1, groups=b)
+        t = F.conv_transpose1d(x[:, :, 0].reshape(1, -1, w), k[:, :, :, 0].reshape(-1, 5, 3), bias=s.reshape(-1)[:1].expand(5 * b), stride=2, groups=b)
+        return y, z.view(b, 5, *z.shape[2:]), t
+
+
+# ---- pictures of bytes, and whole numbers ----
+BYTES = dict(inputs=lambda r, b=2, h=30, w=40: ((r.u(b, 3, h, w) * 255).to(torch.uint8),), dyn=(BHW,), sizes=dict(b=2, h=30, w=40), alt=dict(b=3, h=44, w=36))
+
+
+@entry("bytes", **BYTES)
+class Resized(nn.Module):
+    """torch resizes bytes with weights of 16 bits and rounds after each axis."""
+
+    def forward(self, x):
+        sizes = dict(bilinear=[(11, 13), (50, 60), (30, 16)], bicubic=[(11, 13), (50, 60)])
+        out = [F.interpolate(x, size=s, mode=m, antialias=a) for m, ss in sizes.items() for s in ss for a in (False, True)]
+        corners = [F.interpolate(x, size=(17, 21), mode=m, align_corners=True, antialias=a) for m in sizes for a in (False, True)]
+        wide = torch.cat([x, x], 1)
+        return *out, *corners, F.interpolate(wide, scale_factor=0.7, mode="bilinear", antialias=True), F.interpolate(wide, scale_factor=1.3, mode="bicubic"), F.interpolate(x, scale_factor=2.0, mode="bilinear")
+
+
+@entry("bytes", **BYTES)
+class Corners(nn.Module):
+    """Antialiasing with aligned corners, of floats."""
+
+    def forward(self, x):
+        x = x / 255
+        return [F.interpolate(x, size=s, mode=m, align_corners=True, antialias=True) for m in ("bilinear", "bicubic") for s in ((9, 17), (61, 33))]
+
+
+@entry("bytes", **BYTES)
+class Nearest(nn.Module):
+    """Sizes where a factor rounded to f32 finds other pixels."""
+
+    def forward(self, x):
+        return F.interpolate(x, size=(20, 24)), F.interpolate(x.float(), size=(20, 24)), F.interpolate(x, size=x.shape[2:]), F.interpolate(x.float(), scale_factor=2)
+
+
+@entry("bytes", **BYTES)
+class Prepared(nn.Module):
+    """torchvision's transforms before a classifier."""
+
+    def __init__(self):
+        super().__init__()
+        import torchvision.transforms.v2 as T
+
+        self.t = T.Compose([T.Resize((24, 24), antialias=True), T.CenterCrop(20), T.ToDtype(torch.float32, scale=True), T.Normalize((0.4, 0.5, 0.6), (0.2, 0.2, 0.3)), T.Grayscale(3)])
+
+    def forward(self, x):
+        return self.t(x)
+
+
+@entry("bytes", inputs=lambda r, b=20: (r.n(b, 32),), dyn=(B,), sizes=dict(b=20), alt=dict(b=23))
+class WholeProducts(nn.Module):
+    """Products of bytes, as torchao writes them."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("w", torch.randint(-127, 128, (16, 32), dtype=torch.int8))
+        self.register_buffer("s", torch.rand(16))
+
+    def forward(self, x):
+        scale = x.abs().amax(1, keepdim=True).clamp(min=1e-5) / 127
+        q = (x / scale).round().clamp(-128, 127).to(torch.int8)
+        return torch._int_mm(q, self.w.mT) * scale * self.s, torch.ops.aten._weight_int8pack_mm(x, self.w, self.s), torch._int_mm(q, self.w.mT)
+
+
 if __name__ == "__main__":
     for e in ENTRIES.values():
         args, kwargs = e.make_inputs()

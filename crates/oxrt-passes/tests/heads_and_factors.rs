@@ -292,3 +292,34 @@ fn a_mask_that_masks_nothing_goes() {
         assert!(m.graph.num_nodes() > 2, "{}", m.graph);
     }
 }
+
+#[test]
+fn buffers_that_are_filled_row_by_row_are_one_join() {
+    // out = zeros; out[:, t] = …, as a loop of Python leaves it.
+    let text = "(f32[n, 1, 3] a, f32[n, 1, 3] b, f32[n, 1, 3] c, f32[n, 4, 3] zeros) {
+        rest0 = Slice(zeros, i64[1]{1}, i64[1]{9223372036854775807}, i64[1]{1})
+        out0 = Concat<axis=1>(a, rest0)
+        head1 = Slice(out0, i64[1]{0}, i64[1]{1}, i64[1]{1})
+        rest1 = Slice(out0, i64[1]{2}, i64[1]{4}, i64[1]{-2})
+        out1 = Concat<axis=-2>(head1, b, rest1)
+        head2 = Slice(out1, i64[1]{0}, i64[1]{-2}, i64[1]{1})
+        rest2 = Slice(out1, i64[1]{3}, i64[1]{4}, i64[1]{1})
+        y = Concat<axis=1>(head2, c, rest2)
+    } => y";
+    let m = check(text, simple, &["slice-parts", "merge-concats"], &[]);
+    assert_eq!((count(&m, "Concat"), count(&m, "Slice")), (1, 1), "{}", m.graph);
+    // What is read elsewhere stays.
+    let read = check(&text.replace("=> y", "=> y, out1, out0"), simple, &["slice-parts"], &[]);
+    assert!(count(&read, "Concat") <= 3, "{}", read.graph);
+    // Parts in pieces, other axes, sizes that are not known: left alone.
+    for (from, to) in [
+        ("i64[1]{-2}, i64[1]{1})\n        rest2", "i64[1]{-2}, i64[1]{0})\n        rest2"),
+        ("f32[n, 1, 3] a", "f32[n, k, 3] a"),
+    ] {
+        let other = text.replace(from, to);
+        assert_ne!(other, text);
+        let mut m = model(&other);
+        simple(&mut m);
+        assert!(count(&m, "Slice") >= 2, "{}", m.graph);
+    }
+}

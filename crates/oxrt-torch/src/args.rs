@@ -291,7 +291,7 @@ fn default_of<'a>(target: &str, name: &str) -> Option<Val<'a>> {
             None => continue,
         };
         if declaration.trim().rsplit(' ').next() == Some(name) {
-            return parse_default(default.trim(), declaration);
+            return parse_default(default.trim(), declaration.trim());
         }
     }
     None
@@ -330,6 +330,8 @@ fn parse_default<'a>(text: &str, declaration: &str) -> Option<Val<'a>> {
         "False" => Val::Bool(false),
         "contiguous_format" => Val::None,
         "Mean" => Val::Int(Dim::Const(1)),
+        // An element type by its number in c10.
+        "6" if declaration.starts_with("ScalarType") => Val::DType(DType::F32),
         _ => match text.parse::<i64>() {
             Ok(x) if !declaration.starts_with("float") => Val::Int(Dim::Const(x)),
             _ => Val::Float(text.parse().ok()?),
@@ -351,6 +353,7 @@ mod tests {
         assert_eq!(show("aten.layer_norm.default", "eps"), "Some(Float(1e-5))");
         assert_eq!(show("aten.bernoulli_.float", "p"), "Some(Float(0.5))");
         assert_eq!(show("aten.add.Tensor", "nothing"), "None");
+        assert_eq!(show("torchao.dequantize_affine.default", "output_dtype"), "Some(DType(F32))");
         assert_eq!(show("aten.nothing.default", "alpha"), "None");
     }
 }

@@ -132,7 +132,7 @@ impl Weights {
         };
         let Some(meta) = payload.tensor_meta.as_ref().filter(|_| !payload.use_pickle) else {
             return Err(Error::unsupported(format!("the weight `{name}` is a pickled tensor subclass"))
-                .help("convert it to a plain tensor before exporting"));
+                .help("save `ep.run_decompositions({})` instead, in which it is made of plain tensors"));
         };
         let path = format!("{folder}{}", payload.path_name);
         let span = archive.get(&path)?;

@@ -1,10 +1,18 @@
-//! Slices that take a value apart are one `Split`.
+//! Slices that take a value apart are one `Split`, and those of joined values are the parts. A buffer that a loop of Python fills row by
+//! row is taken apart and joined at every write; these rules make one `Concat` of the rows.
 
 use crate::driver::{Rewrite, Rule};
+use crate::query::{made_by, only_user};
 use oxrt_ir::{Attrs, Graph, NodeId, ValueId};
 use oxrt_tensor::Result;
 
 pub(crate) const RULE: Rule = Rule { name: "merge-slices", ops: &["Slice"], apply };
+
+/// A slice that holds whole parts of a `Concat`, or lies within one or within another slice.
+pub(crate) const PARTS: Rule = Rule { name: "slice-parts", ops: &["Slice"], apply: of_parts };
+
+/// A `Concat` that only another one along the same axis reads.
+pub(crate) const CONCATS: Rule = Rule { name: "merge-concats", ops: &["Concat"], apply: concats };
 
 /// What a Slice along one axis by steps of one takes.
 #[derive(Clone, Copy, PartialEq)]
@@ -64,5 +72,99 @@ fn apply(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
         g[new].ty = g[y].ty.clone();
         g.replace_value(y, new);
     }
+    Ok(true)
+}
+
+/// The axis of a Concat, which joins to `x`.
+fn joined_axis(g: &Graph, join: NodeId, x: ValueId) -> Option<usize> {
+    Some(g[join].attrs.int_or("axis", 0).ok()?.rem_euclid(g.dims(x)?.len().max(1) as i64) as usize)
+}
+
+/// The parts of a Concat that a slice touches, with the places where they begin and end.
+fn touched(g: &Graph, join: NodeId, r: Range) -> Option<Vec<(ValueId, i64, i64)>> {
+    let (mut at, mut parts) = (0, Vec::new());
+    for &part in g[join].inputs() {
+        let begin = at;
+        at += g.dims(part?)?.get(r.axis)?.as_const()?;
+        if begin < r.end && at > r.start {
+            parts.push((part?, begin, at));
+        }
+    }
+    Some(parts)
+}
+
+fn of_parts(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
+    let g = &rw.model.graph;
+    let (Some(x), Some(y)) = (g[id].input(0), g[id].output(0)) else { return Ok(false) };
+    let Some(r) = range(g, id, x) else { return Ok(false) };
+    if only_user(g, x) == Some(id) {
+        // Of a slice that nothing else reads: one slice.
+        let outer = made_by(g, x, "Slice").and_then(|n| Some((g[n].input(0)?, range(g, n, g[n].input(0)?)?)));
+        if let Some((whole, outer)) = outer.filter(|(_, outer)| outer.axis == r.axis) {
+            let at = [outer.start + r.start, outer.start + r.end];
+            let new = sliced(rw, id, whole, r.axis, at)?;
+            return Ok(replace(rw, id, y, new));
+        }
+    }
+    let Some(join) = made_by(g, x, "Concat") else { return Ok(false) };
+    if joined_axis(g, join, x) != Some(r.axis) {
+        return Ok(false);
+    }
+    let Some(parts) = touched(g, join, r) else { return Ok(false) };
+    let new = match parts[..] {
+        [(part, begin, end)] if (begin, end) == (r.start, r.end) => {
+            if g.is_output(y) {
+                return Ok(false);
+            }
+            part
+        }
+        [(part, begin, _)] => sliced(rw, id, part, r.axis, [r.start - begin, r.end - begin])?,
+        [(_, begin, _), .., (_, _, end)] if (begin, end) == (r.start, r.end) => {
+            let parts: Vec<ValueId> = parts.iter().map(|p| p.0).collect();
+            rw.builder(id).op("Concat", &parts, Attrs::new().with("axis", r.axis as i64))?
+        }
+        _ => return Ok(false),
+    };
+    Ok(replace(rw, id, y, new))
+}
+
+/// The places from `at[0]` to `at[1]` of an axis.
+fn sliced(rw: &mut Rewrite, id: NodeId, x: ValueId, axis: usize, at: [i64; 2]) -> Result<ValueId> {
+    let mut b = rw.builder(id);
+    let at = [at[0], at[1], axis as i64].map(|i| b.ints(&[i]));
+    b.call("Slice", &[x, at[0], at[1], at[2]])
+}
+
+fn replace(rw: &mut Rewrite, id: NodeId, y: ValueId, new: ValueId) -> bool {
+    let g = &mut rw.model.graph;
+    g.remove_nodes(&[id]);
+    g.replace_value(y, new);
+    true
+}
+
+fn concats(rw: &mut Rewrite, id: NodeId) -> Result<bool> {
+    let g = &rw.model.graph;
+    let Some(y) = g[id].output(0) else { return Ok(false) };
+    let Some(axis) = joined_axis(g, id, y) else { return Ok(false) };
+    let inner = |v: Option<ValueId>| {
+        let join = made_by(g, v?, "Concat")?;
+        // Read once: a part that stands twice would be joined twice.
+        let once = g[id].inputs().iter().filter(|&&part| part == v).count() == 1;
+        (once && only_user(g, v?) == Some(id) && joined_axis(g, join, v?) == Some(axis)).then_some(join)
+    };
+    let joins: Vec<Option<NodeId>> = g[id].inputs().iter().map(|&v| inner(v)).collect();
+    let gone: Vec<NodeId> = joins.iter().flatten().copied().collect();
+    if gone.is_empty() {
+        return Ok(false);
+    }
+    let parts: Vec<Option<ValueId>> = g[id]
+        .inputs()
+        .iter()
+        .zip(&joins)
+        .flat_map(|(&v, join)| join.map_or_else(|| vec![v], |n| g[n].inputs().to_vec()))
+        .collect();
+    let g = &mut rw.model.graph;
+    g.set_inputs(id, &parts);
+    g.remove_nodes(&gone);
     Ok(true)
 }

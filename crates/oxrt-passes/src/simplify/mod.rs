@@ -39,6 +39,8 @@ pub(crate) const RULES: &[Rule] = &[
     merge_transposes::THROUGH,
     merge_reshapes::RULE,
     merge_reshapes::STATE_SHAPE,
+    merge_slices::PARTS,
+    merge_slices::CONCATS,
     merge_slices::RULE,
     merge_batches::RULE,
     merge_common::RULE,

@@ -55,7 +55,8 @@ pub fn conv(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     let n = spatial(cx, w)?;
     let p = a.ints_n("padding", n)?;
     if a.dim("groups")?.as_const().is_none() {
-        return conv_by_data(cx, a, x, w);
+        let y = ByData::new(cx, a, x, w)?.conv(cx)?;
+        return with_bias(cx, a, y, n);
     }
     let g = Geometry {
         stride: a.ints_n("stride", n)?,
@@ -66,30 +67,88 @@ pub fn conv(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     conv_op(cx, x, w, a.opt_t("bias")?, g)
 }
 
-/// As many groups as a dynamic size says, which `Conv` cannot: weights that are made per sample, with the batch in the channels
-/// (Karras et al., *Analyzing and improving the image quality of StyleGAN*, 2020). A product per group of its windows.
-fn conv_by_data(cx: &mut Cx, a: &Args, x: ValueId, w: ValueId) -> Result<ValueId> {
-    if spatial(cx, w)? != 2 || cx.rank(x)? != 4 {
-        bail!(unsupported, "a dynamic number of groups, but in two axes with a batch");
+/// A convolution with as many groups as a dynamic size says, which `Conv` cannot: weights that are made per sample, with the batch in the
+/// channels (Karras et al., *Analyzing and improving the image quality of StyleGAN*, 2020). One of one axis is brought to two.
+struct ByData {
+    /// [N, C, H, W] and [O, C / groups, kh, kw], or, transposed, [C, O / groups, kh, kw].
+    x: ValueId,
+    w: ValueId,
+    groups: Dim,
+    grid: super::window::Grid,
+    /// [N, O, H, W]
+    out: Vec<Dim>,
+}
+
+impl ByData {
+    fn new(cx: &mut Cx, a: &Args, mut x: ValueId, mut w: ValueId) -> Result<ByData> {
+        let n = spatial(cx, w)?;
+        if n > 2 {
+            bail!(unsupported, "a dynamic number of groups in more than two axes");
+        }
+        let mut out = a.out_dims()?;
+        if cx.rank(x)? == n + 1 {
+            x = cx.b.unsqueeze(x, &[0])?;
+            out.insert(0, Dim::Const(1));
+        }
+        let plane = |mut sizes: Vec<i64>, none: i64| {
+            if n == 1 {
+                sizes.insert(0, none);
+            }
+            sizes
+        };
+        if n == 1 {
+            (x, w) = (cx.b.unsqueeze(x, &[2])?, cx.b.unsqueeze(w, &[2])?);
+            out.insert(2, Dim::Const(1));
+        }
+        let kernel = [cx.static_size(w, 2, "a convolution kernel")?, cx.static_size(w, 3, "a convolution kernel")?];
+        let grid = super::window::Grid {
+            kernel,
+            dilation: plane(a.ints_n("dilation", n)?, 1),
+            padding: plane(a.ints_n("padding", n)?, 0),
+            stride: plane(a.ints_n("stride", n)?, 1),
+        };
+        Ok(ByData { x, w, groups: a.dim("groups")?, grid, out })
     }
-    let (groups, out) = (a.dim("groups")?, a.out_dims()?);
-    let (have, weight) = (cx.dims(x)?, cx.dims(w)?);
-    let kernel = [cx.static_size(w, 2, "a convolution kernel")?, cx.static_size(w, 3, "a convolution kernel")?];
-    let g = super::window::Grid {
-        kernel,
-        dilation: a.ints_n("dilation", 2)?,
-        padding: a.ints_n("padding", 2)?,
-        stride: a.ints_n("stride", 2)?,
-    };
-    let taps = Dim::Const(kernel[0] * kernel[1]) * weight[1].clone();
-    let places = out[2].clone() * out[3].clone();
-    let x = super::window::windows(cx, x, &g)?;
-    let x = cx.reshape(x, &[have[0].clone(), groups.clone(), taps.clone(), places])?;
-    let w = cx.reshape(w, &[groups.clone(), weight[0].floor_div(&groups), taps])?;
-    let y = cx.call("MatMul", &[w, x])?;
-    let y = cx.reshape(y, &out)?;
+
+    fn taps(&self) -> Dim {
+        Dim::Const(self.grid.kernel[0] * self.grid.kernel[1])
+    }
+
+    /// A product per group of its windows.
+    fn conv(self, cx: &mut Cx) -> Result<ValueId> {
+        let (have, weight) = (cx.dims(self.x)?, cx.dims(self.w)?);
+        let taps = self.taps() * weight[1].clone();
+        let places = self.out[2].clone() * self.out[3].clone();
+        let x = super::window::windows(cx, self.x, &self.grid)?;
+        let x = cx.reshape(x, &[have[0].clone(), self.groups.clone(), taps.clone(), places])?;
+        let w = cx.reshape(self.w, &[self.groups.clone(), weight[0].floor_div(&self.groups), taps])?;
+        cx.call("MatMul", &[w, x])
+    }
+
+    /// The windows that a product per group gives are added where they overlap.
+    fn transposed(self, cx: &mut Cx) -> Result<ValueId> {
+        let (have, weight) = (cx.dims(self.x)?, cx.dims(self.w)?);
+        let (taps, depth) = (self.taps() * weight[1].clone(), weight[0].floor_div(&self.groups));
+        let places = have[2].clone() * have[3].clone();
+        let x = cx.reshape(self.x, &[have[0].clone(), self.groups.clone(), depth.clone(), places.clone()])?;
+        let w = cx.reshape(self.w, &[self.groups.clone(), depth, taps.clone()])?;
+        let w = cx.b.transpose(w, &[0, 2, 1])?;
+        let y = cx.call("MatMul", &[w, x])?;
+        let y = cx.reshape(y, &[have[0].clone(), self.groups * taps, places])?;
+        let (image, block, p) = (cx.shape(&self.out[2..])?, cx.b.ints(&self.grid.kernel), &self.grid.padding);
+        let attrs = Attrs::new()
+            .with("dilations", self.grid.dilation)
+            .with("pads", [p[0], p[1], p[0], p[1]])
+            .with("strides", self.grid.stride);
+        cx.op("Col2Im", &[y, image, block], attrs)
+    }
+}
+
+/// The result of `ByData` in the shape that the program says, with the bias.
+fn with_bias(cx: &mut Cx, a: &Args, y: ValueId, n: usize) -> Result<ValueId> {
+    let y = cx.reshape(y, &a.out_dims()?)?;
     let Some(b) = a.opt_t("bias")? else { return Ok(y) };
-    let b = cx.b.unsqueeze(b, &[1, 2])?;
+    let b = cx.b.unsqueeze(b, &(1..=n as i64).collect::<Vec<_>>())?;
     cx.call("Add", &[y, b])
 }
 
@@ -116,6 +175,10 @@ pub fn conv_named_padding(cx: &mut Cx, a: &Args) -> Result<ValueId> {
 
 fn transposed_op(cx: &mut Cx, a: &Args, x: ValueId, w: ValueId) -> Result<ValueId> {
     let n = spatial(cx, w)?;
+    if a.dim("groups")?.as_const().is_none() {
+        let y = ByData::new(cx, a, x, w)?.transposed(cx)?;
+        return with_bias(cx, a, y, n);
+    }
     let p = a.ints_n("padding", n)?;
     let (stride, output_padding) = (a.ints_n("stride", n)?, a.ints_n("output_padding", n)?);
     let (dilation, groups) = (a.ints_n("dilation", n)?, a.int("groups")?);

@@ -35,6 +35,21 @@ pub fn mm(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     cx.call("MatMul", &[a.t("self")?, a.t("mat2")?])
 }
 
+/// `_int_mm(Tensor self, Tensor mat2)`: bytes into i32
+pub fn int_mm(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    cx.call("MatMulInteger", &[a.t("self")?, a.t("mat2")?])
+}
+
+/// `_weight_int8pack_mm(Tensor self, Tensor mat2, Tensor scales)`: `self · (scales · mat2)ᵀ`
+pub fn weight_int8pack_mm(cx: &mut Cx, a: &Args) -> Result<ValueId> {
+    let x = a.t("self")?;
+    let dtype = cx.dtype(x)?;
+    let w = cx.b.transpose(a.t("mat2")?, &[1, 0])?;
+    let (w, scales) = (cx.cast(w, dtype)?, cx.cast(a.t("scales")?, dtype)?);
+    let y = cx.call("MatMul", &[x, w])?;
+    cx.call("Mul", &[y, scales])
+}
+
 /// `mv(Tensor self, Tensor vec)`
 pub fn mv(cx: &mut Cx, a: &Args) -> Result<ValueId> {
     cx.call("MatMul", &[a.t("self")?, a.t("vec")?])

@@ -35,6 +35,7 @@ pub(crate) mod special;
 pub(crate) mod spectral;
 pub(crate) mod sym;
 pub(crate) mod table;
+pub(crate) mod torchao;
 pub(crate) mod training;
 mod vision;
 pub(crate) mod window;

@@ -1,5 +1,6 @@
 //! Resizing, padding and sampling.
 
+use super::formula::F;
 use crate::args::Args;
 use crate::cx::Cx;
 use oxrt_ir::{Attrs, DType, Dim, Tensor, ValueId, ValueType};
@@ -80,7 +81,56 @@ pub fn nearest(cx: &mut Cx, a: &Args) -> Result<ValueId> {
         .with("mode", "nearest")
         .with("coordinate_transformation_mode", "asymmetric")
         .with("nearest_mode", "floor");
-    resize(cx, a, input(a)?, attrs)
+    let x = input(a)?;
+    let (have, want) = (cx.dims(x)?, a.out_dims()?);
+    let n = have.len().saturating_sub(2);
+    if want.len() == have.len()
+        && given_scales(a, n)?.is_none()
+        && (2..want.len()).any(|i| misplaced(&have[i], &want[i]))
+    {
+        return by_places(cx, x, &want);
+    }
+    resize(cx, a, x, attrs)
+}
+
+/// Where torch finds output `i`: at `floor(i · (from / to))`, in f32.
+fn place(i: i64, from: i64, to: i64) -> i64 {
+    ((i as f32 * (from as f32 / to as f32)) as i64).min(from - 1)
+}
+
+/// Whether onnxruntime, which divides by `to / from`, may find another place (of 40 pixels made 24, a sixth).
+fn misplaced(from: &Dim, to: &Dim) -> bool {
+    match (from.as_const(), to.as_const()) {
+        (Some(from), Some(to)) => (0..to).any(|i| {
+            let theirs = (i as f32 / (to as f32 / from as f32)) as i64;
+            theirs.min(from - 1) != place(i, from, to)
+        }),
+        (None, Some(_)) => true,
+        _ => false,
+    }
+}
+
+/// The nearest input of every output, by its place.
+fn by_places(cx: &mut Cx, x: ValueId, want: &[Dim]) -> Result<ValueId> {
+    let (have, mut y) = (cx.dims(x)?, x);
+    for (axis, (from, to)) in have.iter().zip(want).enumerate().skip(2).filter(|(_, (from, to))| from != to) {
+        let at = if let (Some(from), Some(to)) = (from.as_const(), to.as_const()) {
+            let at: Vec<i64> = (0..to).map(|i| place(i, from, to)).collect();
+            cx.b.ints(&at)
+        } else {
+            let mut size = |d: &Dim| -> Result<F> {
+                let d = cx.dim_scalar(d)?;
+                Ok(F::from(cx.cast(d, DType::F32)?))
+            };
+            let (from, count) = (size(from)?, size(to)?);
+            let outputs = super::create::range(cx, to)?;
+            let outputs = F::from(cx.cast(outputs, DType::F32)?);
+            let at = (outputs * (&from / count)).min(from - 1.0).emit(cx, DType::F32)?;
+            cx.cast(at, DType::I64)?
+        };
+        y = cx.op("Gather", &[y, at], Attrs::new().with("axis", axis as i64))?;
+    }
+    Ok(y)
 }
 
 /// `_upsample_nearest_exact2d.vec(Tensor input, SymInt[]? output_size, float[]? scale_factors)`
@@ -100,10 +150,12 @@ fn smooth(cx: &mut Cx, a: &Args, mode: &str) -> Result<ValueId> {
     if mode == "cubic" {
         attrs.set("cubic_coeff_a", -0.75f32);
     }
-    if a.target.contains("_aa") && corners {
-        return antialiased_corners(cx, a, mode == "cubic");
+    let antialias = a.target.contains("_aa");
+    let x = input(a)?;
+    if antialias && corners || cx.dtype(x)? == DType::U8 {
+        return by_taps(cx, a, x, Filter { cubic: mode == "cubic", antialias, corners });
     }
-    if a.target.contains("_aa") {
+    if antialias {
         attrs.set("antialias", 1);
         if mode == "cubic" {
             // With antialiasing torch follows Pillow's kernel.
@@ -111,59 +163,132 @@ fn smooth(cx: &mut Cx, a: &Args, mode: &str) -> Result<ValueId> {
         }
         attrs.set("exclude_outside", 1);
     }
-    resize(cx, a, input(a)?, attrs)
+    resize(cx, a, x, attrs)
 }
 
-/// Antialiasing with aligned corners, which no runtime's Resize has: a product with torch's weights along each axis.
-fn antialiased_corners(cx: &mut Cx, a: &Args, cubic: bool) -> Result<ValueId> {
-    let x = input(a)?;
+/// How the inputs near an output are weighed.
+struct Filter {
+    cubic: bool,
+    antialias: bool,
+    corners: bool,
+}
+
+/// What no runtime's Resize computes as torch does: antialiasing with aligned corners, and bytes, whose weights torch rounds to 16 bits and
+/// whose results it rounds after each axis. Along each axis, the last first, the weighed inputs ("taps") of every output are added.
+fn by_taps(cx: &mut Cx, a: &Args, x: ValueId, filter: Filter) -> Result<ValueId> {
     let (have, want, dtype) = (cx.dims(x)?, a.out_dims()?, cx.dtype(x)?);
-    let mut y = x;
-    for axis in [2, 3] {
-        let (Some(from), Some(to)) = (have[axis].as_const(), want[axis].as_const()) else {
-            bail!(unsupported, "dynamic sizes with antialiasing and aligned corners");
-        };
-        let weights = Tensor::from_f64(dtype, &[to as usize, from as usize], &corner_weights(from, to, cubic))?;
-        let weights = cx.b.constant(weights);
-        y = match axis {
-            2 => cx.call("MatMul", &[weights, y])?,
-            _ => {
-                let turned = cx.b.transpose(weights, &[1, 0])?;
-                cx.call("MatMul", &[y, turned])?
-            }
-        };
+    let n = have.len().checked_sub(2).filter(|_| want.len() == have.len());
+    let n = n.ok_or_else(|| oxrt_tensor::Error::invalid(format!("resizing {have:?} to {want:?}")))?;
+    let (bytes, factors) = (dtype == DType::U8, given_scales(a, n)?);
+    if let Some(factors) = &factors {
+        state_sizes(cx, &have[2..], &want[2..], factors)?;
     }
-    Ok(y)
+    let mut y = if bytes { cx.cast(x, DType::F32)? } else { x };
+    for axis in (2..have.len()).rev() {
+        let factor = factors.as_ref().map(|f| f[axis - 2]).filter(|_| !filter.corners);
+        if factor.is_none() && have[axis] == want[axis] {
+            continue;
+        }
+        let (at, weights) = taps(cx, &have[axis], &want[axis], factor, &filter)?;
+        let (weights, unit) = if bytes { sixteen_bits(cx, weights)? } else { (weights, None) };
+        let float = cx.dtype(y)?;
+        let weights = cx.cast(weights, float)?;
+        let behind: Vec<i64> = (0..(have.len() - 1 - axis) as i64).map(|i| 2 + i).collect();
+        let weights = if behind.is_empty() { weights } else { cx.b.unsqueeze(weights, &behind)? };
+        y = cx.op("Gather", &[y, at], Attrs::new().with("axis", axis as i64))?;
+        y = cx.call("Mul", &[y, weights])?;
+        y = cx.reduce("ReduceSum", y, &[axis + 1], false)?;
+        if let Some(unit) = unit {
+            let unit = F::from(cx.cast(unit, float)?);
+            let rounded = ((F::from(y) + &unit * 0.5) / unit).floor().max(0.0).min(255.0);
+            y = rounded.emit(cx, float)?;
+        }
+    }
+    cx.cast(y, dtype)
 }
 
-/// Row `i` says what output `i` takes of each input (`_compute_indices_weights_aa` in ATen's UpSampleKernel.cpp).
-fn corner_weights(from: i64, to: i64, cubic: bool) -> Vec<f64> {
-    let scale = if to > 1 { (from - 1) as f64 / (to - 1) as f64 } else { 0.0 };
-    let (reach, shrink) = (if cubic { 2.0 } else { 1.0 }, scale.max(1.0));
-    let support = reach * shrink;
-    let filter = |x: f64| {
-        let x = x.abs();
-        match (cubic, x) {
-            (false, x) => (1.0 - x).max(0.0),
-            (true, x) if x < 1.0 => (1.5 * x - 2.5) * x * x + 1.0,
-            (true, x) if x < 2.0 => ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0,
-            _ => 0.0,
+/// Which inputs each output takes, [to, taps], and with which weights, in f64 (`HelperInterpBase` in ATen's UpSampleKernel.cpp).
+fn taps(cx: &mut Cx, from: &Dim, to: &Dim, factor: Option<f64>, filter: &Filter) -> Result<(ValueId, ValueId)> {
+    let one = Dim::Const(1);
+    let reach = if filter.cubic { 2 } else { 1 };
+    let size = |cx: &mut Cx, d: &Dim| -> Result<F> {
+        let d = cx.dim_scalar(d)?;
+        Ok(F::from(cx.cast(d, DType::F64)?))
+    };
+    // Inputs per output, as a quotient of sizes; of one output aligned to corners it is 0.
+    let (above, below) = if filter.corners {
+        (from.clone() - one.clone(), to.clone() - one.clone())
+    } else {
+        (from.clone(), to.clone())
+    };
+    let scale = match (factor, above.as_const(), below.as_const()) {
+        (Some(factor), ..) if factor > 0.0 => F::from(1.0 / factor),
+        (_, _, Some(0)) => F::from(0.0),
+        (_, Some(above), Some(below)) => F::from(above as f64 / below as f64),
+        _ => {
+            let (above, below) = (size(cx, &above)?, size(cx, &below)?);
+            above / below.max(1.0) * below.min(1.0)
         }
     };
-    let mut out = vec![0.0; (from * to) as usize];
-    for (i, row) in out.chunks_exact_mut(from as usize).enumerate() {
-        let center = scale * (i as f64 + 0.5);
-        let first = ((center - support + 0.5) as i64).max(0);
-        let last = ((center + support + 0.5) as i64).min(from);
-        for j in first..last {
-            row[j as usize] = filter((j as f64 - center + 0.5) / shrink);
+    let outputs = super::create::range(cx, to)?;
+    let outputs = cx.b.unsqueeze(outputs, &[1])?;
+    let outputs = F::from(cx.cast(outputs, DType::F64)?);
+    let last = size(cx, from)? - 1.0;
+    let a = if filter.antialias { -0.5 } else { -0.75 };
+    let curve = |x: F| {
+        let x = x.abs();
+        if !filter.cubic {
+            return (1.0 - x).max(0.0);
         }
-        let total: f64 = row.iter().sum();
-        if total != 0.0 {
-            row.iter_mut().for_each(|w| *w /= total);
-        }
+        let far = x.lt(2.0).pick(x.polynomial(&[a, -5.0 * a, 8.0 * a, -4.0 * a]), 0.0);
+        x.lt(1.0).pick(x.polynomial(&[a + 2.0, -(a + 3.0), 0.0, 1.0]), far)
+    };
+    if filter.antialias {
+        let shrink = scale.max(1.0);
+        let count = match factor {
+            Some(factor) if factor > 0.0 => Dim::Const((f64::from(reach) / factor).ceil() as i64),
+            _ => (above * Dim::Const(reach.into())).ceil_div(&below.at_least(&one)),
+        };
+        let count = count.at_least(&Dim::Const(reach.into())) * Dim::Const(2) + 1;
+        let tap = super::create::range(cx, &count)?;
+        let tap = F::from(cx.cast(tap, DType::F64)?);
+        let (center, support) = (scale * (outputs + 0.5), &shrink * f64::from(reach));
+        let at = (&center - &support + 0.5).max(0.0).floor() + tap;
+        let inside = at.lt((&center + &support + 0.5).floor()).and(at.le(&last));
+        let weights = inside.pick(curve((&at - &center + 0.5) / shrink), 0.0).emit(cx, DType::F64)?;
+        let total = cx.reduce("ReduceSum", weights, &[1], true)?;
+        let at = at.min(last).emit(cx, DType::F64)?;
+        return Ok((cx.cast(at, DType::I64)?, (F::from(weights) / F::from(total)).emit(cx, DType::F64)?));
     }
-    out
+    let center = if filter.corners { scale * outputs } else { scale * (outputs + 0.5) - 0.5 };
+    let center = if filter.cubic { center } else { center.max(0.0) };
+    let first = center.floor().min(&last);
+    let offsets: Vec<f64> = (1 - reach..=reach).map(f64::from).collect();
+    let offsets = F::from(cx.b.constant(Tensor::from_slice(&[offsets.len()], &offsets)));
+    let within = (center - &first).max(0.0).min(1.0);
+    let (at, weights) = (first + &offsets, curve(offsets - within).emit(cx, DType::F64)?);
+    // What lies outside is the input at the edge, which gets the weights of both.
+    let held = at.max(0.0).min(last);
+    let (inside, held) = (at.equals(&held), held.emit(cx, DType::F64)?);
+    let (row, column) = (cx.b.unsqueeze(held, &[1])?, cx.b.unsqueeze(held, &[2])?);
+    let others = cx.b.unsqueeze(weights, &[1])?;
+    let shared = F::from(row).equals(column).pick(others, 0.0).emit(cx, DType::F64)?;
+    let shared = cx.reduce("ReduceSum", shared, &[2], false)?;
+    Ok((cx.cast(held, DType::I64)?, inside.pick(shared, 0.0).emit(cx, DType::F64)?))
+}
+
+/// Weights as torch rounds them for bytes: whole multiples of a power of two, the finest with which the largest weight stays below 2^15 (at most 2^22).
+fn sixteen_bits(cx: &mut Cx, weights: ValueId) -> Result<(ValueId, Option<ValueId>)> {
+    let largest = F::from(cx.reduce("ReduceMax", weights, &[], false)?);
+    let powers: Vec<f64> = (1..=22).map(|k| f64::from(1 << k)).collect();
+    let powers = F::from(cx.b.constant(Tensor::from_slice(&[powers.len()], &powers)));
+    let fits = (largest * powers + 0.5).lt(32768.0).emit(cx, DType::F64)?;
+    let fits = cx.cast(fits, DType::F64)?;
+    let bits = cx.reduce("ReduceSum", fits, &[], false)?;
+    let unit = F::from(2.0).pow(bits).emit(cx, DType::F64)?;
+    let weights = F::from(weights);
+    let whole = (weights.abs() * unit + 0.5).floor() * weights.sign();
+    Ok((whole.emit(cx, DType::F64)?, Some(unit)))
 }
 
 /// `upsample_bilinear2d.vec(Tensor input, SymInt[]? output_size, bool align_corners, float[]? scale_factors)`,

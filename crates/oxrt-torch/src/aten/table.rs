@@ -3,7 +3,8 @@
 use super::{
     activation as act, assertions, complex, complex_functions as cf, composite, conv, create, custom,
     elementwise as ew, fourier, gradient, histogram, hop, index, ldl, linalg, linear, loss, matrix, norm, packed,
-    pairs, pool, reduce, resize, rnn, scatter, segment, shape, special, spectral, sym, training, vision, window,
+    pairs, pool, reduce, resize, rnn, scatter, segment, shape, special, spectral, sym, torchao, training, vision,
+    window,
 };
 use crate::alias::{Shown, View};
 use crate::args::Args;
@@ -254,6 +255,7 @@ const TABLE: &[(&str, Rule)] = &[
     ("linalg_matrix_norm linalg_matrix_norm.str_ord", One(reduce::matrix_norm)),
     // products
     ("linear", One(linear::linear)), ("matmul __matmul__.Tensor linalg_matmul", One(linear::matmul)), ("mm bmm", One(linear::mm)),
+    ("_int_mm", One(linear::int_mm)), ("_weight_int8pack_mm", One(linear::weight_int8pack_mm)),
     ("mv", One(linear::mv)), ("dot", One(linear::dot)), ("vdot", One(linear::vdot)), ("addmm", One(linear::addmm)),
     ("baddbmm", One(linear::baddbmm)), ("addbmm", One(linear::addbmm)), ("addmv", One(linear::addmv)),
     ("outer ger", One(linear::outer)), ("einsum", One(linear::einsum)), ("bilinear", One(linear::bilinear)),
@@ -385,6 +387,8 @@ const TABLE: &[(&str, Rule)] = &[
     ("quantized_decomposed/dequantize_per_tensor/default quantized_decomposed/dequantize_per_tensor/tensor", One(vision::dequantize_per_tensor)),
     ("quantized_decomposed/quantize_per_channel/default", One(vision::quantize_per_channel)),
     ("quantized_decomposed/dequantize_per_channel/default", One(vision::dequantize_per_channel)),
+    ("torchao/choose_qparams_affine/default", Many(torchao::choose_qparams)), ("torchao/quantize_affine/default", One(torchao::quantize)),
+    ("torchao/dequantize_affine/default", One(torchao::dequantize)),
     ("fake_quantize_per_tensor_affine fake_quantize_per_tensor_affine.tensor_qparams \
       _fake_quantize_per_tensor_affine_cachemask_tensor_qparams fake_quantize_per_tensor_affine_cachemask", Many(vision::fake_quantize_per_tensor)),
     ("fake_quantize_per_channel_affine fake_quantize_per_channel_affine_cachemask", Many(vision::fake_quantize_per_channel)),
