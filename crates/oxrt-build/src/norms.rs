@@ -90,7 +90,8 @@ fn find(g: &Graph, id: NodeId) -> Option<Fold> {
     let products = g[y].users().to_vec();
     let takes = |&user: &NodeId| {
         let product = &g[user];
-        let constant = |i: usize| product.input(i).is_none_or(|v| g.constant(v).is_some_and(|t| t.dtype() == DType::F32));
+        let constant =
+            |i: usize| product.input(i).is_none_or(|v| g.constant(v).is_some_and(|t| t.dtype() == DType::F32));
         let once = product.inputs().iter().filter(|v| **v == Some(y)).count() == 1 && product.input(0) == Some(y);
         let wide = product.attrs.bool_or(WIDE, false).unwrap_or(true);
         &*product.op == "oxrt.Gemm" && once && constant(1) && constant(2) && !wide

@@ -364,10 +364,11 @@ fn rows_are_picked_early() {
     // Of x, for the queries and for the residual, and of the column that is read by each row.
     assert_eq!(count(&m, "Gather"), 2, "{}", m.graph);
     let widths = |m: &Model| -> Vec<i64> {
-        let of = |op: &str| m.graph.nodes().filter(|(_, n)| &*n.op == op).map(|(_, n)| n.output(0).unwrap()).collect::<Vec<_>>();
+        let of = |op: &str| {
+            m.graph.nodes().filter(|(_, n)| &*n.op == op).map(|(_, n)| n.output(0).unwrap()).collect::<Vec<_>>()
+        };
         let all = ["oxrt.Gemm", "LayerNormalization", "oxrt.Attention"].map(of).concat();
-        let mut widths: Vec<i64> =
-            all.into_iter().map(|v| m.graph.dims(v).unwrap()[1].as_const().unwrap()).collect();
+        let mut widths: Vec<i64> = all.into_iter().map(|v| m.graph.dims(v).unwrap()[1].as_const().unwrap()).collect();
         widths.sort_unstable();
         widths
     };

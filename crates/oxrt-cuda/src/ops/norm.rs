@@ -16,14 +16,7 @@ const FACTORS: &str = "oxrt.NormFactors";
 
 pub(super) const ROWS: Entry = Entry::new(
     "rows",
-    &[
-        "Softmax",
-        "LogSoftmax",
-        "LayerNormalization",
-        "RMSNormalization",
-        "SimplifiedLayerNormalization",
-        FACTORS,
-    ],
+    &["Softmax", "LogSoftmax", "LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization", FACTORS],
     rows_supports,
     pack_rows,
     rows,

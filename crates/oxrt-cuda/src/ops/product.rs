@@ -465,7 +465,9 @@ impl Product {
         y: *mut u8,
         ends: impl FnOnce(Params) -> Params,
     ) -> Result<()> {
-        let Some(Tile { streams: Some(blocks), .. }) = self.tile() else { bail!(bug, "a product that does not stream") };
+        let Some(Tile { streams: Some(blocks), .. }) = self.tile() else {
+            bail!(bug, "a product that does not stream")
+        };
         // SAFETY: the caller's promise.
         unsafe { self.run_stream(plan, io, operands, y, blocks, ends) }
     }

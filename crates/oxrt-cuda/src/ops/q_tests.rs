@@ -244,7 +244,10 @@ fn floats_of_8_bits() {
         {
             let text = format!("(f8e4m3fn[{m}, {k}] x) {{ y = oxrt.QGemm<{attrs}>(x, {weights}) }} => y");
             let names = check(&text, std::slice::from_ref(&a), tolerance);
-            assert_eq!(names.iter().filter(|n| n.starts_with("f8_stream")).count(), if k % 16 == 0 { streaming() } else { 0 });
+            assert_eq!(
+                names.iter().filter(|n| n.starts_with("f8_stream")).count(),
+                if k % 16 == 0 { streaming() } else { 0 }
+            );
         }
     }
 }

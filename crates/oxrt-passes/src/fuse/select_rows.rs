@@ -104,9 +104,8 @@ fn places(g: &Graph, id: NodeId, pick: &Pick) -> Option<Vec<Option<usize>>> {
                 "bsw" | "bshd" => 1,
                 _ => 2,
             };
-            let mask_is_whole = node.input(3).is_none_or(|m| {
-                g.dims(m).is_some_and(|d| d.len() < 2 || d[d.len() - 2].is(1))
-            });
+            let mask_is_whole =
+                node.input(3).is_none_or(|m| g.dims(m).is_some_and(|d| d.len() < 2 || d[d.len() - 2].is(1)));
             let causal = node.attrs.bool_or("is_causal", false).ok()?;
             if axis == queries && mask_is_whole && !causal { first(&[]) } else { None }
         }
