@@ -144,7 +144,14 @@ pub fn outer(cx: &mut Cx, a: &Args) -> Result<ValueId> {
 
 /// `einsum(str equation, Tensor[] tensors, *, int[]? path=None)`
 pub fn einsum(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    einsum_values(cx, &a.text("equation")?, &a.ts("tensors")?)
+    let (equation, mut operands, dtype) = (a.text("equation")?, a.ts("tensors")?, a.out_dtype()?);
+    // Sums of small whole numbers are i64, as torch's are.
+    if dtype.is_int() {
+        for v in &mut operands {
+            *v = cx.cast(*v, dtype)?;
+        }
+    }
+    einsum_values(cx, &equation, &operands)
 }
 
 pub(crate) fn einsum_values(cx: &mut Cx, equation: &str, tensors: &[ValueId]) -> Result<ValueId> {
