@@ -7,7 +7,6 @@ use super::{Entry, c_type, counts, dtype, holds, makes, output_dtype, require};
 use crate::backend::Ctx;
 use crate::text::{self, Number};
 use oxrt_backend::{Kernel, NodeView, Packing, Precision, bound, kernel};
-use oxrt_ops::scalar::Emit;
 use oxrt_ops::window::Window;
 use oxrt_tensor::{DType, Result, Tensor, bail};
 
@@ -34,11 +33,6 @@ fn turned(node: &NodeView) -> bool {
 fn pack(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     let double = (0..node.num_inputs()).any(|i| node.dtype(i) == Some(DType::F64));
     let number = if double { Number::F64 } else { Number::F32 };
-    let mut e = Emit::default();
-    let input = e.input(0);
-    let result = oxrt_ops::activation::emit_attrs(&mut e, node.attrs(), input)?;
-    let fast = ctx.precision != Precision::F32;
-    let (body, y) = text::statements(&e.finish(result), &["x".to_string()], number, fast);
     let ty = |i: usize| c_type(node.dtype(i).unwrap_or(DType::F32));
     let c = number.name();
     let finish = format!(
@@ -55,7 +49,7 @@ fn pack(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
         transposed: turned(node),
         x_zero: "0",
         w_zero: "0",
-        before: &format!("DEVICE C activate(C x) {{ {body}return {y}; }}"),
+        before: &text::activation(node.attrs(), number, ctx.precision != Precision::F32)?,
         finish: &finish,
     };
     only(ctx, &text.write(Method::Simt))

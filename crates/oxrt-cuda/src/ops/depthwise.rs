@@ -10,7 +10,6 @@ use crate::gpu::Params;
 use crate::text::{self, Number};
 use oxrt_backend::{BindArgs, Io, Kernel, NodeView, Packing, bound, kernel};
 use oxrt_ir::Attrs;
-use oxrt_ops::scalar::Emit;
 use oxrt_tensor::{DType, Error, Result, Tensor, bail};
 use std::sync::Arc;
 
@@ -149,15 +148,11 @@ fn supports(ctx: &Ctx, node: &NodeView) -> Option<()> {
 fn pack(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
     let f = Filter::of(node)?;
     let of = narrow(ctx, node).unwrap_or(DType::F32);
-    let mut e = Emit::default();
-    let input = e.input(0);
-    let result = oxrt_ops::activation::emit_attrs(&mut e, node.attrs(), input)?;
-    let fast = of != DType::F32;
-    let (body, y) = text::statements(&e.finish(result), &["x".to_string()], Number::F32, fast);
+    let activate = text::activation(node.attrs(), Number::F32, of != DType::F32)?;
     let t = types(node, of)?;
     let before = format!(
         "#define QUANTA 0\ntypedef {} TX;\ntypedef {} T;\ntypedef {} TR;\ntypedef {} TY;\n\
-         DEVICE f32 activate(f32 x) {{ {body}return {y}; }}\n",
+         {activate}",
         c_type(t.x)?,
         c_type(of)?,
         c_type(t.residual)?,

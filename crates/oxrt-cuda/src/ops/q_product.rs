@@ -11,7 +11,6 @@ use crate::text::{self, Number, stored};
 use oxrt_backend::{BindArgs, Kernel, NodeView, Packing, Precision, bound, kernel};
 use oxrt_ir::Attrs;
 use oxrt_ops::quantised::{Linear, dtype_of, is_rounded};
-use oxrt_ops::scalar::Emit;
 use oxrt_ops::window::Window;
 use oxrt_tensor::{DType, Error, Result, Tensor, bail};
 use std::sync::Arc;
@@ -148,11 +147,7 @@ pub(super) fn has_text(node: &NodeView) -> String {
 
 /// Types, activation and functions of the end, for the inputs that `ends` names.
 pub(super) fn end_text(ctx: &Ctx, node: &NodeView, ends: [usize; 5]) -> Result<String> {
-    let mut e = Emit::default();
-    let input = e.input(0);
-    let result = oxrt_ops::activation::emit_attrs(&mut e, node.attrs(), input)?;
-    let fast = ctx.precision != Precision::F32;
-    let (body, y) = text::statements(&e.finish(result), &["x".to_string()], Number::F32, fast);
+    let activate = text::activation(node.attrs(), Number::F32, ctx.precision != Precision::F32)?;
     let [_, _, residual, table, middle] = ends;
     let ty = |i: usize, default: DType| c_type(node.dtype(i).unwrap_or(default));
     let out = output_dtype(node, 0)?;
@@ -166,7 +161,7 @@ pub(super) fn end_text(ctx: &Ctx, node: &NodeView, ends: [usize; 5]) -> Result<S
     let small = rounds("y") && out == DType::F8E4M3FN;
     Ok(format!(
         "typedef {} TR;\ntypedef {} TT;\ntypedef {} TM;\n#define QUANTISED {}\n#define SMALL_FLOATS {}\n#define MIDDLE_ROUNDED {}\n\
-         #define LIMITED_LOW {}\n#define LIMITED_HIGH {}\n#define LINE {}\n#define FROM_TABLE {from_table}\nDEVICE f32 activate(f32 x) {{ {body}return {y}; }}\n{END}",
+         #define LIMITED_LOW {}\n#define LIMITED_HIGH {}\n#define LINE {}\n#define FROM_TABLE {from_table}\n{activate}{END}",
         ty(residual, DType::U8)?,
         ty(table, out)?,
         ty(middle, DType::U8)?,
