@@ -144,9 +144,9 @@ pub fn outer(cx: &mut Cx, a: &Args) -> Result<ValueId> {
 
 /// `einsum(str equation, Tensor[] tensors, *, int[]? path=None)`
 pub fn einsum(cx: &mut Cx, a: &Args) -> Result<ValueId> {
-    let (equation, mut operands, dtype) = (a.text("equation")?, a.ts("tensors")?, a.out_dtype()?);
-    // Sums of small whole numbers are i64, as torch's are.
-    if dtype.is_int() {
+    let (equation, mut operands) = (a.text("equation")?, a.ts("tensors")?);
+    // Sums of small whole numbers are i64, as torch's are. (Scripts do not state types.)
+    if let Some(dtype) = a.out_dtype().ok().filter(|d| d.is_int()) {
         for v in &mut operands {
             *v = cx.cast(*v, dtype)?;
         }
