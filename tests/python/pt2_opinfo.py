@@ -52,7 +52,7 @@ def pick(samples, count):
     """Samples spread over the list: the ends and what lies between."""
     if len(samples) <= count:
         return samples
-    return [samples[i * (len(samples) - 1) // (count - 1)] for i in range(count)]
+    return [samples[i * (len(samples) - 1) // max(count - 1, 1)] for i in range(count)]
 
 
 def make(op, dtype, count, folder):

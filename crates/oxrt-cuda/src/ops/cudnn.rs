@@ -10,7 +10,6 @@ use crate::driver::Cuda;
 use crate::libraries::cudnn::graphs::{Activation, BIAS, ConvGraph, Graph, RESIDUAL, W, X, Y};
 use crate::libraries::cudnn::{Choice, Plan};
 use oxrt_backend::{Kernel, NodeView, Packing, bound, kernel};
-use oxrt_ops::scalar::Emit;
 use oxrt_ops::window::Window;
 use oxrt_tensor::{DType, Error, Result, Tensor, bail};
 use std::sync::Arc;
@@ -227,10 +226,7 @@ fn pack<const I: usize>(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
         consumed.push(2);
     }
     if graph.activation.is_none() && is_active(node)? {
-        let mut e = Emit::default();
-        let x = e.input(0);
-        let y = oxrt_ops::activation::emit_attrs(&mut e, node.attrs(), x)?;
-        tensors.push(ctx.code(&super::map::text(&[of], of, &e.finish(y), true, false)?)?);
+        tensors.push(super::library::activation_behind(ctx, node, of)?);
     }
     Ok(Packing { tensors, consumed })
 }

@@ -72,12 +72,17 @@ fn pack(ctx: &Ctx, node: &NodeView) -> Result<Packing> {
         consumed.push(2);
     }
     if follows(node)? {
-        let mut e = Emit::default();
-        let x = e.input(0);
-        let y = oxrt_ops::activation::emit_attrs(&mut e, node.attrs(), x)?;
-        tensors.push(ctx.code(&text(&[of], of, &e.finish(y), true, false)?)?);
+        tensors.push(activation_behind(ctx, node, of)?);
     }
     Ok(Packing { tensors, consumed })
+}
+
+/// The code of the pass over a result of type `of` that does a node's activation.
+pub(super) fn activation_behind(ctx: &Ctx, node: &NodeView, of: DType) -> Result<Tensor> {
+    let mut e = Emit::default();
+    let x = e.input(0);
+    let y = oxrt_ops::activation::emit_attrs(&mut e, node.attrs(), x)?;
+    ctx.code(&text(&[of], of, &e.finish(y), true, false)?)
 }
 
 fn load(ctx: &Ctx, node: &NodeView, packed: &[Tensor]) -> Result<Box<dyn Kernel>> {

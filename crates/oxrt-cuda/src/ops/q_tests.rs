@@ -13,6 +13,18 @@ fn bytes(dtype: DType, shape: &[usize], seed: u64) -> Tensor {
     Tensor::from_i64(dtype, shape, &values).unwrap()
 }
 
+/// Shapes of images and filters that stream, with attributes.
+fn streamed_filters() -> Vec<(Vec<usize>, Vec<usize>, &'static str)> {
+    vec![
+        (vec![2, 9, 7, 16], vec![32, 16, 3, 3], "pads=[1, 1, 1, 1]"),
+        (vec![2, 8, 9, 144], vec![16, 144, 3, 3], "pads=[2, 0, 1, 2], strides=[2, 1]"),
+        (vec![1, 9, 9, 32], vec![80, 32, 3, 2], "dilations=[2, 3]"),
+        (vec![3, 5, 6, 32], vec![16, 32, 1, 1], "strides=[2, 2]"),
+        (vec![2, 11, 48], vec![16, 48, 3], "auto_pad=\"SAME_UPPER\", strides=[2]"),
+        (vec![2, 15, 14, 3], vec![16, 3, 7, 7], "pads=[3, 3, 3, 3], strides=[2, 2]"),
+    ]
+}
+
 #[test]
 fn bytes_are_multiplied() {
     // Scales are powers of two, so that every rounding is exact and halves are met.
@@ -127,18 +139,8 @@ fn bytes_are_streamed() {
             );
             streamed(&text, &[a, bytes(x, &[m, n], 3)]);
         }
-        for (shape, w, attrs) in [
-            (vec![2, 9, 7, 16], vec![32, 16, 3, 3], "pads=[1, 1, 1, 1]"),
-            (vec![2, 8, 9, 144], vec![16, 144, 3, 3], "pads=[2, 0, 1, 2], strides=[2, 1]"),
-            (vec![1, 9, 9, 32], vec![80, 32, 3, 2], "dilations=[2, 3]"),
-            (vec![3, 5, 6, 32], vec![16, 32, 1, 1], "strides=[2, 2]"),
-            (vec![2, 11, 48], vec![16, 48, 3], "auto_pad=\"SAME_UPPER\", strides=[2]"),
-            (vec![2, 15, 14, 3], vec![16, 3, 7, 7], "pads=[3, 3, 3, 3], strides=[2, 2]"),
-            (vec![2, 6, 7, 1], vec![32, 1, 3, 3], "pads=[1, 1, 1, 1]"),
-        ]
-        .into_iter()
-        .skip(2 * few)
-        {
+        let one_channel = (vec![2, 6, 7, 1], vec![32, 1, 3, 3], "pads=[1, 1, 1, 1]");
+        for (shape, w, attrs) in streamed_filters().into_iter().chain([one_channel]).skip(2 * few) {
             let ones = format!("f32[{}]{{0.5}}, f32[{}]{{3}}", w[0], w[0]);
             for out in [y.as_str(), "y_dtype=1", "y_dtype=10"] {
                 let text = format!(
@@ -293,18 +295,13 @@ fn floats_of_8_bits_end_products() {
 
 #[test]
 fn floats_of_8_bits_are_convolved() {
-    for (shape, w, attrs) in [
-        (vec![2, 9, 7, 16], vec![32, 16, 3, 3], "pads=[1, 1, 1, 1]"),
-        (vec![2, 8, 9, 144], vec![16, 144, 3, 3], "pads=[2, 0, 1, 2], strides=[2, 1]"),
-        (vec![1, 9, 9, 32], vec![80, 32, 3, 2], "dilations=[2, 3]"),
-        (vec![3, 5, 6, 32], vec![16, 32, 1, 1], "strides=[2, 2]"),
-        (vec![2, 11, 48], vec![16, 48, 3], "auto_pad=\"SAME_UPPER\", strides=[2]"),
-        (vec![2, 15, 14, 3], vec![16, 3, 7, 7], "pads=[3, 3, 3, 3], strides=[2, 2]"),
+    let others = [
         (vec![2, 6, 7, 24], vec![9, 24, 3, 3], "pads=[1, 1, 1, 1]"),
         (vec![1, 4, 3, 5, 16], vec![9, 16, 2, 1, 2], "pads=[1, 0, 1, 0, 1, 0]"),
         (vec![2, 9, 12, 24], vec![24, 1, 3, 3], "group=24, pads=[1, 1, 1, 1]"),
         (vec![1, 11, 10, 12], vec![12, 1, 5, 5], "group=12, pads=[2, 2, 2, 2], strides=[2, 2]"),
-    ] {
+    ];
+    for (shape, w, attrs) in streamed_filters().into_iter().chain(others) {
         let maps = w[0];
         let weights = format!("{F8}{w:?}{{{}}}, f32[{maps}]{{0.5}}, f32[{maps}]{{3}}", list(&small(&w, 2)));
         let kernel = format!("kernel_shape={:?}", &w[2..]);

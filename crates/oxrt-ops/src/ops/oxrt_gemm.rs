@@ -33,6 +33,11 @@ pub(super) fn infer(ctx: &mut Infer) -> Result<()> {
 }
 
 fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
+    product(ctx, &ctx.tensor(0)?.to_f64_vec()?)
+}
+
+/// The product of `rows`, of the shape of input 0, with its end.
+pub(super) fn product(ctx: &Eval, rows: &[f64]) -> Result<Vec<Datum>> {
     let (x, mut w) = (ctx.tensor(0)?, ctx.tensor(1)?.clone());
     if w.rank() != 2 {
         bail!(invalid, "the weights should be a matrix, found {:?}", w.shape());
@@ -40,7 +45,7 @@ fn eval(ctx: &Eval) -> Result<Vec<Datum>> {
     if ctx.attrs().bool_or("trans_b", false)? {
         w = permute(&w, &[1, 0])?;
     }
-    let (shape, mut y) = matmul_f64(&x.to_f64_vec()?, x.shape(), &w.to_f64_vec()?, w.shape())?;
+    let (shape, mut y) = matmul_f64(rows, x.shape(), &w.to_f64_vec()?, w.shape())?;
     affine(&mut y, &shape, None, ctx.opt(2)?)?;
     epilogue(&mut y, ctx.opt(3)?, &shape, ctx.attrs())?;
     Ok(vec![Tensor::from_f64(x.dtype(), &shape, &y)?.into()])
